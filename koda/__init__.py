@@ -1,0 +1,47 @@
+"""koda: find what two vision-language models see differently (KODA, arXiv 2606.04180).
+
+Public names are resolved on first use, so that ``import koda`` loads neither torch nor prefect.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AuditConfig": "koda.config",
+    "AuditRecord": "koda.record",
+    "DiscrepancyConfig": "koda.config",
+    "EmbeddingTable": "koda.embeddings",
+    "KodaError": "koda.errors",
+    "Solution": "koda.discrepancy",
+    "Direction": "koda.discrepancy",
+    "Slice": "koda.slices",
+    "find_discrepancies": "koda.discrepancy",
+    "load_config": "koda.config",
+}
+_FUNCTIONS_NAMED_LIKE_MODULES = {"slices": "koda.slices"}
+
+__all__ = sorted([*_HOME, *_FUNCTIONS_NAMED_LIKE_MODULES, "__version__"])
+
+if TYPE_CHECKING:
+    from koda.config import AuditConfig, DiscrepancyConfig, load_config
+    from koda.discrepancy import Direction, Solution, find_discrepancies
+    from koda.embeddings import EmbeddingTable
+    from koda.errors import KodaError
+    from koda.record import AuditRecord
+    from koda.slices import Slice, slices
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'koda' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

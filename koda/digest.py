@@ -1,0 +1,122 @@
+"""Digests: the names of everything koda stores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 1 << 20
+
+
+def digest_bytes(*parts: bytes) -> str:
+    """Return the sha256 of the parts, each preceded by its length so that they cannot run together."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """Return the sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def digest_weights(path: Path) -> str:
+    """Return the digest of a checkpoint's state dict: the same for .pt, re-saved .pt and safetensors.
+
+    It is the sha256 over (name, dtype, shape, bytes) of the tensors in the file, sorted by name.
+
+    Raises:
+        ModelError: a file that cannot be read, or that holds more than tensors.
+    """
+    tensors = _safetensors_items(path) if path.suffix == ".safetensors" else _pickle_items(path)
+    state = hashlib.sha256()
+    for name, dtype, shape, data in tensors:
+        state.update(f"{name}\0{dtype}\0{tuple(shape)}\0".encode())
+        state.update(data)
+    return state.hexdigest()
+
+
+def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]]:
+    """Read tensors as raw bytes, sorted by name, without torch: the header says where each one lies."""
+    from koda.errors import ModelError
+
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            size = path.stat().st_size
+            if length > size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+            start = 8 + length
+            header.pop("__metadata__", None)
+            for name in sorted(header):
+                first, last = header[name]["data_offsets"]
+                if start + last > size:
+                    raise ValueError(f"the file ends before the tensor {name!r}")
+                file.seek(start + first)
+                yield name, header[name]["dtype"], header[name]["shape"], file.read(last - first)
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise ModelError(
+            f"The weights file {path} cannot be read: {error}.", "It may be truncated; copy it again."
+        ) from error
+
+
+def _pickle_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]]:
+    """Read the tensors of a .pt file, which runs no code, in the form safetensors gives them."""
+    import torch
+    from safetensors.torch import _TYPES
+
+    names = {dtype: name for name, dtype in _TYPES.items()}
+    for name, tensor in sorted(read_state_dict(path).items()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        yield name, names.get(tensor.dtype, str(tensor.dtype)), list(tensor.shape), flat.numpy().tobytes()
+
+
+def read_state_dict(path: Path) -> dict[str, Any]:
+    """Read a .pt checkpoint with the loader that runs no code, and return its state dict.
+
+    A training checkpoint (``state_dict`` beside epoch and optimiser) and the ``module.`` prefix of
+    distributed training are understood.
+
+    Raises:
+        ModelError: a file that is no checkpoint, or whose pickle asks for more than tensors.
+    """
+    import pickle
+
+    import torch
+
+    from koda.errors import ModelError
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"The checkpoint {path} holds more than tensors and was refused: reading it could run code.",
+            "Save its state dict alone, best as safetensors, and point koda at that file.",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelError(f"The checkpoint {path} cannot be read: {error}.", "It may be truncated.") from error
+    for inner in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(inner), dict):
+            loaded = loaded[inner]
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        raise ModelError(f"The checkpoint {path} holds no state dict.", "Save model.state_dict().")
+    if all(name.startswith("module.") for name in loaded):
+        loaded = {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+    return loaded

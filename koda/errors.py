@@ -1,0 +1,44 @@
+"""Errors meant for the person who meets them: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class KodaError(Exception):
+    """Base of every error koda raises on purpose.
+
+    Args:
+        message: what is wrong, with the file, row or key concerned.
+        remedy: what the reader can do about it; shown on a line of its own.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}\n  {self.remedy}"
+
+
+class ConfigError(KodaError):
+    """The configuration, or an argument on the command line, cannot be used (exit code 2)."""
+
+
+class DataError(KodaError):
+    """The data set, or an embedding table, cannot be used (exit code 2)."""
+
+
+class ModelError(KodaError):
+    """A model cannot be found, has no weights, or is not what it claims to be (exit code 2)."""
+
+
+class SolverError(KodaError):
+    """A solution failed its own final checks; it is never returned as a result (exit code 3)."""
+
+
+class StoreError(KodaError):
+    """The artifact store or the database cannot be read or written (exit code 3)."""
+
+
+class PrerequisiteError(KodaError):
+    """Something outside koda is missing; the remedy names the command that installs it."""
