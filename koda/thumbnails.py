@@ -1,0 +1,33 @@
+"""Thumbnails: small JPEGs of the samples that a report shows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from koda.datasets import Pair, decode_image
+from koda.errors import DataError
+
+
+def make_thumbnails(pairs: Sequence[Pair], size: int) -> dict[str, bytes]:
+    """Return key -> JPEG whose longer side is at most `size` pixels; small images are not enlarged.
+
+    A picture that cannot be decoded any more is left out: the report says that it is missing.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(lambda pair: _thumbnail(pair, size), pairs)
+        return {pair.key: data for pair, data in zip(pairs, made, strict=True) if data is not None}
+
+
+def _thumbnail(pair: Pair, size: int) -> bytes | None:
+    try:
+        image = decode_image(pair)
+    except DataError:
+        return None
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85, subsampling=0, optimize=True)
+    return file.getvalue()
