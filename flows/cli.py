@@ -1,0 +1,217 @@
+"""The `koda` command: arguments, exit codes, and what people see.
+
+Exit codes: 0 the audit ran and the verdict is pass or warn; 1 the verdict is fail (or inconclusive
+with --strict); 2 usage, configuration, data or models; 3 the run failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.environment import settle
+from koda.errors import KodaError, SolverError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Find what two vision-language models see differently, say how sure that is, and report it.",
+)
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. discrepancy.n_directions=5. Repeatable."),
+]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Execute every step again.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 also when the verdict is inconclusive.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        import koda
+
+        typer.echo(f"koda {koda.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def audit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of the audit.")],
+    set_: SetOption = None,
+    fresh: FreshOption = False,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Audit a candidate model against a baseline on a data set."""
+
+    def work() -> dict[str, Any]:
+        from koda.config import load_config, parse_override
+
+        return _run_audit(load_config(config, dict(parse_override(item) for item in set_ or [])), fresh)
+
+    _answer(work, as_json, strict)
+
+
+@app.command()
+def demo(
+    pair: Annotated[str, typer.Option(help="Which models: regressed, colour or self.")] = "regressed",
+    set_: SetOption = None,
+    fresh: FreshOption = False,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an audit on the embedded data and models: three tiny CLIPs, one of them regressed."""
+
+    def work() -> dict[str, Any]:
+        from flows.demo import demo_config
+        from koda.config import parse_override
+
+        return _run_audit(demo_config(pair, _home(), dict(parse_override(item) for item in set_ or [])), fresh)
+
+    _answer(work, as_json, strict)
+
+
+@app.command()
+def history(as_json: JsonOption = False) -> None:
+    """List the audits in KODA_HOME, the latest first."""
+
+    def work() -> list[dict[str, Any]]:
+        from koda.store import AuditStore
+
+        return AuditStore(_home()).list_audits()
+
+    audits = _guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(audits, indent=1, default=str))
+        return
+    from flows.terminal import show_history
+
+    show_history(audits)
+
+
+@app.command()
+def show(
+    audit_id: Annotated[str, typer.Argument(metavar="ID", help="An audit's id, or the beginning of one.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show an audit's verdict and findings."""
+
+    def work() -> Any:
+        from koda.audit.publishing import read_published
+
+        return read_published(_home(), audit_id)
+
+    record = _guarded(work, as_json)
+    if as_json:
+        typer.echo(record.to_json(), nl=False)
+        return
+    from flows.terminal import show_record
+
+    show_record(record, _home())
+
+
+def _home() -> Path:
+    """KODA_HOME as an absolute path."""
+    return Path(os.environ.get("KODA_HOME") or "koda-runs").expanduser().absolute()
+
+
+def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
+    """Prepare an audit, so that what is wrong is said at once, and run its flow in this process."""
+    begun = time.monotonic()
+    home = _home()
+    settle(home)
+    from koda.audit.plan import prepare, remember
+
+    plan = remember(prepare(config, home))
+    from flows.terminal import watch
+
+    with watch(plan):
+        from flows.audit import audit as audit_flow
+
+        result = audit_flow(plan.config.model_dump(mode="json"), str(home), fresh)
+    return {**result, "seconds_total": round(time.monotonic() - begun, 3)}
+
+
+def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool) -> None:
+    """Run an audit, print its result and exit with the code of its verdict."""
+    result = _guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        from flows.terminal import show_result
+
+        show_result(result)
+    failed = {"fail", "inconclusive"} if strict else {"fail"}
+    raise typer.Exit(1 if result["verdict"] in failed else 0)
+
+
+def _guarded(work: Callable[[], Any], as_json: bool) -> Any:
+    """Run work; say in words what went wrong, and exit with its code."""
+    settle(_home())
+    try:
+        return work()
+    except KeyboardInterrupt:
+        _fail("Interrupted. Run the same command again: it takes up what is unfinished.", as_json, 130)
+    except Exception as error:
+        told = _in_words(error)
+        if told is not None:
+            _fail(str(told), as_json, 3 if isinstance(told, SolverError) else 2)
+        _fail(_unexpected(error), as_json, 3)
+
+
+def _in_words(error: BaseException) -> KodaError | None:
+    """Find the error that was meant for people in a chain that a flow may have wrapped."""
+    from koda.artifacts import explain_os_error
+    from koda.errors import StoreError
+
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        seen.add(id(here))
+        if isinstance(here, KodaError):
+            return here
+        if isinstance(here, OSError) and (told := explain_os_error(here, _home())) is not None:
+            return told
+        if "database or disk is full" in str(here):
+            return StoreError("The disk is full.", f"Free some space below {_home()}, or set KODA_HOME elsewhere.")
+        here = here.__cause__ or here.__context__
+    return None
+
+
+def _unexpected(error: BaseException) -> str:
+    """Write down the traceback of an error that koda did not foresee, and say where it is."""
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    line = f"The run failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    path = _home() / "logs" / f"failure-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        return f"{line}\n{text}"
+    return f"{line}\n  This is not your fault but koda's; the traceback is in {path}"
+
+
+def _fail(message: str, as_json: bool, code: int) -> None:
+    if as_json:
+        typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
+    typer.echo(f"koda: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the `koda` command."""
+    app()

@@ -1,0 +1,36 @@
+"""How Prefect is to behave when koda runs it in process: quiet, at home, and without calling anyone.
+
+Prefect reads its settings when it is imported, so this comes first. What a user has set stays.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    # a failed task would print its traceback before koda says in words what is wrong
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_CLI_PROMPT": "false",
+    # a first start makes a database, which a busy machine may not do in the 20 seconds of the default
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    # else the history of the tasks is lost when the process ends
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+    # the loading code of models is never to phone home about itself
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # beside torch's, a second pool of threads only fights
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def settle(home: Path) -> None:
+    """Set the defaults of the process, before prefect, torch or numpy are imported."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))

@@ -1,0 +1,152 @@
+"""What people see in the terminal; all of it goes to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from koda.audit.plan import AuditPlan
+from koda.record import AuditRecord, Estimate
+from tasks.progress import listen, unlisten
+
+console = Console(stderr=True, highlight=False)
+_LOOKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✕", "red"), "inconclusive": ("?", "magenta")}
+
+
+@contextlib.contextmanager
+def watch(plan: AuditPlan) -> Iterator[None]:
+    """Show the progress of the steps: a bar on a terminal, a line a step elsewhere."""
+    data = plan.dataset
+    console.print(
+        f"[bold]{escape(plan.label('candidate'))}[/] against [bold]{escape(plan.label('baseline'))}[/] on "
+        f"{escape(data.name)}: {len(data.pairs)} pairs"
+        + (f", {len(data.rejections)} rejected" if data.rejections else "")
+    )
+    if not console.is_terminal:
+        clock = {"start": time.monotonic()}
+
+        def say(step: str, done: int, total: int) -> None:
+            if done == total == 1:
+                console.print(f"  {time.monotonic() - clock['start']:6.1f} s  {step}")
+
+        listen(say)
+        try:
+            yield
+        finally:
+            unlisten(say)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("starting the flow", total=None)
+
+        def draw(step: str, done: int, total: int) -> None:
+            if done == total == 1:
+                progress.console.print(f"  [green]✓[/] {step}")
+            else:
+                progress.update(bar, description=step, completed=done, total=total if total > 1 else None)
+
+        listen(draw)
+        try:
+            yield
+        finally:
+            unlisten(draw)
+
+
+def show_result(result: dict[str, Any]) -> None:
+    """Show the verdict of an audit, its reasons, and where the report is."""
+    symbol, colour = _LOOKS[result["verdict"]]
+    console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
+    for reason in result["reasons"]:
+        console.print(f"  {escape(reason)}")
+    for finding in result["findings"]:
+        console.print(f"  {_finding_line(finding)}")
+    console.print()
+    for name, path in result["paths"].items():
+        if path is not None:
+            console.print(f"  {name:<9} {escape(_short(path))}", soft_wrap=True)
+    for note in result["notes"]:
+        console.print(f"  [yellow]note[/]      {escape(note)}")
+    total = result["steps_executed"] + result["steps_cached"]
+    console.print(
+        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
+        f"{result.get('seconds_total', result['seconds']):.1f} s"
+    )
+
+
+def _finding_line(finding: dict[str, Any]) -> str:
+    words = escape(", ".join(finding["words"][:4])) or "no common words"
+    mark = "[bold]confirmed[/]" if finding["confirmed"] else "not confirmed"
+    return (
+        f"{finding['side']} {finding['direction']}: {words}; share {finding['target_share']:.4f} against "
+        f"{finding['reference_share']:.4f}, {mark}"
+    )
+
+
+def show_history(audits: list[dict[str, Any]]) -> None:
+    """Show a table of audits."""
+    if not audits:
+        console.print("There is no audit yet. Begin with: koda demo")
+        return
+    table = Table("id", "verdict", "candidate", "baseline", "data", "n", "last run (UTC)", box=None)
+    for audit in audits:
+        symbol, colour = _LOOKS[audit["verdict"]]
+        when = audit["last_run"] or audit["ended"]
+        table.add_row(
+            audit["id"],
+            f"[{colour}]{symbol} {audit['verdict']}[/]",
+            escape(audit["candidate"]),
+            escape(audit["baseline"]),
+            escape(audit["dataset"]),
+            str(audit["n_compared"]),
+            f"{when:%Y-%m-%d %H:%M}",
+        )
+    console.print(table)
+
+
+def show_record(record: AuditRecord, home: Path) -> None:
+    """Show an audit's verdict, rules and findings."""
+    symbol, colour = _LOOKS[record.verdict.status]
+    console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
+    for reason in record.verdict.reasons:
+        console.print(f"  {escape(reason)}")
+    table = Table("side", "words", "target share", "reference share", "p", "confirmed", box=None)
+    for finding in record.findings:
+        table.add_row(
+            f"{finding.side} {finding.direction}",
+            escape(", ".join(finding.words[:5])),
+            _interval(finding.target_share),
+            _interval(finding.reference_share),
+            "n/a" if finding.p_value is None else f"{finding.p_value:.2g}",
+            {True: "yes", False: "no", None: "untested"}[finding.confirmed],
+        )
+    if record.findings:
+        console.print(table)
+    console.print(f"  {escape(_short(str(home / 'audits' / record.id)))}")
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]".replace("[", "\\[")
+
+
+def _short(path: str) -> str:
+    """A path relative to the working directory, where that is shorter."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path

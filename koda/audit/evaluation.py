@@ -1,0 +1,203 @@
+"""The evaluation step: held-out tests, slices and retrieval for the directions of both questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koda.artifacts import write_atomically
+from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
+from koda.audit.solutions import Samples, load_samples, load_solution
+from koda.config import Side
+from koda.discrepancy import Direction, Solution
+from koda.embedding_io import write_parquet
+from koda.embeddings import EmbeddingTable
+from koda.record import Estimate, Finding, LobeRecord, Metrics, RecallRecord, SampleRecord
+from koda.retrieval import recall
+from koda.significance import HeldOut, confirm, holm
+from koda.slices import Lobe, Slice, slices
+
+SIDES: tuple[Side, ...] = ("lost", "gained")
+_WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: findings, figures beside them, and every listed sample of every slice."""
+
+    findings: list[Finding]
+    metrics: Metrics
+    n_discovery: int
+    n_confirmation: int
+    slices: list[dict[str, Any]]
+
+
+def evaluate(plan: AuditPlan) -> str:
+    """Measure the directions of both sides; return the digest of the artifact."""
+    samples = load_samples(plan)
+    solutions = {
+        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
+    }
+    tables = {side: _tables(plan, samples, side) for side in SIDES}
+    tested = {
+        side: confirm(solutions[side], *tables[side], samples.confirmation, plan.config.significance) for side in SIDES
+    }
+    adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
+    p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
+    found = {side: slices(solutions[side], *tables[side]) for side in SIDES}
+    findings = [
+        _finding(plan, side, direction, piece, held, p)
+        for side in SIDES
+        for direction, piece, held, p in zip(
+            solutions[side].directions, found[side], tested[side], p_values[side], strict=True
+        )
+    ]
+    confirmation = set(samples.confirmation)
+    rows = [
+        row
+        for side in SIDES
+        for piece in found[side]
+        for lobe in (piece.positive, piece.negative)
+        for row in _rows(side, piece.direction, lobe, tables[side][0], confirmation)
+    ]
+    metrics = Metrics(retrieval=_retrieval(plan, samples, findings, found))
+    key = plan.evaluation_key
+    folder = plan.artifacts.folder(EVALUATIONS, key)
+    note = {
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+        "metrics": metrics.model_dump(mode="json"),
+        "n_discovery": len(samples.discovery),
+        "n_confirmation": len(samples.confirmation),
+    }
+    columns = list(rows[0]) if rows else ["side", "key"]
+    write_parquet(folder / "slices.parquet", {name: [row[name] for row in rows] for name in columns})
+    write_atomically(folder / "evaluation.json", json.dumps(note, indent=1).encode())
+    return plan.artifacts.complete(EVALUATIONS, key)
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read what :func:`evaluate` wrote."""
+    import pyarrow.parquet as pq
+
+    note = json.loads((folder / "evaluation.json").read_bytes())
+    return Evaluation(
+        [Finding.model_validate(finding) for finding in note["findings"]],
+        Metrics.model_validate(note["metrics"]),
+        note["n_discovery"],
+        note["n_confirmation"],
+        pq.ParquetFile(folder / "slices.parquet").read().to_pylist(),
+    )
+
+
+def _tables(plan: AuditPlan, samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
+    target, reference = (getattr(samples, role) for role in plan.roles_of(side))
+    return target, reference
+
+
+def _finding(
+    plan: AuditPlan, side: Side, direction: Direction, piece: Slice, held: HeldOut, p_value: float | None
+) -> Finding:
+    target, reference = plan.roles_of(side)
+    alpha, gallery = plan.config.significance.alpha, plan.config.report.gallery
+    words = [word.text for lobe in (piece.positive, piece.negative) for word in lobe.words[:_WORDS_SHOWN]]
+    return Finding(
+        side=side,
+        direction=piece.direction,
+        target=plan.label(target),
+        reference=plan.label(reference),
+        target_energy=direction.target_energy,
+        reference_energy=direction.reference_energy,
+        quotient=direction.quotient,
+        multiplier=direction.multiplier,
+        gap=direction.gap,
+        status=direction.status,
+        target_share_in_sample=direction.target_share,
+        reference_share_in_sample=direction.reference_share,
+        target_share=held.target_share,
+        reference_share=held.reference_share,
+        difference=held.difference,
+        p_value=p_value,
+        confirmed=None if p_value is None else p_value < alpha,
+        words=list(dict.fromkeys(words)),
+        similarity=dict(piece.similarity),
+        positive=_lobe(plan, piece.positive, gallery),
+        negative=_lobe(plan, piece.negative, gallery),
+        note=held.note,
+    )
+
+
+def _lobe(plan: AuditPlan, lobe: Lobe, gallery: int) -> LobeRecord:
+    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    samples = [
+        SampleRecord(
+            key=key,
+            caption=pairs[key].caption,
+            score=float(score),
+            split="discovery" if in_sample else "confirmation",
+            metadata=pairs[key].metadata,
+        )
+        for key, score, in_sample in zip(lobe.keys[:gallery], lobe.scores, lobe.in_sample, strict=False)
+    ]
+    return LobeRecord(
+        sign=lobe.sign, size=lobe.size, samples=samples, words=list(lobe.words), metadata=list(lobe.metadata)
+    )
+
+
+def _rows(
+    side: Side, direction: int, lobe: Lobe, table: EmbeddingTable, confirmation: set[str]
+) -> list[dict[str, Any]]:
+    """One row for each listed sample of a lobe; metadata as JSON, whatever its columns."""
+    row_of = {key: row for row, key in enumerate(table.keys)}
+    return [
+        {
+            "side": side,
+            "direction": direction,
+            "lobe": lobe.sign,
+            "rank": rank,
+            "key": key,
+            "score": float(score),
+            "in_slice": rank <= lobe.size,
+            "split": "confirmation" if key in confirmation else "discovery",
+            "caption": table.metadata["caption"][row_of[key]],
+            "metadata": json.dumps(
+                {name: values[row_of[key]] for name, values in table.metadata.items() if name != "caption"}, default=str
+            ),
+        }
+        for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores, strict=True), start=1)
+    ]
+
+
+def _retrieval(
+    plan: AuditPlan, samples: Samples, findings: Sequence[Finding], found: dict[Side, tuple[Slice, ...]]
+) -> list[RecallRecord]:
+    """Retrieval of both models over everything, and for the members of each confirmed lobe against everything."""
+    subsets: dict[str, tuple[str, ...] | None] = {"all": None}
+    for finding in findings:
+        if finding.confirmed:
+            piece = found[finding.side][finding.direction - 1]
+            for lobe in (piece.positive, piece.negative):
+                subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
+    records = []
+    for subset, queries in subsets.items():
+        for role in ("baseline", "candidate"):
+            table: EmbeddingTable = getattr(samples, role)
+            result = recall(table, queries=queries)
+            if result is not None:
+                records.append(
+                    RecallRecord(
+                        model=plan.label(role),
+                        subset=subset,
+                        n=result.n,
+                        n_gallery=result.n_gallery,
+                        image_to_text=_estimates(result.image_to_text),
+                        text_to_image=_estimates(result.text_to_image),
+                    )
+                )
+    return records
+
+
+def _estimates(found: Any) -> dict[str, Estimate]:
+    return {f"R@{k}": estimate for k, estimate in found.items()}

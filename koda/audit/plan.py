@@ -1,0 +1,164 @@
+"""The plan of an audit: what will be compared, and the key of every step, known before any of them runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from koda import __version__
+from koda.artifacts import ArtifactStore, nearest_existing, write_atomically
+from koda.config import AuditConfig, Side
+from koda.datasets import ImageDigests, PairDataset, read_dataset
+from koda.digest import digest_file, digest_json
+from koda.embedding_io import SHARD_SIZE
+from koda.errors import StoreError
+from koda.extraction import KIND as EMBEDDINGS
+from koda.extraction import embedding_key
+from koda.models import ResolvedModel, resolve_model
+from koda.policy import check_policy
+
+Role = Literal["baseline", "candidate"]
+SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
+_STEP_VERSIONS = {SOLUTIONS: 1, EVALUATIONS: 1, RECORDS: 1, REPORTS: 1}
+_SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """One audit: its inputs by digest, and from them the keys of its steps and its id."""
+
+    config: AuditConfig
+    home: Path
+    dataset: PairDataset
+    models: dict[Role, ResolvedModel]
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Where the steps leave what they make."""
+        return ArtifactStore(self.home / "artifacts")
+
+    def embedding_key(self, role: Role) -> str:
+        """Key of a model's embeddings."""
+        return embedding_key(self.dataset, self.models[role])
+
+    def roles_of(self, side: Side) -> tuple[Role, Role]:
+        """Return (target, reference): what was lost is structure of the baseline that the candidate lacks."""
+        return ("baseline", "candidate") if side == "lost" else ("candidate", "baseline")
+
+    def solution_key(self, side: Side) -> str:
+        """Key of one question's directions: both embeddings, the split, and how the search is done."""
+        target, reference = self.roles_of(side)
+        split = self.config.significance.model_dump(include={"confirmation_share"})
+        search = self.config.discrepancy.model_dump(exclude={"device"})
+        parts = [self.embedding_key(target), self.embedding_key(reference), split, search]
+        return digest_json([_STEP_VERSIONS[SOLUTIONS], __version__, *parts])
+
+    @property
+    def evaluation_key(self) -> str:
+        """Key of what is measured on the directions of both questions."""
+        labels = [self.label(role) for role in ("baseline", "candidate")]
+        settings = [self.config.significance.model_dump(), self.config.report.gallery, labels]
+        sides = [self.solution_key("lost"), self.solution_key("gained")]
+        return digest_json([_STEP_VERSIONS[EVALUATIONS], __version__, *sides, *settings])
+
+    @property
+    def record_key(self) -> str:
+        """Key of the record: what was measured, and everything else that the configuration says."""
+        settings = self.config.model_dump(mode="json")
+        return digest_json([_STEP_VERSIONS[RECORDS], __version__, self.evaluation_key, self.dataset.path, settings])
+
+    @property
+    def report_key(self) -> str:
+        """Key of the report: the record and the templates it is drawn with."""
+        from koda.report.environment import template_folder
+
+        folder = template_folder()
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        drawn_with = {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
+        return digest_json([_STEP_VERSIONS[REPORTS], __version__, self.record_key, drawn_with])
+
+    @property
+    def audit_id(self) -> str:
+        """The audit's id; the same inputs and settings have the same one."""
+        return "audit-" + self.record_key[:12]
+
+    def label(self, role: Role) -> str:
+        """The name of a model in the report; two models of one name are told apart by their weights."""
+        own = self.models[role].label
+        other = self.models["candidate" if role == "baseline" else "baseline"]
+        if own != other.label or self.models[role].fingerprint.digest == other.fingerprint.digest:
+            return own
+        return f"{own} ({self.models[role].fingerprint.digest[:8]})"
+
+
+def prepare(config: AuditConfig, home: Path) -> AuditPlan:
+    """Check everything that can be checked before work begins: policy, models, data, disk.
+
+    Raises:
+        ConfigError: a rule on an unknown figure.
+        ModelError: a model that cannot be found or has no weights.
+        DataError: no data set, no usable pair, too many rejections.
+        StoreError: no room for what the audit will write.
+    """
+    check_policy(config.policy)
+    models: dict[Role, ResolvedModel] = {
+        "baseline": resolve_model(config.baseline),
+        "candidate": resolve_model(config.candidate),
+    }
+    index = home / "index" / f"{digest_json([config.data.path, config.data.images])[:32]}.json"
+    digests = _load_index(index)
+    dataset = read_dataset(config.data, digests)
+    plan = AuditPlan(config, home, dataset, models)
+    _check_room(plan)
+    if digests.changed:
+        write_atomically(index, json.dumps(digests.known).encode())
+    return plan
+
+
+def _load_index(path: Path) -> ImageDigests:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        return ImageDigests({name: (int(entry[0]), int(entry[1]), str(entry[2])) for name, entry in raw.items()})
+    except (OSError, ValueError, TypeError, IndexError, AttributeError):
+        return ImageDigests()  # it only saves time: a lost one is made again
+
+
+def _check_room(plan: AuditPlan) -> None:
+    """Refuse to begin on a disk that cannot hold the result."""
+    import os
+    import shutil
+
+    place = nearest_existing(plan.home)
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise StoreError(f"{plan.home} cannot be written.", "Set KODA_HOME to a folder of your own.")
+    needed = _SPARE_BYTES
+    for key in {plan.embedding_key(role): role for role in plan.models}:
+        if not plan.artifacts.has(EMBEDDINGS, key):
+            widths = [2 * int(model.fingerprint.config["embed_dim"]) for model in plan.models.values()]
+            needed += max(len(plan.dataset.pairs), SHARD_SIZE) * max(widths) * 4
+    free = shutil.disk_usage(place).free
+    if free < needed and not plan.artifacts.has(REPORTS, plan.report_key):
+        raise StoreError(
+            f"The disk is full: the audit needs about {needed / 2**20:.0f} MiB below {plan.home}, and "
+            f"{free / 2**20:.0f} MiB are free.",
+            "Free some space or set KODA_HOME to a larger disk.",
+        )
+
+
+_latest: list[AuditPlan] = []
+
+
+def remember(plan: AuditPlan) -> AuditPlan:
+    """Keep a plan for the steps that run in this process; only the latest one is kept."""
+    _latest[:] = [plan]
+    return plan
+
+
+def planned(config: dict[str, Any], home: Path) -> AuditPlan:
+    """Return the remembered plan of a configuration, or make it: a step may run in another process."""
+    checked = AuditConfig.model_validate(config)
+    if _latest and _latest[0].config == checked and _latest[0].home == home:
+        return _latest[0]
+    return remember(prepare(checked, home))

@@ -1,0 +1,156 @@
+"""The last step of an audit: draw the report, put its folder in place, and store it in the database."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from koda.artifacts import explain_os_errors, write_atomically
+from koda.audit.evaluation import load_evaluation
+from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
+from koda.digest import digest_file
+from koda.errors import ConfigError
+from koda.record import AuditRecord
+from koda.store import AuditStore
+
+FILES = ("report.html", "report.pdf", "audit.json", "slices.csv")
+
+
+def write_report(plan: AuditPlan) -> str:
+    """Draw `report.html` and `report.pdf` of the stored record; return the digest of the artifact."""
+    from koda.report import render
+
+    source = plan.artifacts.folder(RECORDS, plan.record_key)
+    record = AuditRecord.from_json((source / "audit.json").read_bytes())
+    pictures = pq.ParquetFile(source / "thumbnails.parquet").read().to_pydict()
+    folder = plan.artifacts.folder(REPORTS, plan.report_key)
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        thumbnails = dict(zip(pictures["key"], pictures["jpeg"], strict=True))
+        drawn = render(record, thumbnails, folder, pdf=plan.config.report.pdf)
+    return plan.artifacts.complete(REPORTS, plan.report_key, {"notes": drawn.notes})
+
+
+def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int, steps: int) -> dict[str, Any]:
+    """Put the audit's folder in place, store it in the database, and return what the command prints.
+
+    Args:
+        plan: the audit, all of whose steps are complete.
+        replace: whether something was made anew, so that an existing folder is out of date.
+        started: when this run began.
+        executed, steps: how many steps were executed, and how many there are.
+    """
+    records = plan.artifacts.folder(RECORDS, plan.record_key)
+    record = AuditRecord.from_json((records / "audit.json").read_bytes())
+    folder = plan.home / "audits" / plan.audit_id
+    with plan.artifacts.lock("audits", plan.audit_id):
+        if replace or not _is_whole(folder):
+            _assemble(plan, records, folder)
+        store = AuditStore(plan.home)
+        if replace or not store.has_audit(record.id):
+            evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
+            store.add_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
+        ended = datetime.now(UTC)
+        store.add_run(
+            {
+                "run_id": uuid.uuid4().hex,
+                "audit_id": record.id,
+                "started": started,
+                "ended": ended,
+                "verdict": record.verdict.status,
+                "steps_executed": executed,
+                "steps_cached": steps - executed,
+                "seconds": (ended - started).total_seconds(),
+            }
+        )
+    notes = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("notes", [])
+    return {
+        "id": record.id,
+        "verdict": record.verdict.status,
+        "reasons": record.verdict.reasons,
+        "findings": [
+            {
+                "side": finding.side,
+                "direction": finding.direction,
+                "words": finding.words,
+                "target_share": finding.target_share.value,
+                "reference_share": finding.reference_share.value,
+                "p_value": finding.p_value,
+                "confirmed": finding.confirmed,
+            }
+            for finding in record.findings
+            if finding.confirmed is not False
+        ],
+        "paths": {
+            "folder": str(folder),
+            "html": str(folder / "report.html"),
+            "pdf": str(folder / "report.pdf") if (folder / "report.pdf").is_file() else None,
+            "record": str(folder / "audit.json"),
+            "slices": str(folder / "slices.csv"),
+            "manifest": str(folder / "manifest.json"),
+            "database": str(store.path),
+        },
+        "notes": notes,
+    }
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder holds every file of its manifest, unchanged."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        return all(digest_file(folder / name) == entry["sha256"] for name, entry in manifest["files"].items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _assemble(plan: AuditPlan, records: Path, folder: Path) -> None:
+    """Make the audit's folder beside its place and move it there whole."""
+    reports = plan.artifacts.folder(REPORTS, plan.report_key)
+    with explain_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            files = {}
+            for name in FILES:
+                source = next((path for path in (reports / name, records / name) if path.is_file()), None)
+                if source is not None:
+                    shutil.copyfile(source, temporary / name)
+                    files[name] = {"size": source.stat().st_size, "sha256": digest_file(temporary / name)}
+            manifest = {"audit": plan.audit_id, "files": files}
+            write_atomically(temporary / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True).encode())
+            temporary.chmod(0o755)
+            if folder.exists():
+                old = temporary.with_name(temporary.name + ".old")
+                folder.rename(old)
+                temporary.rename(folder)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def read_published(home: Path, audit_id: str) -> AuditRecord:
+    """Read the record of an audit in KODA_HOME by its id, or by the beginning of one.
+
+    Raises:
+        ConfigError: no audit of that name, or several.
+    """
+    folder = home / "audits"
+    names = sorted(path.parent.name for path in folder.glob("*/audit.json")) if folder.is_dir() else []
+    found = [name for name in names if name == audit_id] or [
+        name for name in names if name.startswith((audit_id, f"audit-{audit_id}"))
+    ]
+    if len(found) != 1:
+        told = f"{len(found)} audits begin with {audit_id!r}" if found else f"There is no audit {audit_id!r} in {home}"
+        raise ConfigError(f"{told}.", "koda history lists the audits.")
+    path = folder / found[0] / "audit.json"
+    return AuditRecord.from_json(path.read_bytes(), str(path))

@@ -1,0 +1,208 @@
+"""The record step: the verdict, the models, the data, the method, and where everything came from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from koda.artifacts import write_atomically
+from koda.audit.evaluation import Evaluation, load_evaluation
+from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan, Role
+from koda.audit.solutions import load_solution
+from koda.config import Side
+from koda.datasets import Rejection, check_rejections
+from koda.digest import digest_json
+from koda.discrepancy import Solution
+from koda.embedding_io import write_parquet
+from koda.extraction import KIND as EMBEDDINGS
+from koda.policy import AuditFacts, judge
+from koda.provenance import describe_hardware, describe_software
+from koda.record import (
+    AuditRecord,
+    DataRecord,
+    MethodRecord,
+    ModelRecord,
+    Provenance,
+    RejectionRecord,
+    SideMethod,
+)
+from koda.thumbnails import make_thumbnails
+
+_LISTED_REJECTIONS = 200
+_SLICE_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
+
+
+def write_record(plan: AuditPlan, started: datetime) -> str:
+    """Write `audit.json`, `slices.csv` and the thumbnails; return the digest of the artifact."""
+    key = plan.record_key
+    folder = plan.artifacts.folder(RECORDS, key)
+    evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
+    record = build_record(plan, evaluation, started)
+    write_atomically(folder / "slices.csv", slices_csv(evaluation.slices, plan.dataset.metadata_columns))
+    write_parquet(folder / "thumbnails.parquet", _thumbnails(plan, record))
+    write_atomically(folder / "audit.json", record.to_json().encode())
+    return plan.artifacts.complete(RECORDS, key)
+
+
+def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> AuditRecord:
+    """Put together what is known of an audit, and judge it."""
+    config = plan.config
+    infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
+    data = _data_record(plan, evaluation, infos)
+    verdict = judge(config.policy, AuditFacts(evaluation.findings, data))
+    solutions: dict[Side, Solution] = {
+        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in ("lost", "gained")
+    }
+    device = str(infos["baseline"].get("device", "cpu"))
+    settings = config.model_dump(mode="json")
+    steps = {
+        "embed baseline": (EMBEDDINGS, plan.embedding_key("baseline")),
+        "embed candidate": (EMBEDDINGS, plan.embedding_key("candidate")),
+        "discover lost": (SOLUTIONS, plan.solution_key("lost")),
+        "discover gained": (SOLUTIONS, plan.solution_key("gained")),
+        "evaluate": (EVALUATIONS, plan.evaluation_key),
+    }
+    provenance = Provenance(
+        **describe_software(),
+        **describe_hardware(device),
+        config_digest=digest_json(settings),
+        artifacts={step: plan.artifacts.digest(kind, key) for step, (kind, key) in steps.items()},
+    )
+    models = {role: _model_record(plan, role, infos[role]) for role in plan.models}
+    title = config.report.title or f"Candidate {plan.label('candidate')} against baseline {plan.label('baseline')}"
+    return AuditRecord(
+        id=plan.audit_id,
+        title=title,
+        started=started,
+        ended=datetime.now(UTC),
+        verdict=verdict,
+        baseline=models["baseline"],
+        candidate=models["candidate"],
+        data=data,
+        method=_method_record(plan, solutions),
+        findings=evaluation.findings,
+        metrics=evaluation.metrics,
+        provenance=provenance,
+        config=settings,
+    )
+
+
+def slices_csv(rows: Sequence[dict[str, Any]], metadata_columns: Sequence[str]) -> bytes:
+    """Write the slices as CSV: a row a sample, with the data set's metadata columns and `in_slice`, `split`."""
+    extra = [name for name in metadata_columns if name not in _SLICE_COLUMNS]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*_SLICE_COLUMNS, *extra, *(name for name in ("in_slice", "split") if name not in extra)])
+    for row in rows:
+        metadata = json.loads(row["metadata"])
+        flags = [row[name] for name in ("in_slice", "split") if name not in extra]
+        writer.writerow([row[name] for name in _SLICE_COLUMNS] + [metadata.get(name) for name in extra] + flags)
+    return text.getvalue().encode()
+
+
+def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRecord:
+    spec = plan.models[role].spec
+    return ModelRecord(
+        label=plan.label(role),
+        name=spec.name,
+        pretrained=spec.pretrained,
+        licence=spec.licence,
+        source=spec.source,
+        **info["model"],
+    )
+
+
+def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict[str, Any]]) -> DataRecord:
+    """Count what was compared and what was left out; too much of the latter stops the audit."""
+    data, settings = plan.dataset, plan.config.data
+    decoded: dict[str, str] = {}
+    for role in plan.models:
+        for key, reason in infos[role]["rejected"].items():
+            said = reason if reason.startswith("the image c") else f"{plan.label(role)}: {reason}"
+            decoded.setdefault(key, said)
+    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(decoded.items()))]
+    check_rejections(data.name, data.n_source, rejections, settings.max_rejected)
+    reasons = Counter(rejection.reason.split(":")[0] for rejection in rejections)
+    return DataRecord(
+        name=data.name,
+        path=data.path,
+        digest=data.digest,
+        n_source=data.n_source,
+        n_compared=evaluation.n_discovery + evaluation.n_confirmation,
+        n_discovery=evaluation.n_discovery,
+        n_confirmation=evaluation.n_confirmation,
+        n_rejected=len(rejections),
+        n_duplicate_images=data.n_duplicate_images,
+        n_long_captions={plan.label(role): int(infos[role]["n_long"]) for role in plan.models},
+        rejections=[RejectionRecord(key=item.key, reason=item.reason) for item in rejections[:_LISTED_REJECTIONS]],
+        rejection_reasons=dict(reasons.most_common()),
+        metadata_columns=list(data.metadata_columns),
+        licence=settings.licence,
+        source=settings.source,
+        datasheet=settings.datasheet,
+    )
+
+
+def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRecord:
+    search, judged = plan.config.discrepancy, plan.config.significance
+    if search.eps is not None:
+        eps_rule = f"absolute, {search.eps:g}"
+    elif search.eps_quantile is not None:
+        eps_rule = f"the {search.eps_quantile:g} quantile of the reference's non-zero kernel eigenvalues, as in the paper"
+    else:
+        eps_rule = f"reference share of at most {search.max_reference_share:g} in the sample"
+    deviations = [
+        "Each problem is solved exactly, with a proved gap, instead of by a search over a grid of multipliers.",
+        "Findings are tested on samples that the search did not see; the paper gives no such test.",
+    ]
+    if search.eps_quantile is None:
+        deviations.insert(0, "The constraint is a share of the data set instead of a quantile of eigenvalues.")
+    if search.sigma == "auto":
+        deviations.append("The bandwidth is local: 0.4 of the median distance, matched between the models.")
+    sides = {side: _side_method(plan, side, solution) for side, solution in solutions.items()}
+    return MethodRecord(
+        modality=search.modality,
+        kernel=search.kernel,
+        sigma_rule=solutions["lost"].kernels.rule,
+        eps_rule=eps_rule,
+        seed=search.seed,
+        split_seed=search.seed,
+        materiality=judged.materiality,
+        alpha=judged.alpha,
+        lost=sides["lost"],
+        gained=sides["gained"],
+        deviations=deviations,
+    )
+
+
+def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
+    target, reference = plan.roles_of(side)
+    pair, stats = solution.kernels, dict(solution.stats)
+    return SideMethod(
+        target=plan.label(target),
+        reference=plan.label(reference),
+        eps=solution.eps,
+        n=len(solution.keys),
+        sigmas={"target": dict(pair.target.sigmas), "reference": dict(pair.reference.sigmas)},
+        median_distances={role: dict(found) for role, found in pair.median_distances.items()},
+        leading_eigenvalues=dict(pair.leading_eigenvalues),
+        features=str(stats.get("features", "exact")),
+        feature_error=stats.get("feature_error"),
+        feature_error_bound=stats.get("feature_error_bound"),
+        status=solution.status,
+        n_directions=len(solution.directions),
+        stats=stats,
+    )
+
+
+def _thumbnails(plan: AuditPlan, record: AuditRecord) -> dict[str, list[Any]]:
+    """Make the thumbnails of every sample that a gallery shows, as columns key and jpeg."""
+    lobes = [lobe for finding in record.findings for lobe in (finding.positive, finding.negative)]
+    shown = {sample.key for lobe in lobes for sample in lobe.samples}
+    made = make_thumbnails([pair for pair in plan.dataset.pairs if pair.key in shown], plan.config.report.thumbnails)
+    return {"key": list(made), "jpeg": list(made.values())}

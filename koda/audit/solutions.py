@@ -1,0 +1,124 @@
+"""The discovery step: split the samples, search one question, and keep its solution as an artifact."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koda.artifacts import write_atomically
+from koda.audit.plan import SOLUTIONS, AuditPlan
+from koda.config import DiscrepancyConfig, Side
+from koda.discrepancy import Direction, Solution, find_discrepancies
+from koda.embeddings import EmbeddingTable
+from koda.errors import DataError
+from koda.extraction import load_embeddings
+from koda.kernels import Kernel, KernelPair
+
+MIN_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples that both models embedded, and which of them the search may see."""
+
+    baseline: EmbeddingTable
+    candidate: EmbeddingTable
+    discovery: tuple[str, ...]
+    confirmation: tuple[str, ...]
+
+
+def load_samples(plan: AuditPlan) -> Samples:
+    """Join the embeddings of both models by key and split them, seeded, into discovery and confirmation.
+
+    Raises:
+        DataError: too few samples that both models embedded.
+    """
+    tables = {role: load_embeddings(plan.artifacts, plan.embedding_key(role), plan.dataset) for role in plan.models}
+    common = sorted(set(tables["baseline"].keys) & set(tables["candidate"].keys))
+    share = plan.config.significance.confirmation_share
+    n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES)
+    if len(common) < 2 * MIN_SAMPLES:
+        raise DataError(
+            f"Only {len(common)} samples were embedded by both models; an audit needs {2 * MIN_SAMPLES} at the least.",
+            "Add samples: some hundreds are needed for a finding to be confirmed.",
+        )
+    order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(common))
+    confirmation = sorted(common[row] for row in order[:n_confirmation])
+    discovery = sorted(common[row] for row in order[n_confirmation:])
+    baseline, candidate = (tables[role].select(common) for role in ("baseline", "candidate"))
+    return Samples(baseline, candidate, tuple(discovery), tuple(confirmation))
+
+
+def discover(plan: AuditPlan, side: Side) -> str:
+    """Search one question on the discovery samples; return the digest of the artifact."""
+    samples = load_samples(plan)
+    target, reference = (getattr(samples, role).select(samples.discovery) for role in plan.roles_of(side))
+    solution = find_discrepancies(target, reference, plan.config.discrepancy)
+    key = plan.solution_key(side)
+    save_solution(solution, plan.artifacts.folder(SOLUTIONS, key))
+    return plan.artifacts.complete(SOLUTIONS, key)
+
+
+def save_solution(solution: Solution, folder: Path) -> None:
+    """Write a solution as `directions.safetensors` (k, n) and `solution.json`."""
+    from safetensors.numpy import save
+
+    x = np.stack([direction.x for direction in solution.directions] or [np.zeros(len(solution.keys))])
+    write_atomically(folder / "directions.safetensors", save({"x": np.ascontiguousarray(x)}))
+    pair = solution.kernels
+    note = {
+        "directions": [
+            {name: value for name, value in vars(direction).items() if name != "x"} for direction in solution.directions
+        ],
+        "keys": solution.keys,
+        "eps": solution.eps,
+        "kernels": {
+            "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
+            "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
+            "median_distances": {role: dict(found) for role, found in pair.median_distances.items()},
+            "leading_eigenvalues": dict(pair.leading_eigenvalues),
+            "rule": pair.rule,
+        },
+        "status": solution.status,
+        "stats": dict(solution.stats),
+        "rejected": dict(solution.rejected),
+        "config": solution.config.model_dump(),
+    }
+    write_atomically(folder / "solution.json", json.dumps(note, indent=1, default=_plain).encode())
+
+
+def load_solution(folder: Path) -> Solution:
+    """Read a solution that :func:`save_solution` wrote."""
+    from safetensors.numpy import load
+
+    x = load((folder / "directions.safetensors").read_bytes())["x"]
+    note = json.loads((folder / "solution.json").read_bytes())
+    kernels = note["kernels"]
+    config = {name: value for name, value in note["config"].items() if value is not None}
+    return Solution(
+        directions=tuple(Direction(x=row, **rest) for row, rest in zip(x, note["directions"], strict=False)),
+        keys=tuple(note["keys"]),
+        eps=note["eps"],
+        kernels=KernelPair(
+            Kernel(**kernels["target"]),
+            Kernel(**kernels["reference"]),
+            kernels["median_distances"],
+            kernels["leading_eigenvalues"],
+            kernels["rule"],
+        ),
+        status=note["status"],
+        stats=note["stats"],
+        rejected=note["rejected"],
+        config=DiscrepancyConfig.model_validate(config),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy numbers, which the solver may leave in its statistics, into Python's."""
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)

@@ -1,0 +1,316 @@
+"""The record of an audit: everything the report says, in one versioned model.
+
+The report is drawn from an :class:`AuditRecord` and thumbnails, and from nothing else, so a
+stored ``audit.json`` can be rendered again, compared and verified without the models or the data.
+Shares are fractions of the data set (1.0 is all of it); see :mod:`koda.significance`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from koda.errors import DataError
+
+RECORD_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+
+class Estimate(_Part):
+    """A figure with its interval; the interval is absent where the sample does not give one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    n: int | None = Field(default=None, description="samples it was estimated on")
+
+
+class RuleResult(_Part):
+    """One policy rule beside what was observed."""
+
+    figure: str
+    observed: Estimate | None
+    warn: float | None
+    fail: float | None
+    direction: Literal["above", "below"]
+    result: Literal["pass", "warn", "fail", "inconclusive"]
+    owner: str | None = None
+    reason: str | None = None
+
+
+class Verdict(_Part):
+    """Pass, warn, fail or inconclusive, with the reasons in words."""
+
+    status: Literal["pass", "warn", "fail", "inconclusive"]
+    reasons: list[str]
+    rules: list[RuleResult] = []
+    policy_digest: str | None = None
+
+
+class ModelRecord(_Part):
+    """What is known of a model: enough to load the same one again, and to see that it is the same."""
+
+    label: str
+    name: str
+    pretrained: str | None = None
+    architecture: str
+    weights_digest: str
+    config_digest: str
+    fingerprint: str
+    activation: str
+    image_size: tuple[int, int]
+    preprocessing: dict[str, Any]
+    tokenizer: str
+    context_length: int
+    embedding_dim: int
+    parameters: int
+    precision: str
+    licence: str | None = None
+    source: str | None = None
+
+
+class RejectionRecord(_Part):
+    """A sample left out, and why."""
+
+    key: str
+    reason: str
+
+
+class DataRecord(_Part):
+    """The data set, by digest and by count."""
+
+    name: str
+    path: str
+    digest: str
+    n_source: int = Field(description="rows in the source")
+    n_compared: int = Field(description="samples that both models embedded")
+    n_discovery: int
+    n_confirmation: int
+    n_rejected: int
+    n_duplicate_images: int
+    n_long_captions: dict[str, int] = Field(default={}, description="captions cut at the context length, by model label")
+    rejections: list[RejectionRecord] = Field(default=[], description="the first 200")
+    rejection_reasons: dict[str, int] = {}
+    metadata_columns: list[str] = []
+    licence: str | None = None
+    source: str | None = None
+    datasheet: str | None = None
+
+
+class SideMethod(_Part):
+    """How one of the two questions was solved."""
+
+    target: str = Field(description="label of the model that should tie the samples together")
+    reference: str
+    eps: float
+    n: int
+    sigmas: dict[str, dict[str, float]] = Field(description="role (target, reference) -> modality -> bandwidth")
+    median_distances: dict[str, dict[str, float]]
+    leading_eigenvalues: dict[str, float] = Field(description="role -> leading eigenvalue of K / n on the subsample")
+    features: str
+    feature_error: float | None = None
+    feature_error_bound: float | None = None
+    status: str = Field(description="what the solver says of the search, in words")
+    n_directions: int
+    stats: dict[str, Any] = {}
+
+
+class MethodRecord(_Part):
+    """Kernels, bandwidths, seeds, split and solver of the audit."""
+
+    modality: str
+    kernel: str
+    sigma_rule: str
+    eps_rule: str
+    seed: int
+    split_seed: int
+    materiality: float
+    alpha: float
+    lost: SideMethod
+    gained: SideMethod
+    deviations: list[str] = Field(default=[], description="where this differs from the paper, in words")
+
+
+class Similarity(_Part):
+    """Mean similarity inside each lobe, across the two, and of the lobes to the rest, under one model."""
+
+    inside_positive: float | None
+    inside_negative: float | None
+    across: float | None
+    positive_to_rest: float | None
+    negative_to_rest: float | None
+
+
+class SampleRecord(_Part):
+    """One sample of a slice, as the gallery shows it."""
+
+    key: str
+    caption: str | None
+    score: float
+    split: Literal["discovery", "confirmation"]
+    metadata: dict[str, Any] = {}
+
+
+class Word(_Part):
+    """A word or phrase that the captions of a lobe use more than the rest."""
+
+    text: str
+    z: float = Field(description="weighted log-odds over its standard error")
+    share_in: float = Field(description="share of the lobe's captions that hold it")
+    share_out: float
+
+
+class OverRepresented(_Part):
+    """A metadata value that is commoner in a lobe than elsewhere."""
+
+    column: str
+    value: str
+    share_in: float
+    share_out: float
+    lift: float
+
+
+class LobeRecord(_Part):
+    """One end of a direction: samples ranked by signed score."""
+
+    sign: Literal["positive", "negative"]
+    size: int = Field(description="samples in the slice by the size rule")
+    samples: list[SampleRecord] = Field(description="the gallery: the first of the ranking")
+    words: list[Word] = []
+    metadata: list[OverRepresented] = []
+
+
+class Finding(_Part):
+    """One direction of one side: structure of the target model that the reference lacks.
+
+    The lobe that carries more weight comes first (`positive`); the other is its counterpart, which
+    the reference confuses with it.
+    """
+
+    side: Literal["lost", "gained"]
+    direction: int = Field(description="1 is the strongest of its side")
+    target: str
+    reference: str
+    target_energy: float
+    reference_energy: float
+    quotient: float
+    multiplier: float
+    gap: float
+    status: str
+    target_share_in_sample: float
+    reference_share_in_sample: float
+    target_share: Estimate = Field(description="held out")
+    reference_share: Estimate = Field(description="held out")
+    difference: Estimate = Field(description="target_share - reference_share, held out")
+    p_value: float | None = Field(default=None, description="Holm-adjusted, one-sided, of difference <= materiality")
+    confirmed: bool | None = None
+    words: list[str] = Field(default=[], description="the first words of both lobes")
+    similarity: dict[str, Similarity] = Field(description="model role (target, reference) -> table")
+    positive: LobeRecord
+    negative: LobeRecord
+    note: str | None = None
+
+
+class RecallRecord(_Part):
+    """Retrieval of one model over one set of samples."""
+
+    model: str
+    subset: str = Field(description="'all', or 'lost 1 positive' and the like")
+    n: int = Field(description="queries")
+    n_gallery: int
+    image_to_text: dict[str, Estimate] = Field(description="'R@1' -> estimate")
+    text_to_image: dict[str, Estimate]
+
+
+class MapRecord(_Part):
+    """The same samples in two dimensions under each model; for looking only."""
+
+    method: str
+    seed: int
+    keys: list[str]
+    baseline: list[tuple[float, float]]
+    candidate: list[tuple[float, float]]
+    group: list[int] = Field(description="index of the finding in `findings`, signed by lobe (+1-based, -1-based), 0 for none")
+
+
+class Metrics(_Part):
+    """Figures beside the findings."""
+
+    retrieval: list[RecallRecord] = []
+    spectra: dict[str, list[float]] = Field(default={}, description="leading kernel eigenvalues by model role")
+    map: MapRecord | None = None
+
+
+class Provenance(_Part):
+    """What made the record: software, hardware, digests, times."""
+
+    koda_version: str
+    code_digest: str
+    python: str
+    platform: str
+    packages: dict[str, str]
+    device: str
+    cpu: str
+    threads: int
+    commit: str | None = None
+    dirty: bool | None = None
+    config_digest: str
+    artifacts: dict[str, str] = Field(description="step -> digest of what it made")
+    determinism: dict[str, Any] = {}
+
+
+class AuditRecord(_Part):
+    """Everything the report says, and nothing else."""
+
+    version: int = RECORD_VERSION
+    id: str
+    title: str
+    started: datetime
+    ended: datetime
+    verdict: Verdict
+    baseline: ModelRecord
+    candidate: ModelRecord
+    data: DataRecord
+    method: MethodRecord
+    findings: list[Finding]
+    metrics: Metrics
+    provenance: Provenance
+    config: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON, the same text for the same record."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "the audit record") -> AuditRecord:
+        """Read a record.
+
+        Raises:
+            DataError: not a record, or one written by a newer koda than this.
+        """
+        import json
+
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{where} is not JSON: {error}.") from error
+        version = raw.get("version") if isinstance(raw, dict) else None
+        if not isinstance(version, int):
+            raise DataError(f"{where} is not an audit record: it has no version.")
+        if version > RECORD_VERSION:
+            raise DataError(
+                f"{where} has record version {version}; this koda reads versions up to {RECORD_VERSION}.",
+                "Use the koda that wrote it, or a newer one.",
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise DataError(f"{where} is not a valid audit record: {place}: {first['msg']}.") from error

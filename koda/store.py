@@ -1,0 +1,318 @@
+"""The database of audits: DuckDB with versioned migrations, staged writes and one short merging connection.
+
+DuckDB lets one process write at a time, so a run never holds the database open. It stages its rows
+as Parquet files, which a rename makes visible at once; a short transaction then merges every staged
+folder, its own and those that killed processes left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from koda.artifacts import explain_os_errors
+from koda.embedding_io import write_parquet
+from koda.errors import StoreError
+from koda.record import AuditRecord
+
+T = TypeVar("T")
+
+DATABASE = "koda.duckdb"
+_PATIENCE = 60.0  # seconds of waiting for another process's merge, which takes milliseconds
+
+_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE audits (
+        id TEXT PRIMARY KEY, title TEXT, started TIMESTAMPTZ, ended TIMESTAMPTZ, verdict TEXT,
+        baseline TEXT, candidate TEXT, baseline_fingerprint TEXT, candidate_fingerprint TEXT,
+        dataset TEXT, dataset_digest TEXT, n_source BIGINT, n_compared BIGINT, n_rejected BIGINT,
+        record_version INTEGER, koda_version TEXT, config JSON
+    );
+    CREATE TABLE runs (
+        run_id TEXT PRIMARY KEY, audit_id TEXT, started TIMESTAMPTZ, ended TIMESTAMPTZ, verdict TEXT,
+        steps_executed INTEGER, steps_cached INTEGER, seconds DOUBLE
+    );
+    CREATE TABLE models (
+        fingerprint TEXT PRIMARY KEY, name TEXT, pretrained TEXT, architecture TEXT, weights_digest TEXT,
+        config_digest TEXT, activation TEXT, precision TEXT, embedding_dim INTEGER, parameters BIGINT
+    );
+    CREATE TABLE datasets (digest TEXT PRIMARY KEY, name TEXT, path TEXT, n_source BIGINT, licence TEXT, source TEXT);
+    CREATE TABLE rejections (audit_id TEXT, key TEXT, reason TEXT);
+    CREATE TABLE directions (
+        audit_id TEXT, side TEXT, direction INTEGER, target TEXT, reference TEXT,
+        target_energy DOUBLE, reference_energy DOUBLE, quotient DOUBLE, multiplier DOUBLE, gap DOUBLE, status TEXT,
+        target_share DOUBLE, target_share_low DOUBLE, target_share_high DOUBLE,
+        reference_share DOUBLE, reference_share_low DOUBLE, reference_share_high DOUBLE,
+        difference DOUBLE, difference_low DOUBLE, difference_high DOUBLE,
+        p_value DOUBLE, confirmed BOOLEAN, words TEXT[],
+        PRIMARY KEY (audit_id, side, direction)
+    );
+    CREATE TABLE slices (
+        audit_id TEXT, side TEXT, direction INTEGER, lobe TEXT, rank INTEGER, key TEXT, score DOUBLE,
+        in_slice BOOLEAN, split TEXT, caption TEXT,
+        PRIMARY KEY (audit_id, side, direction, lobe, rank)
+    );
+    CREATE TABLE metrics (
+        audit_id TEXT, model TEXT, subset TEXT, figure TEXT, value DOUBLE, low DOUBLE, high DOUBLE, n BIGINT,
+        PRIMARY KEY (audit_id, model, subset, figure)
+    );
+    CREATE TABLE rules (
+        audit_id TEXT, place INTEGER, figure TEXT, observed DOUBLE, low DOUBLE, high DOUBLE, warn DOUBLE, fail DOUBLE,
+        result TEXT, owner TEXT, PRIMARY KEY (audit_id, place)
+    );
+    CREATE TABLE artifacts (audit_id TEXT, step TEXT, digest TEXT, PRIMARY KEY (audit_id, step));
+    """,
+)
+_OF_AN_AUDIT = ("rejections", "directions", "slices", "metrics", "rules", "artifacts")
+_SHARED = ("models", "datasets")  # the same digest is the same thing: the first row stays
+
+
+@dataclass(frozen=True)
+class AuditStore:
+    """The database of one KODA_HOME."""
+
+    home: Path
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self.home / DATABASE
+
+    def add_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> None:
+        """Store an audit; one of the same id is replaced, in one transaction.
+
+        Args:
+            record: the audit.
+            slices: rows of the slices table, without the audit's id.
+
+        Raises:
+            StoreError: the disk is full, or the database stayed locked.
+        """
+        self._stage(_tables(record, slices))
+        self.merge()
+
+    def add_run(self, run: Mapping[str, Any]) -> None:
+        """Note that an audit was asked for, and how many of its steps had to be executed."""
+        self._stage({"runs": [run]})
+        self.merge()
+
+    def merge(self) -> None:
+        """Merge everything that is staged."""
+        staging = self.home / "staging"
+        if not staging.is_dir():
+            return
+        with explain_os_errors(self.path):
+            self._patiently(lambda: self._merge_staged(staging))
+
+    def has_audit(self, audit: str) -> bool:
+        """Tell whether an audit is in the database."""
+        return bool(self.query("SELECT count(*) AS n FROM audits WHERE id = ?", [audit])[0]["n"])
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Answer a question, as a list of rows by column name; an absent database has no rows to give.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+
+        def ask() -> list[dict[str, Any]]:
+            with self._connected() as connection:
+                found = connection.cursor().execute(sql, list(parameters))
+                names = [column[0] for column in found.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+        return self._patiently(ask)
+
+    def list_audits(self) -> list[dict[str, Any]]:
+        """Return the audits, the latest first, each with how often and when it was asked for."""
+        return self.query(
+            """
+            SELECT a.id, a.verdict, a.baseline, a.candidate, a.dataset, a.n_compared, a.ended,
+                   count(r.run_id) AS runs, max(r.ended) AS last_run
+            FROM audits a LEFT JOIN runs r ON r.audit_id = a.id
+            GROUP BY ALL ORDER BY coalesce(max(r.ended), a.ended) DESC, a.id
+            """
+        )
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(
+            str(self.path), config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        )
+        try:
+            _migrate(connection, self.path)
+            yield connection
+        finally:
+            connection.close()
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do work that needs the database, waiting (with jitter) while another process has it."""
+        give_up = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return work()
+            except duckdb.IOException as error:
+                if "lock" not in str(error).lower():
+                    full = "no space" in str(error).lower()
+                    remedy = "Free some space and run again." if full else "Move the file away to start a new database."
+                    raise StoreError(f"The database {self.path} cannot be used: {error}.", remedy) from error
+                if time.monotonic() > give_up:
+                    raise StoreError(
+                        f"The database {self.path} stayed locked by another process for {_PATIENCE:.0f} s.",
+                        "Close the program that has it open (a duckdb shell, say); nothing is lost, the next run "
+                        "stores what is staged.",
+                    ) from error
+                time.sleep(random.uniform(0.02, 0.3))
+            except duckdb.Error as error:
+                raise StoreError(f"The database {self.path} cannot be used: {error}.") from error
+
+    def _stage(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        staging = self.home / "staging"
+        with explain_os_errors(staging):
+            staging.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=staging, prefix=".new-"))
+            try:
+                for name, rows in tables.items():
+                    if rows:
+                        columns = {column: [row.get(column) for row in rows] for column in rows[0]}
+                        write_parquet(temporary / f"{name}.parquet", columns)
+                stamp = f"{time.time_ns()}-{os.getpid()}-{random.randrange(10**6):06d}"
+                temporary.rename(staging / stamp)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+
+    def _merge_staged(self, staging: Path) -> None:
+        merged = []
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            for folder in sorted(path for path in staging.iterdir() if not path.name.startswith(".")):
+                _merge_folder(connection, folder)
+                merged.append(folder)
+            connection.execute("COMMIT")
+        for folder in merged:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Bring the schema up to date; a newer one than ours is refused."""
+    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied TIMESTAMPTZ)")
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    version = int(row[0]) if row else 0
+    if version > len(_MIGRATIONS):
+        raise StoreError(
+            f"The database {path} has schema {version}; this koda knows schemas up to {len(_MIGRATIONS)}.",
+            "Use the koda that wrote it, or a newer one.",
+        )
+    for number in range(version, len(_MIGRATIONS)):
+        connection.execute("BEGIN")
+        connection.execute(_MIGRATIONS[number])
+        connection.execute("INSERT INTO schema_version VALUES (?, now())", [number + 1])
+        connection.execute("COMMIT")
+
+
+def _merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    files = {path.stem: str(path) for path in folder.glob("*.parquet")}
+    if "audits" in files:
+        ids = "SELECT id FROM read_parquet(?)"
+        for name in _OF_AN_AUDIT:
+            connection.execute(f"DELETE FROM {name} WHERE audit_id IN ({ids})", [files["audits"]])
+    for name, path in files.items():
+        conflict = "OR IGNORE" if name in _SHARED or name == "runs" else "OR REPLACE" if name == "audits" else ""
+        connection.execute(f"INSERT {conflict} INTO {name} BY NAME SELECT * FROM read_parquet(?)", [path])
+
+
+def _tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Turn a record into rows."""
+    audit = {"audit_id": record.id}
+    directions = []
+    for finding in record.findings:
+        row: dict[str, Any] = {
+            **audit,
+            **finding.model_dump(
+                include={"side", "direction", "target", "reference", "target_energy", "reference_energy", "quotient"}
+                | {"multiplier", "gap", "status", "p_value", "confirmed", "words"}
+            ),
+        }
+        for name in ("target_share", "reference_share", "difference"):
+            estimate = getattr(finding, name)
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        directions.append(row)
+    metrics = [
+        {
+            **audit,
+            "model": recall.model,
+            "subset": recall.subset,
+            "figure": f"{name} {at}",
+            "value": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "n": recall.n,
+        }
+        for recall in record.metrics.retrieval
+        for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image))
+        for at, estimate in found.items()
+    ]
+    rules = [
+        {
+            **audit,
+            "place": place,
+            "figure": rule.figure,
+            "observed": None if rule.observed is None else rule.observed.value,
+            "low": None if rule.observed is None else rule.observed.low,
+            "high": None if rule.observed is None else rule.observed.high,
+            **rule.model_dump(include={"warn", "fail", "result", "owner"}),
+        }
+        for place, rule in enumerate(record.verdict.rules)
+    ]
+    models = {
+        model.fingerprint: model.model_dump(
+            include={"fingerprint", "name", "pretrained", "architecture", "weights_digest", "config_digest"}
+            | {"activation", "precision", "embedding_dim", "parameters"}
+        )
+        for model in (record.baseline, record.candidate)
+    }
+    data = record.data
+    return {
+        "audits": [
+            {
+                "id": record.id,
+                "title": record.title,
+                "started": record.started,
+                "ended": record.ended,
+                "verdict": record.verdict.status,
+                "baseline": record.baseline.label,
+                "candidate": record.candidate.label,
+                "baseline_fingerprint": record.baseline.fingerprint,
+                "candidate_fingerprint": record.candidate.fingerprint,
+                "dataset": data.name,
+                "dataset_digest": data.digest,
+                "n_source": data.n_source,
+                "n_compared": data.n_compared,
+                "n_rejected": data.n_rejected,
+                "record_version": record.version,
+                "koda_version": record.provenance.koda_version,
+                "config": json.dumps(record.config, sort_keys=True),
+            }
+        ],
+        "models": list(models.values()),
+        "datasets": [data.model_dump(include={"digest", "name", "path", "n_source", "licence", "source"})],
+        "rejections": [{**audit, "key": item.key, "reason": item.reason} for item in data.rejections],
+        "directions": directions,
+        "slices": [{**audit, **row} for row in slices],
+        "metrics": metrics,
+        "rules": rules,
+        "artifacts": [{**audit, "step": step, "digest": digest} for step, digest in record.provenance.artifacts.items()],
+    }

@@ -1,0 +1,1 @@
+"""Prefect tasks: one step of an audit each, cached by content digest."""

@@ -1,0 +1,21 @@
+"""The discovery step: one question, what was lost or what was gained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from koda.audit.plan import SOLUTIONS
+from koda.config import Side
+from tasks.step import STEP, gpu_slot, make_once, plan_of
+
+
+@task(name="discover", **STEP)
+def discover(key: str, config: dict[str, Any], home: str, side: Side) -> str:
+    """Solve the constrained problem of one side on the discovery samples."""
+    from koda.audit.solutions import discover as solve
+
+    plan = plan_of(config, home)
+    with gpu_slot(plan.config.discrepancy.device):
+        return make_once(plan, SOLUTIONS, key, lambda: solve(plan, side))

@@ -1,0 +1,20 @@
+"""The evaluation step: held-out tests, slices and retrieval for the directions of both sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from koda.audit.plan import EVALUATIONS
+from tasks.step import STEP, gpu_slot, make_once, plan_of
+
+
+@task(name="evaluate", **STEP)
+def evaluate(key: str, config: dict[str, Any], home: str) -> str:
+    """Measure what was found on samples that the search did not see."""
+    from koda.audit.evaluation import evaluate as measure
+
+    plan = plan_of(config, home)
+    with gpu_slot(plan.config.discrepancy.device):
+        return make_once(plan, EVALUATIONS, key, lambda: measure(plan))

@@ -1,0 +1,19 @@
+"""The report step: HTML and PDF out of the record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from koda.audit.plan import REPORTS
+from tasks.step import STEP, make_once, plan_of
+
+
+@task(name="render", **STEP)
+def render(key: str, config: dict[str, Any], home: str) -> str:
+    """Draw the report of a stored record."""
+    from koda.audit.publishing import write_report
+
+    plan = plan_of(config, home)
+    return make_once(plan, REPORTS, key, lambda: write_report(plan))

@@ -1,0 +1,108 @@
+"""What every step shares: the cache policy, the GPU slot, and how a step is called from a flow.
+
+The artifact store is the truth and Prefect's record of a task a hint: a record whose artifact is
+gone is refreshed, and a task that finds its artifact made by someone else does not make it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import Task
+from prefect.cache_policies import CachePolicy
+from prefect.concurrency.sync import concurrency
+
+from koda.audit.plan import AuditPlan, planned
+from koda.errors import KodaError
+
+
+def _key(context: Any, parameters: dict[str, Any]) -> str:
+    return f"koda-{context.task.name}-{parameters['key']}"
+
+
+#: a task's record is found again by its name and the digest of its inputs, in any run
+BY_KEY = CachePolicy.from_cache_key_fn(_key)
+
+
+def worth_retrying(task: Any, run: Any, state: Any) -> bool:
+    """Retry what another try may mend; an error that says what is wrong will say so again."""
+    try:
+        state.result()
+    except KodaError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+#: what every step's decorator is given
+STEP: dict[str, Any] = {
+    "cache_policy": BY_KEY,
+    "persist_result": True,
+    "result_serializer": "json",
+    "retries": 1,
+    "retry_delay_seconds": 2,
+    "retry_condition_fn": worth_retrying,
+}
+
+
+@contextlib.contextmanager
+def gpu_slot(device: str) -> Iterator[None]:
+    """Hold a place in the concurrency limit named `gpu` while the GPU is used; nothing on a CPU.
+
+    The limit is made with `prefect gcl create gpu --limit 1`; without one there is no waiting.
+    """
+    from koda.kernels import device_of
+
+    if device_of(device).type == "cpu":
+        yield
+        return
+    with concurrency("gpu", occupy=1, lease_duration=60):
+        yield
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A step that was asked for: what it made, and whether it had to be executed."""
+
+    name: str
+    digest: str
+    executed: bool
+
+
+def run_step(
+    task: Task[..., str], name: str, kind: str, key: str, plan: AuditPlan, *, fresh: bool, **arguments: Any
+) -> StepResult:
+    """Run a step, or find what it made before."""
+    store = plan.artifacts
+    if fresh:
+        with store.lock(kind, key):
+            store.discard(kind, key)
+    there = store.has(kind, key)
+    made = task.with_options(refresh_cache=not there, task_run_name=name)(
+        key=key, config=plan.config.model_dump(mode="json"), home=str(plan.home), **arguments
+    )
+    return StepResult(name, made, executed=not there)
+
+
+def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> str:
+    """Make an artifact unless it is there; two processes never make one at the same time."""
+    store = plan.artifacts
+    with store.lock(kind, key):
+        if not store.has(kind, key):
+            store.discard(kind, key)
+            try:
+                return make()
+            except BaseException:
+                store.discard(kind, key)
+                raise
+        return store.digest(kind, key)
+
+
+def plan_of(config: dict[str, Any], home: str) -> AuditPlan:
+    """Return the plan that a task belongs to; in the flow's own process it is not made twice."""
+    return planned(config, Path(home))
