@@ -1,0 +1,102 @@
+"""HTML to PDF: tagged, archivable, and the same bytes for the same record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from koda.errors import KodaError, PrerequisiteError
+from koda.report.fonts import fontconfig
+
+VARIANT = "pdf/a-3a"
+_LOCK = threading.Lock()
+
+
+def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime) -> bytes:
+    """Return the PDF of a self-contained HTML document.
+
+    Args:
+        html: the document; anything it refers to outside itself stops the rendering.
+        fonts: folder of the only fonts that are used.
+        attachment: the audit record, attached as ``audit.json``.
+        moment: date of the document and the attachment (UTC), so that no clock is read.
+
+    Raises:
+        PrerequisiteError: WeasyPrint, or the Pango library it needs, is not installed.
+        KodaError: the document refers to something outside itself.
+    """
+    with _LOCK, _only_fonts_of(fonts):
+        weasyprint, fetcher, font_configuration = _renderer()
+        data_only = fetcher(allowed_protocols={"data"}, allow_redirects=False, fail_on_errors=True)
+        document = weasyprint.HTML(string=html, base_url=None, url_fetcher=data_only)
+        attached = weasyprint.Attachment(
+            string=attachment,
+            name="audit.json",
+            description="The audit record this report was drawn from",
+            created=moment,
+            modified=moment,
+            relationship="Source",
+            url_fetcher=data_only,
+        )
+        try:
+            pdf: bytes = document.write_pdf(
+                font_config=font_configuration(), pdf_variant=VARIANT, pdf_tags=True, attachments=[attached]
+            )
+        except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
+            raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
+        return pdf
+
+
+def prerequisite() -> str | None:
+    """Return what has to be installed before a PDF can be made, or None where nothing is missing."""
+    try:
+        _renderer()
+    except PrerequisiteError as error:
+        return str(error)
+    return None
+
+
+def _renderer() -> tuple[Any, Any, Any]:
+    """Import WeasyPrint, which loads Pango at once."""
+    try:
+        import weasyprint
+        from weasyprint.text.fonts import FontConfiguration
+        from weasyprint.urls import URLFetcher
+    except (ImportError, OSError) as error:  # cffi raises OSError for a missing shared library
+        raise PrerequisiteError(
+            f"No PDF was made: WeasyPrint cannot be loaded ({str(error).splitlines()[0]}).",
+            "Install the Pango library: apt-get install libpango-1.0-0 libpangoft2-1.0-0 (macOS: brew install pango).",
+        ) from error
+    for name in ("weasyprint", "fontTools"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return weasyprint, URLFetcher, FontConfiguration
+
+
+@contextmanager
+def _only_fonts_of(folder: Path) -> Iterator[None]:
+    """Let fontconfig know one folder of fonts; it reads the variable whenever a configuration is loaded.
+
+    A setting of the user's own does not win: with other fonts the same record would give other pages.
+    """
+    before = {name: os.environ.get(name) for name in ("FONTCONFIG_FILE", "FONTCONFIG_PATH", "FONTCONFIG_SYSROOT")}
+    with tempfile.TemporaryDirectory(prefix="koda-fonts-") as scratch:
+        file = Path(scratch) / "fonts.conf"
+        file.write_text(fontconfig(folder, Path(scratch) / "cache"), encoding="utf-8")
+        try:
+            for name in before:
+                os.environ.pop(name, None)
+            os.environ["FONTCONFIG_FILE"] = str(file)
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

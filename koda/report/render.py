@@ -1,0 +1,160 @@
+"""An audit record in, two files out: `report.html` and `report.pdf`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from koda.errors import DataError, PrerequisiteError
+from koda.plots import line_plot, map_plot
+from koda.record import AuditRecord
+from koda.report import environment, fonts, text, view
+from koda.report.pdf import write_pdf
+from koda.report.thumbnails import Gallery, gallery
+
+
+@dataclass(frozen=True)
+class RenderedReport:
+    """The files of a report, and what their reader should know of how they came out."""
+
+    html: Path
+    pdf: Path | None
+    notes: list[str] = field(default_factory=list)
+
+
+def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, *, pdf: bool = True) -> RenderedReport:
+    """Write the report of an audit.
+
+    Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same
+    input. Each is written to a temporary name first and then moved into place.
+
+    Args:
+        record: the audit.
+        thumbnails: sample key -> JPEG bytes; those that are missing or unreadable leave an empty frame.
+        out_dir: folder of `report.html` and `report.pdf`, made if need be.
+        pdf: whether to make the PDF. Where Pango is not installed, only the HTML comes out and a note
+            says what to install.
+
+    Raises:
+        PrerequisiteError: the templates are not installed.
+        DataError: the record contradicts itself.
+        OSError: `out_dir` cannot be written.
+    """
+    folder = environment.template_folder()
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    pictures = gallery(record, thumbnails)
+    notes = []
+    if pictures.missing:
+        notes.append(
+            f"{text.number(pictures.missing)} of {text.plural(pictures.total, 'gallery picture')} could not be had; "
+            "an empty frame stands in their place."
+        )
+    html = out_dir / "report.html"
+    _replace(html, _document(record, pictures, folder, "html", notes).encode("utf-8"))
+    if not pdf:
+        return RenderedReport(html, None, notes)
+    covered = fonts.coverage(folder / "fonts")
+    lacking = fonts.count_lacking(_captions(record), covered)
+    if lacking:
+        notes.append(
+            f"The fonts of the PDF lack characters of {text.plural(lacking, 'caption')}; each such character is shown "
+            f"there as {fonts.MISSING}. The HTML report and audit.json hold the captions in full."
+        )
+    paper = fonts.replace_lacking(_document(record, pictures, folder, "pdf", notes), covered)
+    out = out_dir / "report.pdf"
+    try:
+        _replace(out, write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended)))
+    except PrerequisiteError as error:
+        # A PDF of an earlier rendering would contradict the HTML beside it.
+        out.unlink(missing_ok=True)
+        return RenderedReport(html, None, [*notes, str(error)])
+    return RenderedReport(html, out, notes)
+
+
+def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str, notes: list[str]) -> str:
+    """Return the HTML of one target, html or pdf."""
+    chapters, annexes = view.sections(record)
+    findings = [view.view(record, finding, pictures) for finding in _ordered(record)]
+    style, script = environment.style(folder, target), environment.script(folder)
+    return (
+        environment.environment(folder)
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            target=target,
+            style=style,
+            script=script,
+            csp=environment.policy(style, script),
+            sections=chapters,
+            annexes=annexes,
+            numbers={section.id: section.number for section in (*chapters, *annexes)},
+            cards=view.cards(record),
+            counts=view.verdict_counts(record),
+            sentence=view.verdict_sentence(record),
+            findings=findings,
+            overviews={side: view.overview(record, side, findings) for side in ("lost", "gained")},
+            pictures=pictures,
+            notes=notes,
+            maps=_maps(record),
+            spectra=line_plot(
+                record.metrics.spectra,
+                title="Leading kernel eigenvalues of both models",
+                x_axis="number of the eigenvalue",
+                y_axis="eigenvalue of K / n",
+            ),
+            configuration=environment.configuration(record.model_dump(mode="json")["config"]),
+            record_digest=hashlib.sha256(record.to_json().encode("utf-8")).hexdigest(),
+            created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+    )
+
+
+def _ordered(record: AuditRecord) -> list[Any]:
+    """Return the findings as the report shows them: lost, then gained, the strongest first."""
+    return sorted(record.findings, key=lambda finding: (finding.side == "gained", finding.direction))
+
+
+def _maps(record: AuditRecord) -> dict[str, Any] | None:
+    """Return the two maps and the groups that they mark."""
+    found = record.metrics.map
+    if found is None or not found.keys:
+        return None
+    if not len(found.keys) == len(found.group) == len(found.candidate) == len(found.baseline):
+        raise DataError("The map of the audit record is damaged: its keys, groups and points differ in number.")
+    names = [f"{f.side} {f.direction}" for f in record.findings]
+    return {
+        "candidate": map_plot(found.candidate, found.group, title="Map of the samples under the candidate"),
+        "baseline": map_plot(found.baseline, found.group, title="Map of the same samples under the baseline"),
+        "legend": [
+            (g, f"{names[abs(g) - 1] if abs(g) <= len(names) else abs(g)}, {'first lobe' if g > 0 else 'counterpart'}")
+            for g in sorted(set(found.group), key=lambda g: (abs(g), -g))
+            if g
+        ],
+    }
+
+
+def _captions(record: AuditRecord) -> list[str]:
+    """Return the caption of each sample that is shown, once, as the report shows it."""
+    shown = {s.key: s.caption or "" for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples}
+    return [text.shorten(caption, 400) for caption in shown.values()]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,179 @@
+"""Text of the report: hostile strings made harmless, figures put in words of the right length."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from koda.record import Estimate
+
+NBSP = "\u00a0"
+NONE = "–"
+_SPACES = "\t\n\r\v\f\u0085\u2028\u2029"
+# Overrides and embeddings reorder text beyond their own string; single marks (LRM, RLM, ALM) do not.
+_BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_MAX_STACKED_MARKS = 4
+
+
+def clean(text: str) -> str:
+    """Return the text as one line that can be shown anywhere.
+
+    Line ends and tabs become spaces; control characters, bidirectional overrides, lone surrogates and
+    noncharacters become U+FFFD, so that the reader sees that something stood there; more than four
+    combining marks on one letter are cut, since they would cover the lines above.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    out: list[str] = []
+    marks = 0
+    for char in text:
+        if " " <= char <= "~":
+            out.append(char)
+            marks = 0
+            continue
+        category = unicodedata.category(char)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if char in _SPACES:
+            out.append(" ")
+        elif category in ("Cc", "Cs") or char in _BIDI_OVERRIDES or _is_noncharacter(char):
+            out.append("\ufffd")
+        elif marks <= _MAX_STACKED_MARKS:
+            out.append(char)
+    return "".join(out)
+
+
+def clean_block(text: str) -> str:
+    """Return the text with each of its lines cleaned; for preformatted blocks."""
+    return "\n".join(clean(line) for line in text.split("\n"))
+
+
+def shorten(text: str | None, limit: int) -> str:
+    """Return at most `limit` characters of the cleaned text, cut with an ellipsis."""
+    line = " ".join(clean((text or "")[: 4 * limit + 100]).split())
+    cut = len(line) > limit or len(text or "") > 4 * limit + 100
+    return line[:limit].rstrip() + "…" if cut else line
+
+
+def percent(value: float | None, digits: int | None = None) -> str:
+    """Write a share as a percentage: about two significant digits, at least one decimal."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    places = _places(100 * value) if digits is None else digits
+    return _minus(f"{100 * value:.{places}f}{NBSP}%")
+
+
+def number(value: Any) -> str:
+    """Write a count with thin groups, any other number with four significant digits."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
+        return _minus(f"{int(value):,}".replace(",", "\u202f"))
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return NONE
+        return _minus(f"{value:.4g}") if 1e-3 <= abs(value) < 1e5 or value == 0 else scientific(value)
+    return str(value)
+
+
+def scientific(value: float | None, digits: int = 3) -> str:
+    """Write a number with `digits` significant digits, in powers of ten where it is small or large."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return _minus(f"{value:.{digits}g}") if abs(value) < 1000 else number(round(value))
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return _minus(f"{mantissa}{NBSP}×{NBSP}10") + raised
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value; below 0.0001 only that."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def share(estimate: Estimate | None, *, words: bool = False) -> str:
+    """Write a share with its interval, `0.80 % [0.65, 0.95]`, or in words for a sentence."""
+    if estimate is None:
+        return NONE
+    ends = [v for v in (estimate.low, estimate.high) if v is not None and math.isfinite(v)]
+    places = _places(100 * max([abs(estimate.value), *map(abs, ends)]))
+    text = percent(estimate.value, places)
+    if len(ends) < 2 or not math.isfinite(estimate.value):
+        return text
+    low, high = (_minus(f"{100 * end:.{places}f}") for end in ends)
+    if words:
+        return f"{text} ({level(estimate)} interval {low} to {high}{NBSP}%)"
+    return f"{text} [{low},{NBSP}{high}]"
+
+
+def plain(estimate: Estimate | None, *, words: bool = False) -> str:
+    """Write an estimate that is not a share, with its interval."""
+    if estimate is None:
+        return NONE
+    text = number(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return text
+    low, high = number(estimate.low), number(estimate.high)
+    return f"{text} ({level(estimate)} interval {low} to {high})" if words else f"{text} [{low},{NBSP}{high}]"
+
+
+def level(estimate: Estimate) -> str:
+    """Write the level of an interval: `95 %`."""
+    return f"{100 * estimate.level:g}{NBSP}%"
+
+
+def utc(moment: datetime) -> str:
+    """Write a time in UTC to the second; one without a zone is taken to be UTC."""
+    return as_utc(moment).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return the time in UTC; one without a zone is taken to be UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def digest(text: str | None) -> Markup:
+    """Set a digest so that it may wrap every eight characters."""
+    if not text:
+        return Markup(NONE)
+    line = clean(text)
+    pieces = [line[i : i + 8] for i in range(0, len(line), 8)]
+    return Markup('<code class="digest">') + Markup("<wbr>").join(escape(p) for p in pieces) + Markup("</code>")
+
+
+def settings(value: Any) -> str:
+    """Write a mapping or list as short text, `size 224, mean 0.48 0.46 0.41`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}{NBSP}{settings(inner)}" for key, inner in value.items()) or NONE
+    if isinstance(value, list | tuple):
+        return " ".join(settings(inner) for inner in value) or NONE
+    return number(value)
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Write a count with its noun."""
+    return f"{number(count)}{NBSP}{one if count == 1 else many or one + 's'}"
+
+
+def _places(magnitude: float) -> int:
+    """Decimals that give two significant digits, within one to four."""
+    if not math.isfinite(magnitude) or magnitude == 0:
+        return 2
+    return min(4, max(1, 1 - math.floor(math.log10(abs(magnitude)))))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _is_noncharacter(char: str) -> bool:
+    code = ord(char)
+    return 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
