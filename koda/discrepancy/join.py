@@ -1,0 +1,47 @@
+"""Join two embedding tables by key, and set aside what no kernel can use."""
+
+from __future__ import annotations
+
+from koda.embeddings import EmbeddingTable
+from koda.errors import DataError
+
+FEWEST = 3  # samples under which no group and no rest can be told apart
+
+
+def join_tables(
+    target: EmbeddingTable, reference: EmbeddingTable, modalities: tuple[str, ...]
+) -> tuple[EmbeddingTable, EmbeddingTable, dict[str, str]]:
+    """Return both tables over their common valid keys, sorted, and key -> reason for the rest.
+
+    The sorted order makes every result independent of the order of the rows.
+
+    Raises:
+        DataError: no common keys, or fewer than three usable samples.
+    """
+    ours, theirs = set(target.keys), set(reference.keys)
+    common = ours & theirs
+    if not common:
+        raise DataError(
+            f"The two tables have no key in common: the target has {target.n} keys such as {min(ours)!r}, "
+            f"the reference {reference.n} such as {min(theirs)!r}.",
+            "Use the same keys for the same samples under both models.",
+        )
+    rejected = dict.fromkeys(sorted(ours - theirs), "the reference model has no embedding of it")
+    rejected |= dict.fromkeys(sorted(theirs - ours), "the target model has no embedding of it")
+    for role, table in (("target", target), ("reference", reference)):
+        for key, reason in _only(table, modalities).invalid_rows().items():
+            rejected.setdefault(key, f"{reason} ({role} model)")
+    keys = sorted(common - rejected.keys())
+    if len(keys) < FEWEST:
+        example = next((f"; {key!r}: {rejected[key]}" for key in sorted(common & rejected.keys())), "")
+        raise DataError(
+            f"{len(keys)} usable samples are left of {len(ours | theirs)}; at least {FEWEST} are needed{example}.",
+            "Compare the models on more samples (some hundreds at least for a finding that holds).",
+        )
+    return target.select(keys), reference.select(keys), rejected
+
+
+def _only(table: EmbeddingTable, modalities: tuple[str, ...]) -> EmbeddingTable:
+    """Return the table with the compared modalities alone: what is not compared cannot spoil a sample."""
+    parts = {name: getattr(table, name) for name in modalities}
+    return EmbeddingTable(keys=table.keys, **parts)

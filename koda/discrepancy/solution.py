@@ -1,0 +1,126 @@
+"""What a search returns: directions with energies and a proved gap, never a bare array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from koda.config import DiscrepancyConfig
+from koda.kernels import KernelPair
+
+OPTIMAL = "optimal"
+INACTIVE = (
+    "inactive: the limit on the reference energy does not bind, so this is the plain kernel PCA of the target; "
+    "lower eps to ask for a contrast"
+)
+
+
+@dataclass(frozen=True)
+class RawDirection:
+    """One direction of the problem max x'Ax, x'Bx <= eps, ||x|| = 1, in the coordinates of A and B.
+
+    Args:
+        x: (n,) of norm 1.
+        target_energy: x'Ax.
+        reference_energy: x'Bx.
+        multiplier: lambda of the dual bound.
+        upper: proved upper bound of the optimum, ``lambda_max(A - lambda B) + lambda eps`` and what rounding may add.
+        status: "optimal", or "inactive: ..." where eps does not bind.
+    """
+
+    x: np.ndarray
+    target_energy: float
+    reference_energy: float
+    multiplier: float
+    upper: float
+    status: str
+
+    @property
+    def gap(self) -> float:
+        """Relative distance from the optimum, at most."""
+        if self.target_energy <= 0:
+            return 0.0 if self.upper <= 0 else float("inf")
+        return max(0.0, (self.upper - self.target_energy) / self.target_energy)
+
+
+@dataclass(frozen=True)
+class RawSolution:
+    """Directions in order, and why there are no more of them.
+
+    Args:
+        ending: "" where all were found; else "infeasible", "no discrepancy" or "exhausted".
+        lambda_min: the smallest reference energy that was left, where the ending is "infeasible".
+        iterations: steps taken (block steps of the subspace, or eigendecompositions of the dense solver).
+        details: further figures of the solve.
+    """
+
+    directions: tuple[RawDirection, ...]
+    ending: str = ""
+    lambda_min: float | None = None
+    iterations: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A signed weighting of the samples that the target ties together and the reference does not.
+
+    Args:
+        x: (n,) float64 of norm 1, in the order of ``Solution.keys``; the heavier lobe is positive.
+        target_energy: x'K_A x, with K of trace 1.
+        reference_energy: x'K_B x, at most eps.
+        quotient: target_energy / reference_energy.
+        multiplier: lambda, the price of eps: what a little more of it would add to the target energy.
+        gap: proved upper bound of the relative distance from the optimum.
+        status: "optimal", or words with a cause and a remedy.
+    """
+
+    x: np.ndarray
+    target_energy: float
+    reference_energy: float
+    quotient: float
+    multiplier: float
+    gap: float
+    status: str
+
+    @property
+    def target_share(self) -> float:
+        """Coherent share under the target, in the sample: sum over i != j of x_i x_j k(i, j) / (n - 1)."""
+        return _share(self.target_energy, len(self.x))
+
+    @property
+    def reference_share(self) -> float:
+        """Coherent share under the reference, in the sample; negative where it sets the samples apart."""
+        return _share(self.reference_energy, len(self.x))
+
+
+def _share(energy: float, n: int) -> float:
+    return (n * energy - 1) / (n - 1)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The directions of one question, with everything needed to judge them.
+
+    Args:
+        directions: strongest first; empty where there is no discrepancy.
+        keys: the samples used, in the order of ``Direction.x``.
+        eps: the limit on x'K_B x.
+        kernels: the two kernels, and how they were chosen.
+        status: what happened, in words: cause and remedy.
+        stats: iterations, seconds, device, n, features, feature error and the like.
+        rejected: key -> reason for the samples that were left out.
+        config: the configuration it was solved with.
+    """
+
+    directions: tuple[Direction, ...]
+    keys: tuple[str, ...]
+    eps: float
+    kernels: KernelPair
+    status: str
+    stats: Mapping[str, Any]
+    rejected: Mapping[str, str]
+    config: DiscrepancyConfig

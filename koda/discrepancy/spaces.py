@@ -1,0 +1,199 @@
+"""The space a search runs in: products with both forms, orthonormal blocks, preconditioners, certificates.
+
+The subspace solver sees only the methods of :class:`Space`; what a vector's coordinates mean (samples, or
+coordinates of a feature map) is the space's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from koda.discrepancy.dense import UNIT
+
+Solve = Callable[[torch.Tensor], torch.Tensor]  # (n, m) -> (n, m)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Orthonormal vectors with their products, which every linear combination of them keeps up to date.
+
+    Args:
+        w: (n, k) the vectors.
+        aw, bw: (n, k) A w and B w.
+    """
+
+    w: torch.Tensor
+    aw: torch.Tensor
+    bw: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of vectors, k."""
+        return int(self.w.shape[1])
+
+    def mix(self, c: torch.Tensor) -> Block:
+        """Return the combinations ``w c`` for c (k, m)."""
+        c = c.to(self.w.device)
+        return Block(self.w @ c, self.aw @ c, self.bw @ c)
+
+    def join(self, other: Block) -> Block:
+        """Return both blocks side by side."""
+        return Block(
+            torch.cat([self.w, other.w], 1), torch.cat([self.aw, other.aw], 1), torch.cat([self.bw, other.bw], 1)
+        )
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Outcome of one factorisation of ``mu I - P (A - lambda B) P``.
+
+    Args:
+        holds: whether lambda_max(A - lambda B) off the locked directions is proved to be at most ``bound``.
+        bound: mu and what rounding in the factorisation may hide.
+        solve: applies the inverse of the factorised matrix, where it holds.
+    """
+
+    holds: bool
+    bound: float
+    solve: Solve | None
+
+
+class Space(Protocol):
+    """What the subspace solver needs of a problem."""
+
+    dim: int
+
+    def empty(self) -> Block:
+        """Return a block of no vectors."""
+
+    def random(self, m: int, generator: torch.Generator) -> torch.Tensor:
+        """Return m random coordinate vectors, (n, m)."""
+
+    def apply_target(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return A times the vectors."""
+
+    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return s'A t and s'B t as small matrices on the CPU."""
+
+    def extend(self, raw: torch.Tensor, others: Sequence[Block]) -> Block:
+        """Return an orthonormal block of what the vectors add to the others; possibly of fewer vectors."""
+
+    def residual(
+        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float, locked: Block
+    ) -> torch.Tensor:
+        """Return ``P (alpha A - multiplier B) w - w diag(values)``, (n, m), with P off the locked directions."""
+
+    def norms(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return the norms of the vectors, (m,) on the CPU."""
+
+    def inverse(self, tau: float) -> Solve:
+        """Return a function that applies (B + tau I)^-1."""
+
+    def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
+        """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
+
+
+class ExactSpace:
+    """The sample space itself, with explicit symmetric matrices.
+
+    Args:
+        target: A = K_A / n, (n, n) float64.
+        reference: B = K_B / n, (n, n) float64.
+    """
+
+    def __init__(self, target: torch.Tensor, reference: torch.Tensor) -> None:
+        self.a, self.b = target, reference
+        self.dim = int(target.shape[0])
+        self._trace_a, self._trace_b = float(target.trace()), float(reference.trace())
+        self._size = float(target.abs().max()), float(reference.abs().max())
+
+    def empty(self) -> Block:
+        """Return a block of no vectors."""
+        none = self.a.new_empty(self.dim, 0)
+        return Block(none, none, none)
+
+    def random(self, m: int, generator: torch.Generator) -> torch.Tensor:
+        """Return m random coordinate vectors, (n, m)."""
+        return torch.randn(self.dim, m, generator=generator, dtype=torch.float64).to(self.a.device)
+
+    def apply_target(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return A times the vectors."""
+        return self.a @ raw
+
+    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return s'A t and s'B t as small matrices on the CPU."""
+        return (s.w.T @ t.aw).cpu(), (s.w.T @ t.bw).cpu()
+
+    def extend(self, raw: torch.Tensor, others: Sequence[Block]) -> Block:
+        """Return an orthonormal block of what the vectors add to the others; possibly of fewer vectors."""
+        bases = [block.w for block in others if block.size]
+        lengths = raw.norm(dim=0)
+        raw = raw[:, lengths > 0] / lengths[lengths > 0]
+        raw = _off(raw, bases)
+        lengths = raw.norm(dim=0)
+        keep = lengths > 1e-10  # what is smaller is rounding of vectors inside the others' span
+        raw = _off(raw[:, keep] / lengths[keep], bases)
+        w, r = torch.linalg.qr(raw)
+        w = w[:, r.diagonal().abs() > 1e-8]
+        w = _off(w, bases)
+        w = torch.linalg.qr(w).Q  # (n, m')
+        room = self.dim - sum(block.size for block in others)
+        w = w[:, : max(room, 0)].contiguous()
+        return Block(w, self.a @ w, self.b @ w)
+
+    def residual(
+        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float, locked: Block
+    ) -> torch.Tensor:
+        """Return ``P (alpha A - multiplier B) w - w diag(values)``, (n, m), with P off the locked directions."""
+        raw = alpha * block.aw - multiplier * block.bw - block.w * values.to(block.w.device)
+        return _off(raw, [locked.w]) if locked.size else raw
+
+    def norms(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return the norms of the vectors, (m,) on the CPU."""
+        lengths: torch.Tensor = raw.norm(dim=0)
+        return lengths.cpu()
+
+    def inverse(self, tau: float) -> Solve:
+        """Return a function that applies (B + tau I)^-1."""
+        shifted = self.b.clone()
+        shifted.diagonal().add_(tau)
+        factor, info = torch.linalg.cholesky_ex(shifted)
+        if int(info) != 0:  # tau is under the rounding of B: shift by that instead
+            shifted.diagonal().add_(8 * self.dim * UNIT * self._trace_b)
+            factor, info = torch.linalg.cholesky_ex(shifted)
+        return (lambda raw: torch.cholesky_solve(raw, factor)) if int(info) == 0 else (lambda raw: raw)
+
+    def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
+        """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
+        # T = mu I - P (alpha A - lambda B) P, and on the locked directions the positive number `anchor`
+        t = torch.mul(self.b, multiplier)  # (n, n)
+        if alpha:
+            t.sub_(self.a, alpha=alpha)
+        size = abs(alpha) * self._size[0] + multiplier * self._size[1]
+        anchor = max(mu, size)
+        if locked.size:
+            u = locked.w
+            z = multiplier * locked.bw - alpha * locked.aw  # (n, t)
+            half = z - u @ (u.T @ z) / 2
+            t.addmm_(u, half.T, alpha=-1).addmm_(half, u.T, alpha=-1)
+            t.addmm_(u, u.T, alpha=anchor - mu)
+        t.diagonal().add_(mu)
+        trace = float(t.diagonal().abs().sum())
+        factor, info = torch.linalg.cholesky_ex(t)
+        # Cholesky succeeds only if T + E is positive definite with ||E|| <= (n + 1) u trace(T); what
+        # forming T may have moved comes on top
+        margin = 2 * (self.dim + 2) * UNIT * trace + 4 * (locked.size + 4) * self.dim * UNIT * size
+        if int(info) != 0:
+            return Certificate(False, mu + margin, None)
+        return Certificate(True, mu + margin, lambda raw: torch.cholesky_solve(raw, factor))
+
+
+def _off(raw: torch.Tensor, bases: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the vectors with their parts along the orthonormal bases taken away."""
+    for basis in bases:
+        raw = raw - basis @ (basis.T @ raw)
+    return raw

@@ -1,0 +1,208 @@
+"""Image-text retrieval of one model: recall at k, query by query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from scipy.stats import norm
+
+from koda.embeddings import EmbeddingTable
+from koda.errors import ConfigError, DataError
+from koda.kernels import device_of
+from koda.record import Estimate
+
+TIE = 1e-6  # cosines closer than this are equal: what float32 products leave of identical vectors
+_CHUNK_ELEMENTS = 8_388_608  # scores at a time
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The rank of the best right answer to each query.
+
+    Args:
+        keys: (n,) the samples whose image, or caption, asked.
+        ranks: (n,) from 1; see :func:`recall` for ties.
+        n_gallery: items that were ranked.
+    """
+
+    keys: tuple[str, ...]
+    ranks: IntArray
+    n_gallery: int
+
+    def hits(self, k: int) -> BoolArray:
+        """Return whether each query has a right answer among its first k, (n,)."""
+        return self.ranks <= k
+
+    def at(self, k: int) -> Estimate:
+        """Return recall at k with its 95 % Wilson interval."""
+        hits = self.hits(k)
+        return wilson(int(hits.sum()), len(hits))
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Retrieval in both directions; ``ks`` are the depths that :meth:`estimates` reports."""
+
+    image_to_text: Ranks
+    text_to_image: Ranks
+    ks: tuple[int, ...]
+
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """Return "image_to_text" and "text_to_image" -> "R@k" -> estimate."""
+        return {
+            name: {f"R@{k}": ranks.at(k) for k in self.ks}
+            for name, ranks in (("image_to_text", self.image_to_text), ("text_to_image", self.text_to_image))
+        }
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
+    """Return a share with its Wilson score interval: inside [0, 1], and not empty at 0 or n.
+
+    Raises:
+        ValueError: n under 1, or successes outside 0..n.
+
+    Source: Wilson (1927).
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is not a share")
+    z = float(norm.ppf((1 + level) / 2))
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low = 0.0 if successes == 0 else centre - reach
+    high = 1.0 if successes == n else centre + reach
+    return Estimate(value=p, low=low, high=high, level=level, n=n)
+
+
+def recall(
+    table: EmbeddingTable,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    queries: Sequence[str] | None = None,
+    groups: str | None = None,
+    device: str = "cpu",
+) -> Recall | None:
+    """Return recall at k of image-to-text and text-to-image retrieval, by cosine similarity.
+
+    The gallery is the whole table, and the queries may be a part of it; for the gallery of the part alone pass
+    ``table.select(keys)``.
+
+    What is right: an image and a caption belong together if a row of the table holds both. Rows with the
+    same value in the column ``groups`` show one image (the first of them is embedded, and stands in the gallery
+    once); without it each row is an image of its own. Rows with exactly the same text in the metadata column
+    ``caption`` hold one caption, so that the copy of a caption is never counted as wrong.
+
+    Rank: 1 + the number of wrong items whose score is at least the best right one's, less 1e-6. Ties count
+    against the model, so embeddings that are all equal retrieve nothing, not everything.
+
+    Args:
+        table: image and text embeddings in one space, (n, d) each.
+        ks: depths to report.
+        queries: keys that ask; default all.
+        groups: metadata column that identifies the image, for data with several captions an image.
+        device: where the scores are computed, in float32; memory is flat in n.
+
+    Returns:
+        None where a modality is missing, or the two have different dimensions and so share no space.
+
+    Raises:
+        ConfigError: no depths or one under 1, or no such column.
+        DataError: no queries, a repeated or unknown key, an embedding that is zero or not finite.
+    """
+    if not ks or min(ks) < 1:
+        raise ConfigError(f"ks: {list(ks)}; recall needs depths from 1 on.")
+    if groups is not None and groups not in table.metadata:
+        raise ConfigError(f"groups: the table has no column {groups!r}.", f"It has {sorted(table.metadata)}.")
+    if table.image is None or table.text is None or table.image.shape[1] != table.text.shape[1]:
+        return None
+    if invalid := table.invalid_rows():
+        key, reason = next(iter(invalid.items()))
+        raise DataError(f"{len(invalid)} rows cannot be ranked, the first is {key!r}: {reason}.", "Leave them out.")
+    asked = _rows(table, queries)  # (q,)
+    image_of = _labels(None if groups is None else table.metadata[groups], table.n)  # (n,)
+    text_of = _labels(table.metadata.get("caption"), table.n)  # (n,)
+    first_rows = np.unique(image_of, return_index=True)[1]  # (n_images,) row that stands for the image
+    asking: dict[int, str] = {}  # image -> key: an image asks once, whatever its captions
+    for row in asked:
+        asking.setdefault(int(image_of[row]), table.keys[row])
+    asking_images = np.fromiter(asking, dtype=np.int64)
+
+    n_images, n_texts = len(first_rows), int(text_of.max()) + 1
+    ones = np.ones(table.n, dtype=np.int32)
+    belongs = csr_array((ones, (image_of, text_of)), shape=(n_images, n_texts))  # repeated pairs add up
+    rows_of_text = csr_array((ones, (text_of, np.arange(table.n))), shape=(n_texts, table.n))
+
+    where = device_of(device)
+    images = _unit(table.image[first_rows], where)  # (n_images, d)
+    texts = _unit(table.text, where)  # (n, d)
+    i2t = _ranks(images[asking_images], texts, belongs[asking_images], rows_of_text)
+    asking_texts = text_of[asked]
+    every_image = csr_array((np.ones(n_images, dtype=np.int32), (np.arange(n_images),) * 2))
+    t2i = _ranks(texts[asked], images, belongs.T.tocsr()[asking_texts], every_image)
+    return Recall(
+        image_to_text=Ranks(tuple(asking.values()), i2t, table.n),
+        text_to_image=Ranks(tuple(table.keys[row] for row in asked), t2i, n_images),
+        ks=tuple(sorted(set(ks))),
+    )
+
+
+def _rows(table: EmbeddingTable, queries: Sequence[str] | None) -> IntArray:
+    if queries is None:
+        return np.arange(table.n)
+    row_of: Mapping[str, int] = {key: row for row, key in enumerate(table.keys)}
+    if unknown := [key for key in queries if key not in row_of]:
+        raise DataError(f"{len(unknown)} queries are not in the table, the first is {unknown[0]!r}.")
+    if not queries or len(set(queries)) != len(queries):
+        raise DataError("There are no queries." if not queries else "Queries are repeated.", "Pass each key once.")
+    return np.array([row_of[key] for key in queries], dtype=np.int64)
+
+
+def _labels(column: Sequence[Any] | None, n: int) -> IntArray:
+    """Return a number per row, equal for equal values, in the order of first occurrence; absent values are distinct."""
+    numbers: dict[object, int] = {}
+    labels = np.empty(n, dtype=np.int64)
+    for row in range(n):
+        value = None if column is None else column[row]
+        absent = value is None or (isinstance(value, float) and math.isnan(value))
+        labels[row] = numbers.setdefault((row,) if absent else str(value), len(numbers))
+    return labels
+
+
+def _unit(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    """Return the rows at norm 1 in float32; scaled first, so that no square overflows or vanishes."""
+    rows = torch.as_tensor(np.ascontiguousarray(values)).to(device=device, dtype=torch.float64)  # (n, d)
+    rows = rows / rows.abs().amax(dim=1, keepdim=True)
+    unit: torch.Tensor = (rows / rows.norm(dim=1, keepdim=True)).float()
+    return unit
+
+
+def _ranks(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: Any) -> IntArray:
+    """Return the rank of the best right item of each query, (q,).
+
+    Args:
+        queries: (q, d), gallery: (n, d); rows of norm 1.
+        answers: (q, t) sparse, what is right for each query; items: (t, n) sparse, where it stands in the gallery.
+    """
+    ranks = np.empty(len(queries), dtype=np.int64)
+    step = max(1, _CHUNK_ELEMENTS // len(gallery))
+    for start in range(0, len(queries), step):
+        rows = slice(start, min(start + step, len(queries)))
+        scores = queries[rows] @ gallery.T  # (b, n)
+        pairs = (answers[rows] @ items).tocoo()  # what is right, without a dense mask
+        query, item = (torch.from_numpy(index.astype(np.int64)).to(scores.device) for index in pairs.coords)
+        right = scores[query, item]  # (pairs,)
+        best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce(0, query, right, "amax")  # (b,)
+        limit = best - TIE
+        above = torch.count_nonzero(scores >= limit[:, None], dim=1)  # (b,) right ones among them
+        above -= torch.zeros_like(above).index_add(0, query, (right >= limit[query]).long())
+        ranks[rows] = 1 + above.cpu().numpy()
+    return ranks

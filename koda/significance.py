@@ -1,0 +1,215 @@
+"""Is a finding real, and is it material? Tests on samples that the search did not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from koda.config import SignificanceConfig
+from koda.embeddings import EmbeddingTable
+from koda.errors import DataError
+from koda.extension import extend, kernel_blocks, roles, usable
+
+if TYPE_CHECKING:
+    from koda.discrepancy import Solution
+
+    FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+MIN_SAMPLES = 30  # fewer confirmation samples give no interval: the normal limit is too far off
+LEVEL = 0.95
+_SE_FLOOR = 1e-9  # what rounding leaves of a difference that is 0; shares below it mean nothing
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, its standard error and its 95 % interval; the latter are None where there are too few samples."""
+
+    value: float
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One direction on the confirmation samples.
+
+    Args:
+        direction: 1 is the strongest.
+        target_share, reference_share: coherent shares of f under the two exact kernels. A share m / n is
+            that of a perfectly tied group of m of n samples. 0 where no two samples carry the direction.
+        difference: target_share - reference_share.
+        materiality: the difference that is tested against.
+        p_value: one-sided, of difference <= materiality, not yet adjusted (see :func:`holm`); None without a test,
+            1 for a direction that vanishes on all the samples.
+        n: confirmation samples used.
+        reason: why there is no interval, in words; "" where there is one.
+    """
+
+    direction: int
+    target_share: Interval
+    reference_share: Interval
+    difference: Interval
+    materiality: float
+    p_value: float | None
+    n: int
+    reason: str = ""
+
+    def p_above(self, materiality: float) -> float | None:
+        """Return the p-value of difference <= another materiality: how the verdict depends on the choice."""
+        return self.p_value if self.reason else _p_value(self.difference, materiality)
+
+
+def confirm(
+    solution: Solution,
+    target: EmbeddingTable,
+    reference: EmbeddingTable,
+    confirmation_keys: Sequence[str],
+    config: SignificanceConfig,
+) -> tuple[HeldOut, ...]:
+    """Estimate the coherent shares of each direction on new samples, and test their difference.
+
+    With f the extension of the direction (:func:`koda.extension.extend`) to m confirmation samples and
+    exact kernels, per sample and in sum ::
+
+        h_i = f_i sum_{j != i} f_j (k_A - k_B)(i, j) / (m - 1)
+        d   = mean h / mean f^2
+        se  = std(2 h_i / mean f^2 - d f_i^2 / mean f^2 - d) / sqrt(m)
+        p   = 1 - Phi((d - materiality) / se)
+
+    and likewise the shares with k_A and k_B alone. d is a ratio of a U-statistic of degree 2 and a mean,
+    se its first-order (Hajek) error with the projection estimated from the same samples. That estimate
+    holds the second-order part twice (4 zeta_2 / m^2 where the variance has 2 zeta_2 / m^2), so se is too large,
+    never too small, where the projection degenerates, as it does for a direction of pure noise.
+    A test against a difference of 0 would be meaningless: any two models differ. It is against ``materiality``.
+
+    Args:
+        solution: directions found on other samples.
+        target, reference: tables that hold the samples of the solution and of the confirmation.
+        confirmation_keys: distinct, none of them in ``solution.keys``; beyond ``config.max_samples`` a subsample
+            is drawn with the seed of the solution.
+
+    Returns:
+        One for each direction, () without directions. Under 30 samples there is no interval and no test (p_value
+        None, and a reason). A direction that vanishes on all samples has no interval either; nothing speaks for a
+        difference, so its p_value is 1.
+
+    Raises:
+        DataError: samples that the search has seen, keys repeated or missing, embeddings that cannot be used.
+
+    Source: Hoeffding (1948) for the projection; van der Vaart, Asymptotic Statistics, chapter 12.
+    """
+    keys = _checked(solution, confirmation_keys)
+    if not solution.directions:
+        return ()
+    if len(keys) > config.max_samples:
+        rng = np.random.default_rng(solution.config.seed)
+        keys = [keys[i] for i in np.sort(rng.choice(len(keys), size=config.max_samples, replace=False))]
+    m = len(keys)
+    f = extend(solution, target, reference, keys).T if m else np.zeros((0, len(solution.directions)))  # (m, k)
+    norms = np.sqrt(np.square(f).mean(axis=0)) if m else np.zeros(f.shape[1])  # (k,)
+    alive = norms > 0
+    f = f / np.where(alive, norms, 1.0)  # mean f^2 = 1
+    h = [
+        _h(f, usable(table, kernel, keys), kernel, solution.config.device) if m >= 2 else np.zeros_like(f)
+        for table, kernel in roles(solution, target, reference)
+    ]  # (m, k) each
+    results = []
+    for k in range(f.shape[1]):
+        reason, p_value = "", None
+        if m < MIN_SAMPLES:
+            reason = f"there are {m} confirmation samples; a test needs {MIN_SAMPLES}"
+        elif not alive[k]:
+            reason, p_value = "no confirmation sample carries the direction: nothing new resembles it", 1.0
+        shares = [_interval(each[:, k], f[:, k], bool(reason)) for each in (h[0], h[1], h[0] - h[1])]
+        if not reason:
+            p_value = _p_value(shares[2], config.materiality)
+        results.append(
+            HeldOut(
+                direction=k + 1,
+                target_share=shares[0],
+                reference_share=shares[1],
+                difference=shares[2],
+                materiality=config.materiality,
+                p_value=p_value,
+                n=m,
+                reason=reason,
+            )
+        )
+    return tuple(results)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return the p-values adjusted for their number by Holm's step-down rule.
+
+    With the m values sorted, ``p~_(i) = max over j <= i of min(1, (m - j + 1) p_(j))``. Rejecting where p~ < alpha
+    keeps the chance of any false rejection under alpha, whatever the dependence. None stays None and is not
+    counted. Pass the directions of both questions together.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+
+    Source: Holm (1979).
+
+    >>> holm([0.01, None, 0.04])
+    [0.02, None, 0.04]
+    """
+    tested = [(p, i) for i, p in enumerate(p_values) if p is not None]
+    if bad := [p for p, _ in tested if not 0 <= p <= 1]:
+        raise ValueError(f"p-values are between 0 and 1, not {bad[0]}")
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for step, (p, i) in enumerate(sorted(tested)):
+        highest = max(highest, min(1.0, (len(tested) - step) * p))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _checked(solution: Solution, keys: Sequence[str]) -> list[str]:
+    """Return the keys in sorted order, so that a subsample does not depend on the order of the rows."""
+    ordered = sorted(keys)
+    if len(set(ordered)) != len(ordered):
+        raise DataError("Confirmation keys are repeated.", "Pass each sample once: repeats look like agreement.")
+    if seen := set(ordered) & set(solution.keys):
+        raise DataError(
+            f"{len(seen)} of {len(ordered)} confirmation samples were used in the search, {min(seen)!r} among them.",
+            "Test on samples that the search did not see; p-values from the same samples are unsound.",
+        )
+    return ordered
+
+
+def _h(f: FloatArray, table: EmbeddingTable, kernel: Any, device: str) -> FloatArray:
+    """Return f_i * (mean over j != i of f_j k(i, j)) for each direction, (m, k)."""
+    weights = torch.from_numpy(np.ascontiguousarray(f))  # (m, k)
+    total = np.zeros_like(f)
+    for rows, columns, block in kernel_blocks(kernel, table, table, device):
+        shared = range(max(rows.start, columns.start), min(rows.stop, columns.stop))
+        if shared:
+            same = torch.arange(shared.start, shared.stop, device=block.device)
+            block[same - rows.start, same - columns.start] = 0
+        total[rows] += (block @ weights[columns].to(block)).cpu().numpy()
+    return f * total / (len(f) - 1)
+
+
+def _interval(h: FloatArray, f: FloatArray, value_only: bool) -> Interval:
+    """Return mean h with its error, for f of mean square 1."""
+    if len(h) < 2:
+        return Interval(0.0)
+    value = float(h.mean())
+    if value_only:
+        return Interval(value)
+    influence = 2 * h - value * np.square(f) - value  # (m,)
+    se = float(influence.std(ddof=1)) / math.sqrt(len(h))
+    reach = float(norm.ppf((1 + LEVEL) / 2)) * se
+    return Interval(value, se, value - reach, value + reach)
+
+
+def _p_value(difference: Interval, materiality: float) -> float:
+    se = max(difference.se or 0.0, _SE_FLOOR)
+    return float(norm.sf((difference.value - materiality) / se))

@@ -1,0 +1,258 @@
+"""From directions to slices: two ranked lobes each, and what sets them apart."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from koda.embeddings import EmbeddingTable
+from koda.errors import ConfigError, DataError
+from koda.extension import common_keys, extend, kernel_blocks, roles, usable
+from koda.kernels import Kernel
+from koda.record import OverRepresented, Similarity, Word
+from koda.words import TermCounts, distinctive_words, over_represented
+
+if TYPE_CHECKING:
+    from koda.discrepancy import Solution
+
+FLOOR, CAP = 5, 0.1  # size of a lobe: samples at least, share of all samples at most
+LISTED = 50  # samples that a ranking holds at least, where so many have the sign
+_SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
+_BACKGROUND = 20_000  # captions that stand for "the rest" in the words
+
+__all__ = ["Lobe", "Slice", "common_keys", "extend", "lobe_size", "slices"]
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Lobe:
+    """One end of a direction: samples ranked by how far they lie on its side.
+
+    Args:
+        sign: "positive" (the heavier lobe: the slice) or "negative" (its counterpart).
+        size: samples in the slice by the size rule; the first ``size`` of the ranking are the members.
+        keys: the ranking, at least ``max(size, 50)`` samples where so many have the sign.
+        scores: (len(keys),) signed values of the direction, farthest from 0 first.
+        in_sample: (len(keys),) whether the search used the sample; the others are extended, see :mod:`koda.extension`.
+        words: what the members' captions say that the others do not.
+        metadata: metadata values that are over-represented among the members.
+    """
+
+    sign: Literal["positive", "negative"]
+    size: int
+    keys: tuple[str, ...]
+    scores: FloatArray
+    in_sample: BoolArray
+    words: tuple[Word, ...] = ()
+    metadata: tuple[OverRepresented, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Keys of the samples in the slice."""
+        return self.keys[: self.size]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A direction as people see it: two lobes that the target holds apart and the reference mixes.
+
+    Args:
+        direction: 1 is the strongest.
+        positive, negative: the lobes; the positive one carries more weight.
+        similarity: role ("target", "reference") -> mean similarities within, across and to the rest. The
+            samples were chosen by these kernels, so the table describes; :mod:`koda.significance` tests.
+    """
+
+    direction: int
+    positive: Lobe
+    negative: Lobe
+    similarity: Mapping[str, Similarity]
+
+
+def slices(
+    solution: Solution,
+    target: EmbeddingTable,
+    reference: EmbeddingTable,
+    *,
+    keys: Sequence[str] | None = None,
+    floor: int = FLOOR,
+    cap: float = CAP,
+    listed: int = LISTED,
+    n_words: int = 10,
+    seed: int = 0,
+) -> tuple[Slice, ...]:
+    """Return a slice for each direction: both lobes ranked, with similarities, words and metadata.
+
+    A lobe ranks the samples of one sign by |f|. Its size is the k that maximises (sum of the first k) /
+    sqrt(k): for scores that are equal on a group and small elsewhere, the group.
+
+    Args:
+        solution: of :func:`koda.find_discrepancies`.
+        target, reference: the tables; the metadata comes from the target's, then from the reference's.
+        keys: samples to rank; default all that both tables hold. Those of the search keep their x,
+            the others are extended (see :func:`extend`).
+        floor, cap: a lobe has at least ``floor`` samples, where so many have its sign, and at most the share
+            ``cap`` of the samples ranked.
+        listed: samples in the ranking at least, where so many have the sign.
+        n_words: words and metadata values of each lobe at most.
+        seed: of the subsamples that stand for the rest.
+
+    Returns:
+        One per direction; () for a solution without directions.
+
+    Raises:
+        ConfigError: floor or listed under 1, cap outside (0, 1].
+        DataError: a key that a table lacks, or an embedding that cannot be used.
+
+    Source: paper 2606.04180, section 5, ranks by |x_i| at a fixed size; the lobes and the size rule are koda's.
+    """
+    if floor < 1 or listed < 1 or not 0 < cap <= 1:
+        raise ConfigError(f"floor {floor}, listed {listed}, cap {cap}: floor and listed start at 1, cap is in (0, 1].")
+    if not solution.directions:
+        return ()
+    # Sorted, so that ties are ranked alike whatever the order of the rows.
+    ranked = sorted(common_keys(solution, target, reference) if keys is None else set(keys))
+    if not ranked:
+        raise DataError("There are no samples to rank: the tables share no key.", "Join the tables by key.")
+    values = extend(solution, target, reference, ranked)  # (k, m)
+    known = set(solution.keys)
+    in_sample = np.array([key in known for key in ranked])  # (m,)
+    background = _Background(ranked, target, reference, seed)
+    largest = max(floor, int(cap * len(ranked)))
+    found = []
+    for number, f in enumerate(values, start=1):
+        orders = {sign: _ranking(sign * f) for sign in (1, -1)}
+        sizes = {sign: lobe_size(sign * f[order], floor, largest) for sign, order in orders.items()}
+        lobes = {}
+        for sign, order in orders.items():
+            shown = order[: max(sizes[sign], listed)]
+            members = order[: sizes[sign]]
+            lobes[sign] = Lobe(
+                sign="positive" if sign > 0 else "negative",
+                size=sizes[sign],
+                keys=tuple(ranked[row] for row in shown),
+                scores=f[shown],
+                in_sample=in_sample[shown],
+                words=background.words(members, n_words),
+                metadata=background.over_represented(members, n_words),
+            )
+        positive, negative = orders[1][: sizes[1]], orders[-1][: sizes[-1]]
+        parts = _parts(positive, negative, len(ranked), np.random.default_rng([seed, number]))
+        part_keys = [[ranked[row] for row in part] for part in parts]
+        target_table, reference_table = (
+            _similarity(table, kernel, part_keys, solution.config.device)
+            for table, kernel in roles(solution, target, reference)
+        )
+        found.append(
+            Slice(
+                direction=number,
+                positive=lobes[1],
+                negative=lobes[-1],
+                similarity={"target": target_table, "reference": reference_table},
+            )
+        )
+    return tuple(found)
+
+
+def _ranking(f: FloatArray) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return the rows with f > 0, largest first."""
+    order = np.argsort(-f, kind="stable")
+    return order[: int((f > 0).sum())]
+
+
+def lobe_size(scores: FloatArray, floor: int, cap: int) -> int:
+    """Return the k that maximises (sum of the first k scores) / sqrt(k), within floor and cap.
+
+    Args:
+        scores: (m,) positive, descending; the size is at most m.
+    """
+    if len(scores) == 0:
+        return 0
+    gain = np.cumsum(scores) / np.sqrt(np.arange(1, len(scores) + 1))
+    # Of sizes that are equal to rounding the larger: the last of a tied group belongs to it.
+    best = int(np.flatnonzero(gain >= gain.max() * (1 - 1e-12))[-1]) + 1
+    return min(max(min(best, cap), floor), len(scores))
+
+
+def _parts(
+    positive: np.ndarray[Any, Any], negative: np.ndarray[Any, Any], n: int, rng: np.random.Generator
+) -> list[np.ndarray[Any, Any]]:
+    """Return rows of both lobes and of the rest, each at most 2000, drawn without replacement."""
+    rest = np.setdiff1d(np.arange(n), np.concatenate([positive, negative]))
+    return [
+        part if len(part) <= _SUBSAMPLE else np.sort(rng.choice(part, size=_SUBSAMPLE, replace=False))
+        for part in (positive, negative, rest)
+    ]
+
+
+def _similarity(table: EmbeddingTable, kernel: Kernel, parts: Sequence[Sequence[str]], device: str) -> Similarity:
+    """Return mean similarities inside each lobe (without the diagonal), across, and to the rest; None if undefined."""
+    tables = [usable(table, kernel, part) if part else None for part in parts]
+
+    def mean(i: int, j: int) -> float | None:
+        x, y = tables[i], tables[j]
+        if x is None or y is None or (i == j and x.n < 2):
+            return None
+        blocks = kernel_blocks(kernel, x, y, device, torch.float32)  # a table for people: six digits do
+        total = sum(float(block.sum(dtype=torch.float64)) for _, _, block in blocks)
+        return (total - x.n) / (x.n * (x.n - 1)) if i == j else total / (x.n * y.n)
+
+    return Similarity(
+        inside_positive=mean(0, 0),
+        inside_negative=mean(1, 1),
+        across=mean(0, 1),
+        positive_to_rest=mean(0, 2),
+        negative_to_rest=mean(1, 2),
+    )
+
+
+class _Background:
+    """Captions and metadata of the samples ranked, counted once for all lobes."""
+
+    def __init__(self, keys: Sequence[str], target: EmbeddingTable, reference: EmbeddingTable, seed: int) -> None:
+        self.columns: dict[str, list[Any]] = {}  # name -> value of each key
+        for table in (reference, target):  # the target's columns win
+            rows = {key: row for row, key in enumerate(table.keys)}
+            for name, column in table.metadata.items():
+                self.columns[name] = [column[rows[key]] for key in keys]
+        n = len(keys)
+        if n > _BACKGROUND:
+            self.rows = np.sort(np.random.default_rng(seed).choice(n, size=_BACKGROUND, replace=False))
+        else:
+            self.rows = np.arange(n)
+        self.captions = self.columns.get("caption")
+        self.counts = TermCounts.of([] if self.captions is None else [self.captions[row] for row in self.rows])
+
+    def words(self, members: np.ndarray[Any, Any], limit: int) -> tuple[Word, ...]:
+        """Return what the captions of the members say that the rest do not."""
+        if self.captions is None:
+            return ()
+        inside = TermCounts.of(self.captions[row] for row in members)
+        counted = TermCounts.of(self.captions[row] for row in np.intersect1d(members, self.rows))
+        return distinctive_words(inside, self.counts.without(counted), limit=limit)
+
+    def over_represented(self, members: np.ndarray[Any, Any], limit: int) -> tuple[OverRepresented, ...]:
+        """Return the metadata values that are commoner among the members than in the rest."""
+        outside = np.setdiff1d(self.rows, members)
+        return over_represented(self.columns, members.tolist(), outside.tolist(), limit=limit)
+
+
+class _CallableModule(ModuleType):
+    """Lets ``koda.slices`` be the function and the module at once.
+
+    Importing this module binds it to the name ``slices`` of the package, over the function of that name.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Slice, ...]:
+        return slices(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,186 @@
+"""What the captions and the metadata of some samples say that those of the others do not."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from koda.record import OverRepresented, Word
+
+MAX_TOKENS = 256  # of one caption: a hostile caption of megabytes must not set the cost of an audit
+PRIOR_CAPTIONS = 10.0  # weight of the prior, in captions; a lobe holds some ten to some hundred
+MIN_Z = 2.0  # below it a term is as common outside as inside, for all the captions can tell
+
+# Scripts written without spaces: each character is a token, and the bigrams stand for words.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’\-][^\W_{_UNSPACED}]+)*")
+_LONE = re.compile(rf"[{_UNSPACED}]")
+
+
+def tokenise(caption: object) -> list[str]:
+    """Return the lower-case words of a caption, at most 256; none for a caption that is absent.
+
+    Combining marks stay with their letter (NFC first, then marks count as letters), hyphens and
+    apostrophes inside a word are part of it, everything else separates.
+    """
+    if caption is None or (isinstance(caption, float) and math.isnan(caption)):
+        return []
+    text = unicodedata.normalize("NFC", str(caption)[: 32 * MAX_TOKENS].lower())
+    if text.isascii() or not any(unicodedata.category(c).startswith("M") for c in text):
+        return _TOKEN.findall(text)[:MAX_TOKENS]
+    # `\w` leaves out combining marks, which would cut Hindi or Thai words to pieces.
+    letters = [c if c.isalnum() or unicodedata.category(c).startswith("M") else " " for c in text]
+    return "".join(letters).split()[:MAX_TOKENS]
+
+
+def terms(caption: object) -> frozenset[str]:
+    """Return the distinct words and pairs of neighbouring words of a caption."""
+    tokens = tokenise(caption)
+    return frozenset(tokens).union(_pairs(tokens))
+
+
+def _pairs(tokens: Sequence[str]) -> Iterator[str]:
+    for first, second in itertools.pairwise(tokens):
+        yield first + second if _LONE.fullmatch(first) and _LONE.fullmatch(second) else f"{first} {second}"
+
+
+@dataclass(frozen=True)
+class TermCounts:
+    """In how many of ``n`` captions each term occurs; a caption counts a term once."""
+
+    counts: Counter[str]
+    n: int
+
+    @classmethod
+    def of(cls, captions: Iterable[object]) -> TermCounts:
+        """Count the terms of the captions that are not absent."""
+        counts: Counter[str] = Counter()
+        n = 0
+        for caption in captions:
+            if found := terms(caption):
+                counts.update(found)
+                n += 1
+        return cls(counts, n)
+
+    def without(self, other: TermCounts) -> TermCounts:
+        """Return the counts of the captions that are not in ``other``, a part of these."""
+        rest = Counter(self.counts)
+        rest.subtract(other.counts)
+        return TermCounts(+rest, self.n - other.n)
+
+
+def log_odds_z(inside: int, n_inside: int, outside: int, n_outside: int) -> float:
+    """Return the weighted log-odds of a term, inside against outside, over its standard error.
+
+    With y of n captions that hold the term, p its share among all captions and a prior worth
+    a = 10 captions::
+
+        odds(y, n) = (y + a p) / (n - y + a (1 - p))
+        z = [log odds(inside) - log odds(outside)] / sqrt(sum of the reciprocals of the four counts)
+
+    A caption holds a term or does not, so the Dirichlet has two categories a term and the unit is the
+    caption: longer captions do not make a term rarer. The variance keeps all four counts; the usual
+    form drops the two of captions without the term, which is wrong for a word that nearly all hold.
+    Source: Monroe, Colaresi and Quinn (2008), Fightin' Words, section 3.5.1, with the informative prior.
+    """
+    p = (inside + outside + 0.5) / (n_inside + n_outside + 1.0)
+    with_in, without_in = inside + PRIOR_CAPTIONS * p, n_inside - inside + PRIOR_CAPTIONS * (1 - p)
+    with_out, without_out = outside + PRIOR_CAPTIONS * p, n_outside - outside + PRIOR_CAPTIONS * (1 - p)
+    delta = math.log(with_in / without_in) - math.log(with_out / without_out)
+    return delta / math.sqrt(1 / with_in + 1 / without_in + 1 / with_out + 1 / without_out)
+
+
+def distinctive_words(
+    inside: Iterable[object] | TermCounts, outside: Iterable[object] | TermCounts, *, limit: int = 10
+) -> tuple[Word, ...]:
+    """Return the words and word pairs that the captions inside use more, strongest first.
+
+    Ranked by :func:`log_odds_z`, at least 2, and held by two captions inside or more. A pair stays only
+    if it says more (a larger z) than each of its words; a word goes if a pair that stays is all
+    there is to it inside. ``share_in`` and ``share_out`` are shares of the captions.
+
+    >>> [word.text for word in distinctive_words(["a red dog"] * 9, ["a blue dog", "a cat"] * 9)]
+    ['red']
+    """
+    here = inside if isinstance(inside, TermCounts) else TermCounts.of(inside)
+    there = outside if isinstance(outside, TermCounts) else TermCounts.of(outside)
+    if here.n == 0 or there.n == 0:
+        return ()
+    z = {
+        term: log_odds_z(count, here.n, there.counts[term], there.n)
+        for term, count in here.counts.items()
+        if count >= 2
+    }
+    z = {term: value for term, value in z.items() if value >= MIN_Z}
+    kept = set(z)
+    for pair in (term for term in z if len(_parts(term)) == 2):
+        if any(z[pair] <= z.get(word, -math.inf) for word in _parts(pair)):
+            kept.discard(pair)
+            continue
+        kept -= {word for word in _parts(pair) if here.counts[word] == here.counts[pair]}
+    ranked = sorted(kept, key=lambda term: (-z[term], term))[:limit]
+    return tuple(
+        Word(text=term, z=z[term], share_in=here.counts[term] / here.n, share_out=there.counts[term] / there.n)
+        for term in ranked
+    )
+
+
+def _parts(term: str) -> list[str]:
+    """Return the one or two words of a term."""
+    return list(term) if len(term) == 2 and _LONE.fullmatch(term[0]) and _LONE.fullmatch(term[1]) else term.split(" ")
+
+
+def over_represented(
+    columns: Mapping[str, Sequence[Any]],
+    inside: Sequence[int],
+    outside: Sequence[int],
+    *,
+    limit: int = 5,
+    skip: Iterable[str] = ("caption",),
+) -> tuple[OverRepresented, ...]:
+    """Return the metadata values that are commoner among the rows inside, strongest first.
+
+    Args:
+        columns: metadata, a value per row; columns in ``skip`` and those whose values are all distinct,
+            or all the same, name nothing and are left out, as are absent values.
+        inside, outside: row numbers, disjoint.
+        limit: at most this many, over all columns.
+        skip: columns that are not categories.
+
+    ``lift`` is share_in / share_out with half a row added to each count, so that it is finite where no row
+    outside holds the value. A value stays if two rows inside hold it and its log-odds z is at least 2.
+    """
+    found: list[tuple[float, OverRepresented]] = []
+    left_out = set(skip)
+    for column, values in columns.items():
+        if column in left_out:
+            continue
+        here = Counter(label for row in inside if (label := _label(values[row])) is not None)
+        there = Counter(label for row in outside if (label := _label(values[row])) is not None)
+        n_here, n_there = here.total(), there.total()
+        distinct = len(here.keys() | there.keys())
+        if n_here == 0 or n_there == 0 or distinct < 2 or distinct == n_here + n_there:
+            continue
+        for value, count in here.items():
+            z = log_odds_z(count, n_here, there[value], n_there)
+            if count < 2 or z < MIN_Z:
+                continue
+            lift = ((count + 0.5) / (n_here + 1)) / ((there[value] + 0.5) / (n_there + 1))
+            share_in, share_out = count / n_here, there[value] / n_there
+            entry = OverRepresented(column=column, value=value, share_in=share_in, share_out=share_out, lift=lift)
+            found.append((z, entry))
+    found.sort(key=lambda pair: (-pair[0], pair[1].column, pair[1].value))
+    return tuple(entry for _, entry in found[:limit])
+
+
+def _label(value: Any) -> str | None:
+    """Return a metadata value as text, or None where it is absent."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value).strip() or None
