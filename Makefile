@@ -25,7 +25,7 @@ demo: $(STAMP)
 	else exit $$code; fi
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 check: $(STAMP)
 	$(BIN)/ruff check .

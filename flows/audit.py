@@ -51,7 +51,10 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
 
     for role in _distinct_roles(plan):
         key = plan.embedding_key(role)
-        step(f"embed {role}", lambda r=role, k=key: run_step(embed, f"embed {r}", EMBEDDINGS, k, plan, fresh=fresh, role=r))  # type: ignore[misc]
+        step(
+            f"embed {role}",
+            lambda r=role, k=key: run_step(embed, f"embed {r}", EMBEDDINGS, k, plan, fresh=fresh, role=r),
+        )  # type: ignore[misc]
     sides: tuple[Side, ...] = ("lost", "gained")
     for side in sides:
         key = plan.solution_key(side)
@@ -62,9 +65,7 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     step("evaluate", lambda: run_step(evaluate, "evaluate", EVALUATIONS, plan.evaluation_key, plan, fresh=fresh))
     step(
         "record",
-        lambda: run_step(
-            record, "record", RECORDS, plan.record_key, plan, fresh=fresh, started=started.isoformat()
-        ),
+        lambda: run_step(record, "record", RECORDS, plan.record_key, plan, fresh=fresh, started=started.isoformat()),
     )
     step("render", lambda: run_step(render, "render", REPORTS, plan.report_key, plan, fresh=fresh))
     executed = [result.name for result in results if result.executed]

@@ -122,6 +122,29 @@ def show(
     show_record(record, _home())
 
 
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of an audit, or a file in it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check that an audit's files are still those that it wrote; exit with 1 if not."""
+
+    def work() -> Any:
+        from koda.audit.verification import verify_audit
+
+        return verify_audit(path)
+
+    audit_id, checks = _guarded(work, as_json)
+    good = all(check.problem is None for check in checks)
+    if as_json:
+        files = {check.name: check.problem or "ok" for check in checks}
+        typer.echo(json.dumps({"id": audit_id, "verified": good, "files": files}, indent=1))
+    else:
+        for check in checks:
+            typer.echo(f"  {'✓' if check.problem is None else '✕'} {check.name}: {check.problem or 'unchanged'}", err=True)
+    raise typer.Exit(0 if good else 1)
+
+
 def _home() -> Path:
     """KODA_HOME as an absolute path."""
     return Path(os.environ.get("KODA_HOME") or "koda-runs").expanduser().absolute()

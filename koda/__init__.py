@@ -13,18 +13,31 @@ __version__ = "0.1.0"
 _HOME = {
     "AuditConfig": "koda.config",
     "AuditRecord": "koda.record",
+    "Direction": "koda.discrepancy",
     "DiscrepancyConfig": "koda.config",
     "EmbeddingTable": "koda.embeddings",
     "KodaError": "koda.errors",
+    "Slice": "koda.slicing",
     "Solution": "koda.discrepancy",
-    "Direction": "koda.discrepancy",
-    "Slice": "koda.slices",
     "find_discrepancies": "koda.discrepancy",
     "load_config": "koda.config",
+    "slices": "koda.slicing",
 }
-_FUNCTIONS_NAMED_LIKE_MODULES = {"slices": "koda.slices"}
 
-__all__ = sorted([*_HOME, *_FUNCTIONS_NAMED_LIKE_MODULES, "__version__"])
+__all__ = [
+    "AuditConfig",
+    "AuditRecord",
+    "Direction",
+    "DiscrepancyConfig",
+    "EmbeddingTable",
+    "KodaError",
+    "Slice",
+    "Solution",
+    "__version__",
+    "find_discrepancies",
+    "load_config",
+    "slices",
+]
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig, DiscrepancyConfig, load_config
@@ -32,7 +45,7 @@ if TYPE_CHECKING:
     from koda.embeddings import EmbeddingTable
     from koda.errors import KodaError
     from koda.record import AuditRecord
-    from koda.slices import Slice, slices
+    from koda.slicing import Slice, slices
 
 
 def __getattr__(name: str) -> Any:

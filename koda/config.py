@@ -113,7 +113,10 @@ class PolicyRule(_Strict):
     fail: float | None = None
     direction: Literal["above", "below"] = Field(default="above", description="the side of the limit that is bad")
     max_reference_share: float | None = Field(
-        default=None, ge=0, le=1, description="a finding counts up to this reference share; default: half its target share"
+        default=None,
+        ge=0,
+        le=1,
+        description="a finding counts up to this reference share; default: half its target share",
     )
     owner: str | None = None
     reason: str | None = None

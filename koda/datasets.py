@@ -281,7 +281,9 @@ def _read_text(path: Path, delimiter: str) -> tuple[dict[str, list[Any]], list[R
         rows = _records(text, delimiter, csv.QUOTE_MINIMAL)
     except csv.Error as error:
         if delimiter != "\t":
-            raise DataError(f"{path} is not a well-formed CSV table: {error}.", "Look for an unclosed quote.") from error
+            raise DataError(
+                f"{path} is not a well-formed CSV table: {error}.", "Look for an unclosed quote."
+            ) from error
         # captions written without quoting, as most tab-separated tables are: every line is a row
         rows = _records(text, delimiter, csv.QUOTE_NONE)
     if not rows:

@@ -22,6 +22,7 @@ from koda.embeddings import EmbeddingTable, FloatArray
 from koda.errors import DataError
 
 SHARD_SIZE = 1024
+_NOTES = "koda"  # the header's entry that holds keys and rejections, as JSON
 _NUMPY_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
 
@@ -40,9 +41,9 @@ def write_shard(
     """Write one shard atomically: rows of embeddings with their keys, and the samples left out."""
     from safetensors.numpy import save
 
-    metadata = {"keys": json.dumps(list(keys)), "rejected": json.dumps(dict(rejected or {}))}
-    if extra:
-        metadata["extra"] = json.dumps(dict(extra), sort_keys=True)
+    notes = {"keys": list(keys), "rejected": dict(rejected or {}), **(extra or {})}
+    # one entry only: safetensors writes several in an order that changes from call to call
+    metadata = {_NOTES: json.dumps(notes, sort_keys=True)}
     write_atomically(path, save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata=metadata))
 
 
@@ -59,7 +60,7 @@ def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, 
                 raise ValueError("the header is longer than the file")
             header = json.loads(file.read(length))
             body = file.read()
-        notes = header.pop("__metadata__")
+        notes = json.loads(header.pop("__metadata__")[_NOTES])
         arrays = {}
         for name, entry in header.items():
             first, last = entry["data_offsets"]
@@ -67,10 +68,10 @@ def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, 
                 raise ValueError(f"it ends before the array {name!r}")
             flat = np.frombuffer(body[first:last], dtype=_NUMPY_TYPES[entry["dtype"]])
             arrays[name] = flat.reshape(entry["shape"])
-        keys = json.loads(notes["keys"])
+        keys, rejected = notes.pop("keys"), notes.pop("rejected")
         if any(len(array) != len(keys) for array in arrays.values()):
             raise ValueError("keys and rows differ in number")
-        return keys, arrays, json.loads(notes["rejected"]), json.loads(notes.get("extra", "{}"))
+        return keys, arrays, rejected, notes
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise DataError(f"{path} is not a whole embedding shard: {error}.", "Remove it and run again.") from error
 
@@ -187,7 +188,9 @@ def _load_clip_retrieval(folder: Path) -> EmbeddingTable:
         numbers["metadata"] = set(metadata_parts)
     if len({frozenset(found) for found in numbers.values()}) != 1:
         gaps = ", ".join(f"{name}: {sorted(found)}" for name, found in numbers.items())
-        raise DataError(f"{folder}: its parts do not belong together ({gaps}).", "Each number must stand in each folder.")
+        raise DataError(
+            f"{folder}: its parts do not belong together ({gaps}).", "Each number must stand in each folder."
+        )
     order = sorted(next(iter(numbers.values())))
     for number in order:
         lengths = {modality: len(parts[number]) for modality, parts in arrays.items()}

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-
-
 def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
     """Check one modality's embeddings and return them as a floating (n, d) array."""
     if hasattr(values, "detach"):  # a torch tensor, without importing torch
@@ -121,6 +119,7 @@ class EmbeddingTable:
         if index.dtype == bool:
             index = np.flatnonzero(index)
         numbers: list[int] = index.tolist()
+
         return EmbeddingTable(
             keys=[self.keys[i] for i in numbers],
             image=None if self.image is None else self.image[index],
@@ -148,9 +147,9 @@ class EmbeddingTable:
             values = getattr(self, name)  # (n, d)
             finite = np.isfinite(values).all(axis=1)  # (n,)
             zero = finite & ~(values != 0).any(axis=1)  # (n,)
-            for row in np.flatnonzero(~finite):
+            for row in np.flatnonzero(~finite).tolist():
                 reasons.setdefault(self.keys[row], f"the {name} embedding holds NaN or infinity")
-            for row in np.flatnonzero(zero):
+            for row in np.flatnonzero(zero).tolist():
                 reasons.setdefault(self.keys[row], f"the {name} embedding is the zero vector")
         return reasons
 

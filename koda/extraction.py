@@ -47,6 +47,7 @@ def extract(
     thing do not compute it twice: the second waits for the first and uses what it made.
 
     Raises:
+        DataError: not one sample could be embedded.
         ModelError: the model does not load.
         StoreError: the disk is full or read-only.
     """
@@ -74,6 +75,13 @@ def extract(
             done += len(pairs)
             if progress is not None:
                 progress(done, len(dataset.pairs))
+        if n_embedded == 0:
+            reason = next(iter(rejected.values()), "it has no rows")
+            raise DataError(
+                f"The data set {dataset.name} has no usable pair: {model.label} embedded none of "
+                f"{len(dataset.pairs)} ({reason}).",
+                "Check the images and the model.",
+            )
         info = {
             "n": n_embedded,
             "rejected": rejected,

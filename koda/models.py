@@ -100,7 +100,7 @@ def resolve_model(spec: ModelSpec) -> ResolvedModel:
 def _from_folder(spec: ModelSpec, folder: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
     if spec.pretrained:
         raise ModelError(
-            f"The model {spec.name} is a folder with weights of its own; `pretrained: {spec.pretrained}` contradicts it.",
+            f"The model {spec.name} is a folder with its own weights; `pretrained: {spec.pretrained}` contradicts it.",
             "Remove `pretrained`.",
         )
     if not folder.is_dir():
@@ -183,7 +183,9 @@ def _from_name(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
             raise ModelError(
                 f"The weights {spec.pretrained!r} were trained with {right}, but {spec.name} would run them with another "
                 "activation, which changes every embedding.",
-                f"Use {name}-quickgelu or set force_quick_gelu: true." if right == "QuickGELU" else "Use the plain name.",
+                f"Use {name}-quickgelu or set force_quick_gelu: true."
+                if right == "QuickGELU"
+                else "Use the plain name.",
             )
         try:
             with _quiet():
@@ -328,7 +330,8 @@ def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:
             tokenizer = open_clip.get_tokenizer(name)
     except ImportError as error:
         raise PrerequisiteError(
-            f"{resolved.label} needs a package that is not installed: {_first_line(error)}", "pip install 'koda[siglip]'"
+            f"{resolved.label} needs a package that is not installed: {_first_line(error)}",
+            "pip install 'koda[siglip]'",
         ) from error
     except Exception as error:
         raise ModelError(

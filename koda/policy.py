@@ -42,7 +42,9 @@ def _max_share(facts: AuditFacts, side: Side, rule: PolicyRule) -> Estimate | No
         and finding.confirmed is not False
         and finding.reference_share.value <= _reference_limit(rule, finding)
     ]
-    return max((finding.target_share for finding in counted), key=lambda share: share.value, default=Estimate(value=0.0))
+    return max(
+        (finding.target_share for finding in counted), key=lambda share: share.value, default=Estimate(value=0.0)
+    )
 
 
 def _reference_limit(rule: PolicyRule, finding: Finding) -> float:

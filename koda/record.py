@@ -94,7 +94,9 @@ class DataRecord(_Part):
     n_confirmation: int
     n_rejected: int
     n_duplicate_images: int
-    n_long_captions: dict[str, int] = Field(default={}, description="captions cut at the context length, by model label")
+    n_long_captions: dict[str, int] = Field(
+        default={}, description="captions cut at the context length, by model label"
+    )
     rejections: list[RejectionRecord] = Field(default=[], description="the first 200")
     rejection_reasons: dict[str, int] = {}
     metadata_columns: list[str] = []
@@ -199,7 +201,7 @@ class Finding(_Part):
     reference: str
     target_energy: float
     reference_energy: float
-    quotient: float
+    quotient: float | None = Field(description="None where the reference energy is 0")
     multiplier: float
     gap: float
     status: str
@@ -221,6 +223,7 @@ class RecallRecord(_Part):
     """Retrieval of one model over one set of samples."""
 
     model: str
+    role: Literal["baseline", "candidate"] | None = None
     subset: str = Field(description="'all', or 'lost 1 positive' and the like")
     n: int = Field(description="queries")
     n_gallery: int
@@ -236,7 +239,9 @@ class MapRecord(_Part):
     keys: list[str]
     baseline: list[tuple[float, float]]
     candidate: list[tuple[float, float]]
-    group: list[int] = Field(description="index of the finding in `findings`, signed by lobe (+1-based, -1-based), 0 for none")
+    group: list[int] = Field(
+        description="index of the finding in `findings`, signed by lobe (+1-based, -1-based), 0 for none"
+    )
 
 
 class Metrics(_Part):

@@ -29,6 +29,13 @@ from koda.record import AuditRecord
 T = TypeVar("T")
 
 DATABASE = "koda.duckdb"
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    # extensions beyond the core are downloads, which many of our machines cannot make
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    # so that the duckdb shell people have, which is often older than the library, opens the file
+    "storage_compatibility_version": "v1.2.0",
+}
 _PATIENCE = 60.0  # seconds of waiting for another process's merge, which takes milliseconds
 
 _MIGRATIONS: tuple[str, ...] = (
@@ -64,8 +71,8 @@ _MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (audit_id, side, direction, lobe, rank)
     );
     CREATE TABLE metrics (
-        audit_id TEXT, model TEXT, subset TEXT, figure TEXT, value DOUBLE, low DOUBLE, high DOUBLE, n BIGINT,
-        PRIMARY KEY (audit_id, model, subset, figure)
+        audit_id TEXT, role TEXT, model TEXT, subset TEXT, figure TEXT, value DOUBLE, low DOUBLE, high DOUBLE, n BIGINT,
+        PRIMARY KEY (audit_id, role, subset, figure)
     );
     CREATE TABLE rules (
         audit_id TEXT, place INTEGER, figure TEXT, observed DOUBLE, low DOUBLE, high DOUBLE, warn DOUBLE, fail DOUBLE,
@@ -139,18 +146,18 @@ class AuditStore:
         return self.query(
             """
             SELECT a.id, a.verdict, a.baseline, a.candidate, a.dataset, a.n_compared, a.ended,
-                   count(r.run_id) AS runs, max(r.ended) AS last_run
-            FROM audits a LEFT JOIN runs r ON r.audit_id = a.id
-            GROUP BY ALL ORDER BY coalesce(max(r.ended), a.ended) DESC, a.id
+                   coalesce(r.runs, 0) AS runs, r.last_run
+            FROM audits a
+            LEFT JOIN (SELECT audit_id, count(*) AS runs, max(ended) AS last_run FROM runs GROUP BY audit_id) r
+                ON r.audit_id = a.id
+            ORDER BY coalesce(r.last_run, a.ended) DESC, a.id
             """
         )
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
         self.home.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(
-            str(self.path), config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        )
+        connection = duckdb.connect(str(self.path), config=_SETTINGS)
         try:
             _migrate(connection, self.path)
             yield connection
@@ -253,6 +260,7 @@ def _tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[st
     metrics = [
         {
             **audit,
+            "role": recall.role or recall.model,
             "model": recall.model,
             "subset": recall.subset,
             "figure": f"{name} {at}",
@@ -314,5 +322,7 @@ def _tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[st
         "slices": [{**audit, **row} for row in slices],
         "metrics": metrics,
         "rules": rules,
-        "artifacts": [{**audit, "step": step, "digest": digest} for step, digest in record.provenance.artifacts.items()],
+        "artifacts": [
+            {**audit, "step": step, "digest": digest} for step, digest in record.provenance.artifacts.items()
+        ],
     }

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from koda.artifacts import write_atomically
-from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
+from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan, Role
 from koda.audit.solutions import Samples, load_samples, load_solution
 from koda.config import Side
-from koda.discrepancy import Direction, Solution
+from koda.discrepancy import Direction
 from koda.embedding_io import write_parquet
 from koda.embeddings import EmbeddingTable
 from koda.record import Estimate, Finding, LobeRecord, Metrics, RecallRecord, SampleRecord
 from koda.retrieval import recall
-from koda.significance import HeldOut, confirm, holm
+from koda.significance import HeldOut, Interval, confirm, holm
 from koda.slices import Lobe, Slice, slices
 
 SIDES: tuple[Side, ...] = ("lost", "gained")
@@ -38,9 +39,7 @@ class Evaluation:
 def evaluate(plan: AuditPlan) -> str:
     """Measure the directions of both sides; return the digest of the artifact."""
     samples = load_samples(plan)
-    solutions = {
-        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
-    }
+    solutions = {side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES}
     tables = {side: _tables(plan, samples, side) for side in SIDES}
     tested = {
         side: confirm(solutions[side], *tables[side], samples.confirmation, plan.config.significance) for side in SIDES
@@ -110,22 +109,22 @@ def _finding(
         reference=plan.label(reference),
         target_energy=direction.target_energy,
         reference_energy=direction.reference_energy,
-        quotient=direction.quotient,
+        quotient=direction.quotient if math.isfinite(direction.quotient) else None,
         multiplier=direction.multiplier,
         gap=direction.gap,
         status=direction.status,
         target_share_in_sample=direction.target_share,
         reference_share_in_sample=direction.reference_share,
-        target_share=held.target_share,
-        reference_share=held.reference_share,
-        difference=held.difference,
+        target_share=_estimate(held.target_share, held.n),
+        reference_share=_estimate(held.reference_share, held.n),
+        difference=_estimate(held.difference, held.n),
         p_value=p_value,
         confirmed=None if p_value is None else p_value < alpha,
         words=list(dict.fromkeys(words)),
         similarity=dict(piece.similarity),
         positive=_lobe(plan, piece.positive, gallery),
         negative=_lobe(plan, piece.negative, gallery),
-        note=held.note,
+        note=held.reason or None,
     )
 
 
@@ -180,24 +179,34 @@ def _retrieval(
             piece = found[finding.side][finding.direction - 1]
             for lobe in (piece.positive, piece.negative):
                 subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
+    pairs = {pair.key: pair for pair in plan.dataset.pairs}
     records = []
-    for subset, queries in subsets.items():
-        for role in ("baseline", "candidate"):
-            table: EmbeddingTable = getattr(samples, role)
-            result = recall(table, queries=queries)
+    roles: tuple[Role, ...] = ("baseline", "candidate")
+    for role in roles:
+        table: EmbeddingTable = getattr(samples, role)
+        # the same image bytes under several keys are one image, with several right captions
+        columns = {
+            "caption": [pairs[key].caption for key in table.keys],
+            "image": [pairs[key].image_digest for key in table.keys],
+        }
+        table = EmbeddingTable(table.keys, table.image, table.text, columns)
+        for subset, queries in subsets.items():
+            result = recall(table, queries=queries, groups="image", device=plan.config.discrepancy.device)
             if result is not None:
+                images, captions = result.image_to_text, result.text_to_image
                 records.append(
                     RecallRecord(
                         model=plan.label(role),
+                        role=role,
                         subset=subset,
-                        n=result.n,
-                        n_gallery=result.n_gallery,
-                        image_to_text=_estimates(result.image_to_text),
-                        text_to_image=_estimates(result.text_to_image),
+                        n=len(captions.keys),
+                        n_gallery=images.n_gallery,
+                        **result.estimates(),
                     )
                 )
-    return records
+    order = {subset: place for place, subset in enumerate(subsets)}
+    return sorted(records, key=lambda record: order[record.subset])
 
 
-def _estimates(found: Any) -> dict[str, Estimate]:
-    return {f"R@{k}": estimate for k, estimate in found.items()}
+def _estimate(interval: Interval, n: int) -> Estimate:
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, n=n)

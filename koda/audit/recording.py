@@ -13,9 +13,8 @@ from typing import Any
 from koda.artifacts import write_atomically
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan, Role
-from koda.audit.solutions import load_solution
+from koda.audit.solutions import all_rejections, load_solution
 from koda.config import Side
-from koda.datasets import Rejection, check_rejections
 from koda.digest import digest_json
 from koda.discrepancy import Solution
 from koda.embedding_io import write_parquet
@@ -120,13 +119,7 @@ def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRec
 def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict[str, Any]]) -> DataRecord:
     """Count what was compared and what was left out; too much of the latter stops the audit."""
     data, settings = plan.dataset, plan.config.data
-    decoded: dict[str, str] = {}
-    for role in plan.models:
-        for key, reason in infos[role]["rejected"].items():
-            said = reason if reason.startswith("the image c") else f"{plan.label(role)}: {reason}"
-            decoded.setdefault(key, said)
-    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(decoded.items()))]
-    check_rejections(data.name, data.n_source, rejections, settings.max_rejected)
+    rejections = all_rejections(plan)
     reasons = Counter(rejection.reason.split(":")[0] for rejection in rejections)
     return DataRecord(
         name=data.name,
@@ -153,7 +146,9 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
     if search.eps is not None:
         eps_rule = f"absolute, {search.eps:g}"
     elif search.eps_quantile is not None:
-        eps_rule = f"the {search.eps_quantile:g} quantile of the reference's non-zero kernel eigenvalues, as in the paper"
+        eps_rule = (
+            f"the {search.eps_quantile:g} quantile of the reference's non-zero kernel eigenvalues, as in the paper"
+        )
     else:
         eps_rule = f"reference share of at most {search.max_reference_share:g} in the sample"
     deviations = [

@@ -12,9 +12,11 @@ import numpy as np
 from koda.artifacts import write_atomically
 from koda.audit.plan import SOLUTIONS, AuditPlan
 from koda.config import DiscrepancyConfig, Side
+from koda.datasets import Rejection, check_rejections
 from koda.discrepancy import Direction, Solution, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
+from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
 from koda.kernels import Kernel, KernelPair
 
@@ -35,8 +37,9 @@ def load_samples(plan: AuditPlan) -> Samples:
     """Join the embeddings of both models by key and split them, seeded, into discovery and confirmation.
 
     Raises:
-        DataError: too few samples that both models embedded.
+        DataError: too few samples that both models embedded, or too many that were left out.
     """
+    all_rejections(plan)
     tables = {role: load_embeddings(plan.artifacts, plan.embedding_key(role), plan.dataset) for role in plan.models}
     common = sorted(set(tables["baseline"].keys) & set(tables["candidate"].keys))
     share = plan.config.significance.confirmation_share
@@ -51,6 +54,23 @@ def load_samples(plan: AuditPlan) -> Samples:
     discovery = sorted(common[row] for row in order[n_confirmation:])
     baseline, candidate = (tables[role].select(common) for role in ("baseline", "candidate"))
     return Samples(baseline, candidate, tuple(discovery), tuple(confirmation))
+
+
+def all_rejections(plan: AuditPlan) -> list[Rejection]:
+    """Return what the reader and the two models left out, one reason a sample.
+
+    Raises:
+        DataError: more than `data.max_rejected` allows.
+    """
+    data = plan.dataset
+    found: dict[str, str] = {}
+    for role in plan.models:
+        info = plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {}
+        for key, reason in info.get("rejected", {}).items():
+            found.setdefault(key, reason)
+    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(found.items()))]
+    check_rejections(data.name, data.n_source, rejections, plan.config.data.max_rejected)
+    return rejections
 
 
 def discover(plan: AuditPlan, side: Side) -> str:

@@ -1,0 +1,65 @@
+"""Verification: whether the files of an audit are still those that the audit wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from koda.digest import digest_file
+from koda.errors import DataError, KodaError
+from koda.record import AuditRecord
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One file of the manifest, and what is wrong with it; nothing where `problem` is None."""
+
+    name: str
+    problem: str | None
+
+
+def verify_audit(path: Path) -> tuple[str, list[FileCheck]]:
+    """Check an audit's folder against its manifest, and that its record reads.
+
+    The manifest shows damage and careless edits. It is no signature: whoever rewrites a file can
+    rewrite the manifest too.
+
+    Args:
+        path: the folder, or a file in it.
+
+    Returns:
+        The audit's id, and a check for every file of the manifest.
+
+    Raises:
+        DataError: no manifest there, or one that cannot be read.
+    """
+    folder = path if path.is_dir() else path.parent
+    where = folder / "manifest.json"
+    try:
+        manifest = json.loads(where.read_bytes())
+        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+        audit = str(manifest["audit"])
+    except FileNotFoundError:
+        raise DataError(f"{folder} is not the folder of an audit: it has no manifest.json.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where} is not a manifest of koda: {error}.") from error
+    return audit, [FileCheck(name, _problem(folder, name, digest, audit)) for name, digest in sorted(files.items())]
+
+
+def _problem(folder: Path, name: str, digest: str, audit: str) -> str | None:
+    if Path(name).name != name:
+        return "the manifest names a file outside the folder"
+    file = folder / name
+    if not file.is_file():
+        return "missing"
+    if digest_file(file) != digest:
+        return "changed since the audit wrote it"
+    if name == "audit.json":
+        try:
+            record = AuditRecord.from_json(file.read_bytes(), str(file))
+        except KodaError as error:
+            return error.message
+        if record.id != audit:
+            return f"it is the record of another audit, {record.id}"
+    return None

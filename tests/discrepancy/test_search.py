@@ -1,0 +1,227 @@
+"""find_discrepancies from tables to solution: planted structure, invariances, and input that cannot be used."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from koda import DiscrepancyConfig, EmbeddingTable, find_discrepancies
+from koda.discrepancy import search
+from koda.discrepancy.dense import solve_dense
+from koda.discrepancy.solution import RawDirection
+from koda.errors import ConfigError, DataError, SolverError
+from koda.kernels import Kernel, KernelPair
+from tests.discrepancy.problems import tables
+
+
+def config(**changes) -> DiscrepancyConfig:
+    return DiscrepancyConfig(**{"n_directions": 3, "device": "cpu", **changes})
+
+
+def with_rows(table: EmbeddingTable, name: str, rows: dict[int, float]) -> EmbeddingTable:
+    values = np.array(getattr(table, name))
+    for row, value in rows.items():
+        values[row] = value
+    parts = {"image": table.image, "text": table.text, name: values}
+    return EmbeddingTable(table.keys, **parts)
+
+
+@pytest.mark.parametrize("n", [90, 260])
+def test_it_solves_the_problem_of_the_two_kernel_matrices(n):
+    target, reference = tables(n)
+    solution = find_discrepancies(target, reference, config())
+    assert solution.stats["solver"] == ("dense" if n < 200 else "subspace")
+    a, b = (
+        k.matrix(t).numpy() / n for k, t in ((solution.kernels.target, target), (solution.kernels.reference, reference))
+    )
+    assert solution.eps == pytest.approx((1 + 0.0005 * (n - 1)) / n)
+    exact = solve_dense(a, b, solution.eps, 3)
+    for d, e in zip(solution.directions, exact.directions, strict=True):
+        assert d.target_energy == pytest.approx(e.target_energy, rel=1e-8)
+        assert np.linalg.norm(d.x) == pytest.approx(1, abs=1e-12)
+        assert d.x @ b @ d.x <= solution.eps + 1e-10
+        assert d.quotient == pytest.approx((d.x @ a @ d.x) / (d.x @ b @ d.x), rel=1e-9)
+        k = n * a - np.eye(n)  # share: the pairs alone, over n - 1
+        assert d.target_share == pytest.approx(d.x @ k @ d.x / (n - 1), abs=1e-12)
+        assert d.reference_share <= 0.0005 + 1e-10
+        assert d.x[d.x > 0].sum() >= -d.x[d.x < 0].sum()
+        assert d.gap <= 1e-6
+    assert "3 directions" in solution.status
+
+
+def test_a_planted_group_is_found():
+    target, reference = tables(150, seed=3, share=0.2)
+    first = find_discrepancies(target, reference, config(modality="image")).directions[0]
+    moved = np.abs(target.image - reference.image).max(axis=1) > 0
+    top = np.argsort(-np.abs(first.x))[: moved.sum()]
+    assert moved[top].mean() > 0.8
+
+
+def test_the_order_of_rows_does_not_matter():
+    target, reference = tables(120, seed=1)
+    orders = [np.random.default_rng(s).permutation(120) for s in (0, 1)]
+    plain = find_discrepancies(target, reference, config())
+    mixed = find_discrepancies(target.take(orders[0]), reference.take(orders[1]), config())
+    assert mixed.keys == plain.keys == tuple(sorted(target.keys))
+    for d, e in zip(plain.directions, mixed.directions, strict=True):
+        assert np.array_equal(d.x, e.x)
+
+
+def test_a_rotation_of_the_embeddings_changes_nothing():
+    target, reference = tables(100, seed=2)
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
+    turned = EmbeddingTable(target.keys, image=target.image @ q, text=target.text @ q)
+    plain, other = (find_discrepancies(t, reference, config()) for t in (target, turned))
+    for d, e in zip(plain.directions, other.directions, strict=True):
+        assert e.target_energy == pytest.approx(d.target_energy, rel=1e-6)
+    same = find_discrepancies(
+        reference, EmbeddingTable(reference.keys, image=reference.image @ q, text=reference.text @ q)
+    )
+    assert same.directions == ()
+    assert same.status.startswith("no discrepancy")
+
+
+@pytest.mark.parametrize("n", [60, 240])
+@pytest.mark.parametrize("features", ["auto", "orf"])
+def test_the_same_model_twice_has_no_discrepancy(n, features):
+    _, reference = tables(n)
+    solution = find_discrepancies(reference, reference, config(features=features, n_features=40))
+    assert solution.directions == ()
+    assert solution.status.startswith("no discrepancy")
+    assert solution.kernels.target == solution.kernels.reference
+
+
+@pytest.mark.parametrize(("modality", "used"), [("image", {"image"}), ("text", {"text"}), ("joint", {"image", "text"})])
+def test_the_modality_decides_which_embeddings_count(modality, used):
+    target, reference = tables(40)
+    solution = find_discrepancies(target, reference, config(modality=modality))
+    assert set(solution.kernels.target.sigmas) == used
+    assert bool(solution.directions) == ("image" in used)  # the texts of the two models are equal
+
+
+def test_a_missing_modality_is_named():
+    target, reference = tables(20)
+    image_only = EmbeddingTable(target.keys, image=target.image)
+    with pytest.raises(ConfigError, match=r"needs text.*target table lacks"):
+        find_discrepancies(image_only, reference, config())
+    assert find_discrepancies(image_only, reference, config(modality="image")).keys
+
+
+def test_keys_that_do_not_meet_show_an_example_of_each_side():
+    target, reference = tables(10)
+    other = EmbeddingTable([f"img/{k}.jpg" for k in reference.keys], image=reference.image, text=reference.text)
+    with pytest.raises(DataError, match=r"'s00000'.*'img/s00000.jpg'"):
+        find_discrepancies(target, other, config())
+
+
+def test_samples_that_cannot_be_used_are_left_out_with_a_reason():
+    target, reference = tables(50)
+    target = with_rows(target, "image", {3: np.nan, 5: 0.0})
+    reference = with_rows(reference, "text", {7: np.inf})
+    solution = find_discrepancies(target.take(np.arange(48)), reference.take(np.arange(1, 50)), config())
+    assert set(solution.rejected) == {f"s{i:05d}" for i in (0, 3, 5, 7, 48, 49)}
+    assert "NaN" in solution.rejected["s00003"]
+    assert "zero vector" in solution.rejected["s00005"]
+    assert "reference" in solution.rejected["s00007"]
+    assert "no embedding" in solution.rejected["s00000"]
+    assert len(solution.keys) == len(solution.directions[0].x) == 44
+    # a fault in a modality that is not compared costs no sample
+    assert not find_discrepancies(target, reference, config(modality="text")).rejected.keys() & {"s00003", "s00005"}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_samples_are_refused(n):
+    target, reference = tables(8)
+    with pytest.raises(DataError, match="at least 3"):
+        find_discrepancies(target.take(np.arange(n)), reference, config())
+
+
+def test_three_samples_and_more_directions_than_samples():
+    target, reference = tables(3)
+    solution = find_discrepancies(target, reference, config(n_directions=10, eps=0.9))
+    assert len(solution.directions) <= 3
+    assert "of 10 directions" in solution.status
+
+
+def test_constant_embeddings_are_refused_by_name():
+    target, reference = tables(30)
+    flat = with_rows(target, "text", dict.fromkeys(range(30), 1.0))
+    with pytest.raises(DataError, match=r"text embeddings of the target model are constant"):
+        find_discrepancies(flat, reference, config())
+
+
+def test_duplicate_samples_are_solved():
+    target, reference = tables(30)
+    rows = np.repeat(np.arange(30), 3)
+    keys = [f"d{i:03d}" for i in range(90)]
+    twice = [EmbeddingTable(keys, image=t.image[rows], text=t.text[rows]) for t in (target, reference)]
+    solution = find_discrepancies(*twice, config(max_reference_share=0.05))
+    assert solution.directions
+    for d in solution.directions:
+        assert np.ptp(d.x.reshape(30, 3), axis=1).max() < 1e-6
+
+
+def test_the_three_ways_to_set_the_limit():
+    target, reference = tables(60)
+    by_share = find_discrepancies(target, reference, config(max_reference_share=0.1))
+    assert by_share.eps == pytest.approx((1 + 0.1 * 59) / 60)
+    by_quantile = find_discrepancies(target, reference, config(eps_quantile=0.5))
+    values = np.linalg.eigvalsh(by_quantile.kernels.reference.matrix(reference).numpy() / 60)
+    assert by_quantile.eps == pytest.approx(np.quantile(values[values > 1e-14], 0.5))
+    assert find_discrepancies(target, reference, config(eps=0.02)).eps == 0.02
+
+
+def test_a_limit_under_rounding_is_refused_and_the_quantile_offered():
+    with pytest.raises(ConfigError, match=r"eps_quantile: 0.5, is"):
+        find_discrepancies(*tables(40), config(eps=1e-30))
+
+
+def test_an_infeasible_limit_returns_no_directions_and_says_why():
+    target, reference = tables(40)
+    narrow = KernelPair(Kernel({"image": 1.0}), Kernel({"image": 0.3}), {}, {}, "given")  # K_B near the identity
+    solution = find_discrepancies(target, reference, config(modality="image", eps=0.5 / 40), kernels=narrow)
+    assert solution.directions == ()
+    assert "lambda_min" in solution.status
+    assert solution.stats["lambda_min"] > solution.eps
+
+
+def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
+    target, reference = tables(40)
+    honest = search.solve_dense
+
+    def wrong(*args, **kwargs):
+        solution = honest(*args, **kwargs)
+        d = solution.directions[0]
+        bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.status)
+        return type(solution)((bad, *solution.directions[1:]))
+
+    monkeypatch.setattr(search, "solve_dense", wrong)
+    with pytest.raises(SolverError, match="fails its checks"):
+        find_discrepancies(target, reference, config())
+
+
+@pytest.mark.parametrize(("n", "r"), [(90, 60), (500, 40)])
+def test_features_solve_the_problem_of_the_feature_kernels(n, r):
+    """For n > 4 r in the range of G, and else over the samples: both the dense answer for Phi Phi' / n."""
+    from koda.features import draw_pair
+
+    target, reference = tables(n)
+    solution = find_discrepancies(target, reference, config(features="orf", n_features=r, max_reference_share=0.02))
+    maps = draw_pair(solution.kernels, target, reference, r, kind="orf", seed=0)
+    a, b = (((phi := m(t).numpy()) @ phi.T) / n for m, t in zip(maps, (target, reference), strict=True))
+    exact = solve_dense(a, b, solution.eps, 3)
+    for d, e in zip(solution.directions, exact.directions, strict=True):
+        assert d.target_energy == pytest.approx(e.target_energy, rel=1e-6)
+        assert d.x @ b @ d.x <= solution.eps * (1 + 1e-6)
+    assert 0 < solution.stats["feature_error"] < solution.stats["feature_error_bound"]
+    assert solution.stats["features_shared"]
+
+
+def test_features_may_leave_their_range():
+    """A limit under every non-zero eigenvalue can be met outside the range of Phi alone."""
+    target, reference = tables(300)
+    solution = find_discrepancies(target, reference, config(features="orf", n_features=3, eps=1e-4))
+    assert len(solution.directions) == 3
+    for d in solution.directions:
+        assert d.reference_energy <= 1e-4 * (1 + 1e-6)
+        assert np.linalg.norm(d.x) == pytest.approx(1, abs=1e-9)

@@ -1,0 +1,257 @@
+"""The audit flow through the command line: real models, real images, real Prefect, real files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from flows.cli import app
+from koda.record import AuditRecord
+from tests.tiny import write_tiny_model
+
+N = 90
+
+
+@dataclass
+class Workplace:
+    """A folder with two models, a data set and a configuration, and a KODA_HOME of its own."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "koda-runs"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "audit.yaml"
+
+    def run(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        os.environ["KODA_HOME"] = str(self.home)
+        result = CliRunner().invoke(app, ["audit", str(self.config), "--json", *arguments])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, json.loads(result.stdout), result.stderr
+
+    def executed(self, result: dict[str, Any]) -> list[str]:
+        return [step["name"] for step in result["steps"] if step["executed"]]
+
+
+def make_workplace(folder: Path) -> Workplace:
+    rng = np.random.default_rng(0)
+    (folder / "data").mkdir(parents=True)
+    rows = ["filepath\ttitle\tkey\tcolour"]
+    for i in range(N):
+        colour = ("red", "green", "blue")[i % 3]
+        base = np.zeros((16, 16, 3)) + np.eye(3)[i % 3] * 180
+        Image.fromarray((base + rng.integers(0, 60, base.shape)).astype(np.uint8)).save(folder / "data" / f"{i}.png")
+        rows.append(f"{i}.png\ta {colour} thing number {i}\tk{i:03d}\t{colour}")
+    (folder / "data" / "pairs.tsv").write_text("\n".join(rows), encoding="utf-8")
+    for seed, name in enumerate(("old", "new")):
+        write_tiny_model(folder / name, seed)
+    settings = {
+        "baseline": {"name": "local-dir:old"},
+        "candidate": {"name": "local-dir:new"},
+        "data": {"path": "data/pairs.tsv"},
+        "discrepancy": {"n_directions": 2, "device": "cpu"},
+        "report": {"pdf": False},
+    }
+    (folder / "audit.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return Workplace(folder)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workplace, int, dict[str, Any]]]:
+    place = make_workplace(tmp_path_factory.mktemp("work"))
+    code, result, _ = place.run()
+    yield place, code, result
+
+
+STEPS = ["embed baseline", "embed candidate", "discover lost", "discover gained", "evaluate", "record", "render"]
+
+
+def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, code, result = first
+    assert place.executed(result) == STEPS
+    assert result["steps_executed"] == 7
+    assert code == (1 if result["verdict"] == "fail" else 0)
+    folder = place.home / "audits" / result["id"]
+    assert {path.name for path in folder.iterdir()} == {"report.html", "audit.json", "slices.csv", "manifest.json"}
+    record = AuditRecord.from_json((folder / "audit.json").read_bytes())
+    assert record.id == result["id"]
+    assert record.verdict.status == result["verdict"]
+    assert (record.data.n_source, record.data.n_compared, record.data.n_rejected) == (N, N, 0)
+    assert record.data.n_discovery + record.data.n_confirmation == N
+    assert record.baseline.label == "old"
+    assert all(0 <= finding.gap < 1e-5 for finding in record.findings)
+    assert "old" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_slices_are_listed_with_metadata(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, result = first
+    with (place.home / "audits" / result["id"] / "slices.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:8] == ["side", "direction", "lobe", "rank", "key", "score", "caption", "colour"]
+    assert {row["side"] for row in rows} <= {"lost", "gained"}
+    assert {row["lobe"] for row in rows} == {"positive", "negative"}
+    assert all(row["caption"].split()[1] == row["colour"] for row in rows)
+
+
+def test_the_database_answers_questions(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, result = first
+    with duckdb.connect(str(place.home / "koda.duckdb"), read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT a.verdict, d.side, d.direction, d.target_share FROM audits a JOIN directions d ON d.audit_id = a.id"
+        ).fetchall()
+    record = AuditRecord.from_json((place.home / "audits" / result["id"] / "audit.json").read_bytes())
+    assert sorted((side, number) for _, side, number, _ in rows) == sorted(
+        (f.side, f.direction) for f in record.findings
+    )
+
+
+def test_an_audit_verifies_until_a_file_changes(first: tuple[Workplace, int, dict[str, Any]], tmp_path: Path) -> None:
+    place, _, result = first
+    folder = tmp_path / "copy"
+    shutil.copytree(place.home / "audits" / result["id"], folder)
+    assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 0
+    text = (folder / "slices.csv").read_text(encoding="utf-8")
+    (folder / "slices.csv").write_text(text.replace("red", "rot"), encoding="utf-8")
+    (folder / "report.html").unlink()
+    answer = CliRunner().invoke(app, ["verify", "--json", str(folder / "audit.json")])
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout)["files"] == {
+        "audit.json": "ok",
+        "report.html": "missing",
+        "slices.csv": "changed since the audit wrote it",
+    }
+    assert CliRunner().invoke(app, ["verify", str(tmp_path)]).exit_code == 2
+
+
+def test_history_and_show_tell_of_the_audit(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, result = first
+    os.environ["KODA_HOME"] = str(place.home)
+    listed = CliRunner().invoke(app, ["history", "--json"])
+    assert result["id"] in [audit["id"] for audit in json.loads(listed.stdout)]
+    assert result["id"] in CliRunner().invoke(app, ["history"]).stderr
+    shown = CliRunner().invoke(app, ["show", result["id"][:12]])
+    assert result["verdict"].upper() in shown.stderr
+
+
+def test_the_same_again_executes_nothing(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, code, result = first
+    again = place.run()
+    assert again[0] == code
+    assert (again[1]["steps_executed"], again[1]["steps_cached"], again[1]["id"]) == (0, 7, result["id"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps"),
+    [
+        ("discrepancy.max_reference_share=0.002", STEPS[2:]),
+        ("significance.alpha=0.01", STEPS[4:]),
+        ("policy=[{figure: rejections.count, fail: 5}]", STEPS[5:]),
+    ],
+)
+def test_a_changed_setting_executes_what_depends_on_it(
+    first: tuple[Workplace, int, dict[str, Any]], setting: str, steps: list[str]
+) -> None:
+    place, _, result = first
+    _, other, _ = place.run("--set", setting)
+    assert place.executed(other) == steps
+    assert other["id"] != result["id"]
+
+
+def test_a_lost_artifact_is_made_again(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, _ = first
+    shutil.rmtree(place.home / "artifacts" / "evaluations")
+    _, result, _ = place.run()
+    assert place.executed(result) == ["evaluate"]
+
+
+def test_fresh_executes_everything(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, result = first
+    _, again, _ = place.run("--fresh")
+    assert place.executed(again) == STEPS
+    assert again["id"] == result["id"]
+
+
+def test_moved_data_and_models_are_recognised_by_content(
+    first: tuple[Workplace, int, dict[str, Any]], tmp_path: Path
+) -> None:
+    place, _, _ = first
+    shutil.copytree(place.folder / "data", tmp_path / "data")
+    shutil.copytree(place.folder / "new", tmp_path / "new")
+    _, result, _ = place.run(
+        "--set", f"data.path={tmp_path}/data/pairs.tsv", "--set", f"candidate.name=local-dir:{tmp_path}/new"
+    )
+    assert place.executed(result) == ["record", "render"]
+
+
+def test_a_model_against_itself_passes_with_no_finding(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, _ = first
+    code, result, _ = place.run("--set", "candidate.name=local-dir:" + str(place.folder / "old"))
+    assert (code, result["verdict"], result["findings"]) == (0, "pass", [])
+    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    assert record.findings == []
+    assert "no discrepancy" in record.method.lost.status
+
+
+def test_bad_images_are_recorded_and_counted(tmp_path: Path) -> None:
+    place = make_workplace(tmp_path)
+    (tmp_path / "data" / "7.png").write_bytes(b"broken")
+    (tmp_path / "data" / "8.png").unlink()
+    code, result, _ = place.run()
+    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    assert (record.data.n_source, record.data.n_compared, record.data.n_rejected) == (N, N - 2, 2)
+    assert {item.key for item in record.data.rejections} == {"k007", "k008"}
+    rejections = next(rule for rule in record.verdict.rules if rule.figure == "rejections.share")
+    assert rejections.result == "warn"
+    code, result, _ = place.run("--set", "data.max_rejected=1")
+    assert code == 2
+    assert "more than the limit" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"discrepancy.n_direction": 3}, "did you mean 'n_directions'"),
+        ({"data.path": "/no/such.tsv"}, "does not exist"),
+        ({"candidate.name": "local-dir:/no/such/model"}, "does not exist"),
+        ({"candidate.name": "local-dir:empty"}, "no weights"),
+        ({"data.image_column": "picture"}, "no column 'picture'"),
+        ({"policy": "[{figure: lost.max_shar, fail: 1}]"}, "Did you mean 'lost.max_share'"),
+    ],
+)
+def test_bad_input_exits_with_2_and_leaves_nothing(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    place = make_workplace(tmp_path)
+    shutil.copytree(tmp_path / "new", tmp_path / "empty")
+    (tmp_path / "empty" / "open_clip_model.safetensors").unlink()
+    arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    code, result, stderr = place.run(*arguments)
+    assert code == 2
+    assert words in result["error"]
+    assert "Traceback" not in stderr
+    assert words in stderr
+    assert not (place.home / "audits").exists()
+
+
+def test_a_data_set_with_no_usable_image_is_refused(tmp_path: Path) -> None:
+    place = make_workplace(tmp_path)
+    for path in (tmp_path / "data").glob("*.png"):
+        path.write_bytes(path.name.encode())
+    code, result, _ = place.run()
+    assert code == 2
+    assert "no usable pair" in result["error"] or "embedded by both models" in result["error"]
+    assert not (place.home / "audits").exists()

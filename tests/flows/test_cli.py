@@ -1,0 +1,59 @@
+"""The command itself: what it imports, its help, its errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_koda_loads_neither_torch_nor_prefect() -> None:
+    heavy = "{'torch', 'prefect', 'open_clip', 'duckdb', 'weasyprint', 'matplotlib', 'sklearn'}"
+    assert python(f"import koda, sys; print(sorted({heavy} & set(sys.modules)))") == "[]\n"
+    assert python(f"import flows.cli, sys; print(sorted({heavy} & set(sys.modules)))") == "[]\n"
+
+
+def test_every_public_name_is_there() -> None:
+    code = "import koda; print(all(getattr(koda, name) is not None for name in koda.__all__)); print(callable(koda.slices))"
+    assert python(code) == "True\nTrue\n"
+
+
+def test_help_names_the_commands() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for command in ("audit", "demo", "history", "show"):
+        assert command in result.output
+
+
+@pytest.mark.parametrize("arguments", [["audit"], ["nonsense"], ["audit", "a.yaml", "--no-such-option"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_a_missing_file_is_said_in_words(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["audit", str(tmp_path / "no.yaml")])
+    assert result.exit_code == 2
+    assert "There is no configuration file" in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unknown_demo_pair_is_refused() -> None:
+    result = CliRunner().invoke(app, ["demo", "--pair", "sef"])
+    assert result.exit_code == 2
+    assert "regressed, colour, self" in result.stderr
+
+
+def test_history_without_audits(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["history"])
+    assert result.exit_code == 0
+    assert "no audit yet" in result.stderr
+    assert CliRunner().invoke(app, ["show", "audit-123"]).exit_code == 2

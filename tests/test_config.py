@@ -1,0 +1,98 @@
+"""The configuration file: what is read, what is refused, and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from koda.config import AuditConfig, DiscrepancyConfig, load_config, parse_override
+from koda.errors import ConfigError
+
+MINIMAL = "baseline: {name: 'local-dir:a'}\ncandidate: {name: ViT-B-32, pretrained: openai}\ndata: {path: pairs.tsv}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "audit.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_three_keys_are_enough(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert config.discrepancy.max_reference_share == 0.0005
+    assert config.discrepancy.n_directions == 10
+    assert config.policy
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, MINIMAL)
+    monkeypatch.chdir("/")
+    config = load_config(path)
+    assert config.data.path == str(tmp_path / "pairs.tsv")
+    assert config.baseline.name == f"local-dir:{tmp_path / 'a'}"
+    assert config.candidate.pretrained == "openai"
+
+
+def test_a_folder_with_a_model_in_it_needs_no_prefix(tmp_path: Path) -> None:
+    (tmp_path / "step_9").mkdir()
+    (tmp_path / "step_9" / "open_clip_config.json").write_text("{}", encoding="utf-8")
+    config = load_config(write(tmp_path, MINIMAL.replace("local-dir:a", "step_9")))
+    assert config.baseline.name == f"local-dir:{tmp_path / 'step_9'}"
+
+
+@pytest.mark.parametrize(
+    ("addition", "words"),
+    [
+        ("discrepency: {seed: 1}", ["'discrepency'", "did you mean 'discrepancy'?"]),
+        ("discrepancy: {n_direction: 5}", ["'discrepancy.n_direction'", "did you mean 'n_directions'?"]),
+        ("n_directions: 5", ["'n_directions'", "did you mean 'discrepancy.n_directions'?"]),
+        ("policy: [{figur: lost.max_share, fail: 1}]", ["'policy.0.figur'", "did you mean 'figure'?"]),
+        ("policy: [{figure: lost.max_share}]", ["policy.0", "neither a warn nor a fail limit"]),
+        ("discrepancy: {n_directions: 0}", ["discrepancy.n_directions", "greater than or equal to 1"]),
+        ("discrepancy: {sigma: -1.0}", ["discrepancy.sigma", "positive"]),
+        ("discrepancy: {eps: 0}", ["discrepancy.eps", "greater than 0"]),
+        ("discrepancy: {eps: .nan}", ["discrepancy.eps", "finite"]),
+        ("discrepancy: {eps: 0.1, eps_quantile: 0.5}", ["eps_quantile and eps", "one of them"]),
+        ("data: {path: x.tsv}", ["audit.yaml, line 4", "'data'", "twice"]),
+        ("report: [", ["audit.yaml, line", "not YAML"]),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, addition: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(tmp_path, MINIMAL + addition + "\n"))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_file_and_missing_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"There is no configuration file .*nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="holds no settings"):
+        load_config(write(tmp_path, "# nothing\n"))
+    with pytest.raises(ConfigError, match="'candidate' is missing"):
+        load_config(write(tmp_path, "baseline: {name: a}\n"))
+
+
+def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
+    overrides = dict([parse_override("discrepancy.max_reference_share=0.002"), parse_override("report.title=A b=c")])
+    config = load_config(write(tmp_path, MINIMAL), overrides)
+    assert config.discrepancy.max_reference_share == 0.002
+    assert config.report.title == "A b=c"
+    with pytest.raises(ConfigError, match="not KEY=VALUE"):
+        parse_override("seed")
+    with pytest.raises(ConfigError, match="did you mean 'seed'"):
+        load_config(write(tmp_path, MINIMAL), {"discrepancy.sed": 3})
+    with pytest.raises(ConfigError, match="single value"):
+        load_config(write(tmp_path, MINIMAL), {"data.path.x": 3})
+
+
+def test_one_way_to_set_eps_is_the_default() -> None:
+    assert DiscrepancyConfig().max_reference_share == 0.0005
+    assert DiscrepancyConfig(eps_quantile=0.5).max_reference_share is None
+    assert DiscrepancyConfig(max_reference_share=0.0).max_reference_share == 0.0
+
+
+def test_a_configuration_survives_json(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert AuditConfig.model_validate(config.model_dump(mode="json")) == config
