@@ -87,7 +87,8 @@ def load_table(folder: Path) -> EmbeddingTable:
         return _load_clip_retrieval(folder)
     raise DataError(
         f"{folder} holds no embeddings.",
-        "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/, text_emb/, metadata/).",
+        "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/, text_emb/, "
+        "metadata/).",
     )
 
 

@@ -181,8 +181,8 @@ def _from_name(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
         if quick != bool(tag.get("quick_gelu")):
             right = "QuickGELU" if tag.get("quick_gelu") else "GELU"
             raise ModelError(
-                f"The weights {spec.pretrained!r} were trained with {right}, but {spec.name} would run them with another "
-                "activation, which changes every embedding.",
+                f"The weights {spec.pretrained!r} were trained with {right}, but {spec.name} would run them with "
+                "another activation, which changes every embedding.",
                 f"Use {name}-quickgelu or set force_quick_gelu: true."
                 if right == "QuickGELU"
                 else "Use the plain name.",

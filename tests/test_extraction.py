@@ -113,7 +113,8 @@ def test_a_kill_in_mid_embedding_costs_only_the_missing_shards(
         dataset = read_dataset(DataConfig(path={str(path)!r}, max_rejected=0.9))
         def slow(done, total):
             if done >= 20: time.sleep(60)
-        e.extract(ArtifactStore(Path({str(tmp_path / "killed")!r})), dataset, model, device="cpu", batch_size=4, progress=slow)
+        store = ArtifactStore(Path({str(tmp_path / "killed")!r}))
+        e.extract(store, dataset, model, device="cpu", batch_size=4, progress=slow)
         """
     )
     process = subprocess.Popen([sys.executable, "-c", script])

@@ -19,7 +19,7 @@ from koda.embeddings import EmbeddingTable
 from koda.record import Estimate, Finding, LobeRecord, Metrics, RecallRecord, SampleRecord
 from koda.retrieval import recall
 from koda.significance import HeldOut, Interval, confirm, holm
-from koda.slices import Lobe, Slice, slices
+from koda.slicing import Lobe, Slice, slices
 
 SIDES: tuple[Side, ...] = ("lost", "gained")
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding

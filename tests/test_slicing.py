@@ -13,7 +13,7 @@ from koda.config import DiscrepancyConfig
 from koda.discrepancy import Direction, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, KodaError, SolverError
-from koda.slices import common_keys, extend, lobe_size, slices
+from koda.slicing import common_keys, extend, lobe_size, slices
 
 N, DISCOVERY, GROUP = 400, 250, 0.1
 

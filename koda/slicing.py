@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -243,16 +241,3 @@ class _Background:
         """Return the metadata values that are commoner among the members than in the rest."""
         outside = np.setdiff1d(self.rows, members)
         return over_represented(self.columns, members.tolist(), outside.tolist(), limit=limit)
-
-
-class _CallableModule(ModuleType):
-    """Lets ``koda.slices`` be the function and the module at once.
-
-    Importing this module binds it to the name ``slices`` of the package, over the function of that name.
-    """
-
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Slice, ...]:
-        return slices(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule
