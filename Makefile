@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # WeasyPrint draws with Pango; koda's own thread pools must not fight torch's
 export OPENBLAS_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test check format bench clean
 

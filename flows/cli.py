@@ -141,8 +141,12 @@ def verify(
         typer.echo(json.dumps({"id": audit_id, "verified": good, "files": files}, indent=1))
     else:
         for check in checks:
-            typer.echo(f"  {'✓' if check.problem is None else '✕'} {check.name}: {check.problem or 'unchanged'}", err=True)
+            typer.echo(_check_line(check.name, check.problem), err=True)
     raise typer.Exit(0 if good else 1)
+
+
+def _check_line(name: str, problem: str | None) -> str:
+    return f"  {'✓' if problem is None else '✕'} {name}: {problem or 'unchanged'}"
 
 
 def _home() -> Path:

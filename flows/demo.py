@@ -34,6 +34,7 @@ def demo_config(pair: str, home: Path, overrides: dict[str, Any] | None = None) 
         "baseline": {"name": f"local-dir:{model_path(baseline)}", "label": baseline},
         "candidate": {"name": f"local-dir:{model_path(candidate)}", "label": candidate},
         "data": {"path": "scenes/pairs.tsv", "name": "demo scenes", "licence": "Apache-2.0", "source": "koda.demo"},
+        "discrepancy": {"n_directions": 5},
         "report": {"title": _TITLES[pair]},
     }
     path = folder / f"{pair}.yaml"

@@ -26,6 +26,8 @@ _DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # beside torch's, a second pool of threads only fights
     "OPENBLAS_NUM_THREADS": "1",
+    # threads that wait by spinning take the cores from those that work: several times slower on a shared machine
+    "OMP_WAIT_POLICY": "passive",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from koda.artifacts import write_atomically
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan, Role
 from koda.audit.solutions import Samples, load_samples, load_solution
 from koda.config import Side
+from koda.datasets import Pair
 from koda.discrepancy import Direction
 from koda.embedding_io import write_parquet
 from koda.embeddings import EmbeddingTable
@@ -23,6 +24,7 @@ from koda.slicing import Lobe, Slice, slices
 
 SIDES: tuple[Side, ...] = ("lost", "gained")
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
+_BRIEF_GALLERY = 6  # samples of a lobe where the held-out test did not confirm the direction
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ def evaluate(plan: AuditPlan) -> str:
     adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
     p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
     found = {side: slices(solutions[side], *tables[side]) for side in SIDES}
+    pairs = {pair.key: pair for pair in plan.dataset.pairs}
     findings = [
-        _finding(plan, side, direction, piece, held, p)
+        _finding(plan, pairs, side, direction, piece, held, p)
         for side in SIDES
         for direction, piece, held, p in zip(
             solutions[side].directions, found[side], tested[side], p_values[side], strict=True
@@ -97,10 +100,19 @@ def _tables(plan: AuditPlan, samples: Samples, side: Side) -> tuple[EmbeddingTab
 
 
 def _finding(
-    plan: AuditPlan, side: Side, direction: Direction, piece: Slice, held: HeldOut, p_value: float | None
+    plan: AuditPlan,
+    pairs: Mapping[str, Pair],
+    side: Side,
+    direction: Direction,
+    piece: Slice,
+    held: HeldOut,
+    p_value: float | None,
 ) -> Finding:
     target, reference = plan.roles_of(side)
-    alpha, gallery = plan.config.significance.alpha, plan.config.report.gallery
+    confirmed = None if p_value is None else p_value < plan.config.significance.alpha
+    gallery = plan.config.report.gallery
+    if confirmed is False:
+        gallery = min(gallery, _BRIEF_GALLERY)
     words = [word.text for lobe in (piece.positive, piece.negative) for word in lobe.words[:_WORDS_SHOWN]]
     return Finding(
         side=side,
@@ -119,17 +131,16 @@ def _finding(
         reference_share=_estimate(held.reference_share, held.n),
         difference=_estimate(held.difference, held.n),
         p_value=p_value,
-        confirmed=None if p_value is None else p_value < alpha,
+        confirmed=confirmed,
         words=list(dict.fromkeys(words)),
         similarity=dict(piece.similarity),
-        positive=_lobe(plan, piece.positive, gallery),
-        negative=_lobe(plan, piece.negative, gallery),
+        positive=_lobe(pairs, piece.positive, gallery),
+        negative=_lobe(pairs, piece.negative, gallery),
         note=held.reason or None,
     )
 
 
-def _lobe(plan: AuditPlan, lobe: Lobe, gallery: int) -> LobeRecord:
-    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+def _lobe(pairs: Mapping[str, Pair], lobe: Lobe, gallery: int) -> LobeRecord:
     samples = [
         SampleRecord(
             key=key,

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from koda.artifacts import explain_os_errors, write_atomically
-from koda.audit.evaluation import load_evaluation
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
 from koda.digest import digest_file
 from koda.errors import ConfigError
@@ -55,6 +54,8 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
             _assemble(plan, records, folder)
         store = AuditStore(plan.home)
         if replace or not store.has_audit(record.id):
+            from koda.audit.evaluation import load_evaluation  # brings in torch, which a cached audit can do without
+
             evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
             store.add_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
         ended = datetime.now(UTC)
