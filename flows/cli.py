@@ -26,6 +26,8 @@ app = typer.Typer(
     help="Find what two vision-language models see differently, say how sure that is, and report it.",
 )
 
+_NO_ROOM = 2**20  # bytes; with less free nothing can go on
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. discrepancy.n_directions=5. Repeatable."),
@@ -200,8 +202,9 @@ def _guarded(work: Callable[[], Any], as_json: bool) -> Any:
 
 def _in_words(error: BaseException) -> KodaError | None:
     """Find the error that was meant for people in a chain that a flow may have wrapped."""
-    from koda.artifacts import explain_os_error
-    from koda.errors import StoreError
+    from shutil import disk_usage
+
+    from koda.artifacts import explain_os_error, full_disk, nearest_existing
 
     seen: set[int] = set()
     here: BaseException | None = error
@@ -212,8 +215,10 @@ def _in_words(error: BaseException) -> KodaError | None:
         if isinstance(here, OSError) and (told := explain_os_error(here, _home())) is not None:
             return told
         if "database or disk is full" in str(here):
-            return StoreError("The disk is full.", f"Free some space below {_home()}, or set KODA_HOME elsewhere.")
+            return full_disk(_home())
         here = here.__cause__ or here.__context__
+    if disk_usage(nearest_existing(_home())).free < _NO_ROOM:  # Prefect's server only says that it did not start
+        return full_disk(_home())
     return None
 
 
@@ -227,8 +232,8 @@ def _unexpected(error: BaseException) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    except OSError:
-        return f"{line}\n{text}"
+    except OSError as failure:
+        return f"{line}\n  The traceback could not be written to {path}: {failure.strerror}."
     return f"{line}\n  This is not your fault but koda's; the traceback is in {path}"
 
 

@@ -42,19 +42,22 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 def explain_os_error(error: OSError, path: Path) -> StoreError | None:
     """Return a StoreError for a full, read-only or forbidden disk; None for any other failure."""
     if error.errno in _NO_SPACE:
-        free = "unknown"
-        with contextlib.suppress(OSError):
-            free = f"{shutil.disk_usage(nearest_existing(path)).free / 2**20:.0f} MiB"
-        return StoreError(
-            f"The disk is full: writing {error.filename or path} failed (free there: {free}).",
-            "Free some space or set KODA_HOME to a larger disk, and run the same command again: it finishes what is "
-            "missing.",
-        )
+        return full_disk(Path(error.filename or path))
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
         return StoreError(
             f"{error.filename or path} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own."
         )
     return None
+
+
+def full_disk(path: Path) -> StoreError:
+    """Return the error that says that there is no room to write a path."""
+    free = shutil.disk_usage(nearest_existing(path)).free
+    return StoreError(
+        f"The disk is full: writing {path} failed ({free / 2**20:.0f} MiB are free there).",
+        "Free some space or set KODA_HOME to a larger disk, and run the same command again: it finishes what is "
+        "missing.",
+    )
 
 
 def nearest_existing(path: Path) -> Path:
