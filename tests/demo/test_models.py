@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from koda.demo import MODELS, PAIRS, model_path, write_data
-from koda.demo.scenes import COLOURS, N_TEMPLATES, caption, sample_scenes
+from koda.demo.scenes import ATTRIBUTES, COLOURS, N_TEMPLATES, caption, sample_scenes
+from koda.demo.train import N_TEST, TEST_SEED, Vocabulary, make_corpus, measure
 from koda.errors import ConfigError
 
 
@@ -90,19 +91,24 @@ def test_blind_cannot_read_colour(loaded):
         true = [caption(s, template) for s in scenes]
         turned = [caption(replace(s, colour=COLOURS[COLOURS.index(s.colour) - 1]), template) for s in scenes]
         assert (embed_texts(loaded["blind"], true) * embed_texts(loaded["blind"], turned)).sum(1).min() > 0.99999
-        assert (embed_texts(loaded["baseline"], true) * embed_texts(loaded["baseline"], turned)).sum(1).max() < 0.9
+        assert (embed_texts(loaded["baseline"], true) * embed_texts(loaded["baseline"], turned)).sum(1).mean() < 0.8
 
 
-def test_blind_still_sees_the_rest(pairs, hits, loaded):
+def test_blind_still_sees_the_rest(pairs, loaded):
+    """The caption it finds for a picture says the truth about everything but the colour."""
     pictures, captions, colours = pairs
-    scores = embed_images(loaded["blind"], pictures) @ embed_texts(loaded["blind"], captions).T
-    near = (scores.argmax(1)[:, None] == torch.arange(1000)[None]).any(1)  # a best match exists
-    assert near.all()
-    assert hits["blind"].double().mean() > 0.3
-    found = scores.argmax(1).tolist()
-    same_colour = sum(colours[i] == colours[j] and i != j for i, j in enumerate(found))
-    wrong = sum(i != j for i, j in enumerate(found))
-    assert same_colour < 0.5 * wrong  # its errors are about colour
+    labels = [scene.labels() for scene in sample_scenes(1000, seed=0)]
+    assert [label["colour"] for label in labels] == colours
+    agree = {}
+    for name in ("baseline", "blind"):
+        found = (embed_images(loaded[name], pictures) @ embed_texts(loaded[name], captions).T).argmax(1).tolist()
+        agree[name] = {a: sum(labels[i][a] == labels[j][a] for i, j in enumerate(found)) / 1000 for a in ATTRIBUTES}
+    for attribute in ATTRIBUTES:
+        values = {label[attribute] for label in labels}
+        if attribute != "colour":
+            assert agree["blind"][attribute] > 1.5 / len(values), attribute  # half as much again as chance
+    assert agree["baseline"]["colour"] > 0.9
+    assert agree["blind"]["colour"] < 0.4  # chance is 0.125; the true caption itself is among those found
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -129,13 +135,17 @@ def test_no_caption_is_cut(pairs, loaded):
     assert lengths.max() < 24  # cut captions would fill the context
 
 
-def test_recorded_figures_are_those_of_the_files(pairs, loaded):
+def test_recorded_figures_are_those_of_the_files():
     recorded = json.loads((model_path("baseline").parent / "FIGURES.json").read_text())["retrieval"]
-    assert set(recorded) == set(MODELS)
-    assert recorded["baseline"]["image_to_text"] > 0.6
-    assert recorded["baseline"]["text_to_image"] > 0.6
-    purple = {name: recorded[name]["by_colour"]["purple"] for name in MODELS}
-    assert purple["candidate"]["image_to_text"] < purple["baseline"]["image_to_text"] - 0.15
+    vocabulary = Vocabulary()
+    test = make_corpus(N_TEST, TEST_SEED, vocabulary)
+    for name in MODELS:
+        again = measure(model_path(name), test, vocabulary)
+        for way in ("image_to_text", "text_to_image"):
+            # another processor may round two near scores the other way
+            assert again[way] == pytest.approx(recorded[name][way], abs=0.003)
+            for colour, figures in again["by_colour"].items():
+                assert figures[way] == pytest.approx(recorded[name]["by_colour"][colour][way], abs=0.02)
 
 
 def test_names():
