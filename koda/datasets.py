@@ -214,8 +214,10 @@ def decode_image(pair: Pair) -> Image:
         DataError: the image is corrupt, truncated, too large, or changed since it was read.
     """
     from PIL import Image as PillowImage
-    from PIL import UnidentifiedImageError
+    from PIL import ImageFile, UnidentifiedImageError
 
+    # WeasyPrint, once imported, has Pillow fill up truncated images in silence for the whole process
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         data = pair.image.read_bytes()
         if hashlib.sha256(data).hexdigest() != pair.image_digest:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from koda.config import DataConfig
 from koda.datasets import ImageDigests, decode_image, read_dataset
@@ -142,7 +142,11 @@ def test_a_seeded_subset(pairs_folder: Write) -> None:
     assert len(keys[0]) == 3
 
 
-def test_images_that_cannot_be_decoded_say_why(pairs_folder: Write) -> None:
+@pytest.mark.parametrize("lenient", [False, True])
+def test_images_that_cannot_be_decoded_say_why(
+    pairs_folder: Write, monkeypatch: pytest.MonkeyPatch, lenient: bool
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)  # as WeasyPrint leaves it for the process
     path = pairs_folder(3)
     (path.parent / "000.png").write_bytes(b"not an image")
     whole = (path.parent / "001.png").read_bytes()
