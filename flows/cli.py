@@ -86,6 +86,35 @@ def demo(
 
 
 @app.command()
+def compare(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Embeddings whose structure is looked for.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Embeddings that should lack it.")],
+    set_: SetOption = None,
+    both: Annotated[bool, typer.Option("--both", help="Ask the reverse question too.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write the slices to a folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not."""
+
+    def work() -> dict[str, Any]:
+        from flows.terminal import comparing
+        from koda.compare import compare_folders, summarise
+        from koda.config import parse_override
+
+        settings = dict(parse_override(item) for item in set_ or [])
+        with comparing(target, reference):
+            return summarise(compare_folders(target, reference, settings, both=both, out=out))
+
+    result = _guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+        return
+    from flows.terminal import show_comparison
+
+    show_comparison(result)
+
+
+@app.command()
 def history(as_json: JsonOption = False) -> None:
     """List the audits in KODA_HOME, the latest first."""
 

@@ -96,6 +96,59 @@ def _finding_line(finding: dict[str, Any]) -> str:
     )
 
 
+@contextlib.contextmanager
+def comparing(target: Path, reference: Path) -> Iterator[None]:
+    """Show that two folders are being compared."""
+    told = f"[bold]{escape(_short(str(target)))}[/] against [bold]{escape(_short(str(reference)))}[/]"
+    with console.status(f"comparing {told}"):
+        yield
+
+
+def show_comparison(result: dict[str, Any]) -> None:
+    """Show what the comparison of two folders found, from what `--json` prints."""
+    rejected = result["rejected"]
+    console.print(f"[bold]{result['n']}[/] samples compared, {rejected['count']} left out")
+    for reason, count in list(rejected["reasons"].items())[:5]:
+        key = next((repr(key) for key, told in rejected["first"].items() if told == reason), None)
+        console.print(f"  {count}: {escape(reason)}" + (f" ({'such as ' * (count > 1)}{escape(key)})" if key else ""))
+    _show_question(result)
+    if "reverse" in result:
+        _show_question(result["reverse"])
+    console.print()
+    for name, path in result["paths"].items():
+        console.print(f"  {name:<10} {escape(_short(path))}", soft_wrap=True)
+    for note in result["notes"]:
+        console.print(f"  [yellow]note[/]       {escape(note)}")
+    console.print(f"\n  {result['seconds']:.1f} s")
+
+
+def _show_question(question: dict[str, Any]) -> None:
+    """Show the directions of one question of a comparison."""
+    target, reference = (escape(_short(question[role])) for role in ("target", "reference"))
+    console.print(f"\nWhat [bold]{target}[/] ties together and [bold]{reference}[/] does not")
+    table = Table(box=None)
+    for name in ("", "quotient", "target share", "reference share", "gap", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    lobes = [(found["positive"], found["negative"]) for found in question["directions"]]
+    told = any(lobe["words"] or lobe["metadata"] for pair in lobes for lobe in pair)
+    if told:
+        table.add_column("words")
+    for found, pair in zip(question["directions"], lobes, strict=True):
+        figures = (
+            str(found["direction"]),
+            "∞" if found["quotient"] is None else f"{found['quotient']:.2f}",
+            f"{found['target_share']:.4f}",
+            f"{found['reference_share']:.4f}",
+            "n/a" if found["gap"] is None else f"{found['gap']:.0e}",
+            " + ".join(str(lobe["size"]) for lobe in pair),
+        )
+        words = [", ".join([*lobe["words"], *lobe["metadata"]][:4]) or "no common words" for lobe in pair]
+        table.add_row(*figures, *([escape(f"+ {words[0]}\n- {words[1]}")] if told else []))
+    if lobes:
+        console.print(table)
+    console.print(f"  {escape(question['status'])}")
+
+
 def show_history(audits: list[dict[str, Any]]) -> None:
     """Show a table of audits."""
     if not audits:

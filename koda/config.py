@@ -65,12 +65,18 @@ class DiscrepancyConfig(_Strict):
     """How structure that one model has and the other lacks is looked for (method sections 1 to 5)."""
 
     modality: Literal["joint", "image", "text"] = "joint"
-    kernel: Literal["gaussian"] = "gaussian"
+    kernel: Literal["gaussian", "cosine", "polynomial"] = "gaussian"
     sigma: Literal["auto"] | float = Field(
-        default="auto", description="auto, or one bandwidth for both models and modalities"
+        default="auto", description="auto, or one bandwidth for both models and modalities; gaussian kernel only"
     )
-    features: Literal["auto", "orf", "exact"] = "auto"
-    n_features: int = Field(default=1000, ge=1, description="r frequencies, 2 r coordinates")
+    features: Literal["auto", "orf", "rff", "sketch", "tensorsketch", "exact"] = "auto"
+    n_features: int | None = Field(
+        default=None, ge=1, description="r: 2 r coordinates; default: 1000 on the CPU, 3000 on a GPU"
+    )
+    method: Literal["koda", "spec"] = Field(
+        default="koda", description="koda: a limit on the reference; spec: leading eigenvectors of K_A - eta K_B"
+    )
+    eta: float = Field(default=1.0, gt=0, description="spec's fixed weight of the reference")
     n_directions: int = Field(default=10, ge=1)
     max_reference_share: float | None = Field(default=None, ge=0, lt=1)
     eps_quantile: float | None = Field(default=None, gt=0, le=1)
@@ -85,6 +91,25 @@ class DiscrepancyConfig(_Strict):
         if isinstance(value, float) and value <= 0:
             raise ValueError("sigma is a positive bandwidth")
         return value
+
+    @model_validator(mode="after")
+    def _kernel_and_features_fit(self) -> DiscrepancyConfig:
+        if self.kernel != "gaussian" and self.sigma != "auto":
+            raise ValueError(f"sigma is for the gaussian kernel; the {self.kernel} kernel has no bandwidth")
+        fourier, sketches = ("orf", "rff"), ("sketch", "tensorsketch")
+        right, wrong = (fourier, sketches) if self.kernel == "gaussian" else (sketches, fourier)
+        if self.features in wrong:
+            raise ValueError(
+                f"features: {self.features} do not approximate the {self.kernel} kernel; "
+                f"use auto, exact, {' or '.join(right)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> DiscrepancyConfig:
+        if self.method == "koda" and self.eta != 1:
+            raise ValueError("eta is the fixed weight of method spec; method koda finds its multipliers itself")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_set_eps(self) -> DiscrepancyConfig:

@@ -2,19 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from koda.errors import DataError
+from koda.errors import ConfigError, DataError
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+Rows = Iterable[int] | np.ndarray[Any, Any]
+
+MODALITIES = ("image", "text")
+CHUNK_ROWS = 8192  # rows checked at a time: the temporaries stay at some megabytes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from koda.embedding_shards import ShardedTable
+
+
+class TableLike(Protocol):
+    """What a search needs of a table: :class:`EmbeddingTable` in memory, or a ``ShardedTable`` on disk.
+
+    ``select`` and ``only`` stay what the table is; ``take`` and ``chunks`` give tables in memory.
+    """
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The sample keys, in row order."""
+
+    @property
+    def metadata(self) -> Mapping[str, Sequence[Any]]:
+        """Columns of n values each."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the model that made the embeddings, where known."""
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities present: of "image" and "text"."""
+
+    @property
+    def dims(self) -> Mapping[str, int]:
+        """Modality -> dimension of its embeddings."""
+
+    def take(self, rows: Rows) -> EmbeddingTable:
+        """Return the given rows in memory, in their order."""
+
+    def select(self, keys: Sequence[str]) -> TableLike:
+        """Return the rows of the given keys, in their order."""
+
+    def only(self, modalities: Sequence[str]) -> TableLike:
+        """Return the table without its other modalities."""
+
+    def invalid_rows(self) -> dict[str, str]:
+        """Return key -> reason for the rows that no kernel can use."""
+
+    def chunks(self, size: int) -> Iterator[tuple[slice, EmbeddingTable]]:
+        """Yield consecutive rows, ``size`` at a time, without metadata."""
 
 
 def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
@@ -77,21 +130,12 @@ class EmbeddingTable:
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        keys = tuple(str(key) for key in self.keys)
+        keys = checked_keys(self.keys)
         n = len(keys)
-        if n == 0:
-            raise DataError("The embedding table has no rows.", "An audit needs samples.")
-        if len(set(keys)) != n:
-            seen: set[str] = set()
-            first = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise DataError(
-                f"The key {first!r} occurs more than once ({n - len(set(keys))} repeated keys in all).",
-                "Keys identify samples across models; make them distinct.",
-            )
         if self.image is None and self.text is None:
             raise DataError("Neither image nor text embeddings were given.", "Pass at least one of them.")
         object.__setattr__(self, "keys", keys)
-        for name in ("image", "text"):
+        for name in MODALITIES:
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _matrix(values, name, n))
         metadata = dict(self.metadata or {})
@@ -111,15 +155,24 @@ class EmbeddingTable:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities present: of "image" and "text"."""
-        return tuple(name for name in ("image", "text") if getattr(self, name) is not None)
+        return tuple(name for name in MODALITIES if getattr(self, name) is not None)
 
-    def take(self, rows: Iterable[int] | np.ndarray[Any, Any]) -> EmbeddingTable:
-        """Return the table of the given row numbers, in their order."""
-        index = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows)
-        if index.dtype == bool:
-            index = np.flatnonzero(index)
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality -> dimension of its embeddings."""
+        return {name: getattr(self, name).shape[1] for name in self.modalities}
+
+    def take(self, rows: Rows) -> EmbeddingTable:
+        """Return the table of the given rows, in their order.
+
+        Args:
+            rows: row numbers, negative ones from the end, or a mask of n truth values.
+
+        Raises:
+            DataError: a row that is not there, a row twice, or none.
+        """
+        index = row_numbers(rows, self.n)
         numbers: list[int] = index.tolist()
-
         return EmbeddingTable(
             keys=[self.keys[i] for i in numbers],
             image=None if self.image is None else self.image[index],
@@ -134,24 +187,40 @@ class EmbeddingTable:
         Raises:
             DataError: a key that is not in the table.
         """
-        rows = {key: row for row, key in enumerate(self.keys)}
-        missing = [key for key in keys if key not in rows]
-        if missing:
-            raise DataError(f"{len(missing)} of {len(keys)} keys are not in the table, the first is {missing[0]!r}.")
-        return self.take(np.array([rows[key] for key in keys], dtype=np.int64))
+        return self.take(rows_of(self.keys, keys))
+
+    def only(self, modalities: Sequence[str]) -> EmbeddingTable:
+        """Return the table without its other modalities; nothing is copied.
+
+        Raises:
+            DataError: a modality that the table lacks, or none asked for.
+        """
+        kept = checked_modalities(modalities, self.modalities)
+        parts = {name: getattr(self, name) for name in kept}
+        return EmbeddingTable(self.keys, metadata=self.metadata, fingerprint=self.fingerprint, **parts)
+
+    def chunks(self, size: int) -> Iterator[tuple[slice, EmbeddingTable]]:
+        """Yield consecutive rows, ``size`` at a time: views of the arrays, without metadata.
+
+        Yields:
+            (rows, table): the slice of row numbers, and the table of these rows.
+
+        Raises:
+            ConfigError: a size below 1.
+        """
+        for rows in row_slices(self.n, size):
+            parts = {name: getattr(self, name)[rows] for name in self.modalities}
+            yield rows, EmbeddingTable(self.keys[rows], fingerprint=self.fingerprint, **parts)
 
     def invalid_rows(self) -> dict[str, str]:
         """Return key -> reason for the rows that no kernel can use (NaN, infinity, zero norm)."""
-        reasons: dict[str, str] = {}
+        faults: list[tuple[str, str, IntArray]] = []
         for name in self.modalities:
-            values = getattr(self, name)  # (n, d)
-            finite = np.isfinite(values).all(axis=1)  # (n,)
-            zero = finite & ~(values != 0).any(axis=1)  # (n,)
-            for row in np.flatnonzero(~finite).tolist():
-                reasons.setdefault(self.keys[row], f"the {name} embedding holds NaN or infinity")
-            for row in np.flatnonzero(zero).tolist():
-                reasons.setdefault(self.keys[row], f"the {name} embedding is the zero vector")
-        return reasons
+            for rows in row_slices(self.n, CHUNK_ROWS):
+                faults += [
+                    (name, fault, found + rows.start) for fault, found in unusable(getattr(self, name)[rows]).items()
+                ]
+        return reasons_of(self.keys, faults)
 
     @classmethod
     def load(cls, path: str | Path) -> EmbeddingTable:
@@ -160,12 +229,120 @@ class EmbeddingTable:
         Raises:
             DataError: no such folder, neither layout, or parts that do not fit together.
         """
-        from koda.embedding_io import load_table
+        return cls.open(path).to_memory()
 
-        return load_table(Path(path))
+    @classmethod
+    def open(cls, path: str | Path) -> ShardedTable:
+        """Open an embedding folder without reading its embeddings: rows come from disk when they are taken.
+
+        Raises:
+            DataError: as :meth:`load`; only headers and keys are read.
+        """
+        from koda.embedding_shards import ShardedTable
+
+        return ShardedTable.open(Path(path))
 
     def save(self, path: str | Path) -> None:
         """Write the table as a folder that :meth:`load` reads, atomically."""
         from koda.embedding_io import save_table
 
         save_table(self, Path(path))
+
+
+def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys as text.
+
+    Raises:
+        DataError: no keys, or a key twice.
+    """
+    found = tuple(map(str, keys))
+    if not found:
+        raise DataError("The embedding table has no rows.", "An audit needs samples.")
+    if len(distinct := set(found)) != len(found):
+        seen: set[str] = set()
+        first = next(key for key in found if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise DataError(
+            f"The key {first!r} occurs more than once ({len(found) - len(distinct)} repeated keys in all).",
+            "Keys identify samples across models; make them distinct.",
+        )
+    return found
+
+
+def checked_modalities(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
+    """Return the modalities asked for, image before text.
+
+    Raises:
+        DataError: one that is not there, or none.
+    """
+    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        raise DataError(
+            f"The table has no {missing[0]} embeddings." if missing else "No modality was asked for.",
+            f"It has {' and '.join(present)} embeddings.",
+        )
+    return tuple(name for name in MODALITIES if name in names)
+
+
+def row_numbers(rows: Rows, n: int) -> IntArray:
+    """Return row numbers from 0 to n - 1 for numbers (negative ones from the end) or a mask.
+
+    Raises:
+        DataError: a number or a mask that is not of a table of n rows.
+    """
+    given = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+    if given.dtype == bool:
+        if given.shape != (n,):
+            raise DataError(f"The mask of rows has shape {given.shape}, the table {n} rows.", "Give one value a row.")
+        return np.flatnonzero(given).astype(np.int64)
+    if given.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise DataError(
+            f"Rows of type {given.dtype} and shape {given.shape} were asked for.", "Give a list of numbers."
+        )
+    index = given.astype(np.int64)
+    if (outside := (index < -n) | (index >= n)).any():
+        raise DataError(f"The row {index[outside][0]} was asked for; the table has {n} rows, from 0 on.")
+    return np.where(index < 0, index + n, index)
+
+
+def rows_of(keys: Sequence[str], wanted: Sequence[str]) -> IntArray:
+    """Return the row number of each wanted key.
+
+    Raises:
+        DataError: a key that is not in the table.
+    """
+    row = {key: number for number, key in enumerate(keys)}
+    found = np.fromiter((row.get(key, -1) for key in wanted), dtype=np.int64, count=len(wanted))
+    if (missing := found < 0).any():
+        first = wanted[int(np.argmax(missing))]
+        raise DataError(f"{missing.sum()} of {len(wanted)} keys are not in the table, the first is {first!r}.")
+    return found
+
+
+def row_slices(n: int, size: int) -> Iterator[slice]:
+    """Yield the slices that cut n rows into pieces of ``size``, the last one shorter.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+    if size < 1:
+        raise ConfigError(f"The rows were to be read {size} at a time; at least 1 is needed.")
+    return (slice(first, min(first + size, n)) for first in range(0, n, size))
+
+
+def unusable(values: FloatArray) -> dict[str, IntArray]:
+    """Return fault -> row numbers for the rows of (n, d) embeddings that no kernel can use."""
+    finite = np.isfinite(values).all(axis=1)  # (n,)
+    zero = finite & ~(values != 0).any(axis=1)  # (n,)
+    return {"holds NaN or infinity": np.flatnonzero(~finite), "is the zero vector": np.flatnonzero(zero)}
+
+
+def reasons_of(keys: Sequence[str], faults: Sequence[tuple[str, str, IntArray]]) -> dict[str, str]:
+    """Return key -> reason for (modality, fault, row numbers), in row order; one reason a key, of the first fault."""
+    found: dict[int, str] = {}
+    for name, fault, rows in faults:
+        for row in rows.tolist():
+            found.setdefault(row, f"the {name} embedding {fault}")
+    return {keys[row]: found[row] for row in sorted(found)}

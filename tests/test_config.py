@@ -54,6 +54,15 @@ def test_a_folder_with_a_model_in_it_needs_no_prefix(tmp_path: Path) -> None:
         ("discrepancy: {eps: 0}", ["discrepancy.eps", "greater than 0"]),
         ("discrepancy: {eps: .nan}", ["discrepancy.eps", "finite"]),
         ("discrepancy: {eps: 0.1, eps_quantile: 0.5}", ["eps_quantile and eps", "one of them"]),
+        ("discrepancy: {kernel: laplace}", ["discrepancy.kernel", "'cosine'", "'laplace'"]),
+        ("discrepancy: {kernel: cosine, sigma: 2.0}", ["sigma is for the gaussian kernel"]),
+        ("discrepancy: {kernel: cosine, features: orf}", ["orf do not approximate", "sketch or tensorsketch"]),
+        ("discrepancy: {kernel: polynomial, features: rff}", ["rff do not approximate", "sketch or tensorsketch"]),
+        ("discrepancy: {features: sketch}", ["sketch do not approximate the gaussian kernel", "orf or rff"]),
+        ("discrepancy: {features: tensorsketch}", ["tensorsketch do not", "auto, exact, orf or rff"]),
+        ("discrepancy: {n_features: 0}", ["discrepancy.n_features", "greater than or equal to 1"]),
+        ("discrepancy: {eta: 2.0}", ["eta is the fixed weight of method spec"]),
+        ("discrepancy: {method: spec, eta: 0}", ["discrepancy.eta", "greater than 0"]),
         ("data: {path: x.tsv}", ["audit.yaml, line 4", "'data'", "twice"]),
         ("report: [", ["audit.yaml, line", "not YAML"]),
     ],
@@ -96,3 +105,14 @@ def test_one_way_to_set_eps_is_the_default() -> None:
 def test_a_configuration_survives_json(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL))
     assert AuditConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_features_and_method_have_defaults_that_fit_each_kernel() -> None:
+    for kernel in ("gaussian", "cosine", "polynomial"):
+        config = DiscrepancyConfig.model_validate({"kernel": kernel})
+        assert (config.features, config.n_features, config.method, config.eta) == ("auto", None, "koda", 1.0)
+        for features in ("exact", "orf" if kernel == "gaussian" else "tensorsketch"):
+            chosen = DiscrepancyConfig.model_validate({"kernel": kernel, "features": features, "n_features": 5})
+            assert DiscrepancyConfig.model_validate(chosen.model_dump(mode="json")) == chosen
+    spec = DiscrepancyConfig(method="spec", eta=0.5)
+    assert DiscrepancyConfig.model_validate(spec.model_dump(mode="json")) == spec

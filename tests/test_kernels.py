@@ -1,6 +1,8 @@
-"""Gaussian kernels against the formula, and the rules that choose their bandwidths."""
+"""One contract for all kernels, against the formulas, and the rules that choose bandwidths."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -9,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koda import DiscrepancyConfig, EmbeddingTable
-from koda import kernels as module
 from koda.errors import ConfigError, DataError
-from koda.kernels import Kernel, choose_kernels, device_of
+from koda.kernels import Kernel, KernelPair, choose_kernels, device_of
+from koda.kernels import kernel as module
 
 
 def table(n: int, seed: int = 0, d: tuple[int, int] = (5, 3), scale: float = 1.0) -> EmbeddingTable:
@@ -21,21 +23,97 @@ def table(n: int, seed: int = 0, d: tuple[int, int] = (5, 3), scale: float = 1.0
     )
 
 
-def by_formula(x, y, sigmas):
-    total = sum(((getattr(x, m)[:, None] - getattr(y, m)[None]) ** 2).sum(-1) / (2 * s**2) for m, s in sigmas.items())
-    return np.exp(-total)
+def of_one_modality(u, v, kind, sigma):
+    if kind == "gaussian":
+        return np.exp(-((u[:, None] - v[None]) ** 2).sum(-1) / (2 * sigma**2))
+    cosines = np.einsum("ik,jk->ij", u, v) / np.outer(np.sqrt((u**2).sum(1)), np.sqrt((v**2).sum(1)))
+    return cosines if kind == "cosine" else ((1 + cosines) / 2) ** 3
 
 
-@pytest.mark.parametrize("sigmas", [{"image": 1.3}, {"text": 0.7}, {"image": 1.3, "text": 0.7}])
-def test_the_matrix_is_the_formula(sigmas, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 150)  # several row blocks
+def by_formula(x, y, kernel):
+    parts = [of_one_modality(getattr(x, m), getattr(y, m), kernel.kind, s) for m, s in kernel.sigmas.items()]
+    return np.prod(parts, axis=0)
+
+
+MODALITIES = [{"image": 1.3}, {"text": 0.7}, {"image": 1.3, "text": 0.7}]
+KERNELS = [
+    *(Kernel(sigmas) for sigmas in MODALITIES),
+    *(Kernel(dict.fromkeys(names), kind=kind) for kind in ("cosine", "polynomial") for names in MODALITIES),
+]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.kind}-{'-'.join(k.modalities)}")
+def test_the_contract_of_every_kernel(kernel, monkeypatch):
     x, y = table(23), table(11, seed=1)
-    kernel = Kernel(sigmas)
-    assert np.allclose(kernel.matrix(x, y).numpy(), by_formula(x, y, sigmas), atol=1e-13)
+    whole = kernel.matrix(x)
+    monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 150)  # several row blocks
     square = kernel.matrix(x)
-    assert np.allclose(square.numpy(), by_formula(x, x, sigmas), atol=1e-13)
+    assert torch.allclose(square, whole, atol=1e-14)
+    # the formula, between two tables and of one with itself
+    assert np.allclose(kernel.matrix(x, y).numpy(), by_formula(x, y, kernel), atol=1e-13)
+    assert np.allclose(square.numpy(), by_formula(x, x, kernel), atol=1e-13)
+    # symmetric, diagonal 1, positive semidefinite
     assert torch.equal(square, square.T)
     assert torch.equal(square.diagonal(), torch.ones(23, dtype=torch.float64))
+    assert float(torch.linalg.eigvalsh(square)[0]) > -1e-12
+    # of part of the rows: the part of the matrix
+    rows = np.array([20, 3, 11, 4])
+    assert torch.allclose(kernel.matrix(x.take(rows)), square[rows][:, rows], atol=1e-13)
+    # one row
+    assert kernel.matrix(x.take([5])).tolist() == [[1.0]]
+    # equal rows under other keys
+    twice = EmbeddingTable([*x.keys, *(f"{key}'" for key in x.keys)], np.tile(x.image, (2, 1)), np.tile(x.text, (2, 1)))
+    doubled = kernel.matrix(twice)
+    assert torch.allclose(doubled, square.repeat(2, 2), atol=1e-13)
+    assert float(doubled.abs().max()) <= 1
+    assert float(torch.linalg.eigvalsh(doubled)[0]) > -1e-12
+    # single precision is near
+    single = kernel.matrix(x, dtype=torch.float32)
+    assert single.dtype == torch.float32
+    assert torch.equal(single, single.T)
+    assert torch.allclose(single.double(), square, atol=1e-5)
+    half = EmbeddingTable(x.keys, x.image.astype(np.float16), x.text.astype(np.float16))
+    assert torch.allclose(kernel.matrix(half), square, atol=5e-3)
+    # through JSON and back
+    assert Kernel(**json.loads(json.dumps(vars(kernel)))) == kernel
+    assert kernel.modalities == tuple(kernel.sigmas)
+    assert kernel.bandwidths == (dict(kernel.sigmas) if kernel.kind == "gaussian" else {})
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.kind}-{'-'.join(k.modalities)}")
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nothing_that_is_not_finite_comes_out(kernel, bad):
+    x = table(6)
+    for values in (x.image, x.text):
+        values[2, 1] = bad
+    for call in (lambda: kernel.matrix(x), lambda: kernel.matrix(table(3), x), lambda: kernel.matrix(x, table(3))):
+        with pytest.raises(DataError, match="not finite"):
+            call()
+
+
+def test_embeddings_at_the_ends_of_the_numbers():
+    x = table(6)
+    large = EmbeddingTable(x.keys, image=1e200 * x.image)
+    with pytest.raises(DataError, match="too large"):
+        Kernel({"image": 1.0}).matrix(large)
+    cosine = Kernel({"image": None}, kind="cosine")
+    for scale in (1e200, 1e-200, 1e-307):
+        scaled = EmbeddingTable(x.keys, image=scale * x.image)
+        assert torch.allclose(cosine.matrix(scaled), cosine.matrix(x), atol=1e-12 if scale > 1e-300 else 1e-6)
+    x.image[4] = 0
+    with pytest.raises(DataError, match="'k0004'"):
+        cosine.matrix(x)
+
+
+@given(st.integers(0, 1000), st.sampled_from(["cosine", "polynomial"]))
+@settings(max_examples=15, deadline=None)
+def test_rotation_and_the_length_of_each_row_leave_directions_alone(seed, kind):
+    x = table(9, seed)
+    rng = np.random.default_rng(seed)
+    q = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    moved = EmbeddingTable(x.keys, image=rng.uniform(0.1, 10, size=(9, 1)) * (x.image @ q))
+    kernel = Kernel({"image": None}, kind=kind)
+    assert torch.allclose(kernel.matrix(x), kernel.matrix(moved), atol=1e-12)
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 10), st.floats(-1e3, 1e3))
@@ -48,23 +126,26 @@ def test_rotation_shift_and_joint_scaling_leave_the_kernel_alone(seed, scale, sh
     assert torch.allclose(plain, other, atol=1e-9)
 
 
-def test_embeddings_are_not_normalised_and_single_precision_is_near():
+def test_the_gaussian_kernel_normalises_nothing():
     x = table(6)
     double = EmbeddingTable(x.keys, image=2 * x.image)
     assert not torch.allclose(Kernel({"image": 1.0}).matrix(x), Kernel({"image": 1.0}).matrix(double), atol=0.01)
-    single = Kernel({"image": 1.0}).matrix(x, dtype=torch.float32)
-    assert single.dtype == torch.float32
-    assert torch.allclose(single.double(), Kernel({"image": 1.0}).matrix(x), atol=1e-5)
 
 
-def test_one_row_is_its_own_kernel():
-    assert Kernel({"image": 1.0}).matrix(table(1)).tolist() == [[1.0]]
-
-
+@pytest.mark.parametrize("kind", ["gaussian", "cosine"])
 @pytest.mark.parametrize("sigmas", [{}, {"audio": 1.0}, {"image": 0.0}, {"image": float("nan")}])
-def test_kernels_that_are_none_are_refused(sigmas):
+def test_kernels_that_are_none_are_refused(sigmas, kind):
     with pytest.raises(ConfigError):
-        Kernel(sigmas)
+        Kernel(sigmas, kind=kind)
+
+
+def test_bandwidths_are_for_the_gaussian_kernel():
+    with pytest.raises(ConfigError, match="for the gaussian kernel"):
+        Kernel({"image": 1.0}, kind="polynomial")
+    with pytest.raises(ConfigError, match="must be positive"):
+        Kernel({"image": None})
+    with pytest.raises(ConfigError, match="gaussian, cosine, polynomial"):
+        Kernel({"image": 1.0}, kind="laplace")  # type: ignore[arg-type]
 
 
 def test_a_modality_that_the_table_lacks_is_named():
@@ -73,11 +154,17 @@ def test_a_modality_that_the_table_lacks_is_named():
         Kernel({"image": 1.0, "text": 1.0}).matrix(image_only)
     with pytest.raises(ConfigError, match="text embeddings are needed"):
         choose_kernels(image_only, image_only, DiscrepancyConfig(modality="joint", device="cpu"))
+    with pytest.raises(ConfigError, match="text embeddings are needed"):
+        choose_kernels(image_only, image_only, DiscrepancyConfig(kernel="cosine", device="cpu"))
 
 
 def test_dimensions_that_differ_are_refused():
     with pytest.raises(DataError, match="dimensions"):
         Kernel({"image": 1.0}).matrix(table(3), table(3, d=(4, 3)))
+    with pytest.raises(DataError, match="dimensions"):
+        Kernel({"image": 1.0, "text": 1.0}).matrix(table(3), table(3, d=(4, 4)))
+    with pytest.raises(DataError, match="dimensions"):
+        Kernel({"image": None}, kind="cosine").matrix(table(3), table(3, d=(4, 3)))
 
 
 def test_the_reference_gets_two_fifths_of_its_median_distance():
@@ -104,6 +191,38 @@ def test_the_leading_eigenvalues_agree_within_five_per_cent(seed):
     }
     assert top["target"] == pytest.approx(top["reference"], rel=0.055)
     assert pair.leading_eigenvalues == pytest.approx(top, rel=1e-3)
+    # the curve: every multiplier that was tried, the last one among them, and larger ones have larger values
+    multiplier = pair.target.sigmas["image"] / pair.median_distances["target"]["image"]
+    tried = dict(pair.curve)
+    assert tried[min(tried, key=lambda c: abs(c - multiplier))] == pair.leading_eigenvalues["target"]
+    assert list(pair.curve) == sorted(pair.curve)
+    assert [value for _, value in pair.curve] == sorted(tried.values())
+    for c, value in pair.curve:
+        matrix = Kernel({"image": c * pair.median_distances["target"]["image"]}).matrix(target).numpy()
+        assert value == pytest.approx(np.linalg.eigvalsh(matrix / 300)[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "polynomial"])
+@pytest.mark.parametrize("n", [2, 40, 400])
+def test_kernels_without_a_bandwidth_are_taken_as_they_are(kind, n):
+    target, reference = table(n, scale=3.0), table(n, 1)
+    for part in (target, reference):
+        part.image[:] -= part.image.mean(0)  # the constant vector is then orthogonal to what leads
+    config = DiscrepancyConfig(kernel=kind, modality="image", device="cpu")
+    pair = choose_kernels(target, reference, config)
+    assert pair.target == pair.reference == Kernel({"image": None}, kind=kind)
+    assert pair.median_distances == {}
+    assert pair.curve == ()
+    assert f"{kind} kernel has no bandwidth" in pair.rule
+    for role, part in (("target", target), ("reference", reference)):
+        exact = np.linalg.eigvalsh(by_formula(part, part, pair.target) / n)[-1]
+        assert pair.leading_eigenvalues[role] == pytest.approx(exact, rel=1e-3)
+
+
+def test_the_curve_survives_json():
+    pair = KernelPair(KERNELS[0], KERNELS[0], {}, {}, "", curve=((0.6, 0.2), (0.4, 0.1)))
+    assert pair.curve == ((0.4, 0.1), (0.6, 0.2))
+    assert KernelPair(KERNELS[0], KERNELS[0], {}, {}, "", curve=json.loads(json.dumps(pair.curve))) == pair
 
 
 def test_the_same_model_twice_gets_equal_bandwidths_whatever_the_order_of_rows():
@@ -111,6 +230,7 @@ def test_the_same_model_twice_gets_equal_bandwidths_whatever_the_order_of_rows()
     config = DiscrepancyConfig(device="cpu")
     pair = choose_kernels(x, x, config, max_samples=64)
     assert pair.target == pair.reference
+    assert pair.curve == ((0.4, pair.leading_eigenvalues["target"]),)
     shuffled = x.take(np.random.default_rng(0).permutation(150))
     again = choose_kernels(shuffled, x, config, max_samples=64)
     assert (again.target, again.reference) == (pair.target, pair.reference)
@@ -126,6 +246,8 @@ def test_constant_rows_are_refused():
     flat = EmbeddingTable([str(i) for i in range(5)], image=np.ones((5, 3)), text=np.eye(5))
     with pytest.raises(DataError, match="image embeddings of the target model are constant"):
         choose_kernels(flat, flat, DiscrepancyConfig(device="cpu"))
+    with pytest.raises(DataError, match="image embeddings of the target model are constant"):
+        choose_kernels(flat, flat, DiscrepancyConfig(kernel="cosine", device="cpu"))
 
 
 @pytest.mark.parametrize("name", ["toaster", "cuda:99", "meta:x"])

@@ -80,6 +80,7 @@ def solve_dense(
     n_directions: int,
     *,
     stop_without_gain: bool = False,
+    eta: float | None = None,
 ) -> RawSolution:
     """Find directions one after the other, each optimal on the orthogonal complement of those before.
 
@@ -91,7 +92,8 @@ def solve_dense(
         reference: B, (n, n) symmetric.
         eps: limit on x'Bx; must not be 0 (a limit of 0 is met only on the null space of B, which rounding blurs).
         n_directions: at most this many; fewer where the space or the feasible set ends.
-        stop_without_gain: end at the first direction with a quotient of at most 1.
+        stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
+        eta: None, or SPEC's fixed multiplier: the leading eigenvectors of A - eta B; eps is then not used.
 
     Raises:
         ConfigError: eps that is 0, negative or not finite; n_directions under 1.
@@ -100,15 +102,16 @@ def solve_dense(
     a, b = _checked(target, "target"), _checked(reference, "reference")
     if a.shape != b.shape:
         raise DataError(f"The target matrix has {a.shape[0]} rows, the reference matrix {b.shape[0]}.")
-    check_eps(eps)
+    if eta is None:
+        check_eps(eps)
     if n_directions < 1:
         raise ConfigError(f"n_directions is {n_directions}; at least 1 is needed.")
     with one_thread():
-        return _solve_dense(a, b, eps, n_directions, stop_without_gain)
+        return _solve_dense(a, b, eps, n_directions, stop_without_gain, eta)
 
 
 def _solve_dense(
-    a: torch.Tensor, b: torch.Tensor, eps: float, n_directions: int, stop_without_gain: bool
+    a: torch.Tensor, b: torch.Tensor, eps: float, n_directions: int, stop_without_gain: bool, eta: float | None
 ) -> RawSolution:
     n = a.shape[0]
     basis = torch.eye(n, dtype=torch.float64)  # (n, n - found)
@@ -118,11 +121,11 @@ def _solve_dense(
     while len(found) < n_directions:
         if basis.shape[1] == 0:
             return RawSolution(tuple(found), "exhausted", iterations=evaluations)
-        one = solve_single(a, b, eps, start=multiplier)
+        one = solve_single(a, b, eps, start=multiplier) if eta is None else fixed_single(a, b, eta)
         evaluations += one.evaluations
         if not one.feasible:
             return RawSolution(tuple(found), "infeasible", one.reference, evaluations)
-        if stop_without_gain and one.target <= one.reference * (1 + NO_GAIN):
+        if stop_without_gain and one.target <= (eta or 1.0) * one.reference * (1 + NO_GAIN):
             return RawSolution(tuple(found), "no discrepancy", iterations=evaluations)
         multiplier = one.multiplier or None
         found.append(
@@ -247,6 +250,27 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
         multiplier = _next(low, high, point, eps, step)
     assert best is not None and plane is not None  # every exit of the loop has both
     return _single(best, plane[0], a, b, evaluations, inactive=False)
+
+
+def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> Single:
+    """Return the leading eigenvector of A - eta B: optimal for the limit that is its own reference energy."""
+    with one_thread():
+        values, vectors = torch.linalg.eigh(a - eta * b)
+        y = vectors[:, -1]
+        reference = float(y @ b @ y)
+        return Single(
+            y=y,
+            target=float(y @ a @ y),
+            reference=reference,
+            multiplier=eta,
+            top=float(values[-1]),
+            upper=float(values[-1]) + eta * reference + _noise(values),
+            feasible=True,
+            inactive=False,
+            values=values,
+            vectors=vectors,
+            evaluations=1,
+        )
 
 
 def planar_optimum(

@@ -1,40 +1,76 @@
-"""The two quadratic forms of a search as explicit matrices: over the samples, or over feature coordinates."""
+"""The two quadratic forms of a search: over the samples, or over the coordinates of feature maps."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from koda.covariance import covariance
+from koda.covariance import CovarianceBlocks, StackedFeatures, accumulate
 from koda.discrepancy.dense import UNIT
-from koda.embeddings import EmbeddingTable
-from koda.errors import ConfigError
-from koda.features import FeatureMap, draw_pair, error_bound, kernel_error, slice_rows
+from koda.discrepancy.gram import GramSpace
+from koda.discrepancy.spaces import ExactSpace, Space
+from koda.embeddings import EmbeddingTable, TableLike
+from koda.errors import ConfigError, DataError
+from koda.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 from koda.kernels import KernelPair
 
 EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here
-_RANGE = 1e-8  # eigenvalues of G under this, relative to the largest, count as outside the range
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Directions as vectors over the samples, with their energies taken from the kernels themselves.
+
+    Args:
+        x: (n, t) float64 on the CPU, orthonormal.
+        target, reference: (t,) the energies x'K_A x / n and x'K_B x / n.
+        off: largest entry of X'X - I.
+    """
+
+    x: np.ndarray
+    target: torch.Tensor
+    reference: torch.Tensor
+    off: float
 
 
 class Forms(Protocol):
-    """A and B as matrices in orthonormal coordinates, and the way back to the samples."""
+    """A and B of a search, and the way back to the samples.
 
-    target: torch.Tensor
-    reference: torch.Tensor
+    Attributes:
+        n: number of samples.
+        dimension: number of coordinates.
+        reference: symmetric matrix with the non-zero eigenvalues of B.
+        same: whether the two kernels are equal up to rounding.
+        tolerance: relative error that reading the directions out may add.
+        stats: figures for the solution.
+    """
+
     same: bool
     tolerance: float
     stats: dict[str, Any]
 
-    def samples(self, y: torch.Tensor) -> torch.Tensor:
-        """Return the sample vectors (n, t) of coordinate vectors (m, t)."""
+    @property
+    def n(self) -> int: ...  # noqa: D102
 
-    def energies(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return x'K_A x and x'K_B x of sample vectors (n, t) as (t, t) matrices, from the kernels themselves."""
+    @property
+    def dimension(self) -> int: ...  # noqa: D102
+
+    @property
+    def reference(self) -> torch.Tensor: ...  # noqa: D102
+
+    def matrices(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return A and B where the coordinates are the samples, else None."""
+
+    def space(self, n_directions: int) -> Space:
+        """Return the space that the subspace solver works in."""
+
+    def read(self, y: torch.Tensor) -> Readout:
+        """Return the directions of coordinate vectors (m, t)."""
 
 
 @dataclass
@@ -47,14 +83,122 @@ class SampleForms:
     stats: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-10
 
-    def samples(self, y: torch.Tensor) -> torch.Tensor:
-        """Return the sample vectors (n, t) of coordinate vectors (m, t)."""
-        return y
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return int(self.target.shape[0])
 
-    def energies(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return x'K_A x and x'K_B x of sample vectors (n, t) as (t, t) matrices."""
-        x = x.to(self.target.device)
-        return (x.T @ self.target @ x).cpu(), (x.T @ self.reference @ x).cpu()
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates."""
+        return self.n
+
+    def matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return A and B."""
+        return self.target, self.reference
+
+    def space(self, n_directions: int) -> Space:
+        """Return the space that the subspace solver works in."""
+        return ExactSpace(self.target, self.reference)
+
+    def read(self, y: torch.Tensor) -> Readout:
+        """Return the directions of coordinate vectors (n, t), which they are already."""
+        x = y.to(self.target.device)
+        inner = (x.T @ x).cpu()
+        target, reference = ((x * (m @ x)).sum(0).cpu() for m in (self.target, self.reference))
+        return Readout(x.cpu().numpy(), target, reference, _off_identity(inner))
+
+
+@dataclass
+class FeatureForms:
+    """The range of two feature maps, in the inner product of their covariance G, and what lies outside it."""
+
+    blocks: CovarianceBlocks
+    features: StackedFeatures
+    same: bool
+    stats: dict[str, Any]
+    tolerance: float = 1e-8
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return self.blocks.n
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates, D."""
+        return int(self.blocks.sums.shape[0])
+
+    @cached_property
+    def g(self) -> torch.Tensor:
+        """G, (D, D)."""
+        return self.blocks.g
+
+    @property
+    def reference(self) -> torch.Tensor:
+        """G_BB, (D_B, D_B)."""
+        return self.g[self.blocks.split :, self.blocks.split :]
+
+    def matrices(self) -> None:
+        """Return None: the samples are too many for that."""
+
+    def space(self, n_directions: int) -> Space:
+        """Return the space that the subspace solver works in."""
+        # outside the range of Phi both forms are 0; x may go there, since n exceeds the rank
+        return GramSpace(self.g, self.blocks.split, max(0, min(n_directions, self.n - self.dimension)))
+
+    def read(self, y: torch.Tensor) -> Readout:
+        """Return the directions of coordinate vectors (D + e, t): one pass over the features.
+
+        ``x = Phi w / sqrt(n)`` and ``Phi'x`` for the energies are formed together, in float64.
+        """
+        width, n = self.dimension, self.n
+        y = y.to(self.g.device)
+        scale = self.features.scales[:, None]  # (D, 1)
+        x, inner = self._apply(y[:width])
+        outside = y[width:]
+        if bool((outside.abs() > 1e-9).any()):
+            rest = self._outside(outside.shape[0]) @ outside
+            x += rest
+            for rows, phi in self.features.chunks():
+                inner += (phi.double().T @ rest[rows]) / scale
+        # rounding that small eigenvalues of G amplify; orthonormal again, to the nearest
+        values, vectors = torch.linalg.eigh(x.T @ x)
+        mend = (vectors * values.rsqrt()) @ vectors.T
+        x, inner = x @ mend, inner @ mend / n**0.5
+        split = self.blocks.split
+        target, reference = (part.square().sum(0).cpu() for part in (inner[:split], inner[split:]))
+        return Readout(x.cpu().numpy(), target, reference, _off_identity((x.T @ x).cpu()))
+
+    def _apply(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return x = Phi w / sqrt(n), (n, t), and Phi'x, (D, t)."""
+        scale = self.features.scales[:, None]
+        weights = w / (scale * self.n**0.5)
+        x = torch.empty(self.n, w.shape[1], dtype=torch.float64, device=w.device)
+        inner = torch.zeros_like(w)
+        for rows, phi in self.features.chunks():
+            values = phi.double()
+            x[rows] = values @ weights
+            inner += values.T @ x[rows]
+        return x, inner / scale
+
+    def _outside(self, size: int) -> torch.Tensor:
+        """Return orthonormal vectors (n, size) off the range of Phi: what repeated ridge regression leaves."""
+        draws = np.random.default_rng(0).standard_normal((self.n, size))
+        z = torch.from_numpy(draws).to(self.g.device)
+        shifted = self.g.clone()
+        shifted.diagonal().add_(1e-12 * float(self.g.trace()))
+        factor = torch.linalg.cholesky(shifted)
+        scale = self.features.scales[:, None]
+        for _ in range(3):
+            inner = torch.zeros(self.dimension, size, dtype=torch.float64, device=self.g.device)
+            for rows, phi in self.features.chunks():
+                inner += (phi.double().T @ z[rows]) / scale
+            w = torch.cholesky_solve(inner / self.n, factor) / scale
+            for rows, phi in self.features.chunks():
+                z[rows] -= phi.double() @ w
+        q: torch.Tensor = torch.linalg.qr(z).Q
+        return q
 
 
 def exact_forms(
@@ -69,130 +213,57 @@ def exact_forms(
 
 
 def feature_forms(
-    target: EmbeddingTable,
-    reference: EmbeddingTable,
+    target: TableLike,
+    reference: TableLike,
     kernels: KernelPair,
     device: torch.device,
     *,
+    kind: str | None,
     r: int,
     seed: int,
-    n_directions: int,
-) -> Forms:
-    """Return the forms of the random-feature kernels: over the samples while those are fewer, else over G's range."""
-    maps = draw_pair(kernels, target, reference, r, kind="orf", seed=seed)
+    covariance: CovarianceBlocks | None = None,
+) -> SampleForms | FeatureForms:
+    """Return the forms of feature kernels: over the samples while those are fewer, else over the coordinates.
+
+    Args:
+        kind: of features; None for the kernel's default.
+        covariance: G of these samples and maps, where it was made before.
+
+    Raises:
+        DataError: a covariance of other samples or maps.
+    """
+    maps = draw_pair(kernels, target, reference, r, kind=kind, seed=seed)
     errors = {
         role: kernel_error(m, table, seed=seed, device=device)
         for role, m, table in (("target", maps[0], target), ("reference", maps[1], reference))
     }
     stats: dict[str, Any] = {
-        "features": "orf",
+        "features": maps[0].kind,
         "n_features": r,
         "feature_error": max(errors.values()),
         "feature_errors": errors,
-        "feature_error_bound": error_bound(r),
-        "features_shared": bool(torch.equal(maps[0].frequencies, maps[1].frequencies))
-        if maps[0].frequencies.shape == maps[1].frequencies.shape
-        else False,
+        "features_shared": shares_randomness(*maps),
     }
+    if maps[0].kind in ("orf", "rff"):
+        stats["feature_error_bound"] = error_bound(r)
     n = target.n
-    if n <= maps[0].width + maps[1].width:
-        a, b = (_gram(m, t, device) for m, t in zip(maps, (target, reference), strict=True))
+    if covariance is None and n <= maps[0].width + maps[1].width:
+        a, b = (_gram(m, t.take(np.arange(n)), device) for m, t in zip(maps, (target, reference), strict=True))
         return SampleForms(a, b, _largest_difference(a, b) * n <= 1e-12, stats)
-    return _range_forms(target, reference, maps, device, seed, n_directions, stats)
-
-
-@dataclass
-class RangeForms:
-    """Orthonormal coordinates y of the range of Phi: x = Phi V L^-1/2 y / sqrt(n) for G = V L V'.
-
-    A few directions outside the range follow, where both forms are 0, since x may leave it where n
-    exceeds the rank.
-    """
-
-    target: torch.Tensor
-    reference: torch.Tensor
-    same: bool
-    stats: dict[str, Any]
-    maps: tuple[FeatureMap, FeatureMap]
-    tables: tuple[EmbeddingTable, EmbeddingTable]
-    weights: torch.Tensor  # (D, m), V L^-1/2
-    seed: int
-    tolerance: float = 1e-6
-
-    def samples(self, y: torch.Tensor) -> torch.Tensor:
-        """Return the sample vectors (n, t) of coordinate vectors (m, t)."""
-        n, rank = self.tables[0].n, self.weights.shape[1]
-        w = self.weights @ y[:rank].to(self.weights)  # (D, t)
-        x = torch.cat([phi @ w for phi in self._chunks()]) / n**0.5  # (n, t)
-        outside = y[rank:].to(x)  # (e, t)
-        if bool((outside.abs() > 1e-9).any()):
-            x = x + self._outside(outside.shape[0]) @ outside
-        # rounding that small eigenvalues of G amplify; orthonormal again, to the nearest
-        values, vectors = torch.linalg.eigh(x.T @ x)
-        nearest: torch.Tensor = x @ (vectors * values.rsqrt()) @ vectors.T
-        return nearest
-
-    def energies(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return x'K_A x and x'K_B x of sample vectors (n, t) as (t, t) matrices."""
-        n, split = x.shape[0], self.maps[0].width
-        g = torch.zeros(split + self.maps[1].width, x.shape[1], device=self.weights.device, dtype=torch.float64)
-        start = 0
-        for phi in self._chunks():
-            g += phi.T @ x[start : start + phi.shape[0]].to(g)
-            start += phi.shape[0]
-        return (g[:split].T @ g[:split]).cpu() / n, (g[split:].T @ g[split:]).cpu() / n
-
-    def _chunks(self) -> Iterator[torch.Tensor]:
-        """Yield the stacked features (rows, D)."""
-        sides = list(zip(self.maps, self.tables, strict=True))
-        for start in range(0, self.tables[0].n, 4096):
-            rows = [(phi, slice_rows(table, start, start + 4096)) for phi, table in sides]
-            parts = [phi(part, device=self.weights.device) for phi, part in rows]
-            yield torch.cat(parts, 1)
-
-    def _outside(self, size: int) -> torch.Tensor:
-        """Return orthonormal sample vectors (n, size) off the range of Phi."""
-        n = self.tables[0].n
-        draws = np.random.default_rng(self.seed).standard_normal((n, size))
-        z = torch.from_numpy(draws).to(self.weights.device)
-        for _ in range(2):
-            start, inner = 0, torch.zeros(self.weights.shape[0], size, device=z.device, dtype=torch.float64)
-            for phi in self._chunks():
-                inner += phi.T @ z[start : start + phi.shape[0]]
-                start += phi.shape[0]
-            w = self.weights @ (self.weights.T @ inner) / n
-            z = z - torch.cat([phi @ w for phi in self._chunks()])
-        q: torch.Tensor = torch.linalg.qr(z).Q
-        return q
-
-
-def _range_forms(
-    target: EmbeddingTable,
-    reference: EmbeddingTable,
-    maps: tuple[FeatureMap, FeatureMap],
-    device: torch.device,
-    seed: int,
-    n_directions: int,
-    stats: dict[str, Any],
-) -> RangeForms:
-    blocks = covariance(target, reference, maps, device=device)
-    g, split = blocks.g, blocks.split
+    features = StackedFeatures(target, reference, maps, device)
+    if covariance is None:
+        covariance = accumulate(features)
+    elif covariance.n != n or [m.digest() for m in covariance.maps] != [m.digest() for m in maps]:
+        raise DataError(
+            f"The covariance given is over {covariance.n} samples or of other feature maps than these {n} samples'.",
+            "Pass the one that was made from these tables with the same kernels, n_features and seed.",
+        )
+    split = covariance.split
     apart = float("inf")
-    if split * 2 == g.shape[0]:  # mean squared distance of the two models' features
-        apart = float((g[:split, :split] + g[split:, split:] - 2 * g[:split, split:]).trace())
-    values, vectors = torch.linalg.eigh(g)
-    keep = values > _RANGE * float(values[-1])
-    values, vectors = values[keep], vectors[:, keep]  # (m,), (D, m)
-    root = values.sqrt()
-    extra = max(0, min(n_directions, target.n - len(values)))
-    a, b = (
-        torch.nn.functional.pad((part * root).T @ (part * root), (0, extra, 0, extra))
-        for part in (vectors[:split], vectors[split:])
-    )  # (m + extra, m + extra)
-    stats = stats | {"rank": len(values)}
-    return RangeForms(
-        (a + a.T) / 2, (b + b.T) / 2, abs(apart) <= 1e-13, stats, maps, (target, reference), vectors / root, seed
-    )
+    if split * 2 == covariance.sums.shape[0]:  # sum of squared distances of the two models' unscaled features
+        diagonal = covariance.sums.diagonal()
+        apart = float(diagonal.sum() - 2 * covariance.sums[:split, split:].diagonal().sum()) / float(diagonal.sum())
+    return FeatureForms(covariance, features, abs(apart) <= 1e-13, stats)
 
 
 def fits_in_memory(n: int, device: torch.device) -> bool:
@@ -217,15 +288,19 @@ def use_exact(features: str, n: int, device: torch.device) -> bool:
     if features == "exact" and not fits:
         raise ConfigError(
             f"features: exact kernels of {n} samples need about {5 * 8 * n * n / 2**30:.0f} GiB, more than is free.",
-            "Use features: orf, or data.limit.",
+            "Use features: auto, or data.limit.",
         )
     return features == "exact" or (features == "auto" and n <= EXACT_SAMPLES and fits)
 
 
 def _gram(feature_map: FeatureMap, table: EmbeddingTable, device: torch.device) -> torch.Tensor:
-    phi = feature_map(table, device=device)  # (n, 2r)
+    phi = feature_map(table, device=device)  # (n, width)
     k = phi @ phi.T / table.n
     return (k + k.T) / 2
+
+
+def _off_identity(inner: torch.Tensor) -> float:
+    return float((inner - torch.eye(inner.shape[0], dtype=inner.dtype)).abs().max())
 
 
 def _largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import TableLike
 from koda.errors import DataError
 
 FEWEST = 3  # samples under which no group and no rest can be told apart
 
 
 def join_tables(
-    target: EmbeddingTable, reference: EmbeddingTable, modalities: tuple[str, ...]
-) -> tuple[EmbeddingTable, EmbeddingTable, dict[str, str]]:
+    target: TableLike, reference: TableLike, modalities: tuple[str, ...]
+) -> tuple[TableLike, TableLike, dict[str, str]]:
     """Return both tables over their common valid keys, sorted, and key -> reason for the rest.
 
     The sorted order makes every result independent of the order of the rows.
@@ -29,7 +29,7 @@ def join_tables(
     rejected = dict.fromkeys(sorted(ours - theirs), "the reference model has no embedding of it")
     rejected |= dict.fromkeys(sorted(theirs - ours), "the target model has no embedding of it")
     for role, table in (("target", target), ("reference", reference)):
-        for key, reason in _only(table, modalities).invalid_rows().items():
+        for key, reason in table.only(modalities).invalid_rows().items():
             rejected.setdefault(key, f"{reason} ({role} model)")
     keys = sorted(common - rejected.keys())
     if len(keys) < FEWEST:
@@ -39,9 +39,3 @@ def join_tables(
             "Compare the models on more samples (some hundreds at least for a finding that holds).",
         )
     return target.select(keys), reference.select(keys), rejected
-
-
-def _only(table: EmbeddingTable, modalities: tuple[str, ...]) -> EmbeddingTable:
-    """Return the table with the compared modalities alone: what is not compared cannot spoil a sample."""
-    parts = {name: getattr(table, name) for name in modalities}
-    return EmbeddingTable(keys=table.keys, **parts)

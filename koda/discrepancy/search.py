@@ -3,52 +3,61 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from koda.config import DiscrepancyConfig
+from koda.covariance import CovarianceBlocks
 from koda.discrepancy.dense import solve_dense
-from koda.discrepancy.forms import Forms, exact_forms, feature_forms, use_exact
+from koda.discrepancy.forms import FeatureForms, Forms, exact_forms, feature_forms, use_exact
 from koda.discrepancy.join import join_tables
 from koda.discrepancy.limits import limit_of
 from koda.discrepancy.solution import Direction, RawDirection, RawSolution, Solution
-from koda.discrepancy.spaces import ExactSpace
+from koda.discrepancy.spaces import Block, Space
 from koda.discrepancy.subspace import solve_subspace
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import TableLike
 from koda.errors import ConfigError, SolverError
+from koda.features import n_features_of
 from koda.kernels import KernelPair, choose_kernels, device_of, modalities_of
 
 DENSE_SIZE = 200  # coordinates up to which full eigendecompositions are quicker
 
 
 def find_discrepancies(
-    target: EmbeddingTable,
-    reference: EmbeddingTable,
+    target: TableLike,
+    reference: TableLike,
     config: DiscrepancyConfig | None = None,
     *,
     kernels: KernelPair | None = None,
+    covariance: CovarianceBlocks | None = None,
 ) -> Solution:
     """Find sample groups that the target model ties together and the reference model does not.
 
     Solves ``max x'K_A x`` subject to ``x'K_B x <= eps``, ``||x|| = 1``, x orthogonal to the directions before, with K
     divided by n (paper 2606.04180, section 4): the same as :func:`koda.discrepancy.dense.solve_dense` on the two
     kernel matrices, within the proved gap of each direction. Samples are joined by key and sorted, so
-    the order of rows does not matter.
+    the order of rows does not matter. With ``config.method = "spec"`` it is the leading eigenvectors of
+    ``K_A - eta K_B`` instead, for comparison.
 
     Args:
-        target: embeddings of the model whose structure is looked for.
+        target: embeddings of the model whose structure is looked for; in memory or a folder opened with
+            :meth:`~koda.embeddings.EmbeddingTable.open`.
         reference: embeddings of the model that should lack it.
         config: how to look; default :class:`~koda.config.DiscrepancyConfig`.
         kernels: kernels already chosen; default :func:`koda.kernels.choose_kernels`.
+        covariance: G of the features, where it was made before from these tables; not used with exact kernels.
 
     Raises:
         ConfigError: a modality that a table lacks, a device that is not there, a limit of 0.
-        DataError: keys that do not meet, too few usable samples, constant embeddings.
+        DataError: keys that do not meet, too few usable samples, constant embeddings, a covariance of other
+            samples.
         SolverError: a solution that fails its final checks.
 
     >>> import numpy as np
+    >>> from koda import EmbeddingTable
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(60, 4)); keys = [f"{i:02}" for i in range(60)]
     >>> table = EmbeddingTable(keys, image=x)
@@ -56,68 +65,142 @@ def find_discrepancies(
     ()
     """
     config = config or DiscrepancyConfig()
-    began = time.perf_counter()
-    device = device_of(config.device)
-    names = modalities_of(config)
-    for role, table in (("target", target), ("reference", reference)):
-        for name in names:
-            if getattr(table, name) is None:
-                raise ConfigError(
-                    f"modality: {config.modality} needs {name} embeddings, which the {role} table lacks.",
-                    f"Set discrepancy.modality to {' or '.join(table.modalities)}, or embed the {name}s too.",
-                )
-    target, reference, rejected = join_tables(target, reference, names)
-    kernels = kernels or choose_kernels(target, reference, config)
-    n = target.n
-    wanted = min(config.n_directions, n)
+    return Problem.of(target, reference, config, kernels=kernels, covariance=covariance).solve(config)
+
+
+@dataclass
+class Problem:
+    """Two joined tables with their kernels and forms: what several searches over the same samples share.
+
+    Args:
+        keys: the samples, sorted.
+        kernels: the two kernels.
+        forms: A and B.
+        rejected: key -> reason for the samples that were left out.
+        seconds: that preparing took.
+    """
+
+    keys: tuple[str, ...]
+    kernels: KernelPair
     forms: Forms
-    if use_exact(config.features, n, device):
-        forms = exact_forms(target, reference, kernels, device)
-    else:
-        forms = feature_forms(
-            target, reference, kernels, device, r=config.n_features, seed=config.seed, n_directions=wanted
+    rejected: dict[str, str]
+    device: torch.device
+    seconds: float
+    _spaces: dict[int, Space] = field(default_factory=dict)
+    _basis: Block | None = None
+
+    @classmethod
+    def of(
+        cls,
+        target: TableLike,
+        reference: TableLike,
+        config: DiscrepancyConfig,
+        *,
+        kernels: KernelPair | None = None,
+        covariance: CovarianceBlocks | None = None,
+    ) -> Problem:
+        """Join the tables, choose the kernels and make the forms; see :func:`find_discrepancies`."""
+        began = time.perf_counter()
+        device = device_of(config.device)
+        names = modalities_of(config)
+        for role, table in (("target", target), ("reference", reference)):
+            for name in names:
+                if name not in table.modalities:
+                    raise ConfigError(
+                        f"modality: {config.modality} needs {name} embeddings, which the {role} table lacks.",
+                        f"Set discrepancy.modality to {' or '.join(table.modalities)}, or embed the {name}s too.",
+                    )
+        target, reference, rejected = join_tables(target, reference, names)
+        kernels = kernels or choose_kernels(target, reference, config)
+        forms: Forms
+        if use_exact(config.features, target.n, device):
+            rows = np.arange(target.n)
+            forms = exact_forms(target.take(rows), reference.take(rows), kernels, device)
+        else:
+            forms = feature_forms(
+                target,
+                reference,
+                kernels,
+                device,
+                kind=None if config.features == "auto" else config.features,
+                r=n_features_of(config, device),
+                seed=config.seed,
+                covariance=covariance,
+            )
+        return cls(tuple(target.keys), kernels, forms, rejected, device, time.perf_counter() - began)
+
+    @property
+    def covariance(self) -> CovarianceBlocks | None:
+        """G, where the forms are those of features over their coordinates."""
+        return self.forms.blocks if isinstance(self.forms, FeatureForms) else None
+
+    def solve(self, config: DiscrepancyConfig, *, warm: bool = False) -> Solution:
+        """Search with other limits or counts, on the same samples and kernels.
+
+        Args:
+            config: its kernel, features, seed and modality must be those that the problem was made with.
+            warm: start from the subspace of the last search.
+        """
+        began = time.perf_counter()
+        n, forms = self.forms.n, self.forms
+        wanted = min(config.n_directions, n)
+        eta = config.eta if config.method == "spec" else None
+        eps, rule = (
+            limit_of(config, forms.reference, n) if eta is None else (float("inf"), f"none: spec, eta = {eta:g}")
         )
-    prepared = time.perf_counter()
-    eps, rule = limit_of(config, forms.reference, n)
-    raw = RawSolution((), "same") if forms.same else _solve(forms, eps, wanted, config)
-    directions = _checked(forms, raw.directions, eps)
-    stats: dict[str, Any] = {
-        "n": n,
-        "device": str(device),
-        "dimension": int(forms.target.shape[0]),
-        "eps_rule": rule,
-        "iterations": raw.iterations,
-        "solver": "dense" if forms.target.shape[0] <= DENSE_SIZE else "subspace",
-        "seconds_kernels": prepared - began,
-        "seconds": time.perf_counter() - began,
-        **forms.stats,
-        **raw.details,
-    }
-    if raw.lambda_min is not None:
-        stats["lambda_min"] = raw.lambda_min
-    return Solution(
-        directions=directions,
-        keys=tuple(target.keys),
-        eps=eps,
-        kernels=kernels,
-        status=_status(raw, directions, eps, config),
-        stats=stats,
-        rejected=rejected,
-        config=config,
-    )
+        dense = forms.matrices() if forms.dimension <= DENSE_SIZE else None
+        if forms.same:
+            raw = RawSolution((), "same")
+        elif dense is not None:
+            raw = solve_dense(*dense, eps, wanted, stop_without_gain=True, eta=eta)
+        else:
+            raw = solve_subspace(
+                self._space(wanted),
+                eps,
+                wanted,
+                tolerance=config.tolerance,
+                seed=config.seed,
+                stop_without_gain=True,
+                eta=eta,
+                warm=self._basis if warm else None,
+            )
+            self._basis = raw.basis
+        directions = _checked(forms, raw.directions, eps)
+        if eta is not None:  # what every direction of SPEC keeps within, so that it has a limit as KODA's have
+            eps = max((d.reference_energy for d in directions), default=0.0)
+        stats: dict[str, Any] = {
+            "n": n,
+            "device": str(self.device),
+            "dimension": forms.dimension,
+            "eps_rule": rule,
+            "iterations": raw.iterations,
+            "solver": "dense" if dense is not None else "subspace",
+            "seconds_kernels": self.seconds,
+            "seconds": self.seconds + time.perf_counter() - began,
+            **forms.stats,
+            **raw.details,
+        }
+        if raw.lambda_min is not None:
+            stats["lambda_min"] = raw.lambda_min
+        status = _status(raw, directions, n, eps, config)
+        if warning := _feature_warning(directions, forms.stats):
+            stats["warnings"] = [warning]
+            status = f"{status}; {warning}"
+        return Solution(
+            directions=directions,
+            keys=self.keys,
+            eps=eps,
+            kernels=self.kernels,
+            status=status,
+            stats=stats,
+            rejected=self.rejected,
+            config=config,
+        )
 
-
-def _solve(forms: Forms, eps: float, wanted: int, config: DiscrepancyConfig) -> RawSolution:
-    if forms.target.shape[0] <= DENSE_SIZE:
-        return solve_dense(forms.target, forms.reference, eps, wanted, stop_without_gain=True)
-    return solve_subspace(
-        ExactSpace(forms.target, forms.reference),
-        eps,
-        wanted,
-        tolerance=config.tolerance,
-        seed=config.seed,
-        stop_without_gain=True,
-    )
+    def _space(self, wanted: int) -> Space:
+        if wanted not in self._spaces:
+            self._spaces = {wanted: self.forms.space(wanted)}
+        return self._spaces[wanted]
 
 
 def _checked(forms: Forms, found: tuple[RawDirection, ...], eps: float) -> tuple[Direction, ...]:
@@ -128,26 +211,35 @@ def _checked(forms: Forms, found: tuple[RawDirection, ...], eps: float) -> tuple
     """
     if not found:
         return ()
-    y = torch.from_numpy(np.stack([d.x for d in found], axis=1))  # (m, t)
-    x = forms.samples(y.to(forms.target.device))  # (n, t)
-    inner = (x.T @ x).cpu()
-    off = float((inner - torch.eye(len(found), dtype=torch.float64)).abs().max())
-    target, reference = (m.diagonal() for m in forms.energies(x))  # (t,), (t,)
-    excess = float((reference - eps).max())
+    read = forms.read(torch.from_numpy(np.stack([d.x for d in found], axis=1)))
+    excess = float((read.reference - eps).max())
     claimed = torch.tensor([d.target_energy for d in found], dtype=torch.float64)
-    moved = float(((target - claimed).abs() / claimed.clamp_min(1e-300)).max())
-    if off > 1e-9 or excess > forms.tolerance * max(eps, 1e-3) or moved > max(forms.tolerance, 1e-8):
+    moved = float(((read.target - claimed).abs() / claimed.clamp_min(1e-300)).max())
+    allowed = forms.tolerance * max(min(eps, 1.0), 1e-3)
+    if read.off > 1e-9 or excess > allowed or moved > max(forms.tolerance, 1e-8) or not np.isfinite(read.x).all():
         raise SolverError(
-            f"The solution fails its checks: norms and inner products are off by {off:.1e}, "
+            f"The solution fails its checks: norms and inner products are off by {read.off:.1e}, "
             f"the reference energy exceeds eps by {excess:.1e}, the target energies moved by {moved:.1e}.",
             "Please report this with the two embedding tables; a larger eps or exact features may avoid it.",
         )
     directions = []
-    for column, d, a, b in zip(x.cpu().numpy().T, found, target.tolist(), reference.tolist(), strict=True):
-        gap = max(0.0, (d.upper - a) / a) if a > 0 else d.gap
+    for column, d, a, b in zip(read.x.T, found, read.target.tolist(), read.reference.tolist(), strict=True):
         quotient = a / b if b > 0 else float("inf")
-        directions.append(Direction(_signed(column), a, b, quotient, d.multiplier, gap, d.status))
+        direction = Direction(_signed(column), a, b, quotient, d.multiplier, 0.0, d.status)
+        directions.append(replace(direction, gap=max(0.0, (d.upper - a) / a) if a > 0 else d.gap))
     return tuple(directions)
+
+
+def _feature_warning(found: tuple[Direction, ...], stats: dict[str, Any]) -> str:
+    """Say for how many directions the error of the features could be all there is to their coherence."""
+    error = stats.get("feature_error", 0.0)
+    weak = sum(d.target_share < error for d in found)
+    if not weak:
+        return ""
+    return (
+        f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(found)} "
+        "directions, so these rest on the held-out test with exact kernels; a larger n_features lowers the error"
+    )
 
 
 def _signed(x: np.ndarray) -> np.ndarray:
@@ -158,7 +250,7 @@ def _signed(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(-x if total < 0 else x)
 
 
-def _status(raw: RawSolution, found: tuple[Direction, ...], eps: float, config: DiscrepancyConfig) -> str:
+def _status(raw: RawSolution, found: tuple[Direction, ...], n: int, eps: float, config: DiscrepancyConfig) -> str:
     """Say what happened: how many directions, why no more, and what to do."""
     wanted, count = config.n_directions, len(found)
     many = f"{count} of {wanted} directions" if count < wanted else f"{count} direction{'s' if count > 1 else ''}"
@@ -175,7 +267,7 @@ def _status(raw: RawSolution, found: tuple[Direction, ...], eps: float, config: 
             f"eps = {eps:.6g}; raise the limit"
         )
     if raw.ending == "exhausted" or count < wanted:
-        return f"{many}; the {len(found[0].x) if found else 0} samples have no more independent directions; add samples"
+        return f"{many}; the {n} samples have no more independent directions; add samples"
     inexact = sum(d.status.startswith("inexact") for d in found)
     if inexact:
         return f"{many}, {inexact} of them not within the tolerance {config.tolerance:g}; see their status"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from koda.config import DiscrepancyConfig
 from koda.kernels import KernelPair
+
+if TYPE_CHECKING:
+    from koda.discrepancy.spaces import Block
 
 OPTIMAL = "optimal"
 INACTIVE = (
@@ -55,6 +58,7 @@ class RawSolution:
         lambda_min: the smallest reference energy that was left, where the ending is "infeasible".
         iterations: steps taken (block steps of the subspace, or eigendecompositions of the dense solver).
         details: further figures of the solve.
+        basis: the subspace that a later solve may start from.
     """
 
     directions: tuple[RawDirection, ...]
@@ -62,6 +66,7 @@ class RawSolution:
     lambda_min: float | None = None
     iterations: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+    basis: Block | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Block:
 
     Args:
         w: (n, k) the vectors.
-        aw, bw: (n, k) A w and B w.
+        aw, bw: (n, k) A w and B w; or what the space keeps of them.
     """
 
     w: torch.Tensor
@@ -62,10 +62,29 @@ class Certificate:
     solve: Solve | None
 
 
+@dataclass(frozen=True)
+class Squares:
+    """Inner products of the images of a block, (k, k) on the CPU.
+
+    Args:
+        aa, ab, bb: (A w)'(A w), (A w)'(B w), (B w)'(B w).
+    """
+
+    aa: torch.Tensor
+    ab: torch.Tensor
+    bb: torch.Tensor
+
+
 class Space(Protocol):
-    """What the subspace solver needs of a problem."""
+    """What the subspace solver needs of a problem.
+
+    Attributes:
+        dim: its dimension, at most.
+        reference_size: an upper bound of lambda_max(B).
+    """
 
     dim: int
+    reference_size: float
 
     def empty(self) -> Block:
         """Return a block of no vectors."""
@@ -79,11 +98,14 @@ class Space(Protocol):
     def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
 
+    def squares(self, block: Block) -> Squares:
+        """Return the inner products of A w and B w among themselves."""
+
     def extend(self, raw: torch.Tensor, others: Sequence[Block]) -> Block:
         """Return an orthonormal block of what the vectors add to the others; possibly of fewer vectors."""
 
     def residual(
-        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float, locked: Block
+        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float | torch.Tensor, locked: Block
     ) -> torch.Tensor:
         """Return ``P (alpha A - multiplier B) w - w diag(values)``, (n, m), with P off the locked directions."""
 
@@ -110,6 +132,7 @@ class ExactSpace:
         self.dim = int(target.shape[0])
         self._trace_a, self._trace_b = float(target.trace()), float(reference.trace())
         self._size = float(target.abs().max()), float(reference.abs().max())
+        self.reference_size = float(reference.norm())
 
     def empty(self) -> Block:
         """Return a block of no vectors."""
@@ -127,6 +150,10 @@ class ExactSpace:
     def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
         return (s.w.T @ t.aw).cpu(), (s.w.T @ t.bw).cpu()
+
+    def squares(self, block: Block) -> Squares:
+        """Return the inner products of A w and B w among themselves."""
+        return Squares((block.aw.T @ block.aw).cpu(), (block.aw.T @ block.bw).cpu(), (block.bw.T @ block.bw).cpu())
 
     def extend(self, raw: torch.Tensor, others: Sequence[Block]) -> Block:
         """Return an orthonormal block of what the vectors add to the others; possibly of fewer vectors."""
@@ -146,10 +173,11 @@ class ExactSpace:
         return Block(w, self.a @ w, self.b @ w)
 
     def residual(
-        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float, locked: Block
+        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float | torch.Tensor, locked: Block
     ) -> torch.Tensor:
         """Return ``P (alpha A - multiplier B) w - w diag(values)``, (n, m), with P off the locked directions."""
-        raw = alpha * block.aw - multiplier * block.bw - block.w * values.to(block.w.device)
+        weights = torch.as_tensor(multiplier, dtype=torch.float64).to(block.w.device)
+        raw = alpha * block.aw - weights * block.bw - block.w * values.to(block.w.device)
         return _off(raw, [locked.w]) if locked.size else raw
 
     def norms(self, raw: torch.Tensor) -> torch.Tensor:

@@ -3,26 +3,25 @@
 Rayleigh-Ritz on a growing orthonormal basis: the two-constraint problem is solved exactly in the basis by
 :func:`koda.discrepancy.dense.solve_single`; the basis grows by the residuals of the leading Ritz vectors,
 preconditioned by ``(B + tau I)^-1`` with tau = mu / lambda, because ``value = min over tau of (eps + tau)
-lambda_max(A, B + tau I)``. A direction is done when a Cholesky factorisation of ``mu I - (A - lambda B)`` off the
-locked directions proves the dual bound. Where it fails, the factor of the next higher mu is itself the best
-preconditioner there is, a shifted inverse just above the spectrum.
+lambda_max(A, B + tau I)``. When all directions stand to a modest accuracy, :mod:`koda.discrepancy.refine` solves them
+again in the whole subspace, proves their gaps, and goes on until the proof is good enough.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 
-from koda.discrepancy.dense import NO_GAIN, Single, complement, one_thread, solve_single
-from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection, RawSolution
+from koda.discrepancy.dense import NO_GAIN, Single, complement, fixed_single, one_thread, solve_single
+from koda.discrepancy.solution import RawSolution
 from koda.discrepancy.spaces import Block, Solve, Space
 
 _SMALL = 512  # dimensions up to which one thread is quicker than several
+_FLAT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
 _ROUGH = 1e-11  # relative gap of the small problem while the basis grows
-_POLISHED = 1e-11  # residual, relative to the value, of a direction before it is locked
-TIGHT = 1e-8  # relative gap that is tried for before the tolerance is settled for
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,63 @@ class Effort:
         start: random vectors of the first block.
         most: size of the basis at which it is restarted.
         kept: leading Ritz vectors that a restart keeps.
-        residual: residual, relative to the value, at which a proof is tried.
         steps: block steps for one direction, at most.
-        proofs: factorisations for one direction, at most.
+        proofs: factorisations for the proofs, at most.
     """
 
     block: int = 8
     start: int = 24
     most: int = 160
     kept: int = 56
-    residual: float = 1e-4
     steps: int = 120
-    proofs: int = 24
+    proofs: int = 32
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a space.
+
+    Args:
+        eps: limit on x'Bx; not used where eta is given.
+        n_directions: at most this many.
+        tolerance: relative gap that is to be proved.
+        stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
+        eta: None, or the fixed multiplier of SPEC: leading eigenvectors of A - eta B instead of a limit.
+    """
+
+    eps: float
+    n_directions: int
+    tolerance: float = 1e-6
+    stop_without_gain: bool = False
+    eta: float | None = None
+
+    @property
+    def residual(self) -> float:
+        """Residual, relative to the value, that a proof of the tolerance needs: it enters it squared."""
+        return min(1e-2, 0.1 * math.sqrt(self.tolerance))
+
+    def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> Single:
+        """Solve one direction in a small space."""
+        if self.eta is not None:
+            return fixed_single(a, b, self.eta)
+        return solve_single(a, b, self.eps, start=start, accuracy=_ROUGH)
+
+    def limit(self, one: Single) -> float:
+        """Return what the reference energy is limited by in the bound of this direction."""
+        return self.eps if self.eta is None else one.reference
+
+    def no_gain(self, one: Single) -> bool:
+        """Tell whether the target ties the direction together no more than the reference does."""
+        weight = 1.0 if self.eta is None else self.eta
+        return self.stop_without_gain and one.target <= weight * one.reference * (1 + NO_GAIN)
 
 
 @dataclass
-class _State:
-    """The search as it stands: basis, small matrices, locked directions, counters."""
+class State:
+    """The search as it stands: basis, small matrices, locked directions, counters.
+
+    ``whole`` says that the basis and the locked directions span the space, to rounding.
+    """
 
     basis: Block
     a: torch.Tensor  # (k, k)
@@ -61,7 +100,8 @@ class _State:
     steps: int = 0
     factorisations: int = 0
     restarts: int = 0
-    found: list[RawDirection] = field(default_factory=list)
+    whole: bool = False
+    multipliers: list[float] = field(default_factory=list)
 
 
 def solve_subspace(
@@ -72,7 +112,9 @@ def solve_subspace(
     tolerance: float = 1e-6,
     seed: int = 0,
     stop_without_gain: bool = False,
+    eta: float | None = None,
     effort: Effort | None = None,
+    warm: Block | None = None,
 ) -> RawSolution:
     """Find directions one after the other in one subspace; every gap is proved by a factorisation.
 
@@ -82,61 +124,76 @@ def solve_subspace(
         space: the two forms.
         eps: limit on x'Bx.
         n_directions: at most this many.
-        tolerance: proved relative gap that is good enough; 1e-8 is tried for first.
+        tolerance: relative gap to prove.
         seed: of the first random block.
         stop_without_gain: end at the first direction with a quotient of at most 1.
+        eta: None, or SPEC's fixed multiplier: the leading eigenvectors of A - eta B; eps is then not used.
         effort: limits; the defaults suit a few thousand dimensions.
+        warm: the basis of an earlier solution in this space, to start from.
     """
+    question = Question(eps, n_directions, tolerance, stop_without_gain, eta)
     with one_thread() if space.dim <= _SMALL else nullcontext():
-        return _solve(space, eps, n_directions, tolerance, seed, stop_without_gain, effort or Effort())
+        return _solve(space, question, seed, effort or Effort(), warm)
 
 
-def _solve(
-    space: Space,
-    eps: float,
-    n_directions: int,
-    tolerance: float,
-    seed: int,
-    stop_without_gain: bool,
-    effort: Effort,
-) -> RawSolution:
+def _solve(space: Space, question: Question, seed: int, effort: Effort, warm: Block | None) -> RawSolution:
+    from koda.discrepancy.refine import refine
+
     generator = torch.Generator().manual_seed(seed)
-    state = _start(space, eps, effort, generator)
+    state = _start(space, question, effort, generator, warm)
     ending, lambda_min = "", None
     multiplier: float | None = None
-    while len(state.found) < n_directions:
+    while len(state.multipliers) < question.n_directions:
         if state.locked.size >= space.dim:
             ending = "exhausted"
             break
-        one, bound, proved = _direction(space, state, eps, tolerance, multiplier, generator, effort)
+        one = _direction(space, state, question, multiplier, generator, effort)
+        if one is None:
+            ending = "exhausted"
+            break
         if not one.feasible:
             ending, lambda_min = "infeasible", one.reference
             break
-        if stop_without_gain and one.target <= one.reference * (1 + NO_GAIN):
+        multiplier = one.multiplier or None
+        state.multipliers.append(one.multiplier)
+        state.locked = state.locked.join(state.basis.mix(one.y[:, None]))
+        if state.basis.size > 1:
+            turn(state, complement(one.y))
+        else:
+            state.basis, state.a, state.b = space.empty(), state.a[:0, :0], state.b[:0, :0]
+        if question.no_gain(one):
             ending = "no discrepancy"
             break
-        multiplier = one.multiplier or None
-        _lock(space, state, one, bound, proved, tolerance)
-    details = {"factorisations": state.factorisations, "restarts": state.restarts, "basis": state.basis.size}
-    return RawSolution(tuple(state.found), ending, lambda_min, state.steps, details)
+    found, basis = refine(space, state, question, generator, effort)
+    if ending == "no discrepancy" and found and not found[-1].gains:
+        found = found[:-1]
+    details = {"factorisations": state.factorisations, "restarts": state.restarts, "basis": basis.size}
+    return RawSolution(tuple(d.direction for d in found), ending, lambda_min, state.steps, details, basis)
 
 
-def _start(space: Space, eps: float, effort: Effort, generator: torch.Generator) -> _State:
-    """Begin with the range of A, seen through (B + eps I)^-1: where A is large and B is small."""
+def _start(space: Space, question: Question, effort: Effort, generator: torch.Generator, warm: Block | None) -> State:
+    """Begin with the range of A, seen through (B + tau I)^-1: where A is large and B is small."""
     none = space.empty()
     empty = torch.empty(0, 0, dtype=torch.float64)
-    state = _State(none, empty, empty, none, tau=eps, solve=space.inverse(eps), factorisations=1)
-    assert state.solve is not None
+    state = State(none, empty, empty, none)
+    if warm is not None and warm.size:
+        state.basis = warm
+        state.a, state.b = ((m + m.T) / 2 for m in space.forms(warm, warm))
+        return state
     raw = space.apply_target(space.random(effort.start, generator))
-    _grow(space, state, state.solve(raw))
+    if question.eta is None:
+        state.tau, state.solve, state.factorisations = question.eps, space.inverse(question.eps), 1
+        raw = state.solve(raw)
+    grow(space, state, raw)
     return state
 
 
-def _grow(space: Space, state: _State, raw: torch.Tensor) -> int:
+def grow(space: Space, state: State, raw: torch.Tensor) -> int:
     """Add what the vectors bring to the basis; return how many they were."""
     new = space.extend(raw, [state.locked, state.basis])
     if new.size == 0:
         return 0
+    state.whole = state.locked.size + state.basis.size + new.size >= space.dim
     cross = space.forms(state.basis, new)
     inner = space.forms(new, new)
     state.a, state.b = (
@@ -148,113 +205,78 @@ def _grow(space: Space, state: _State, raw: torch.Tensor) -> int:
     return new.size
 
 
-def _turn(state: _State, c: torch.Tensor) -> None:
+def grow_at_random(space: Space, state: State, generator: torch.Generator, effort: Effort) -> int:
+    """Add random vectors; where they bring nothing the space is whole."""
+    grown = grow(space, state, space.random(effort.block, generator))
+    state.whole = state.whole or grown == 0
+    return grown
+
+
+def turn(state: State, c: torch.Tensor) -> None:
     """Replace the basis by the combinations c (k, m), orthonormal."""
     state.basis = state.basis.mix(c)
     state.a, state.b = ((m + m.T) / 2 for m in (c.T @ state.a @ c, c.T @ state.b @ c))
 
 
+def _restart(state: State, c: torch.Tensor) -> None:
+    turn(state, c)
+    state.restarts += 1
+    state.whole = False
+
+
 def _direction(
     space: Space,
-    state: _State,
-    eps: float,
-    tolerance: float,
+    state: State,
+    question: Question,
     start: float | None,
     generator: torch.Generator,
     effort: Effort,
-) -> tuple[Single, float, bool]:
-    """Return the next direction in the basis, its proved upper bound, and whether that was proved at all."""
-    shifted: Solve | None = None  # the inverse just above the spectrum, from a proof that had to be raised
-    uses = proofs = down = 0
-    wanted = effort.residual
-    best_bound = float("inf")
+) -> Single | None:
+    """Return the next direction in the basis, to a small residual; None where the space has no further vector."""
+    down = 0
     last_step = state.steps + effort.steps
-    stuck = False
     while True:
-        if state.basis.size == 0:
-            _grow(space, state, space.random(effort.block, generator))
-        one = solve_single(state.a, state.b, eps, start=start, accuracy=_ROUGH)
-        whole = state.locked.size + state.basis.size >= space.dim
+        if state.basis.size == 0 and grow_at_random(space, state, generator, effort) == 0:
+            return None
+        one = question.solve(state.a, state.b, start)
+        final = state.whole or state.steps >= last_step
         if not one.feasible:
             start = None
-            final = whole or stuck or state.steps >= last_step
-            empty = _prove_infeasible(space, state, eps) if final or down in (2, 6, 18, 54) else False
+            if final or (down in (2, 6, 18, 54) and _prove_infeasible(space, state, question.eps)):
+                return one
             down += 1
-            if empty or final:
-                return one, float("-inf"), empty
-            stuck = not _expand_down(space, state, eps, one, generator, effort)
+            _expand_down(space, state, question.eps, one, generator, effort)
             continue
         start = one.multiplier or None
         m = min(effort.block, state.basis.size)
         y = one.vectors[:, -m:].flip(1)  # (k, m)
-        values = one.values[-m:].flip(0)  # (m,)
-        ritz = state.basis.mix(y)
-        raw = space.residual(ritz, values, 1.0, one.multiplier, state.locked)
+        raw = space.residual(state.basis.mix(y), one.values[-m:].flip(0), 1.0, one.multiplier, state.locked)
         weight = (y.T @ one.y).abs()  # which of them the solution is made of
-        size = float((space.norms(raw) * weight).norm())
-        value = max(one.target, 1e-300)
-        done = size <= wanted * value or whole or stuck or state.steps >= last_step
-        if (done and uses == 0) or (uses >= 2):
-            goals = (min(tolerance, TIGHT), 1e-5, 1e-3, 1e-1, 10.0, 1e4)
-            for goal in goals:
-                mu = one.top + goal * value / 2
-                proof = space.certify(1.0, mu, one.multiplier, state.locked)
-                proofs += 1
-                state.factorisations += 1
-                if proof.holds:
-                    best_bound = min(best_bound, proof.bound + one.multiplier * eps)
-                    shifted, uses = proof.solve, 0
-                    break
-            final = whole or stuck or state.steps >= last_step or proofs >= effort.proofs
-            if proof.holds and goal == goals[0]:
-                return _polish(space, state, one, eps, proof.solve), best_bound, True
-            if final:
-                return one, best_bound, best_bound < float("inf")
-            wanted *= 0.1
-            # random vectors too: a direction that the basis misses altogether has no residual
-            raw = torch.cat([raw, space.random(2, generator)], 1)
+        if final or float((space.norms(raw) * weight).norm()) <= question.residual * max(one.target, 1e-300):
+            return one
         _make_room(state, one, effort)
-        if shifted is not None:
-            grown = _grow(space, state, shifted(raw))
-            uses += 1
-        else:
-            grown = _grow(space, state, _precondition(space, state, one, eps, raw))
-        if grown == 0:
-            stuck = _grow(space, state, space.random(effort.block, generator)) == 0
+        if grow(space, state, precondition(space, state, shift_of(one, question), raw)) == 0:
+            grow_at_random(space, state, generator, effort)
 
 
-def _polish(space: Space, state: _State, one: Single, eps: float, solve: Solve | None) -> Single:
-    """Sharpen a proved direction by the inverse just above the spectrum, so that those after it are right too.
-
-    The objective is second order in the error of x, but the problem of the next direction is first order.
-    """
-    for _ in range(3):
-        if solve is None or state.locked.size + state.basis.size >= space.dim:
-            break
-        m = min(4, state.basis.size)
-        ritz = state.basis.mix(one.vectors[:, -m:])
-        raw = space.residual(ritz, one.values[-m:], 1.0, one.multiplier, state.locked)
-        weight = (one.vectors[:, -m:].T @ one.y).abs()
-        if float((space.norms(raw) * weight).norm()) <= _POLISHED * one.target or _grow(space, state, solve(raw)) == 0:
-            break
-        one = solve_single(state.a, state.b, eps, start=one.multiplier or None)
-    return one
-
-
-def _precondition(space: Space, state: _State, one: Single, eps: float, raw: torch.Tensor) -> torch.Tensor:
-    """Apply (B + tau I)^-1 at tau = mu / lambda, refactoring where tau has moved more than fourfold."""
-    if one.multiplier == 0:
+def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> torch.Tensor:
+    """Apply (B + tau I)^-1, refactoring where tau has moved more than fourfold; a large tau is left out."""
+    if tau > _FLAT * space.reference_size:
         return raw
-    tau = max(one.top / one.multiplier, eps / 8)
     if state.solve is None or not state.tau / 4 <= tau <= state.tau * 4:
         state.tau, state.solve = tau, space.inverse(tau)
         state.factorisations += 1
     return state.solve(raw)
 
 
+def shift_of(one: Single, question: Question) -> float:
+    """Return tau = mu / lambda, at which the two problems share their solution."""
+    return max(one.top / one.multiplier, question.limit(one) / 8) if one.multiplier > 0 else math.inf
+
+
 def _expand_down(
-    space: Space, state: _State, eps: float, one: Single, generator: torch.Generator, effort: Effort
-) -> bool:
+    space: Space, state: State, eps: float, one: Single, generator: torch.Generator, effort: Effort
+) -> None:
     """Grow the basis towards the smallest reference energies, by inverse iteration at tau = eps."""
     m = min(effort.block, state.basis.size)
     ritz = state.basis.mix(one.vectors[:, :m])
@@ -263,19 +285,18 @@ def _expand_down(
         state.tau, state.solve = eps, space.inverse(eps)
         state.factorisations += 1
     if state.basis.size + m > effort.most:
-        _turn(state, one.vectors[:, : effort.kept])
-        state.restarts += 1
-    grown = _grow(space, state, state.solve(raw))
-    return grown > 0 or _grow(space, state, space.random(effort.block, generator)) > 0
+        _restart(state, one.vectors[:, : effort.kept])
+    if grow(space, state, state.solve(raw)) == 0:
+        grow_at_random(space, state, generator, effort)
 
 
-def _prove_infeasible(space: Space, state: _State, eps: float) -> bool:
+def _prove_infeasible(space: Space, state: State, eps: float) -> bool:
     """Try to prove that no x off the locked directions has x'Bx <= eps: lambda_max(-B) <= -eps."""
     state.factorisations += 1
     return space.certify(0.0, -eps, 1.0, state.locked).holds
 
 
-def _make_room(state: _State, one: Single, effort: Effort) -> None:
+def _make_room(state: State, one: Single, effort: Effort) -> None:
     """Restart thick: keep the leading Ritz vectors and the solution itself."""
     if state.basis.size + effort.block + 2 <= effort.most:
         return
@@ -283,36 +304,4 @@ def _make_room(state: _State, one: Single, effort: Effort) -> None:
     rest = one.y - kept @ (kept.T @ one.y)
     if float(rest.norm()) > 1e-8:
         kept = torch.linalg.qr(torch.cat([kept, rest[:, None]], 1)).Q
-    _turn(state, kept)
-    state.restarts += 1
-
-
-def _lock(space: Space, state: _State, one: Single, bound: float, proved: bool, tolerance: float) -> None:
-    """Move the solution from the basis to the locked directions."""
-    u = state.basis.mix(one.y[:, None])
-    raw = RawDirection(
-        x=u.w[:, 0].cpu().numpy(),
-        target_energy=one.target,
-        reference_energy=one.reference,
-        multiplier=one.multiplier,
-        upper=bound,
-        status=INACTIVE if one.inactive else OPTIMAL,
-    )
-    if not proved or raw.gap > tolerance:
-        words = f"within {raw.gap:.1e} of the optimum" if proved else "no bound could be proved"
-        raw = RawDirection(
-            raw.x,
-            raw.target_energy,
-            raw.reference_energy,
-            raw.multiplier,
-            raw.upper,
-            f"inexact: {words}, not within the tolerance {tolerance:g}; "
-            "raise the tolerance, or the limit on the reference",
-        )
-    state.found.append(raw)
-    state.locked = state.locked.join(u)
-    if state.basis.size > 1:
-        _turn(state, complement(one.y))
-    else:
-        state.basis = Block(*(m[:, :0] for m in (u.w, u.aw, u.bw)))
-        state.a = state.b = torch.empty(0, 0, dtype=torch.float64)
+    _restart(state, kept)

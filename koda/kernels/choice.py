@@ -1,26 +1,22 @@
-"""Gaussian kernels over image-text pairs, and the choice of their bandwidths.
-
-``k((u, v), (u', v')) = exp(-||u - u'||^2 / 2 sigma_image^2) exp(-||v - v'||^2 / 2 sigma_text^2)``; image only and
-text only are the same with one factor (paper 2606.04180, section 5). All kernels have ``k(z, z) = 1``.
-"""
+"""Which kernels a search compares, with which bandwidths, and where they are computed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from koda.config import DiscrepancyConfig
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import ConfigError, DataError
+from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
 
 AUTO_MULTIPLIER = 0.4  # of the median distance: local enough for slices of like things
 AGREEMENT = 0.05  # relative difference at which two leading eigenvalues count as comparable
-_BLOCK_ELEMENTS = 8_388_608  # entries of a row block
+_SMALL = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
 
 
 def device_of(name: str) -> torch.device:
@@ -49,121 +45,17 @@ def modalities_of(config: DiscrepancyConfig) -> tuple[str, ...]:
     return ("image", "text") if config.modality == "joint" else (config.modality,)
 
 
-def _values(table: EmbeddingTable, modality: str) -> np.ndarray:
-    values = getattr(table, modality, None)
-    if values is None:
-        have = " and ".join(table.modalities)
-        raise ConfigError(
-            f"{modality} embeddings are needed, but the table holds only {have} embeddings.",
-            f"Set discrepancy.modality to {have}, or embed the {modality}s too.",
-        )
-    return np.asarray(values)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """Gaussian kernel on one modality, or the product of two.
-
-    Args:
-        sigmas: bandwidth by modality ("image", "text"); both give the joint kernel.
-        kind: "gaussian".
-
-    The embeddings are used as they are: nothing is normalised here.
-    """
-
-    sigmas: Mapping[str, float]
-    kind: Literal["gaussian"] = "gaussian"
-
-    def __post_init__(self) -> None:
-        sigmas = {name: float(self.sigmas[name]) for name in ("image", "text") if name in self.sigmas}
-        if self.kind != "gaussian":
-            raise ConfigError(f"kernel: {self.kind!r} is not known.", "Use gaussian.")
-        if len(sigmas) != len(self.sigmas) or not sigmas:
-            raise ConfigError(f"A kernel is over image, text or both, not {sorted(self.sigmas)}.")
-        for name, sigma in sigmas.items():
-            if not (math.isfinite(sigma) and sigma > 0):
-                raise ConfigError(f"sigma: the {name} bandwidth is {sigma}; it must be positive.")
-        object.__setattr__(self, "sigmas", sigmas)
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities the kernel looks at."""
-        return tuple(self.sigmas)
-
-    def matrix(
-        self,
-        x: EmbeddingTable,
-        y: EmbeddingTable | None = None,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> torch.Tensor:
-        """Return the kernel matrix ``k(x_i, y_j)``, not divided by n.
-
-        Shapes: x has n rows, y has m (default: x); the result is (n, m). Where y is None it is
-        exactly symmetric with a diagonal of exactly 1. Rows are made in blocks, so that the memory
-        beside the result stays small.
-
-        Raises:
-            ConfigError: a modality of the kernel that a table lacks.
-            DataError: tables of different dimensions.
-        """
-        u = scaled_embeddings(self, x, device, dtype)  # (n, d)
-        if y is None:
-            w = u = u - u.mean(0)  # distances do not move, and cancel less
-        else:
-            w = scaled_embeddings(self, y, device, dtype)  # (m, d)
-            if u.shape[1] != w.shape[1]:
-                raise DataError(
-                    f"The two tables have {u.shape[1]} and {w.shape[1]} dimensions.",
-                    "A kernel is between samples of the same model.",
-                )
-            centre = w.mean(0)
-            u, w = u - centre, w - centre
-        n, m = u.shape[0], w.shape[0]
-        half_u, half_w = u.square().sum(1) / 2, w.square().sum(1) / 2  # (n,), (m,)
-        result = torch.empty(n, m, device=u.device, dtype=dtype)  # (n, m)
-        rows = max(1, _BLOCK_ELEMENTS // max(m, 1))
-        for i in range(0, n, rows):
-            j = i + rows
-            start = i if y is None else 0  # the lower triangle is copied from the upper
-            block = torch.addmm(half_w[None, start:], u[i:j], w[start:].T, alpha=-1)  # (rows, m - start)
-            block.add_(half_u[i:j, None]).clamp_(min=0).neg_().exp_()
-            if y is None:
-                square = block[:, : j - i]
-                square.copy_((square + square.T.clone()) / 2).fill_diagonal_(1)
-                result[i:j, i:] = block
-                result[j:, i:j] = block[:, j - i :].T
-            else:
-                result[i:j] = block
-        return result
-
-
-def dimensions(kernel: Kernel, table: EmbeddingTable) -> tuple[int, ...]:
-    """Return the dimension of each modality that the kernel looks at."""
-    return tuple(int(_values(table, name).shape[1]) for name in kernel.modalities)
-
-
-def scaled_embeddings(
-    kernel: Kernel, table: EmbeddingTable, device: torch.device | str, dtype: torch.dtype
-) -> torch.Tensor:
-    """Return the embeddings over their bandwidths, side by side: the kernel is Gaussian with sigma 1 on them."""
-    parts = [
-        torch.as_tensor(_values(table, name)).to(device=device, dtype=dtype) / sigma
-        for name, sigma in kernel.sigmas.items()
-    ]
-    return torch.cat(parts, dim=1)  # (n, d)
-
-
 @dataclass(frozen=True)
 class KernelPair:
     """The kernels of the two models of one question, and how they were chosen.
 
     Args:
         median_distances: role ("target", "reference") -> modality -> median distance on the subsample;
-            empty where the bandwidths were given.
+            empty where the bandwidths were given or the kernel has none.
         leading_eigenvalues: role -> leading eigenvalue of K / n on the subsample.
         rule: how the bandwidths were set, in words.
+        curve: (multiplier of the median distance, leading eigenvalue of the target's K / n) at every multiplier
+            that the search tried, by increasing multiplier; empty where there was no search.
     """
 
     target: Kernel
@@ -171,36 +63,53 @@ class KernelPair:
     median_distances: Mapping[str, Mapping[str, float]]
     leading_eigenvalues: Mapping[str, float]
     rule: str
+    curve: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        points = sorted((float(multiplier), float(value)) for multiplier, value in self.curve)
+        object.__setattr__(self, "curve", tuple(points))
 
 
 def choose_kernels(
-    target: EmbeddingTable, reference: EmbeddingTable, config: DiscrepancyConfig, *, max_samples: int = 4096
+    target: TableLike, reference: TableLike, config: DiscrepancyConfig, *, max_samples: int = 4096
 ) -> KernelPair:
     """Choose the bandwidths of both models on a seeded subsample.
 
     The reference's bandwidth of each modality is 0.4 of its median distance. The target's are its own
     median distances times one multiplier, found by bracketing so that the leading eigenvalues of the two
     K / n agree within 5 % (the rule of paper 2606.04180, section 6). The same model twice gets equal
-    bandwidths. A number in ``config.sigma`` is the bandwidth of both models and of both modalities.
+    bandwidths. A number in ``config.sigma`` is the bandwidth of both models and of both modalities. The
+    cosine and the polynomial kernel have no bandwidth: nothing is searched for them.
 
     Raises:
         ConfigError: a modality that a table lacks.
-        DataError: keys that differ, or a modality whose embeddings are (mostly) all equal.
+        DataError: keys that differ, or a modality whose embeddings are (mostly) all equal, or that the kernel
+            cannot use.
     """
     names = modalities_of(config)
     for table in (target, reference):
         for name in names:
-            _values(table, name)
+            need(table, name)
     device = device_of(config.device)
     keys = _subsample(reference.keys, max_samples, config.seed)
-    roles = {"target": target.select(keys), "reference": reference.select(keys)}
-    if config.sigma != "auto":
-        kernel = Kernel({name: float(config.sigma) for name in names})
+    roles = {  # in memory, whatever the tables are
+        role: table.select(keys).take(np.arange(len(keys)))
+        for role, table in (("target", target), ("reference", reference))
+    }
+    if config.kernel != "gaussian" or config.sigma != "auto":
+        if config.kernel != "gaussian":
+            for role, table in roles.items():
+                _refuse_one_direction(table, names, role)
+            kernel = Kernel(dict.fromkeys(names), kind=config.kernel)
+            rule = f"none: the {config.kernel} kernel has no bandwidth"
+        else:
+            kernel = Kernel({name: float(config.sigma) for name in names})
+            rule = f"sigma = {config.sigma:g} for both models, as configured"
         leading = {
             role: _leading_eigenvalue(kernel.matrix(table, device=device, dtype=torch.float32))
             for role, table in roles.items()
         }
-        return KernelPair(kernel, kernel, {}, leading, f"sigma = {config.sigma:g} for both models, as configured")
+        return KernelPair(kernel, kernel, {}, leading, rule)
     medians: dict[str, dict[str, float]] = {}
     scaled: dict[str, torch.Tensor] = {}  # role -> sum over modalities of d^2 / 2 median^2, (m, m)
     for role, table in roles.items():
@@ -210,7 +119,13 @@ def choose_kernels(
         return _leading_eigenvalue(torch.exp(scaled[role] / -(multiplier**2)))
 
     goal = leading_at("reference", AUTO_MULTIPLIER)
-    multiplier, reached = _match(lambda c: leading_at("target", c), goal, AUTO_MULTIPLIER)
+    curve: dict[float, float] = {}
+
+    def target_at(multiplier: float) -> float:
+        curve[multiplier] = leading_at("target", multiplier)
+        return curve[multiplier]
+
+    multiplier, reached = _match(target_at, goal, AUTO_MULTIPLIER)
     agreed = abs(reached / goal - 1) <= AGREEMENT
     rule = (
         f"reference {AUTO_MULTIPLIER:g} x its median distance, target {multiplier:.4g} x its own"
@@ -223,6 +138,7 @@ def choose_kernels(
         median_distances=medians,
         leading_eigenvalues={"target": reached, "reference": goal},
         rule=rule,
+        curve=tuple(curve.items()),
     )
 
 
@@ -235,6 +151,17 @@ def _subsample(keys: Sequence[str], size: int, seed: int) -> list[str]:
     return [ordered[row] for row in rows]
 
 
+def _refuse_one_direction(table: EmbeddingTable, names: tuple[str, ...], role: str) -> None:
+    """Refuse embeddings that all point the same way: kernels of their directions cannot tell them apart."""
+    for name in names:
+        u = unit_embeddings(table, name, "cpu", torch.float64)  # (m, d)
+        if table.n > 1 and float((u - u[0]).abs().max()) <= 1e-12:
+            raise DataError(
+                f"The {name} embeddings of the {role} model are constant: {table.n} samples have one direction.",
+                f"Check how they were made, or leave the {name}s out with discrepancy.modality.",
+            )
+
+
 def _median_scaled(
     table: EmbeddingTable, names: tuple[str, ...], role: str, device: torch.device
 ) -> tuple[dict[str, float], torch.Tensor]:
@@ -244,7 +171,7 @@ def _median_scaled(
     total = torch.zeros(m, m, device=device)
     upper = torch.triu_indices(m, m, 1, device=device)
     for name in names:
-        values = torch.as_tensor(_values(table, name)).to(device=device, dtype=torch.float64)  # (m, d)
+        values = torch.as_tensor(values_of(table, name)).to(device=device, dtype=torch.float64)  # (m, d)
         values = values - values.mean(0)
         norms = values.square().sum(1)  # (m,)
         squared = torch.addmm(norms[None, :], values, values.T, alpha=-2).add_(norms[:, None])  # (m, m)
@@ -284,31 +211,40 @@ def _match(value_at: Callable[[float], float], goal: float, start: float) -> tup
     return at, value
 
 
-def _leading_eigenvalue(kernel: torch.Tensor, steps: int = 40, tolerance: float = 1e-5) -> float:
-    """Return the leading eigenvalue of ``kernel / n`` by Lanczos steps.
+def _leading_eigenvalue(kernel: torch.Tensor, steps: int = 60, tolerance: float = 1e-3) -> float:
+    """Return the leading eigenvalue of ``kernel / n``, a positive semidefinite matrix, by Lanczos steps.
 
-    The entries are positive, so the leading eigenvector has one sign: the constant vector is a good
-    start, never orthogonal to it, and no seed is needed.
+    Small matrices are decomposed in full. Else the steps end when the residual of the Ritz vector is within
+    the tolerance of the value; the error of the value is of second order in that.
+
+    Where no entry is negative the leading eigenvector has one sign, and the constant vector is a good start.
+    The cosine kernel has negative entries, and a constant vector may then be orthogonal to what is looked
+    for: half of the start is a random vector of a fixed seed.
     """
     n = kernel.shape[0]
+    if n <= _SMALL:
+        return float(torch.linalg.eigvalsh(kernel.double())[-1]) / n
     q = torch.full((n,), n**-0.5, device=kernel.device, dtype=kernel.dtype)  # (n,)
+    if bool((kernel < 0).any()):
+        draw = torch.from_numpy(np.random.default_rng(0).standard_normal(n)).to(q)
+        q = q + draw / draw.norm()
+        q /= q.norm()
     basis = torch.empty(0, n, device=kernel.device, dtype=kernel.dtype)  # (k, n)
     diagonal: list[float] = []
     off: list[float] = []
-    previous = 0.0
-    for _ in range(min(steps, n)):
+    value = 0.0
+    for _ in range(steps):
         basis = torch.cat([basis, q[None]])
         y = kernel @ q
         diagonal.append(float(q @ y))
         for _ in range(2):
             y -= basis.T @ (basis @ y)
-        small = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)  # (k, k)
-        value = float(np.linalg.eigvalsh(small)[-1])
         norm = float(y.norm())
-        if abs(value - previous) <= tolerance * value or norm <= tolerance * value:
-            previous = value
+        small = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)  # (k, k)
+        values, vectors = np.linalg.eigh(small)
+        value = float(values[-1])
+        if norm * abs(float(vectors[-1, -1])) <= tolerance * value:
             break
-        previous = value
         off.append(norm)
         q = y / norm
-    return previous / n
+    return value / n

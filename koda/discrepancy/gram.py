@@ -1,0 +1,260 @@
+"""The space of a feature map: vectors x = Phi w / sqrt(n) + (what lies outside the range of Phi), never formed.
+
+With ``G = Phi'Phi / n`` of the stacked features, all products come from ``p = G w``: ``<x, y> = w_x'p_y``, ``x'Ay`` and
+``x'By`` are inner products of the target and reference coordinates of p, ``A x`` has the coordinates ``[p_A; 0]``. No
+factor of G is taken and no jitter added, so a singular G does no harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from koda.discrepancy.dense import UNIT
+from koda.discrepancy.spaces import Block, Certificate, Solve, Squares
+
+_LOST = 1e-6  # of a vector's norm; less than that is rounding of the others' span
+_NULL = 1e-5
+_WORN = 1e-3  # a vector shrunk to less has p made afresh, since differences have worn it
+
+
+class GramSpace:
+    """Coordinates of two stacked feature maps, and a few directions outside their range.
+
+    A *raw* vector is stacked as [w (D), z (e), p (D)]: coordinates, coordinates outside the range, and G w. A
+    block keeps w and z in ``w`` (D + e, k), and p as ``aw`` (D_A, k) and ``bw`` (D_B, k).
+
+    Args:
+        g: (D, D) float64 covariance of the stacked features.
+        split: where the reference's coordinates begin.
+        outside: orthonormal directions off the range of Phi, where both forms are 0; at most n - rank(G).
+    """
+
+    def __init__(self, g: torch.Tensor, split: int, outside: int = 0) -> None:
+        self.g, self.split, self.outside = g, split, outside
+        self.width = int(g.shape[0])
+        self.dim = self.width + outside
+        self._a, self._b = g[:split, :split], g[split:, split:]
+        # bounds of the largest eigenvalues of both forms
+        self._size = float(self._a.norm()), float(self._b.norm())
+        self.reference_size = self._size[1]
+        self._root = math.sqrt(math.hypot(*self._size))
+
+    def empty(self) -> Block:
+        """Return a block of no vectors."""
+        none = self.g.new_empty(0, 0)
+        return Block(none.reshape(self.dim, 0), none.reshape(self.split, 0), none.reshape(self.width - self.split, 0))
+
+    def random(self, m: int, generator: torch.Generator) -> torch.Tensor:
+        """Return m random raw vectors."""
+        draws = torch.randn(self.dim, m, generator=generator, dtype=torch.float64).to(self.g.device)
+        raw = self._raw(draws[: self.width], draws[self.width :])
+        lengths = self._lengths(raw)
+        raw[: self.width] /= lengths
+        raw[self.dim :] /= lengths
+        return raw
+
+    def apply_target(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return A times the vectors."""
+        w = torch.zeros_like(raw[: self.width])
+        w[: self.split] = raw[self.dim : self.dim + self.split]
+        return self._raw(w, torch.zeros_like(raw[self.width : self.dim]))
+
+    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return s'A t and s'B t as small matrices on the CPU."""
+        return (s.aw.T @ t.aw).cpu(), (s.bw.T @ t.bw).cpu()
+
+    def squares(self, block: Block) -> Squares:
+        """Return (A w)'(A w), (A w)'(B w) and (B w)'(B w) as small matrices on the CPU."""
+        across = self.g[: self.split, self.split :] @ block.bw
+        return Squares(
+            (block.aw.T @ (self._a @ block.aw)).cpu(),
+            (block.aw.T @ across).cpu(),
+            (block.bw.T @ (self._b @ block.bw)).cpu(),
+        )
+
+    def extend(self, raw: torch.Tensor, others: Sequence[Block]) -> Block:
+        """Return an orthonormal block of what the vectors add to the others; possibly of fewer vectors."""
+        others = [block for block in others if block.size]
+        room = self.dim - sum(block.size for block in others)
+        lengths = self._lengths(raw)
+        raw = raw[:, lengths > 0] / lengths[lengths > 0]
+        least = 1.0
+        for _ in range(2):
+            raw, shrunk = self._sound(self._off(raw, others))
+            least = min(least, shrunk)
+        if least < _WORN:
+            raw = self._raw(raw[: self.width], raw[self.width : self.dim])
+        for _ in range(2):
+            inner = self._inner(raw, raw)  # (m, m)
+            values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+            keep = values > _LOST**1.5
+            raw, _ = self._sound(self._off(raw @ (vectors[:, keep] / values[keep].sqrt()), others))
+        inner = self._inner(raw, raw)
+        values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+        raw = raw @ (vectors / values.clamp_min(1e-300).sqrt()) @ vectors.T  # the nearest orthonormal vectors
+        return self._block(raw[:, : max(room, 0)])
+
+    def residual(
+        self, block: Block, values: torch.Tensor, alpha: float, multiplier: float | torch.Tensor, locked: Block
+    ) -> torch.Tensor:
+        """Return ``P (alpha A - multiplier B) w - w diag(values)`` as raw vectors, with P off the locked directions."""
+        weights = torch.as_tensor(multiplier, dtype=torch.float64).to(block.w.device)
+        w = torch.cat([alpha * block.aw, -weights * block.bw, block.w.new_zeros(self.outside, block.size)])
+        w -= block.w * values.to(w.device)
+        if locked.size:
+            w -= locked.w @ (
+                locked.aw.T @ w[: self.split]
+                + locked.bw.T @ w[self.split : self.width]
+                + locked.w[self.width :].T @ w[self.width :]
+            )
+        return self._raw(w[: self.width], w[self.width :])
+
+    def norms(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return the norms of raw vectors, (m,) on the CPU."""
+        return self._lengths(raw).cpu()
+
+    def inverse(self, tau: float) -> Solve:
+        """Return a function that applies tau (B + tau I)^-1: it takes (G_BB + tau)^-1 (G w)_B off w_B."""
+        factor = _cholesky(self._b, tau)
+        if factor is None:
+            return lambda raw: raw
+        return lambda raw: self._less_reference(raw, torch.cholesky_solve(raw[self.dim + self.split :], factor))
+
+    def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
+        """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu.
+
+        With ``F = Phi_A / sqrt(n)`` and ``C = [sqrt(lambda) Phi_B / sqrt(n), sqrt(sigma) U]``, U the locked directions:
+        ``T = mu I + CC' - FF'`` is positive definite, which is more than was to be shown, iff the Cholesky
+        factorisation of ``mu I - G_AA + K'(mu I + C'C)^-1 K``, ``K = C'F``, succeeds. All of it comes from G.
+        """
+        failed = Certificate(False, mu, None)
+        if not mu > 0 or alpha not in (0.0, 1.0):
+            return failed  # off the range of Phi both forms are 0, so that nothing under 0 is a bound
+        if alpha == 0:
+            return Certificate(True, mu, None)
+        size_a, size_b = self._size
+        sigma = 4 * (size_a + multiplier * size_b)
+        root, weight = math.sqrt(multiplier), math.sqrt(sigma)
+        d_b, t = self.width - self.split, locked.size
+        h = self.g.new_empty(d_b + t, d_b + t)
+        h[:d_b, :d_b] = multiplier * self._b
+        h[:d_b, d_b:] = root * weight * locked.bw
+        h[d_b:, :d_b] = h[:d_b, d_b:].T
+        h[d_b:, d_b:] = sigma * torch.eye(t, dtype=h.dtype, device=h.device)
+        h.diagonal().add_(mu)
+        h_trace = float(h.diagonal().sum())
+        h_factor, info = torch.linalg.cholesky_ex(h)
+        if int(info) != 0:
+            return failed
+        k = torch.cat([root * self.g[self.split :, : self.split], weight * locked.aw.T])  # (D_B + t, D_A)
+        y = torch.linalg.solve_triangular(h_factor, k, upper=False)
+        s = _gram_upper(y).sub_(self._a)
+        s.diagonal().add_(mu)
+        trace = float(s.diagonal().abs().sum())
+        y_norm = float(y.norm())
+        s_factor, info = torch.linalg.cholesky_ex(s, upper=True)
+        if int(info) != 0:
+            return failed
+        # backward errors of the two factorisations, the triangular solve and the product
+        size = d_b + t + 2
+        slack = (
+            2
+            * UNIT
+            * (
+                (self.split + 2) * trace
+                + size * y_norm**2
+                + 2 * size * math.sqrt(size_a * h_trace / mu) * y_norm
+                + size * h_trace * size_a / (4 * mu)
+            )
+        )
+        bound = mu + slack * (1 + multiplier * size_b / mu)
+
+        def off_reference(raw: torch.Tensor) -> torch.Tensor:  # (mu I + CC')^-1, times mu
+            inner = torch.cat([root * raw[self.dim + self.split :], weight * self._against(locked, raw)])
+            c = torch.cholesky_solve(inner, h_factor)
+            rest = self._less_reference(raw, root * c[:d_b])
+            return rest - self._raw_of(locked, weight * c[d_b:])
+
+        def solve(raw: torch.Tensor) -> torch.Tensor:
+            first = off_reference(raw)
+            w = torch.zeros_like(raw[: self.width])
+            w[: self.split] = torch.cholesky_solve(first[self.dim : self.dim + self.split], s_factor, upper=True)
+            return first + off_reference(self._raw(w, torch.zeros_like(raw[self.width : self.dim])))
+
+        return Certificate(True, bound, solve)
+
+    def _raw(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return torch.cat([w, z, self.g @ w])
+
+    def _raw_of(self, block: Block, c: torch.Tensor) -> torch.Tensor:
+        return torch.cat([block.w @ c, block.aw @ c, block.bw @ c])
+
+    def _block(self, raw: torch.Tensor) -> Block:
+        p = raw[self.dim :]
+        return Block(raw[: self.dim].contiguous(), p[: self.split].contiguous(), p[self.split :].contiguous())
+
+    def _less_reference(self, raw: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Return the raw vectors with c taken off their reference coordinates."""
+        result = raw.clone()
+        result[self.split : self.width] -= c
+        result[self.dim :].addmm_(self.g[:, self.split :], c, alpha=-1)
+        return result
+
+    def _inner(self, s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return s[self.dim :].T @ t[: self.width] + s[self.width : self.dim].T @ t[self.width : self.dim]
+
+    def _lengths(self, raw: torch.Tensor) -> torch.Tensor:
+        squares = (raw[: self.width] * raw[self.dim :]).sum(0) + raw[self.width : self.dim].square().sum(0)
+        return squares.clamp_min(0).sqrt()  # (m,)
+
+    def _sound(self, raw: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Return the vectors at length 1, without those whose length is rounding, and the smallest length kept.
+
+        One that is short beside its coordinates lies in the null space of G; one that is short beside 1, which
+        it was before the others were taken off, lies in their span.
+        """
+        lengths = self._lengths(raw)
+        floor = _NULL * self._root * raw[: self.dim].norm(dim=0)
+        keep = lengths > floor.clamp_min(_LOST)
+        kept = lengths[keep]
+        return raw[:, keep] / kept, float(kept.min()) if len(kept) else 1.0
+
+    def _against(self, block: Block, raw: torch.Tensor) -> torch.Tensor:
+        """Return block'raw, (k, m), from the block's exact products."""
+        w = raw[: self.dim]
+        return (
+            block.aw.T @ w[: self.split]
+            + block.bw.T @ w[self.split : self.width]
+            + block.w[self.width :].T @ w[self.width :]
+        )
+
+    def _off(self, raw: torch.Tensor, blocks: Sequence[Block]) -> torch.Tensor:
+        for block in blocks:
+            raw = raw - self._raw_of(block, self._against(block, raw))
+        return raw
+
+
+def _cholesky(m: torch.Tensor, shift: float) -> torch.Tensor | None:
+    """Return the factor of m + shift I, with more shift where rounding forbids it, or None."""
+    for extra in (0.0, 8 * m.shape[0] * UNIT * float(m.trace())):
+        shifted = m.clone()
+        shifted.diagonal().add_(shift + extra)
+        factor, info = torch.linalg.cholesky_ex(shifted)
+        if int(info) == 0:
+            found: torch.Tensor = factor
+            return found
+    return None
+
+
+def _gram_upper(y: torch.Tensor, blocks: int = 8) -> torch.Tensor:
+    """Return y'y with only the blocks on and over the diagonal right: all that an upper Cholesky reads."""
+    width = y.shape[1]
+    edges = [width * i // blocks for i in range(blocks + 1)]
+    result = y.new_zeros(width, width)
+    for i, j in pairwise(edges):
+        torch.mm(y[:, i:j].T, y[:, i:], out=result[i:j, i:])
+    return result

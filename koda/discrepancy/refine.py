@@ -1,0 +1,292 @@
+"""The end of a search: all directions solved again in the whole subspace, with proved gaps.
+
+Solved one after the other while the subspace grew, each direction is right for its own moment. Solved again in
+the final subspace, all of them are the exact answer there. What the subspace misses is bounded by
+:mod:`koda.discrepancy.bounds`; where a gap is too wide the subspace grows by the residuals, and where something of
+weight lies off it, the shifted inverse of a higher bound finds that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from koda.discrepancy.bounds import Coupling, coupled_bound
+from koda.discrepancy.dense import Single, complement
+from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection
+from koda.discrepancy.spaces import Block, Solve, Space, Squares
+from koda.discrepancy.subspace import Effort, Question, State, grow, grow_at_random, precondition, shift_of
+
+_ROUNDS = 24
+_LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value
+_SEPARATIONS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
+_COMPANIONS = (0, 2, 4, 8, 16, 24)  # further Ritz vectors that a proof may take into its basis
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A direction with its proof, and whether the target ties it together more than the reference does."""
+
+    direction: RawDirection
+    gains: bool
+
+
+@dataclass
+class _Candidate:
+    """A direction as the whole subspace has it.
+
+    Args:
+        one: the small solution, in the coordinates of ``basis``.
+        basis: (k, m) orthonormal complement of the directions before.
+        vector: (k,) the direction.
+        bound: of the optimum, proved.
+    """
+
+    one: Single
+    basis: torch.Tensor
+    vector: torch.Tensor
+    bound: float = float("inf")
+
+    @property
+    def gap(self) -> float:
+        """Relative gap that is proved."""
+        return self.gap_of(self.bound)
+
+    def gap_of(self, bound: float) -> float:
+        """Relative gap that a bound would prove."""
+        if self.one.target <= 0:
+            return 0.0 if bound <= 0 else float("inf")
+        return max(0.0, (bound - self.one.target) / self.one.target)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A factorisation that is to prove the gaps of a group of directions.
+
+    Args:
+        vectors: (k, t + j), the directions and some companions: the basis of the bound.
+        multiplier: lambda_0.
+        mu: the ceiling off that basis.
+        room: how far the ceiling lies over the Ritz values that it must hold down, relative.
+    """
+
+    vectors: torch.Tensor
+    multiplier: float
+    mu: float
+    room: float
+
+
+def refine(
+    space: Space, state: State, question: Question, generator: torch.Generator, effort: Effort
+) -> tuple[list[Refined], Block]:
+    """Solve the locked directions again in the whole subspace until each gap is proved to the tolerance.
+
+    The state is unlocked: its basis becomes the whole subspace.
+
+    Returns:
+        the directions, with the gap that could be proved, and the subspace.
+    """
+    count = len(state.multipliers)
+    state.basis, state.locked = state.locked.join(state.basis), space.empty()
+    if count == 0:
+        return [], state.basis
+    state.a, state.b = ((m + m.T) / 2 for m in space.forms(state.basis, state.basis))
+    allowed = state.factorisations + effort.proofs
+    attempt = 0
+    while True:
+        attempt += 1
+        candidates = _resolve(state, question, count)
+        if attempt == 1 and not state.whole:  # the directions before bear on each one: sharpen them all
+            _widen(space, state, candidates, None, question, generator, effort)
+            continue
+        if state.whole:
+            for c in candidates:
+                c.bound = c.one.upper
+            break
+        last = attempt >= _ROUNDS
+        squares = space.squares(state.basis)
+        plans = _plans(state, squares, candidates, range(len(candidates)), question)
+        wide = [k for k in range(len(candidates)) if not any(k in group for group, _ in plans)]
+        shifted: Solve | None = None
+        if not wide or last:
+            for group, plan in plans:
+                if not _prove(space, state, squares, candidates, group, plan, question):
+                    wide += group
+            for k in wide:
+                if state.factorisations >= allowed or (shifted is not None and not last):
+                    break
+                shifted = _climb(space, state, squares, candidates, k, question)
+        wide = [k for k in wide if candidates[k].gap > question.tolerance]
+        if not wide or last or state.factorisations >= allowed:
+            break
+        _widen(space, state, [candidates[k] for k in wide], shifted, question, generator, effort)
+    return [_refined(state, c, question) for c in candidates], state.basis
+
+
+def _resolve(state: State, question: Question, count: int) -> list[_Candidate]:
+    """Solve the directions one after the other in the subspace, each orthogonal to those before."""
+    basis = torch.eye(state.basis.size, dtype=torch.float64)  # (k, k - found)
+    found: list[_Candidate] = []
+    for k in range(min(count, state.basis.size)):
+        a, b = (basis.T @ m @ basis for m in (state.a, state.b))
+        one = question.solve((a + a.T) / 2, (b + b.T) / 2, state.multipliers[k] or None)
+        if not one.feasible:
+            break
+        state.multipliers[k] = one.multiplier
+        found.append(_Candidate(one, basis, basis @ one.y))
+        if basis.shape[1] > 1:
+            basis = basis @ complement(one.y)
+    return found
+
+
+def _plans(
+    state: State, squares: Squares, candidates: list[_Candidate], group: Sequence[int], question: Question
+) -> list[tuple[list[int], _Plan]]:
+    """Return factorisations that should prove the gaps of the group, as few as will do; some may have none."""
+    if not group:
+        return []
+    plan = _plan(state, squares, candidates, group, question)
+    if plan is not None:
+        return [(list(group), plan)]
+    if len(group) == 1:
+        return []
+    ordered = sorted(group, key=lambda k: candidates[k].one.multiplier)
+    halves = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+    return [found for half in halves for found in _plans(state, squares, candidates, half, question)]
+
+
+def _plan(
+    state: State, squares: Squares, candidates: list[_Candidate], group: Sequence[int], question: Question
+) -> _Plan | None:
+    """Choose basis, multiplier and ceiling: of those that would prove the gaps, the one most likely to hold."""
+    multiplier = min(candidates[k].one.multiplier for k in group)
+    least = min(candidates[k].one.top for k in group)
+    value = min(candidates[k].one.target for k in group)
+    # those before a direction must be in the basis; those after it are no eigenvectors at its multiplier
+    directions = torch.stack([c.vector for c in candidates[: max(group) + 1]], 1)  # (k, t)
+    rest = torch.linalg.svd(directions, full_matrices=True)[0][:, directions.shape[1] :]  # (k, k - t)
+    values, vectors = torch.linalg.eigh(rest.T @ (state.a - multiplier * state.b) @ rest)
+    best: _Plan | None = None
+    for companions in _COMPANIONS:
+        if companions > len(values):
+            break
+        keep = len(values) - companions
+        under = float(values[keep - 1]) if keep else -float("inf")
+        chosen = torch.cat([directions, rest @ vectors[:, keep:]], 1)
+        mus = [least * (1 - s) for s in _SEPARATIONS if least > 0]
+        for mu in [*mus, least + 0.3 * question.tolerance * value]:
+            room = (mu - under) / max(abs(least), 1e-300)
+            if room <= 1e-7 or (best is not None and room <= best.room):
+                continue
+            plan = _Plan(chosen, multiplier, mu, room)
+            bounds = _bounds(state, squares, candidates, group, plan, mu, question)
+            if all(candidates[k].gap_of(bound) <= 0.7 * question.tolerance for k, bound in bounds.items()):
+                best = plan
+                break  # the separations further on leave less room
+    return best
+
+
+def _bounds(
+    state: State,
+    squares: Squares,
+    candidates: list[_Candidate],
+    group: Sequence[int],
+    plan: _Plan,
+    mu: float,
+    question: Question,
+) -> dict[int, float]:
+    """Return the bound of each direction's optimum, if the plan's ceiling holds at mu."""
+    v = plan.vectors
+    a, b = (v.T @ m @ v for m in (state.a, state.b))
+    coupling = Coupling.of(Squares(*(v.T @ m @ v for m in (squares.aa, squares.ab, squares.bb))), a, b)
+    bounds = {}
+    for k in group:
+        one = candidates[k].one
+        m = (a - one.multiplier * b)[k:, k:]  # the directions come first, in their order
+        e = coupling.at(one.multiplier, torch.eye(len(a), dtype=a.dtype)[:, k:])
+        bounds[k] = coupled_bound((m + m.T) / 2, e, mu) + one.multiplier * question.limit(one)
+    return bounds
+
+
+def _prove(
+    space: Space,
+    state: State,
+    squares: Squares,
+    candidates: list[_Candidate],
+    group: Sequence[int],
+    plan: _Plan,
+    question: Question,
+) -> bool:
+    """Carry a plan out; on success set the bounds of its group."""
+    certificate = space.certify(1.0, plan.mu, plan.multiplier, state.basis.mix(plan.vectors))
+    state.factorisations += 1
+    if not certificate.holds:
+        return False
+    for k, bound in _bounds(state, squares, candidates, group, plan, certificate.bound, question).items():
+        candidates[k].bound = min(candidates[k].bound, bound)
+    return True
+
+
+def _climb(
+    space: Space, state: State, squares: Squares, candidates: list[_Candidate], k: int, question: Question
+) -> Solve | None:
+    """Raise the ceiling of one direction until it is proved; return the shifted inverse just over the spectrum."""
+    one = candidates[k].one
+    directions = torch.stack([c.vector for c in candidates[: k + 1]], 1)
+    for goal in _LADDER:
+        plan = _Plan(directions, one.multiplier, one.top + goal * one.target, 0.0)
+        certificate = space.certify(1.0, plan.mu, plan.multiplier, state.basis.mix(directions))
+        state.factorisations += 1
+        if certificate.holds:
+            bounds = _bounds(state, squares, candidates, [k], plan, certificate.bound, question)
+            candidates[k].bound = min(candidates[k].bound, bounds[k])
+            return certificate.solve
+    return None
+
+
+def _widen(
+    space: Space,
+    state: State,
+    wide: list[_Candidate],
+    shifted: Solve | None,
+    question: Question,
+    generator: torch.Generator,
+    effort: Effort,
+) -> None:
+    """Add the residuals of the directions whose gaps are too wide."""
+    each = max(2, 2 * effort.block // len(wide))
+    vectors = torch.cat([c.basis @ c.one.vectors[:, -each:] for c in wide], 1)  # (k, m)
+    values = torch.cat([c.one.values[-each:] for c in wide])
+    multipliers = torch.cat([torch.full((len(c.one.values[-each:]),), c.one.multiplier) for c in wide])
+    raw = space.residual(state.basis.mix(vectors), values, 1.0, multipliers.double(), state.basis)
+    if shifted is None:
+        raw = precondition(space, state, median(shift_of(c.one, question) for c in wide), raw)
+    else:  # something of weight is missing altogether
+        raw = shifted(torch.cat([raw, space.random(effort.block, generator)], 1))
+    if grow(space, state, raw) == 0:
+        grow_at_random(space, state, generator, effort)
+
+
+def _refined(state: State, c: _Candidate, question: Question) -> Refined:
+    """Make the direction and its status out of what was proved."""
+    direction = RawDirection(
+        x=state.basis.mix(c.vector[:, None]).w[:, 0].cpu().numpy(),
+        target_energy=c.one.target,
+        reference_energy=c.one.reference,
+        multiplier=c.one.multiplier,
+        upper=c.bound,
+        status=INACTIVE if c.one.inactive else OPTIMAL,
+    )
+    if not direction.gap <= question.tolerance:
+        words = (
+            f"within {direction.gap:.1e} of the optimum" if direction.gap < float("inf") else "no bound could be proved"
+        )
+        status = (
+            f"inexact: {words}, not within the tolerance {question.tolerance:g}; "
+            "raise the tolerance, or the limit on the reference"
+        )
+        direction = RawDirection(**{**vars(direction), "status": status})
+    return Refined(direction, not question.no_gain(c.one))

@@ -1,0 +1,294 @@
+"""The two layouts of embedding folders, read by their headers: koda's shards, and clip-retrieval's parts.
+
+Either becomes a :class:`Source`: keys in row order, and for each part of the rows where its matrices lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koda.embedding_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
+from koda.embedding_io import shard_name
+from koda.embeddings import MODALITIES, FloatArray, IntArray, checked_keys
+from koda.errors import DataError
+
+_CLIP_FOLDERS = {"image": "img_emb", "text": "text_emb"}
+_ONE_RUN = "They were not made by one run."
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The metadata columns of a folder, on disk.
+
+    Args:
+        names: of the columns.
+        files: Parquet files, and the number of rows of each.
+        join: the column that names the sample of a row; None where the rows are those of the embeddings.
+    """
+
+    names: tuple[str, ...] = ()
+    files: tuple[tuple[Path, int], ...] = ()
+    join: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An embedding folder as its headers describe it; nothing but the keys is held of its n samples.
+
+    Args:
+        folder: where it lies.
+        keys: n distinct keys.
+        parts: in row order, each a matrix by modality; no part is empty.
+        metadata: what stands beside the embeddings.
+        fingerprint: digest of the model, where known.
+    """
+
+    folder: Path
+    keys: tuple[str, ...]
+    parts: tuple[Mapping[str, MatrixFile], ...]
+    metadata: Metadata
+    fingerprint: str | None = None
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """First row of each part, (parts,)."""
+        return _starts(next(iter(part.values())).rows for part in self.parts)
+
+    @cached_property
+    def dims(self) -> dict[str, int]:
+        """Modality -> dimension, image before text."""
+        return {name: self.parts[0][name].d for name in MODALITIES if name in self.parts[0]}
+
+    @cached_property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Modality -> the type that holds the values of every part; whole numbers become float32."""
+        found = {name: np.result_type(*(part[name].dtype for part in self.parts)) for name in self.dims}
+        return {
+            name: dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
+            for name, dtype in found.items()
+        }
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that embeddings or metadata are read from."""
+        arrays = (matrix.path for part in self.parts for matrix in part.values())
+        return tuple(dict.fromkeys([*arrays, *(path for path, _ in self.metadata.files)]))
+
+    def read(self, rows: IntArray, modality: str) -> FloatArray:
+        """Return the embeddings of the given rows, (m, d), in their order, part by part.
+
+        Raises:
+            DataError: a file that is gone or has changed.
+        """
+        out = np.empty((len(rows), self.dims[modality]), dtype=self.dtypes[modality])  # (m, d)
+        for part, local, places in _grouped(self.starts, rows):
+            self.parts[part][modality].read(local, out, places)
+        return out
+
+    def column(self, name: str, rows: IntArray) -> list[Any]:
+        """Return a metadata column at the given rows, None where a sample has no entry.
+
+        Raises:
+            DataError: a file that is gone or has changed.
+        """
+        at = rows if self._order is None else self._order[rows]  # (m,) rows of the column, or -1
+        known = np.flatnonzero(at >= 0)
+        values: list[Any] = [None] * len(rows)
+        for file, local, places in _grouped(_starts(count for _, count in self.metadata.files), at[known]):
+            path, count = self.metadata.files[file]
+            found = read_column(path, name, count).take(local).to_pylist()
+            for place, value in zip(known[places].tolist(), found, strict=True):
+                values[place] = value
+        return values
+
+    @cached_property
+    def _order(self) -> IntArray | None:
+        """Row of the metadata for each sample, -1 where there is none; None where rows are samples."""
+        if self.metadata.join is None:
+            return None
+        ((path, count),) = self.metadata.files
+        row = {str(key): number for number, key in enumerate(read_column(path, self.metadata.join, count).to_pylist())}
+        return np.fromiter((row.get(key, -1) for key in self.keys), dtype=np.int64, count=len(self.keys))
+
+
+def open_folder(folder: Path) -> Source:
+    """Read what the headers of an embedding folder say, and check that its parts fit together.
+
+    Raises:
+        DataError: no such folder, neither layout, or parts that are not whole or do not fit together.
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no embedding folder {folder}.", "Give the folder, not a file in it.")
+    n_shards = sum(1 for _ in folder.glob("shard-*.safetensors"))
+    if n_shards:
+        source = _open_shards(folder, n_shards)
+    elif any((folder / name).is_dir() for name in _CLIP_FOLDERS.values()):
+        source = _open_clip_retrieval(folder)
+    else:
+        raise DataError(
+            f"{folder} holds no embeddings.",
+            "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/, text_emb/, "
+            "metadata/).",
+        )
+    for name, d in source.dims.items():
+        if d == 0:
+            raise DataError(f"{folder}: the {name} embeddings have no dimensions.", "Check the files they came from.")
+    return source
+
+
+def _open_shards(folder: Path, n_shards: int) -> Source:
+    paths = [folder / shard_name(number) for number in range(n_shards)]
+    if missing := [path for path in paths if not path.exists()]:
+        raise DataError(f"{folder}: the shard {missing[0].name} is missing.", "Copy the folder again.")
+    headers: list[ShardHeader] = []
+    fingerprint: str | None = None
+    for path in paths:
+        header = read_shard_header(path)
+        made_by = header.notes.get("fingerprint")
+        if path is not paths[0] and made_by != fingerprint:
+            raise DataError(f"{folder}: {path.name} comes from another model than the shards before it.", _ONE_RUN)
+        fingerprint = made_by
+        if header.keys:
+            headers.append(header)
+    if not headers:
+        raise DataError(f"{folder} holds shards but no embedding.", "Every sample was rejected when it was made.")
+    parts = tuple(header.arrays for header in headers)
+    if len({frozenset(part) for part in parts}) != 1:
+        raise DataError(f"{folder}: its shards hold different modalities.", _ONE_RUN)
+    if not set(MODALITIES) & set(parts[0]):
+        raise DataError(f"{folder}: its shards hold neither image nor text embeddings.", _ONE_RUN)
+    parts = tuple({name: part[name] for name in MODALITIES if name in part} for part in parts)
+    _check_dims(folder, "shards", parts)
+    keys = checked_keys([key for header in headers for key in header.keys])
+    metadata = Metadata()
+    if (table := folder / "metadata.parquet").is_file():
+        names, count = _columns(table)
+        if "key" not in names:
+            raise DataError(f"{table} has no column `key`.")
+        metadata = Metadata(tuple(name for name in names if name != "key"), ((table, count),), "key")
+    return Source(folder, keys, parts, metadata, fingerprint)
+
+
+def _open_clip_retrieval(folder: Path) -> Source:
+    """Open `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`, rows aligned."""
+    arrays = {
+        modality: {number: read_npy_header(path) for number, path in _numbered(folder / name, ".npy").items()}
+        for modality, name in _CLIP_FOLDERS.items()
+        if (folder / name).is_dir()
+    }
+    tables = _numbered(folder / "metadata", ".parquet") if (folder / "metadata").is_dir() else {}
+    numbers = {modality: set(found) for modality, found in arrays.items()}
+    if tables:
+        numbers["metadata"] = set(tables)
+    if len({frozenset(found) for found in numbers.values()}) != 1:
+        gaps = ", ".join(f"{name}: {sorted(found)}" for name, found in numbers.items())
+        raise DataError(
+            f"{folder}: its parts do not belong together ({gaps}).", "Each number must stand in each folder."
+        )
+    parts: list[dict[str, MatrixFile]] = []
+    files: list[tuple[Path, int]] = []
+    names: list[list[str]] = []
+    for number in sorted(next(iter(numbers.values()))):
+        part = {modality: found[number] for modality, found in arrays.items()}
+        lengths = {modality: matrix.rows for modality, matrix in part.items()}
+        columns: list[str] = []
+        if tables:
+            columns, lengths["metadata"] = _columns(tables[number])
+        if len(set(lengths.values())) != 1:
+            raise DataError(f"{folder}: part {number} has rows that do not align: {lengths}.")
+        if next(iter(lengths.values())):
+            parts.append(part)
+            names.append(columns)
+            files += [(tables[number], lengths["metadata"])] if tables else []
+    if not parts:
+        raise DataError(f"{folder} holds parts but no embedding.", "Every .npy file in it has 0 rows.")
+    _check_dims(folder, "parts", parts)
+    # a column that a part lacks is of no use
+    common = tuple(name for name in names[0] if all(name in columns for columns in names))
+    n = sum(next(iter(part.values())).rows for part in parts)
+    keys = next((found for name in ("key", "image_path") if name in common and (found := _keys(files, name))), None)
+    metadata = Metadata(common, tuple(files) if common else ())
+    return Source(folder, keys or tuple(map(str, range(n))), tuple(parts), metadata)
+
+
+def _check_dims(folder: Path, what: str, parts: Sequence[Mapping[str, MatrixFile]]) -> None:
+    for name in parts[0]:
+        if len(dims := sorted({part[name].d for part in parts})) != 1:
+            raise DataError(f"{folder}: its {what} have {name} embeddings of different dimensions: {dims}.", _ONE_RUN)
+
+
+def _keys(files: Sequence[tuple[Path, int]], name: str) -> tuple[str, ...] | None:
+    """Return a column as keys; None where a value is absent or stands twice."""
+    values = [value for path, count in files for value in read_column(path, name, count).to_pylist()]
+    keys = tuple(map(str, values))
+    return keys if None not in values and len(set(keys)) == len(keys) else None
+
+
+def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    """Return number -> path of the parts `<folder>_<number><suffix>` of one folder."""
+    prefix = f"{folder.name}_"
+    parts = {}
+    for path in sorted(folder.iterdir()):
+        number = path.name.removeprefix(prefix).removesuffix(suffix)
+        if path.name.startswith(prefix) and path.name.endswith(suffix) and number.isdigit():
+            parts[int(number)] = path
+    if not parts:
+        raise DataError(f"{folder} holds no {prefix}N{suffix}.")
+    return parts
+
+
+def _columns(path: Path) -> tuple[list[str], int]:
+    """Return the names of the columns of a Parquet file, and its number of rows."""
+    with _parquet(path) as file:
+        return list(file.schema_arrow.names), int(file.metadata.num_rows)
+
+
+def read_column(path: Path, name: str, count: int) -> Any:
+    """Return one column of a Parquet file as an arrow array of ``count`` values.
+
+    Raises:
+        DataError: a file that is gone, or no longer holds the column in this length.
+    """
+    import pyarrow as pa
+
+    with _parquet(path) as file:
+        try:
+            column = file.read(columns=[name]).column(name)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise DataError(f"{path}: its column {name!r} cannot be read: {error}.") from error
+    if len(column) != count:
+        raise DataError(f"{path} has changed since it was opened.", "Open the folder again.")
+    return column
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # ParquetFile, not read_table: a folder named like `x=1` must not become a column
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} is not a Parquet file: {error}.") from error
+
+
+def _starts(counts: Iterator[int]) -> IntArray:
+    """Return the first row of each part, for the numbers of rows of the parts."""
+    return np.cumsum([0, *counts], dtype=np.int64)[:-1]
+
+
+def _grouped(starts: IntArray, rows: IntArray) -> Iterator[tuple[int, IntArray, IntArray]]:
+    """Yield (part, its own row numbers ascending, their places in ``rows``), each part once."""
+    order = np.argsort(rows, kind="stable")
+    part_of = np.searchsorted(starts, rows[order], side="right") - 1  # (m,)
+    cuts = np.flatnonzero(np.diff(part_of)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
+        part, places = int(part_of[first]), order[first:last]
+        yield part, rows[places] - starts[part], places

@@ -1,0 +1,23 @@
+"""Explicit feature maps: Fourier features of the Gaussian kernel, sketches of the cosine and the polynomial one."""
+
+from __future__ import annotations
+
+from koda.features.base import FeatureKind, FeatureMap, slice_rows
+from koda.features.draw import draw_features, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
+from koda.features.fourier import FourierMap, draw_frequencies
+from koda.features.sketch import SketchMap
+
+__all__ = [
+    "FeatureKind",
+    "FeatureMap",
+    "FourierMap",
+    "SketchMap",
+    "draw_features",
+    "draw_frequencies",
+    "draw_pair",
+    "error_bound",
+    "kernel_error",
+    "n_features_of",
+    "shares_randomness",
+    "slice_rows",
+]

@@ -1,0 +1,20 @@
+"""Kernels over image-text pairs, and the choice of their bandwidths."""
+
+from __future__ import annotations
+
+from koda.kernels.choice import AGREEMENT, AUTO_MULTIPLIER, KernelPair, choose_kernels, device_of, modalities_of
+from koda.kernels.kernel import Kernel, KernelKind, dimensions, scaled_embeddings, unit_embeddings
+
+__all__ = [
+    "AGREEMENT",
+    "AUTO_MULTIPLIER",
+    "Kernel",
+    "KernelKind",
+    "KernelPair",
+    "choose_kernels",
+    "device_of",
+    "dimensions",
+    "modalities_of",
+    "scaled_embeddings",
+    "unit_embeddings",
+]
