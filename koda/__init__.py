@@ -20,6 +20,7 @@ _HOME = {
     "Slice": "koda.slicing",
     "Solution": "koda.discrepancy",
     "find_discrepancies": "koda.discrepancy",
+    "quantile_sweep": "koda.discrepancy",
     "load_config": "koda.config",
     "slices": "koda.slicing",
 }
@@ -36,12 +37,13 @@ __all__ = [
     "__version__",
     "find_discrepancies",
     "load_config",
+    "quantile_sweep",
     "slices",
 ]
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig, DiscrepancyConfig, load_config
-    from koda.discrepancy import Direction, Solution, find_discrepancies
+    from koda.discrepancy import Direction, Solution, find_discrepancies, quantile_sweep
     from koda.embeddings import EmbeddingTable
     from koda.errors import KodaError
     from koda.record import AuditRecord

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from koda.errors import ConfigError
 
 Side = Literal["lost", "gained"]
+_DEFAULT_SHARE = 0.0005  # of the reference, where nothing else sets eps
 
 
 class _Strict(BaseModel):
@@ -117,7 +118,9 @@ class DiscrepancyConfig(_Strict):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} each set eps; give one of them")
         if not given:
-            object.__setattr__(self, "max_reference_share", 0.0005)
+            object.__setattr__(self, "max_reference_share", _DEFAULT_SHARE)
+        elif self.method == "spec" and self.max_reference_share != _DEFAULT_SHARE:
+            raise ValueError(f"{given[0]} is a limit of method koda; method spec has none, it weighs by eta")
         return self
 
 

@@ -113,6 +113,9 @@ class SideMethod(_Part):
     eps: float
     n: int
     sigmas: dict[str, dict[str, float]] = Field(description="role (target, reference) -> modality -> bandwidth")
+    sigma_curve: list[tuple[float, float]] = Field(
+        default=[], description="(multiplier of the median distance, leading eigenvalue of the target) as searched"
+    )
     median_distances: dict[str, dict[str, float]]
     leading_eigenvalues: dict[str, float] = Field(description="role -> leading eigenvalue of K / n on the subsample")
     features: str

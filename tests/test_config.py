@@ -62,6 +62,8 @@ def test_a_folder_with_a_model_in_it_needs_no_prefix(tmp_path: Path) -> None:
         ("discrepancy: {features: tensorsketch}", ["tensorsketch do not", "auto, exact, orf or rff"]),
         ("discrepancy: {n_features: 0}", ["discrepancy.n_features", "greater than or equal to 1"]),
         ("discrepancy: {eta: 2.0}", ["eta is the fixed weight of method spec"]),
+        ("discrepancy: {method: spec, eps: 0.01}", ["eps is a limit of method koda"]),
+        ("discrepancy: {method: spec, max_reference_share: 0.01}", ["max_reference_share is a limit of method koda"]),
         ("discrepancy: {method: spec, eta: 0}", ["discrepancy.eta", "greater than 0"]),
         ("data: {path: x.tsv}", ["audit.yaml, line 4", "'data'", "twice"]),
         ("report: [", ["audit.yaml, line", "not YAML"]),

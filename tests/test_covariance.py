@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_shards_in_any_order_and_chunks_of_any_size_give_the_same_bytes():
         edges = [203 * i // shards for i in range(shards + 1)]
         rows = np.random.default_rng(shards).permutation(203)
         parts = []
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             some = rows[start:stop]
             parts.append(covariance(target.take(some), reference.take(some), maps, rows=rng.choice([1, 3, 50])))
         rng.shuffle(parts)

@@ -189,7 +189,8 @@ def _retrieval(
         if finding.confirmed:
             piece = found[finding.side][finding.direction - 1]
             for lobe in (piece.positive, piece.negative):
-                subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
+                if lobe.members:  # a direction of one sign, as a leading eigenvector often is, has one lobe
+                    subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
     records = []
     roles: tuple[Role, ...] = ("baseline", "candidate")

@@ -20,8 +20,10 @@ from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy
 
 Role = Literal["baseline", "candidate"]
+COVARIANCES = "covariances"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
-_STEP_VERSIONS = {SOLUTIONS: 1, EVALUATIONS: 1, RECORDS: 1, REPORTS: 1}
+_STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 1, RECORDS: 1, REPORTS: 1}
+_OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
 
 
@@ -47,13 +49,32 @@ class AuditPlan:
         """Return (target, reference): what was lost is structure of the baseline that the candidate lacks."""
         return ("baseline", "candidate") if side == "lost" else ("candidate", "baseline")
 
+    def covariance_key(self, side: Side) -> str:
+        """Key of the features' covariance for one question: limits and counts are no part of it."""
+        return self._search_key(COVARIANCES, side, {k: v for k, v in self._search.items() if k in _OF_THE_FEATURES})
+
     def solution_key(self, side: Side) -> str:
         """Key of one question's directions: both embeddings, the split, and how the search is done."""
+        return self._search_key(SOLUTIONS, side, self._search)
+
+    @property
+    def _search(self) -> dict[str, Any]:
+        """What decides a search: not the device, unless the number of features depends on it."""
+        from koda.discrepancy.forms import EXACT_SAMPLES
+        from koda.features import n_features_of
+        from koda.kernels import device_of
+
+        config = self.config.discrepancy
+        search = config.model_dump(exclude={"device"})
+        if config.features != "exact" and (config.features != "auto" or len(self.dataset.pairs) > EXACT_SAMPLES):
+            search["n_features"] = n_features_of(config, device_of(config.device))
+        return search
+
+    def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:
         target, reference = self.roles_of(side)
         split = self.config.significance.model_dump(include={"confirmation_share"})
-        search = self.config.discrepancy.model_dump(exclude={"device"})
         parts = [self.embedding_key(target), self.embedding_key(reference), split, search]
-        return digest_json([_STEP_VERSIONS[SOLUTIONS], __version__, *parts])
+        return digest_json([_STEP_VERSIONS[kind], __version__, *parts])
 
     @property
     def evaluation_key(self) -> str:

@@ -143,7 +143,9 @@ def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict
 
 def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRecord:
     search, judged = plan.config.discrepancy, plan.config.significance
-    if search.eps is not None:
+    if search.method == "spec":
+        eps_rule = f"none: SPEC, the leading eigenvectors of K_target - {search.eta:g} K_reference"
+    elif search.eps is not None:
         eps_rule = f"absolute, {search.eps:g}"
     elif search.eps_quantile is not None:
         eps_rule = (
@@ -157,7 +159,7 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
     ]
     if search.eps_quantile is None:
         deviations.insert(0, "The constraint is a share of the data set instead of a quantile of eigenvalues.")
-    if search.sigma == "auto":
+    if search.kernel == "gaussian" and search.sigma == "auto":
         deviations.append("The bandwidth is local: 0.4 of the median distance, matched between the models.")
     sides = {side: _side_method(plan, side, solution) for side, solution in solutions.items()}
     return MethodRecord(
@@ -183,7 +185,8 @@ def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
         reference=plan.label(reference),
         eps=solution.eps,
         n=len(solution.keys),
-        sigmas={"target": dict(pair.target.sigmas), "reference": dict(pair.reference.sigmas)},
+        sigmas={"target": pair.target.bandwidths, "reference": pair.reference.bandwidths},
+        sigma_curve=list(pair.curve),
         median_distances={role: dict(found) for role, found in pair.median_distances.items()},
         leading_eigenvalues=dict(pair.leading_eigenvalues),
         features=str(stats.get("features", "exact")),

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from koda.artifacts import write_atomically
+from koda.audit.covariances import kernels_from_note, kernels_to_note, load_covariance, save_covariance
 from koda.audit.plan import SOLUTIONS, AuditPlan
 from koda.config import DiscrepancyConfig, Side
 from koda.datasets import Rejection, check_rejections
-from koda.discrepancy import Direction, Solution, find_discrepancies
+from koda.discrepancy import Direction, Problem, Solution
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
-from koda.kernels import Kernel, KernelPair
 
 MIN_SAMPLES = 3
 
@@ -77,7 +77,11 @@ def discover(plan: AuditPlan, side: Side) -> str:
     """Search one question on the discovery samples; return the digest of the artifact."""
     samples = load_samples(plan)
     target, reference = (getattr(samples, role).select(samples.discovery) for role in plan.roles_of(side))
-    solution = find_discrepancies(target, reference, plan.config.discrepancy)
+    search = plan.config.discrepancy
+    problem = Problem.of(target, reference, search, **load_covariance(plan, side, target, reference))
+    if problem.covariance is not None:
+        save_covariance(plan, side, problem.covariance, problem.kernels)
+    solution = problem.solve(search)
     key = plan.solution_key(side)
     save_solution(solution, plan.artifacts.folder(SOLUTIONS, key))
     return plan.artifacts.complete(SOLUTIONS, key)
@@ -89,20 +93,13 @@ def save_solution(solution: Solution, folder: Path) -> None:
 
     x = np.stack([direction.x for direction in solution.directions] or [np.zeros(len(solution.keys))])
     write_atomically(folder / "directions.safetensors", save({"x": np.ascontiguousarray(x)}))
-    pair = solution.kernels
     note = {
         "directions": [
             {name: value for name, value in vars(direction).items() if name != "x"} for direction in solution.directions
         ],
         "keys": solution.keys,
         "eps": solution.eps,
-        "kernels": {
-            "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
-            "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
-            "median_distances": {role: dict(found) for role, found in pair.median_distances.items()},
-            "leading_eigenvalues": dict(pair.leading_eigenvalues),
-            "rule": pair.rule,
-        },
+        "kernels": kernels_to_note(solution.kernels),
         "status": solution.status,
         "stats": dict(solution.stats),
         "rejected": dict(solution.rejected),
@@ -117,19 +114,12 @@ def load_solution(folder: Path) -> Solution:
 
     x = load((folder / "directions.safetensors").read_bytes())["x"]
     note = json.loads((folder / "solution.json").read_bytes())
-    kernels = note["kernels"]
     config = {name: value for name, value in note["config"].items() if value is not None}
     return Solution(
         directions=tuple(Direction(x=row, **rest) for row, rest in zip(x, note["directions"], strict=False)),
         keys=tuple(note["keys"]),
         eps=note["eps"],
-        kernels=KernelPair(
-            Kernel(**kernels["target"]),
-            Kernel(**kernels["reference"]),
-            kernels["median_distances"],
-            kernels["leading_eigenvalues"],
-            kernels["rule"],
-        ),
+        kernels=kernels_from_note(note["kernels"]),
         status=note["status"],
         stats=note["stats"],
         rejected=note["rejected"],

@@ -88,13 +88,10 @@ class GramSpace:
             least = min(least, shrunk)
         if least < _WORN:
             raw = self._raw(raw[: self.width], raw[self.width : self.dim])
-        for _ in range(2):
-            inner = self._inner(raw, raw)  # (m, m)
-            values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
-            keep = values > _LOST**1.5
-            raw, _ = self._sound(self._off(raw @ (vectors[:, keep] / values[keep].sqrt()), others))
-        inner = self._inner(raw, raw)
-        values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+        values, vectors = _eigen(self._inner(raw, raw))  # (m,), (m, m)
+        keep = values > _LOST**1.5
+        raw, _ = self._sound(self._off(raw @ (vectors[:, keep] / values[keep].sqrt()), others))
+        values, vectors = _eigen(self._inner(raw, raw))
         raw = raw @ (vectors / values.clamp_min(1e-300).sqrt()) @ vectors.T  # the nearest orthonormal vectors
         return self._block(raw[:, : max(room, 0)])
 
@@ -236,6 +233,12 @@ class GramSpace:
         for block in blocks:
             raw = raw - self._raw_of(block, self._against(block, raw))
         return raw
+
+
+def _eigen(inner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the eigenvalues and eigenvectors of a symmetric matrix that rounding has bent."""
+    values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+    return values, vectors
 
 
 def _cholesky(m: torch.Tensor, shift: float) -> torch.Tensor | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +16,46 @@ from koda.errors import ConfigError
 EXACT_SPECTRUM = 3072  # rows up to which the quantile comes from all eigenvalues
 
 
-def limit_of(config: DiscrepancyConfig, reference: torch.Tensor, n: int) -> tuple[float, str]:
+@dataclass(frozen=True)
+class Spectrum:
+    """The non-zero eigenvalues of a PSD matrix: all of them, or a quadrature of their distribution.
+
+    Args:
+        nodes: ascending.
+        weights: None where the nodes are the eigenvalues themselves.
+        how: in words.
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray | None
+    how: str
+
+    @classmethod
+    def of(cls, matrix: torch.Tensor, seed: int) -> Spectrum:
+        """Take the spectrum exactly for small matrices, else by stochastic Lanczos quadrature.
+
+        The quadrature uses 8 probes and 50 steps; its quantiles are typically within 10 %.
+        """
+        blur = _blur(matrix)
+        if matrix.shape[0] <= EXACT_SPECTRUM:
+            values = torch.linalg.eigvalsh(matrix).cpu().numpy()  # (m,)
+            return cls(values[values > blur], None, "all eigenvalues")
+        nodes, weights = _lanczos_quadrature(matrix, probes=8, steps=50, seed=seed)
+        keep = nodes > blur
+        order = np.argsort(nodes[keep])
+        return cls(nodes[keep][order], weights[keep][order], "stochastic Lanczos quadrature")
+
+    def quantile(self, q: float) -> float:
+        """Return the q-quantile."""
+        if self.weights is None:
+            return float(np.quantile(self.nodes, q))
+        middle = (np.cumsum(self.weights) - self.weights / 2) / self.weights.sum()
+        return float(np.exp(np.interp(q, middle, np.log(self.nodes))))
+
+
+def limit_of(
+    config: DiscrepancyConfig, reference: torch.Tensor, n: int, spectrum: Callable[[], Spectrum]
+) -> tuple[float, str]:
     """Return eps and the rule that set it, in words.
 
     - ``max_reference_share`` s: eps = (1 + s (n - 1)) / n, the energy of a perfectly tied group of that share;
@@ -24,6 +65,7 @@ def limit_of(config: DiscrepancyConfig, reference: torch.Tensor, n: int) -> tupl
     Args:
         reference: (m, m) symmetric, K_B / n or the same form in the coordinates of a feature map.
         n: number of samples.
+        spectrum: gives the spectrum of the reference, where it is needed.
 
     Raises:
         ConfigError: a limit of 0, or one that rounding alone decides.
@@ -32,36 +74,18 @@ def limit_of(config: DiscrepancyConfig, reference: torch.Tensor, n: int) -> tupl
         share = config.max_reference_share
         return (1 + share * (n - 1)) / n, f"a reference share of at most {share:g}"
     if config.eps_quantile is not None:
-        quantile, how = nonzero_quantile(reference, config.eps_quantile, config.seed)
-        return quantile, f"the {config.eps_quantile:g}-quantile of the non-zero reference eigenvalues ({how})"
+        q, found = config.eps_quantile, spectrum()
+        return found.quantile(q), f"the {q:g}-quantile of the non-zero reference eigenvalues ({found.how})"
     assert config.eps is not None  # the configuration sets one of the three
     check_eps(config.eps)
     blur = _blur(reference)
     if config.eps <= blur:
-        offer = nonzero_quantile(reference, 0.5, config.seed)[0]
+        offer = spectrum().quantile(0.5)
         raise ConfigError(
             f"eps = {config.eps:g} is under what rounding hides in the reference kernel ({blur:.1e}), so it is 0.",
             f"Use a larger eps; the median of the non-zero reference eigenvalues, eps_quantile: 0.5, is {offer:.3g}.",
         )
     return config.eps, "as configured"
-
-
-def nonzero_quantile(matrix: torch.Tensor, q: float, seed: int) -> tuple[float, str]:
-    """Return the q-quantile of the non-zero eigenvalues of a PSD matrix, and how it was found.
-
-    Exactly for small matrices, else by stochastic Lanczos quadrature (8 probes, 50 steps; typically
-    within 10 %).
-    """
-    blur = _blur(matrix)
-    if matrix.shape[0] <= EXACT_SPECTRUM:
-        values = torch.linalg.eigvalsh(matrix).cpu().numpy()  # (m,)
-        return float(np.quantile(values[values > blur], q)), "all eigenvalues"
-    nodes, weights = _lanczos_quadrature(matrix, probes=8, steps=50, seed=seed)
-    keep = nodes > blur
-    order = np.argsort(nodes[keep])
-    nodes, weights = nodes[keep][order], weights[keep][order]
-    middle = (np.cumsum(weights) - weights / 2) / weights.sum()
-    return float(np.exp(np.interp(q, middle, np.log(nodes)))), "stochastic Lanczos quadrature"
 
 
 def _blur(matrix: torch.Tensor) -> float:

@@ -22,8 +22,8 @@ from koda.discrepancy.subspace import Effort, Question, State, grow, grow_at_ran
 
 _ROUNDS = 24
 _LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value
-_SEPARATIONS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
-_COMPANIONS = (0, 2, 4, 8, 16, 24)  # further Ritz vectors that a proof may take into its basis
+_SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
+_COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its basis
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from koda.covariance import CovarianceBlocks
 from koda.discrepancy.dense import solve_dense
 from koda.discrepancy.forms import FeatureForms, Forms, exact_forms, feature_forms, use_exact
 from koda.discrepancy.join import join_tables
-from koda.discrepancy.limits import limit_of
+from koda.discrepancy.limits import Spectrum, limit_of
 from koda.discrepancy.solution import Direction, RawDirection, RawSolution, Solution
 from koda.discrepancy.spaces import Block, Space
 from koda.discrepancy.subspace import solve_subspace
@@ -87,6 +87,7 @@ class Problem:
     device: torch.device
     seconds: float
     _spaces: dict[int, Space] = field(default_factory=dict)
+    _spectra: dict[int, Spectrum] = field(default_factory=dict)
     _basis: Block | None = None
 
     @classmethod
@@ -145,9 +146,9 @@ class Problem:
         n, forms = self.forms.n, self.forms
         wanted = min(config.n_directions, n)
         eta = config.eta if config.method == "spec" else None
-        eps, rule = (
-            limit_of(config, forms.reference, n) if eta is None else (float("inf"), f"none: spec, eta = {eta:g}")
-        )
+        eps, rule = float("inf"), f"none: spec, eta = {config.eta:g}"
+        if eta is None:
+            eps, rule = limit_of(config, forms.reference, n, lambda: self._spectrum_of(config.seed))
         dense = forms.matrices() if forms.dimension <= DENSE_SIZE else None
         if forms.same:
             raw = RawSolution((), "same")
@@ -196,6 +197,11 @@ class Problem:
             rejected=self.rejected,
             config=config,
         )
+
+    def _spectrum_of(self, seed: int) -> Spectrum:
+        if seed not in self._spectra:
+            self._spectra = {seed: Spectrum.of(self.forms.reference, seed)}
+        return self._spectra[seed]
 
     def _space(self, wanted: int) -> Space:
         if wanted not in self._spaces:

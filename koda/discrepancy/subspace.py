@@ -66,7 +66,7 @@ class Question:
     @property
     def residual(self) -> float:
         """Residual, relative to the value, that a proof of the tolerance needs: it enters it squared."""
-        return min(1e-2, 0.1 * math.sqrt(self.tolerance))
+        return min(1e-2, 0.3 * math.sqrt(self.tolerance))
 
     def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> Single:
         """Solve one direction in a small space."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from koda import DiscrepancyConfig, EmbeddingTable, find_discrepancies
-from koda.discrepancy import search
+from koda.discrepancy import Problem, forms, search
 from koda.discrepancy.dense import solve_dense
 from koda.discrepancy.solution import RawDirection
 from koda.errors import ConfigError, DataError, SolverError
@@ -225,3 +225,92 @@ def test_features_may_leave_their_range():
     for d in solution.directions:
         assert d.reference_energy <= 1e-4 * (1 + 1e-6)
         assert np.linalg.norm(d.x) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [80, 260])
+def test_spec_is_the_leading_eigenvectors_of_the_difference(n):
+    target, reference = tables(n)
+    for eta in (1.0, 2.5):
+        solution = find_discrepancies(target, reference, config(method="spec", eta=eta))
+        a, b = (
+            k.matrix(t).numpy() / n
+            for k, t in ((solution.kernels.target, target), (solution.kernels.reference, reference))
+        )
+        values, vectors = np.linalg.eigh(a - eta * b)
+        for i, d in enumerate(solution.directions):
+            assert d.target_energy - eta * d.reference_energy == pytest.approx(values[-1 - i], rel=1e-7)
+            assert abs(d.x @ vectors[:, -1 - i]) == pytest.approx(1, abs=1e-4)
+            assert (d.multiplier, d.gap < 1e-6) == (eta, True)
+        assert solution.eps == max(d.reference_energy for d in solution.directions)
+    assert find_discrepancies(reference, reference, config(method="spec")).directions == ()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel": "cosine"},
+        {"kernel": "polynomial"},
+        {"kernel": "polynomial", "features": "sketch", "n_features": 30},
+        {"kernel": "cosine", "features": "tensorsketch", "n_features": 30},
+        {"features": "rff", "n_features": 30},
+    ],
+)
+@pytest.mark.parametrize("modality", ["joint", "image"])
+def test_every_kernel_and_feature_map_is_solved(settings, modality):
+    target, reference = tables(220)
+    solution = find_discrepancies(target, reference, config(modality=modality, **settings))
+    assert solution.directions
+    for d in solution.directions:
+        assert d.reference_energy <= solution.eps * (1 + 1e-9)
+        assert d.gap <= 1e-6
+    assert find_discrepancies(reference, reference, config(modality=modality, **settings)).directions == ()
+
+
+def test_features_whose_error_exceeds_the_shares_are_warned_about():
+    target, reference = tables(300)
+    solution = find_discrepancies(target, reference, config(features="orf", n_features=20))
+    weak = [d for d in solution.directions if d.target_share < solution.stats["feature_error"]]
+    assert weak
+    assert f"share of {len(weak)} of 3 directions" in solution.stats["warnings"][0]
+    assert solution.stats["warnings"][0] in solution.status
+    assert "warnings" not in find_discrepancies(target, reference, config()).stats
+
+
+def test_a_covariance_made_before_is_used_and_that_of_others_refused(monkeypatch):
+    target, reference = tables(300)
+    settings = config(features="orf", n_features=20)
+    problem = Problem.of(target, reference, settings)
+    assert problem.covariance is not None
+    plain = problem.solve(settings)
+    monkeypatch.setattr(forms, "accumulate", None)  # summing again would fail
+    again = find_discrepancies(target, reference, settings, kernels=problem.kernels, covariance=problem.covariance)
+    for d, e in zip(plain.directions, again.directions, strict=True):
+        assert np.array_equal(d.x, e.x)
+    with pytest.raises(DataError, match="300 samples"):
+        find_discrepancies(
+            target.take(np.arange(250)),
+            reference,
+            settings,
+            kernels=problem.kernels,
+            covariance=problem.covariance,
+        )
+    assert Problem.of(target, reference, config()).covariance is None
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    target, reference = tables(260)
+    for settings in (config(), config(features="orf", n_features=30)):
+        first, second = (find_discrepancies(target, reference, settings) for _ in range(2))
+        for d, e in zip(first.directions, second.directions, strict=True):
+            assert d.x.tobytes() == e.x.tobytes()
+
+
+def test_tables_on_disk_give_the_same_directions(tmp_path):
+    target, reference = tables(240)
+    target.save(tmp_path / "target")
+    reference.save(tmp_path / "reference")
+    opened = [EmbeddingTable.open(tmp_path / name) for name in ("target", "reference")]
+    for settings in (config(), config(features="orf", n_features=20)):
+        plain, lazy = find_discrepancies(target, reference, settings), find_discrepancies(*opened, settings)
+        for d, e in zip(plain.directions, lazy.directions, strict=True):
+            assert np.array_equal(d.x, e.x)

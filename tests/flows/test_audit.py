@@ -173,6 +173,33 @@ def test_a_changed_setting_executes_what_depends_on_it(
     assert other["id"] != result["id"]
 
 
+def test_the_covariance_of_features_is_summed_once(
+    first: tuple[Workplace, int, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another limit or count leaves the samples alone: G is an artifact of its own."""
+    from koda.discrepancy import forms
+
+    place, _, _ = first
+    features = ["--set", "discrepancy.features=orf", "--set", "discrepancy.n_features=6"]
+    _, result, _ = place.run(*features)
+    kept = sorted((place.home / "artifacts" / "covariances").iterdir())
+    assert len(kept) == 2  # one a question
+    monkeypatch.setattr(forms, "accumulate", None)  # summing again would fail
+    _, again, _ = place.run(*features, "--set", "discrepancy.max_reference_share=0.01")
+    assert again["id"] != result["id"]
+    assert sorted((place.home / "artifacts" / "covariances").iterdir()) == kept
+
+
+def test_another_kernel_and_method_audit_too(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, _ = first
+    code, result, _ = place.run("--set", "discrepancy.kernel=cosine", "--set", "discrepancy.method=spec")
+    assert code in (0, 1), result
+    record = AuditRecord.from_json((place.home / "audits" / result["id"] / "audit.json").read_bytes())
+    assert record.method.kernel == "cosine"
+    assert "SPEC" in record.method.eps_rule
+    assert "bandwidth" not in " ".join(record.method.deviations)
+
+
 def test_a_lost_artifact_is_made_again(first: tuple[Workplace, int, dict[str, Any]]) -> None:
     place, _, _ = first
     shutil.rmtree(place.home / "artifacts" / "evaluations")
