@@ -7,8 +7,8 @@ import numpy as np
 from koda import EmbeddingTable
 
 
-def pair(n: int, *, d: int = 512, topics: int = 400, scattered: int = 24, seed: int = 0) -> tuple:
-    """Return (target, reference) over n samples of `topics` topics; the reference scatters some of them.
+def pair(n: int, *, d: int = 512, topics: int = 400, every: int = 16, seed: int = 0) -> tuple:
+    """Return (target, reference) over n samples of `topics` topics; the reference scatters one in `every` of them.
 
     Each modality of a sample is its topic's centre plus its own noise, on the unit sphere; both models see
     the same topics through their own rotation, so only the scattered ones tell them apart.
@@ -25,7 +25,7 @@ def pair(n: int, *, d: int = 512, topics: int = 400, scattered: int = 24, seed: 
             centres = rng.standard_normal((topics, d)) * spread
             x = centres[label].astype(np.float32)
             if role == "reference":
-                lost = label < scattered
+                lost = label % every == every // 3
                 x[lost] = (rng.standard_normal((int(lost.sum()), d)) * spread).astype(np.float32)
             x += 0.8 * own[name] * spread.astype(np.float32)
             parts[name] = x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from koda.discrepancy.dense import UNIT
+from koda.discrepancy.single import UNIT
 from koda.discrepancy.spaces import Squares
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from koda.covariance import CovarianceBlocks, StackedFeatures, accumulate
-from koda.discrepancy.dense import UNIT
 from koda.discrepancy.gram import GramSpace
+from koda.discrepancy.single import UNIT
 from koda.discrepancy.spaces import ExactSpace, Space
 from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import torch
 
-from koda.discrepancy.dense import UNIT
+from koda.discrepancy.single import UNIT
 from koda.discrepancy.spaces import Block, Certificate, Solve, Squares
 
 _LOST = 1e-6  # of a vector's norm; less than that is rounding of the others' span

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from koda.discrepancy.bounds import Coupling, coupled_bound
-from koda.discrepancy.dense import Single, complement
+from koda.discrepancy.single import Single, complement
 from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection
 from koda.discrepancy.spaces import Block, Solve, Space, Squares
 from koda.discrepancy.subspace import Effort, Question, State, grow, grow_at_random, precondition, shift_of

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from koda.discrepancy.dense import UNIT
+from koda.discrepancy.single import UNIT
 
 Solve = Callable[[torch.Tensor], torch.Tensor]  # (n, m) -> (n, m)
 

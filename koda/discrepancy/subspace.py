@@ -1,7 +1,7 @@
 """The production solver: one shared subspace for all directions, and a proved bound for each.
 
 Rayleigh-Ritz on a growing orthonormal basis: the two-constraint problem is solved exactly in the basis by
-:func:`koda.discrepancy.dense.solve_single`; the basis grows by the residuals of the leading Ritz vectors,
+:func:`koda.discrepancy.single.solve_single`; the basis grows by the residuals of the leading Ritz vectors,
 preconditioned by ``(B + tau I)^-1`` with tau = mu / lambda, because ``value = min over tau of (eps + tau)
 lambda_max(A, B + tau I)``. When all directions stand to a modest accuracy, :mod:`koda.discrepancy.refine` solves them
 again in the whole subspace, proves their gaps, and goes on until the proof is good enough.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from koda.discrepancy.dense import NO_GAIN, Single, complement, fixed_single, one_thread, solve_single
+from koda.discrepancy.single import NO_GAIN, Single, complement, fixed_single, one_thread, solve_single
 from koda.discrepancy.solution import RawSolution
 from koda.discrepancy.spaces import Block, Solve, Space
 
