@@ -53,10 +53,11 @@ class Coupling:
         return e
 
 
-def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
+def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float, *, enough: float = -math.inf) -> float:
     """Return a bound of the largest eigenvalue of [[M, E'], [E, N]] where N is at most mu and E'E = e.
 
-    Any value over mu with ``lambda_max(M + e / (value - mu)) <= value`` is one; a small one is looked for.
+    Any value over mu with ``lambda_max(M + e / (value - mu)) <= value`` is one; a small one is looked for, unless the
+    first that is found is at most ``enough``.
     """
     if not (bool(torch.isfinite(m).all()) and bool(torch.isfinite(e).all())):
         return math.inf  # a multiplier beyond all measure, at the edge of what is feasible
@@ -73,6 +74,8 @@ def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
 
     if top > mu:
         best = min(best, pushed(top))  # what is over its own image is valid, for the image falls as the value rises
+    if best + noise <= enough:
+        return best + noise
     low, high = max(top, mu), best
     for _ in range(6):
         middle = low + (high - low) / 4

@@ -8,6 +8,7 @@ weight lies off it, the shifted inverse of a higher bound finds that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -20,7 +21,7 @@ from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection
 from koda.discrepancy.spaces import Block, Solve, Space, Squares
 from koda.discrepancy.subspace import Effort, Question, State, grow, grow_at_random, precondition, shift_of
 
-_ROUNDS = 24
+_ROUNDS = 10
 _LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value
 _SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
 _COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its basis
@@ -100,7 +101,7 @@ def refine(
         attempt += 1
         candidates = _resolve(state, question, count)
         if attempt == 1 and not state.whole:  # the directions before bear on each one: sharpen them all
-            _widen(space, state, candidates, None, question, generator, effort)
+            _widen(space, state, candidates, None, question, generator, effort, images=True)
             continue
         if state.whole:
             for c in candidates:
@@ -167,26 +168,40 @@ def _plan(
     value = min(candidates[k].one.target for k in group)
     # those before a direction must be in the basis; those after it are no eigenvectors at its multiplier
     directions = torch.stack([c.vector for c in candidates[: max(group) + 1]], 1)  # (k, t)
-    rest = torch.linalg.svd(directions, full_matrices=True)[0][:, directions.shape[1] :]  # (k, k - t)
-    values, vectors = torch.linalg.eigh(rest.T @ (state.a - multiplier * state.b) @ rest)
-    best: _Plan | None = None
-    for companions in _COMPANIONS:
-        if companions > len(values):
-            break
-        keep = len(values) - companions
-        under = float(values[keep - 1]) if keep else -float("inf")
-        chosen = torch.cat([directions, rest @ vectors[:, keep:]], 1)
-        mus = [least * (1 - s) for s in _SEPARATIONS if least > 0]
-        for mu in [*mus, least + 0.3 * question.tolerance * value]:
-            room = (mu - under) / max(abs(least), 1e-300)
-            if room <= 1e-7 or (best is not None and room <= best.room):
-                continue
-            plan = _Plan(chosen, multiplier, mu, room)
-            bounds = _bounds(state, squares, candidates, group, plan, mu, question)
-            if all(candidates[k].gap_of(bound) <= 0.7 * question.tolerance for k, bound in bounds.items()):
-                best = plan
-                break  # the separations further on leave less room
-    return best
+    # with the images under B in the basis, a direction does not couple to the rest at another's multiplier
+    for frame in (_with_images(directions, state.b), directions):
+        rest = torch.linalg.svd(frame, full_matrices=True)[0][:, frame.shape[1] :]  # (k, k - t')
+        values, vectors = torch.linalg.eigh(rest.T @ (state.a - multiplier * state.b) @ rest)
+        best: _Plan | None = None
+        for companions in _COMPANIONS:
+            if companions > len(values):
+                break
+            keep = len(values) - companions
+            under = float(values[keep - 1]) if keep else -float("inf")
+            chosen = torch.cat([frame, rest @ vectors[:, keep:]], 1)
+            mus = [least * (1 - s) for s in _SEPARATIONS if least > 0]
+            for mu in [*mus, least + 0.3 * question.tolerance * value]:
+                room = (mu - under) / max(abs(least), 1e-300)
+                if room <= 1e-7 or (best is not None and room <= best.room):
+                    continue
+                plan = _Plan(chosen, multiplier, mu, room)
+                bounds = _bounds(state, squares, candidates, group, plan, mu, question, wanted=0.7 * question.tolerance)
+                if len(bounds) == len(group):
+                    best = plan
+                    break  # the separations further on leave less room
+        if best is not None:
+            return best
+    return None
+
+
+def _with_images(directions: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the directions (k, t) with an orthonormal basis of what their images under B add to them."""
+    images = b @ directions
+    images = images / images.norm(dim=0).clamp_min(1e-300)
+    for _ in range(2):
+        images = images - directions @ (directions.T @ images)
+    q, r = torch.linalg.qr(images)
+    return torch.cat([directions, q[:, r.diagonal().abs() > 1e-8]], 1)
 
 
 def _bounds(
@@ -197,8 +212,13 @@ def _bounds(
     plan: _Plan,
     mu: float,
     question: Question,
+    *,
+    wanted: float | None = None,
 ) -> dict[int, float]:
-    """Return the bound of each direction's optimum, if the plan's ceiling holds at mu."""
+    """Return the bound of each direction's optimum, if the plan's ceiling holds at mu.
+
+    With a wanted gap it stops at the first direction that misses it.
+    """
     v = plan.vectors
     a, b = (v.T @ m @ v for m in (state.a, state.b))
     coupling = Coupling.of(Squares(*(v.T @ m @ v for m in (squares.aa, squares.ab, squares.bb))), a, b)
@@ -207,7 +227,12 @@ def _bounds(
         one = candidates[k].one
         m = (a - one.multiplier * b)[k:, k:]  # the directions come first, in their order
         e = coupling.at(one.multiplier, torch.eye(len(a), dtype=a.dtype)[:, k:])
-        bounds[k] = coupled_bound((m + m.T) / 2, e, mu) + one.multiplier * question.limit(one)
+        limit = one.multiplier * question.limit(one)
+        enough = -math.inf if wanted is None else one.target * (1 + wanted) - limit
+        bound = coupled_bound((m + m.T) / 2, e, mu, enough=enough) + limit
+        if wanted is not None and candidates[k].gap_of(bound) > wanted:
+            break
+        bounds[k] = bound
     return bounds
 
 
@@ -255,8 +280,10 @@ def _widen(
     question: Question,
     generator: torch.Generator,
     effort: Effort,
+    *,
+    images: bool = False,
 ) -> None:
-    """Add the residuals of the directions whose gaps are too wide."""
+    """Add the residuals of the directions whose gaps are too wide, and their images under B if asked to."""
     each = max(2, 2 * effort.block // len(wide))
     vectors = torch.cat([c.basis @ c.one.vectors[:, -each:] for c in wide], 1)  # (k, m)
     values = torch.cat([c.one.values[-each:] for c in wide])
@@ -266,6 +293,10 @@ def _widen(
         raw = precondition(space, state, median(shift_of(c.one, question) for c in wide), raw)
     else:  # something of weight is missing altogether
         raw = shifted(torch.cat([raw, space.random(effort.block, generator)], 1))
+    if images:
+        directions = state.basis.mix(torch.stack([c.vector for c in wide], 1))
+        nothing = torch.zeros(len(wide), dtype=torch.float64)
+        raw = torch.cat([raw, space.residual(directions, nothing, 0.0, -1.0, state.basis)], 1)
     if grow(space, state, raw) == 0:
         grow_at_random(space, state, generator, effort)
 

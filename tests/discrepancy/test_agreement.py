@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from koda.discrepancy.gram import GramSpace
 from koda.discrepancy.solution import RawSolution
 from koda.discrepancy.spaces import ExactSpace
 from koda.discrepancy.subspace import Effort, solve_subspace
-from tests.discrepancy.problems import Matrix, best_by_dual, best_by_program, commuting, complement, kernel, wishart
+from tests.discrepancy.problems import Matrix, best_by_program, commuting, complement, kernel, wishart
 
-DIRECTIONS = 4
-SMALL = Effort(start=6, block=3, most=30, kept=12)  # a basis under the dimension, so that restarts happen
+DIRECTIONS = 3
+SMALL = Effort(start=8, block=6, most=40, kept=14)  # a basis under the dimension, so that restarts happen
 BATCHES, EACH = 10, 20
 
 
@@ -27,7 +28,6 @@ class Problem:
     """A pair of PSD matrices of unit trace, with a limit.
 
     Args:
-        unique: whether the optimum of each direction is: else the problems of later directions differ.
         weights: the eigenvalues of both, where they have the same eigenvectors.
     """
 
@@ -35,7 +35,6 @@ class Problem:
     a: Matrix
     b: Matrix
     eps: float
-    unique: bool = True
     weights: tuple[Matrix, Matrix] | None = None
 
 
@@ -71,7 +70,7 @@ def problem(seed: int) -> Problem:
     leading = np.linalg.eigh(a)[1][:, -1]
     high = float(leading @ b @ leading)
     eps = low * (max(high, 1.01 * low) / low) ** float(rng.uniform(0.05, 1.05))  # a few beyond: the limit is inactive
-    return Problem(kind, a, b, eps, kind not in ("low rank", "commuting, multiple"), weights)
+    return Problem(kind, a, b, eps, weights)
 
 
 def space_of(p: Problem) -> ExactSpace:
@@ -79,34 +78,69 @@ def space_of(p: Problem) -> ExactSpace:
 
 
 def gram_of(p: Problem) -> tuple[GramSpace, Matrix]:
-    """The same forms as those of feature maps, roots of both matrices, and the features (n, 2n)."""
+    """The same forms as those of feature maps, roots of both matrices.
+
+    Returns:
+        the space, and the matrix (n, D + e) that takes its coordinates to samples.
+    """
     n = len(p.a)
     roots = []
     for m in (p.a, p.b):
         values, vectors = np.linalg.eigh(m)
-        roots.append(vectors * np.sqrt(values.clip(0) * n))
+        keep = values > 1e-12 * values[-1]
+        roots.append(vectors[:, keep] * np.sqrt(values[keep] * n))
     phi = np.column_stack(roots)
-    return GramSpace(torch.tensor(phi.T @ phi / n), n), phi
+    u, s, _ = np.linalg.svd(phi)
+    outside = u[:, int((s > 1e-9 * s[0]).sum()) :][:, :DIRECTIONS]
+    space = GramSpace(torch.tensor(phi.T @ phi / n), roots[0].shape[1], outside.shape[1])
+    return space, np.column_stack([phi / np.sqrt(n), outside])
 
 
-def check(p: Problem, found: RawSolution, other: RawSolution) -> None:
-    """Feasible, orthonormal, proved, as good as the other solver's, and as good as it says."""
-    assert (len(found.directions), found.ending) == (len(other.directions), other.ending)
-    if not found.directions:
-        return
+def optimum(a: Matrix, b: Matrix, eps: float) -> float:
+    """The minimum of the convex dual by golden sections of log lambda, right to rounding where it has a kink too."""
+
+    def dual(t: float) -> float:
+        return float(np.linalg.eigvalsh(a - np.exp(t) * b)[-1] + np.exp(t) * eps)
+
+    ratio = (np.sqrt(5) - 1) / 2
+    left, right = -30.0, 30.0
+    c, d = right - ratio * (right - left), left + ratio * (right - left)
+    at_c, at_d = dual(c), dual(d)
+    best = min(float(np.linalg.eigvalsh(a)[-1]), at_c, at_d)
+    while right - left > 1e-13 * max(abs(left), 1):
+        if at_c < at_d:  # where they are equal lambda is too small to be felt
+            right, d, at_d = d, c, at_c
+            c = right - ratio * (right - left)
+            at_c = dual(c)
+        else:
+            left, c, at_c = c, d, at_d
+            d = left + ratio * (right - left)
+            at_d = dual(d)
+        best = min(best, at_c, at_d)
+    return best
+
+
+def check(p: Problem, found: RawSolution, dense: RawSolution) -> None:
+    """Feasible, orthonormal, proved, as good as it says, and as good as the dense reference.
+
+    An error of 1e-8 in a direction, which moves its own value by 1e-16, moves the next ones' values by 1e-8; and where
+    an optimum is not unique the problems of those after it differ altogether. So a direction that is not the dense
+    solver's is compared with the dense solution on the complement of the directions before it.
+    """
+    assert (len(found.directions), found.ending) == (len(dense.directions), dense.ending)
     x = np.stack([d.x for d in found.directions], axis=1)  # (n, t)
     assert np.abs(x.T @ x - np.eye(x.shape[1])).max() < 1e-10
-    first = other.directions[0].target_energy
-    comparable = len(found.directions) if p.unique else 1
-    for k, (d, e) in enumerate(zip(found.directions, other.directions, strict=True)):
+    first = dense.directions[0].target_energy
+    for k, (d, e) in enumerate(zip(found.directions, dense.directions, strict=True)):
         assert d.x @ p.b @ d.x <= p.eps + 1e-10
         assert d.x @ p.a @ d.x == pytest.approx(d.target_energy, rel=1e-10, abs=1e-13)
-        if d.target_energy > 1e-3 * first:
-            assert d.gap < 1e-6
-        if k < comparable:
-            small = e.target_energy <= 1e-3 * first
-            close = {"abs": 1e-9 * first} if small else {"rel": 1e-8}
-            assert d.target_energy == pytest.approx(e.target_energy, **close)
+        small = d.target_energy <= 1e-3 * first
+        assert small or d.gap < 1e-6
+        best = e.target_energy
+        if k and abs(d.target_energy / best - 1) > 1e-8:
+            basis = complement(x[:, :k])
+            best = solve_dense(*(basis.T @ m @ basis for m in (p.a, p.b)), p.eps, 1).directions[0].target_energy
+        assert d.target_energy == pytest.approx(best, rel=0 if small else 1e-8, abs=1e-9 * first if small else 0)
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
@@ -114,20 +148,20 @@ def test_every_direction_agrees_with_the_dense_reference(batch):
     for seed in range(batch * EACH, (batch + 1) * EACH):
         p = problem(seed)
         exact = solve_dense(p.a, p.b, p.eps, DIRECTIONS)
-        found = solve_subspace(space_of(p), p.eps, DIRECTIONS, tolerance=1e-10, effort=SMALL if seed % 2 else None)
+        found = solve_subspace(space_of(p), p.eps, DIRECTIONS, tolerance=1e-10, effort=SMALL if seed % 5 == 0 else None)
         try:
             check(p, found, exact)
-            check(p, exact, found)
-            first = found.directions[0].target_energy
-            assert first == pytest.approx(best_by_dual(p.a, p.b, p.eps), rel=1e-8)
+            assert exact.directions[0].gap < 1e-6
+            first, best = found.directions[0], optimum(p.a, p.b, p.eps)
+            assert first.target_energy == pytest.approx(best, rel=1e-8)
+            assert first.upper >= best * (1 - 1e-11)
             if p.weights is not None:
-                assert first == pytest.approx(best_by_program(*p.weights, p.eps), rel=1e-8)
-            assert found.directions[0].upper >= best_by_dual(p.a, p.b, p.eps) * (1 - 1e-9)
+                assert first.target_energy == pytest.approx(best_by_program(*p.weights, p.eps), rel=1e-8)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, {p.kind}, n = {len(p.a)}, eps = {p.eps:g}") from error
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_later_directions_are_optimal_given_those_before(seed):
     """Each one against the independent optimum on the complement of the solver's own directions."""
     p = problem(seed)
@@ -138,10 +172,10 @@ def test_later_directions_are_optimal_given_those_before(seed):
         a, b = basis.T @ p.a @ basis, basis.T @ p.b @ basis
         if p.eps < np.linalg.eigvalsh(b)[0] * (1 + 1e-6):
             continue  # the edge of what is feasible: the dual has its minimum at infinity
-        assert d.target_energy == pytest.approx(best_by_dual(a, b, p.eps), rel=1e-7, abs=1e-9 * scale)
+        assert d.target_energy == pytest.approx(optimum(a, b, p.eps), rel=1e-7, abs=1e-9 * scale)
 
 
-@pytest.mark.parametrize("seed", range(0, 24))
+@pytest.mark.parametrize("seed", range(18))
 def test_a_value_lowered_by_a_thousandth_is_rejected(seed):
     """The same certificate that proves the optimum refuses what is under it, in both spaces."""
     p = problem(seed)
@@ -159,7 +193,7 @@ def test_a_value_lowered_by_a_thousandth_is_rejected(seed):
         assert not space.certify(1.0, wrong, one.multiplier, space.empty()).holds
 
 
-few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 10_000)
 
 
@@ -176,7 +210,7 @@ def test_solutions_are_feasible_and_orthonormal(seed):
     assert np.abs(x.T @ x - np.eye(x.shape[1])).max() < 1e-10
     assert max(d.x @ p.b @ d.x for d in found.directions) <= p.eps + 1e-10
     values = [d.target_energy for d in found.directions]
-    assert all(later <= first * (1 + 1e-8) for first, later in zip(values, values[1:], strict=False))
+    assert all(later <= first * (1 + 1e-8) for first, later in pairwise(values))
 
 
 @few
@@ -214,9 +248,9 @@ def test_permuting_the_samples_permutes_the_directions(seed):
 @given(seeds)
 def test_coordinates_of_features_and_samples_give_the_same(seed):
     p = problem(seed)
-    space, phi = gram_of(p)
+    space, samples = gram_of(p)
     found = solve_subspace(space, p.eps, 1, tolerance=1e-10)
-    x = phi @ found.directions[0].x / np.sqrt(len(p.a))
+    x = samples @ found.directions[0].x
     assert np.linalg.norm(x) == pytest.approx(1, abs=1e-8)
     assert x @ p.b @ x <= p.eps * (1 + 1e-6)
-    assert found.directions[0].target_energy == pytest.approx(best_by_dual(p.a, p.b, p.eps), rel=1e-7)
+    assert found.directions[0].target_energy == pytest.approx(optimum(p.a, p.b, p.eps), rel=1e-7)
