@@ -24,6 +24,7 @@ from koda.discrepancy.subspace import Effort, Question, State, grow, grow_at_ran
 _ROUNDS = 10
 _LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value
 _SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
+_ROOM = 0.05  # least room of a proof for several directions: Ritz values off its basis are too low
 _COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its basis
 
 
@@ -114,8 +115,7 @@ def refine(
         shifted: Solve | None = None
         if not wide or last:
             for group, plan in plans:
-                if not _prove(space, state, squares, candidates, group, plan, question):
-                    wide += group
+                wide += _settle(space, state, squares, candidates, group, plan, question)
             for k in wide:
                 if state.factorisations >= allowed or (shifted is not None and not last):
                     break
@@ -154,9 +154,9 @@ def _plans(
         return [(list(group), plan)]
     if len(group) == 1:
         return []
-    ordered = sorted(group, key=lambda k: candidates[k].one.multiplier)
-    halves = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
-    return [found for half in halves for found in _plans(state, squares, candidates, half, question)]
+    return [
+        found for half in _halves(candidates, group) for found in _plans(state, squares, candidates, half, question)
+    ]
 
 
 def _plan(
@@ -182,7 +182,7 @@ def _plan(
             mus = [least * (1 - s) for s in _SEPARATIONS if least > 0]
             for mu in [*mus, least + 0.3 * question.tolerance * value]:
                 room = (mu - under) / max(abs(least), 1e-300)
-                if room <= 1e-7 or (best is not None and room <= best.room):
+                if room <= (_ROOM if len(group) > 1 else 1e-7) or (best is not None and room <= best.room):
                     continue
                 plan = _Plan(chosen, multiplier, mu, room)
                 bounds = _bounds(state, squares, candidates, group, plan, mu, question, wanted=0.7 * question.tolerance)
@@ -234,6 +234,35 @@ def _bounds(
             break
         bounds[k] = bound
     return bounds
+
+
+def _settle(
+    space: Space,
+    state: State,
+    squares: Squares,
+    candidates: list[_Candidate],
+    group: list[int],
+    plan: _Plan,
+    question: Question,
+) -> list[int]:
+    """Prove the gaps of a group, by parts where the whole cannot be; return the directions that are left."""
+    if _prove(space, state, squares, candidates, group, plan, question):
+        return []
+    if len(group) == 1:
+        return group
+    left: list[int] = []
+    for half in _halves(candidates, group):
+        parts = _plans(state, squares, candidates, half, question)
+        left += [k for k in half if not any(k in part for part, _ in parts)]
+        for part, smaller in parts:
+            left += _settle(space, state, squares, candidates, part, smaller, question)
+    return left
+
+
+def _halves(candidates: list[_Candidate], group: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Split a group into the directions of smaller and of larger multiplier."""
+    ordered = sorted(group, key=lambda k: candidates[k].one.multiplier)
+    return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
 
 
 def _prove(
