@@ -2,7 +2,7 @@
 
     python benchmarks/dense_check.py [--samples 8192] [--features 1000]
 
-for orthogonal and independent frequencies, at the default limit and at the paper's q = 0.5.
+for orthogonal frequencies at the default limit, and for independent ones at the paper's q = 0.5.
 
 The dense side works in orthonormal coordinates of the range of the features (an eigendecomposition of G) and solves
 each direction by full eigendecompositions, deflating its own directions before; it shares the small-problem root finder

@@ -44,20 +44,27 @@ class Coupling:
             tuple(unit * float(m.norm()) for m in (squares.aa, squares.ab, squares.bb)),  # type: ignore[arg-type]
         )
 
-    def at(self, multiplier: float, basis: torch.Tensor) -> torch.Tensor:
-        """Return E'E for vectors ``W basis``, (m, m), rounding allowed for."""
+    def at(self, multiplier: float) -> torch.Tensor:
+        """Return E'E, (k, k), rounding allowed for."""
         e = self.aa - multiplier * (self.ab + self.ab.T) + multiplier**2 * self.bb
-        e = basis.T @ e @ basis
         e = (e + e.T) / 2
         e.diagonal().add_(self.noise[0] + 2 * multiplier * self.noise[1] + multiplier**2 * self.noise[2])
         return e
 
 
-def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float, *, enough: float = -math.inf) -> float:
+def is_bound(value: float, m: torch.Tensor, e: torch.Tensor, mu: float) -> bool:
+    """Tell whether value bounds the largest eigenvalue of [[M, E'], [E, N]], to rounding; N at most mu, E'E = e."""
+    if not value > mu or not math.isfinite(value):
+        return False
+    rest = -m - e / (value - mu)
+    rest.diagonal().add_(value)
+    return int(torch.linalg.cholesky_ex(rest)[1]) == 0
+
+
+def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
     """Return a bound of the largest eigenvalue of [[M, E'], [E, N]] where N is at most mu and E'E = e.
 
-    Any value over mu with ``lambda_max(M + e / (value - mu)) <= value`` is one; a small one is looked for, unless the
-    first that is found is at most ``enough``.
+    Any value over mu with ``lambda_max(M + e / (value - mu)) <= value`` is one; a small one is looked for.
     """
     if not (bool(torch.isfinite(m).all()) and bool(torch.isfinite(e).all())):
         return math.inf  # a multiplier beyond all measure, at the edge of what is feasible
@@ -74,8 +81,6 @@ def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float, *, enough: float 
 
     if top > mu:
         best = min(best, pushed(top))  # what is over its own image is valid, for the image falls as the value rises
-    if best + noise <= enough:
-        return best + noise
     low, high = max(top, mu), best
     for _ in range(6):
         middle = low + (high - low) / 4

@@ -8,14 +8,13 @@ weight lies off it, the shifted inverse of a higher bound finds that.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 
-from koda.discrepancy.bounds import Coupling, coupled_bound
+from koda.discrepancy.bounds import Coupling, coupled_bound, is_bound
 from koda.discrepancy.single import Single, complement
 from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection
 from koda.discrepancy.spaces import Block, Solve, Space, Squares
@@ -170,7 +169,7 @@ def _plan(
     directions = torch.stack([c.vector for c in candidates[: max(group) + 1]], 1)  # (k, t)
     # with the images under B in the basis, a direction does not couple to the rest at another's multiplier
     for frame in (_with_images(directions, state.b), directions):
-        rest = torch.linalg.svd(frame, full_matrices=True)[0][:, frame.shape[1] :]  # (k, k - t')
+        rest = torch.linalg.qr(frame, mode="complete").Q[:, frame.shape[1] :]  # (k, k - t')
         values, vectors = torch.linalg.eigh(rest.T @ (state.a - multiplier * state.b) @ rest)
         best: _Plan | None = None
         for companions in _COMPANIONS:
@@ -179,15 +178,14 @@ def _plan(
             keep = len(values) - companions
             under = float(values[keep - 1]) if keep else -float("inf")
             chosen = torch.cat([frame, rest @ vectors[:, keep:]], 1)
+            would_do = _foresight(state, squares, candidates, group, chosen, 0.7 * question.tolerance, question)
             mus = [least * (1 - s) for s in _SEPARATIONS if least > 0]
             for mu in [*mus, least + 0.3 * question.tolerance * value]:
                 room = (mu - under) / max(abs(least), 1e-300)
                 if room <= (_ROOM if len(group) > 1 else 1e-7) or (best is not None and room <= best.room):
                     continue
-                plan = _Plan(chosen, multiplier, mu, room)
-                bounds = _bounds(state, squares, candidates, group, plan, mu, question, wanted=0.7 * question.tolerance)
-                if len(bounds) == len(group):
-                    best = plan
+                if would_do(mu):
+                    best = _Plan(chosen, multiplier, mu, room)
                     break  # the separations further on leave less room
         if best is not None:
             return best
@@ -212,28 +210,47 @@ def _bounds(
     plan: _Plan,
     mu: float,
     question: Question,
-    *,
-    wanted: float | None = None,
 ) -> dict[int, float]:
-    """Return the bound of each direction's optimum, if the plan's ceiling holds at mu.
-
-    With a wanted gap it stops at the first direction that misses it.
-    """
-    v = plan.vectors
-    a, b = (v.T @ m @ v for m in (state.a, state.b))
-    coupling = Coupling.of(Squares(*(v.T @ m @ v for m in (squares.aa, squares.ab, squares.bb))), a, b)
+    """Return the bound of each direction's optimum, if the plan's ceiling holds at mu."""
     bounds = {}
-    for k in group:
+    for k, m, e in _coupled(state, squares, candidates, group, plan.vectors):
         one = candidates[k].one
-        m = (a - one.multiplier * b)[k:, k:]  # the directions come first, in their order
-        e = coupling.at(one.multiplier, torch.eye(len(a), dtype=a.dtype)[:, k:])
-        limit = one.multiplier * question.limit(one)
-        enough = -math.inf if wanted is None else one.target * (1 + wanted) - limit
-        bound = coupled_bound((m + m.T) / 2, e, mu, enough=enough) + limit
-        if wanted is not None and candidates[k].gap_of(bound) > wanted:
-            break
-        bounds[k] = bound
+        bounds[k] = coupled_bound(m, e, mu) + one.multiplier * question.limit(one)
     return bounds
+
+
+def _foresight(
+    state: State,
+    squares: Squares,
+    candidates: list[_Candidate],
+    group: Sequence[int],
+    vectors: torch.Tensor,
+    wanted: float,
+    question: Question,
+) -> Callable[[float], bool]:
+    """Return a test whether a ceiling mu off the vectors would prove all gaps of the group to what is wanted."""
+    parts = []
+    for k, m, e in _coupled(state, squares, candidates, group, vectors):
+        one = candidates[k].one
+        parts.append((one.target * (1 + wanted) - one.multiplier * question.limit(one), m, e))
+
+    def would_do(mu: float) -> bool:
+        return all(is_bound(value, m, e, mu) for value, m, e in parts)
+
+    return would_do
+
+
+def _coupled(
+    state: State, squares: Squares, candidates: list[_Candidate], group: Sequence[int], vectors: torch.Tensor
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Yield each direction's number, and A - lambda B on the vectors, less the directions before, with its coupling."""
+    a, b = (vectors.T @ m @ vectors for m in (state.a, state.b))
+    images = Squares(*(vectors.T @ m @ vectors for m in (squares.aa, squares.ab, squares.bb)))
+    coupling = Coupling.of(images, a, b)
+    for k in group:
+        multiplier = candidates[k].one.multiplier
+        m = (a - multiplier * b)[k:, k:]  # the directions come first, in their order
+        yield k, (m + m.T) / 2, coupling.at(multiplier)[k:, k:]
 
 
 def _settle(

@@ -79,7 +79,7 @@ def test_one_ceiling_bounds_every_larger_multiplier(seed):
         ceiling = np.linalg.eigvalsh(rest.T @ (a - least * b) @ rest)[-1]
         for multiplier in (least, 0.8, 3.0, 40.0):
             m = small_a - multiplier * small_b
-            e = coupling.at(multiplier, torch.eye(k, dtype=torch.float64))
+            e = coupling.at(multiplier)
             exact = rest.T @ (a - multiplier * b) @ q
             assert np.allclose(e, exact.T @ exact, atol=1e-12)
             bound = coupled_bound((m + m.T) / 2, e, ceiling)
@@ -94,6 +94,6 @@ def test_the_coupling_allows_for_rounding():
         space = ExactSpace(torch.tensor(a), torch.tensor(b))
         block = space.extend(torch.tensor(vectors[:, -3:].copy()), [])
         small_a, small_b = space.forms(block, block)
-        e = Coupling.of(space.squares(block), small_a, small_b).at(0.0, torch.eye(3, dtype=torch.float64))
+        e = Coupling.of(space.squares(block), small_a, small_b).at(0.0)
         bound = coupled_bound(small_a, e, float(values[-4]) * (1 + 1e-12))
         assert values[-1] <= bound <= values[-1] * (1 + 1e-10)
