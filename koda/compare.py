@@ -149,7 +149,7 @@ def _summarise_question(question: Question) -> dict[str, Any]:
         "status": solution.status,
         "kernels": {
             "kind": pair.target.kind,
-            "sigmas": {"target": dict(pair.target.sigmas), "reference": dict(pair.reference.sigmas)},
+            "sigmas": {"target": pair.target.bandwidths, "reference": pair.reference.bandwidths},
             "rule": pair.rule,
         },
         "stats": dict(solution.stats),

@@ -243,3 +243,9 @@ def test_a_folder_of_someone_else_is_found_before_the_search(folders: tuple[Path
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match="Nothing can be written"):
         compare_folders(*folders, QUICK, out=tmp_path / "out")
+
+
+def test_a_kernel_without_bandwidth_reports_none(folders: tuple[Path, Path]) -> None:
+    found = summarise(compare_folders(*folders, {**QUICK, "kernel": "cosine"}))
+    assert found["kernels"]["kind"] == "cosine"
+    assert found["kernels"]["sigmas"] == {"target": {}, "reference": {}}
