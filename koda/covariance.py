@@ -21,7 +21,8 @@ from koda.errors import DataError
 from koda.features import FeatureMap
 
 _EXACT_FP32 = float(2**24)  # every integer up to here is a float32
-_ROWS = {"cpu": 1792, "cuda": 16_384}  # 127^2 / 2 times 1792 stays under 2^24, with room for chance
+_ROWS = {"cpu": 7168, "cuda": 16_384}  # of a chunk
+_FP32_ROWS = 1792  # 127^2 / 2 times as many stay under 2^24, with room for chance
 _MOST_INT32_ROWS = 133_000  # 127^2 times more would leave int32
 CACHE_BYTES = 512 * 2**20  # of integer features kept for a second pass
 
@@ -215,6 +216,10 @@ def _add_int8(sums: torch.Tensor, x: torch.Tensor, edges: Sequence[int]) -> None
     """Add x'x for int8 x (rows, D) by integer products."""
     for part in torch.split(x, _MOST_INT32_ROWS // 32 * 32):
         k, width = part.shape
+        if not x.is_cuda:
+            for i, j in pairwise(edges):
+                sums[i:j, i:] += torch._int_mm(part[:, i:j].T, part[:, i:])
+            continue
         # the CUDA library wants multiples of 8 and more than 16 rows; zeros add nothing
         padded = torch.nn.functional.pad(part, (0, -width % 32, 0, -k % 32)).T.contiguous()  # (D', k')
         for i, j in pairwise(edges):
@@ -225,6 +230,10 @@ def _add_int8(sums: torch.Tensor, x: torch.Tensor, edges: Sequence[int]) -> None
 
 def _add_fp32(sums: torch.Tensor, x: torch.Tensor, edges: Sequence[int]) -> None:
     """Add x'x for int8 x (rows, D) by float32 products that round nothing."""
+    if x.shape[0] > _FP32_ROWS:
+        for part in torch.split(x, _FP32_ROWS):
+            _add_fp32(sums, part, edges)
+        return
     single = x.float()
     # Cauchy-Schwarz bounds every partial sum of a product of two columns by their larger squared norm; the norms
     # are sums of up to 127^2 each, exact here under 2^24 and not under it by rounding alone beyond

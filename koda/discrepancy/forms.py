@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from koda.errors import ConfigError, DataError
 from koda.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 from koda.kernels import KernelPair
 
+_READ_ROWS = {"cpu": 256}
 EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here
 
 
@@ -160,8 +162,8 @@ class FeatureForms:
         if bool((outside.abs() > 1e-9).any()):
             rest = self._outside(outside.shape[0]) @ outside
             x += rest
-            for rows, phi in self.features.chunks():
-                inner += (phi.double().T @ rest[rows]) / scale
+            for rows, phi in self._parts():
+                inner += (phi.T @ rest[rows]) / scale
         # rounding that small eigenvalues of G amplify; orthonormal again, to the nearest
         values, vectors = torch.linalg.eigh(x.T @ x)
         mend = (vectors * values.rsqrt()) @ vectors.T
@@ -176,11 +178,18 @@ class FeatureForms:
         weights = w / (scale * self.n**0.5)
         x = torch.empty(self.n, w.shape[1], dtype=torch.float64, device=w.device)
         inner = torch.zeros_like(w)
-        for rows, phi in self.features.chunks():
-            values = phi.double()
-            x[rows] = values @ weights
-            inner += values.T @ x[rows]
+        for rows, phi in self._parts():
+            x[rows] = phi @ weights
+            inner += phi.T @ x[rows]
         return x, inner / scale
+
+    def _parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield (rows, features in float64) by so few rows at a time that they stay in the processor's cache."""
+        step = _READ_ROWS.get(self.g.device.type, 16_384)
+        for rows, phi in self.features.chunks():
+            for start in range(0, len(phi), step):
+                part = phi[start : start + step].double()
+                yield slice(rows.start + start, rows.start + start + len(part)), part
 
     def _outside(self, size: int) -> torch.Tensor:
         """Return orthonormal vectors (n, size) off the range of Phi: what repeated ridge regression leaves."""
@@ -192,11 +201,11 @@ class FeatureForms:
         scale = self.features.scales[:, None]
         for _ in range(3):
             inner = torch.zeros(self.dimension, size, dtype=torch.float64, device=self.g.device)
-            for rows, phi in self.features.chunks():
-                inner += (phi.double().T @ z[rows]) / scale
+            for rows, phi in self._parts():
+                inner += (phi.T @ z[rows]) / scale
             w = torch.cholesky_solve(inner / self.n, factor) / scale
-            for rows, phi in self.features.chunks():
-                z[rows] -= phi.double() @ w
+            for rows, phi in self._parts():
+                z[rows] -= phi @ w
         q: torch.Tensor = torch.linalg.qr(z).Q
         return q
 

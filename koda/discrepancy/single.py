@@ -129,7 +129,7 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
             return _on_the_edge(a, b, eps, values, vectors, noise, at(1e6 * _scale(a, b)), evaluations)
         start = _first_multiplier(zero, eps)
     best: _Point | None = None
-    plane: tuple[torch.Tensor, float] | None = None  # the best feasible vector and its target energy
+    plane: Plane | None = None  # the best feasible one
     multiplier = start
     scale = _scale(a, b)
     for step in range(_MAX_EVALUATIONS):
@@ -149,11 +149,11 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
             high = point
         if low is not None and high is not None:
             planes.append((high.v_least, low.v_largest))
-        for p, q in planes:
-            candidate = planar_optimum(a, b, eps, p, q)
-            if candidate is not None and (plane is None or candidate[1] > plane[1]):
+        candidates = [planar_optimum(a, b, eps, p, q) for p, q in planes]
+        for candidate in candidates:
+            if candidate is not None and (plane is None or candidate.target > plane.target):
                 plane = candidate
-        if plane is not None and best.bound - plane[1] <= accuracy * abs(plane[1]) + best.noise:
+        if plane is not None and best.bound - plane.target <= accuracy * abs(plane.target) + best.noise:
             break
         if high is None and (multiplier > 1e18 * scale or step > 60):
             values, vectors = torch.linalg.eigh(b)
@@ -163,9 +163,10 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
             return _on_the_edge(a, b, eps, values, vectors, noise, best, evaluations + 1)
         if low is not None and high is not None and high.multiplier - low.multiplier <= 4 * UNIT * high.multiplier:
             break
-        multiplier = _next(low, high, point, eps, step)
+        tangent = candidates[0].multiplier if candidates[0] is not None else math.nan
+        multiplier = _next(low, high, point, eps, step, tangent)
     assert best is not None and plane is not None  # every exit of the loop has both
-    return _single(best, plane[0], a, b, evaluations, inactive=False)
+    return _single(best, plane.y, a, b, evaluations, inactive=False)
 
 
 def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> Single:
@@ -189,9 +190,24 @@ def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> Single:
         )
 
 
+@dataclass(frozen=True)
+class Plane:
+    """The optimum on a plane.
+
+    Args:
+        y: (k,) the vector.
+        target: its target energy.
+        multiplier: lambda at which it is stationary on the plane.
+    """
+
+    y: torch.Tensor
+    target: float
+    multiplier: float
+
+
 def planar_optimum(
     a: torch.Tensor, b: torch.Tensor, eps: float, p: torch.Tensor, q: torch.Tensor
-) -> tuple[torch.Tensor, float] | None:
+) -> Plane | None:
     """Solve the direction problem on the plane of p (of norm 1) and q in closed form; None where infeasible.
 
     On the circle y = cos t p + sin t q' both energies are a mean plus a cosine of 2t, so that the optimum
@@ -202,7 +218,7 @@ def planar_optimum(
     q = q - p * (p @ q)
     norm = float(q.norm())
     if norm < 1e-15:
-        return (p, float(p @ a @ p)) if float(p @ b @ p) <= eps else None
+        return Plane(p, float(p @ a @ p), math.nan) if float(p @ b @ p) <= eps else None
     basis = torch.stack([p, q / norm], dim=1)  # (k, 2)
     a2, b2 = basis.T @ a @ basis, basis.T @ b @ basis  # (2, 2)
 
@@ -221,7 +237,9 @@ def planar_optimum(
     best = max(angles, key=lambda angle: mean_a + radius_a * math.cos(angle - phase_a))
     y = basis @ torch.tensor([math.cos(best / 2), math.sin(best / 2)], dtype=a.dtype)
     y = y / y.norm()
-    return y, float(y @ a @ y)
+    slope = radius_b * math.sin(best - phase_b)
+    multiplier = radius_a * math.sin(best - phase_a) / slope if slope != 0 else math.nan
+    return Plane(y, float(y @ a @ y), multiplier)
 
 
 def _evaluate(a: torch.Tensor, b: torch.Tensor, eps: float, multiplier: float) -> _Point:
@@ -245,8 +263,15 @@ def _evaluate(a: torch.Tensor, b: torch.Tensor, eps: float, multiplier: float) -
     return _Point(multiplier, top, bound, noise, least, largest, v_least, v_largest, partner, slope, values, vectors)
 
 
-def _next(low: _Point | None, high: _Point | None, last: _Point, eps: float, step: int) -> float:
-    """Return the next multiplier, inside the bracket where there is one."""
+def _next(low: _Point | None, high: _Point | None, last: _Point, eps: float, step: int, tangent: float) -> float:
+    """Return the next multiplier, inside the bracket where there is one.
+
+    The optimum on the plane of the leading eigenvector and its derivative has a multiplier of its own: right to
+    second order, and exact where two eigenvalues cross, or nearly do.
+    """
+    left, right = low.multiplier if low else 0.0, high.multiplier if high else math.inf
+    if step % 4 != 3 and left < tangent < right:
+        return tangent
     newton = math.nan
     if last.multiplier > 0 and last.slope < 0 and last.least > 0:
         exponent = -math.log(last.least / eps) * last.least / (last.multiplier * last.slope)
@@ -255,7 +280,6 @@ def _next(low: _Point | None, high: _Point | None, last: _Point, eps: float, ste
         return max(newton if math.isfinite(newton) else 0.0, 2 * last.multiplier)
     if low is None:
         return min(newton if math.isfinite(newton) else math.inf, high.multiplier / 2)
-    left, right = low.multiplier, high.multiplier
     if step % 4 != 3:
         if step % 4 != 2 and left < newton < right:
             return newton

@@ -200,6 +200,6 @@ def test_the_closed_form_on_a_plane_meets_a_fine_grid():
     for eps in np.quantile(reference, [0.1, 0.5, 0.9, 1.0]):
         found = planar_optimum(a, b, float(eps), p, q)
         assert found is not None
-        assert found[1] == pytest.approx(target[reference <= eps].max(), abs=1e-5)
-        assert float(found[0] @ b @ found[0]) <= eps + 1e-14
+        assert found.target == pytest.approx(target[reference <= eps].max(), abs=1e-5)
+        assert float(found.y @ b @ found.y) <= eps + 1e-14
     assert planar_optimum(a, b, float(reference.min()) * 0.99, p, q) is None
