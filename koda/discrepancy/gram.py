@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 
 from koda.discrepancy.single import UNIT
-from koda.discrepancy.spaces import Block, Certificate, Solve, Squares
+from koda.discrepancy.spaces import Block, Certificate, Solve, Squares, skinny
 
 _LOST = 1e-6  # of a vector's norm; less than that is rounding of the others' span
 _NULL = 1e-5
@@ -69,11 +69,11 @@ class GramSpace:
 
     def squares(self, block: Block) -> Squares:
         """Return (A w)'(A w), (A w)'(B w) and (B w)'(B w) as small matrices on the CPU."""
-        across = self.g[: self.split, self.split :] @ block.bw
+        across = skinny(self.g[: self.split, self.split :], block.bw)
         return Squares(
-            (block.aw.T @ (self._a @ block.aw)).cpu(),
+            (block.aw.T @ skinny(self._a, block.aw)).cpu(),
             (block.aw.T @ across).cpu(),
-            (block.bw.T @ (self._b @ block.bw)).cpu(),
+            (block.bw.T @ skinny(self._b, block.bw)).cpu(),
         )
 
     def extend(self, raw: torch.Tensor, others: Sequence[Block]) -> Block:
@@ -185,7 +185,7 @@ class GramSpace:
         return Certificate(True, bound, solve)
 
     def _raw(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        return torch.cat([w, z, self.g @ w])
+        return torch.cat([w, z, skinny(self.g, w)])
 
     def _raw_of(self, block: Block, c: torch.Tensor) -> torch.Tensor:
         return torch.cat([block.w @ c, block.aw @ c, block.bw @ c])
@@ -198,7 +198,7 @@ class GramSpace:
         """Return the raw vectors with c taken off their reference coordinates."""
         result = raw.clone()
         result[self.split : self.width] -= c
-        result[self.dim :].addmm_(self.g[:, self.split :], c, alpha=-1)
+        result[self.dim :] -= skinny(self.g[:, self.split :], c)
         return result
 
     def _inner(self, s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

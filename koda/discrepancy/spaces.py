@@ -145,7 +145,7 @@ class ExactSpace:
 
     def apply_target(self, raw: torch.Tensor) -> torch.Tensor:
         """Return A times the vectors."""
-        return self.a @ raw
+        return skinny(self.a, raw)
 
     def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
@@ -170,7 +170,7 @@ class ExactSpace:
         w = torch.linalg.qr(w).Q  # (n, m')
         room = self.dim - sum(block.size for block in others)
         w = w[:, : max(room, 0)].contiguous()
-        return Block(w, self.a @ w, self.b @ w)
+        return Block(w, skinny(self.a, w), skinny(self.b, w))
 
     def residual(
         self, block: Block, values: torch.Tensor, alpha: float, multiplier: float | torch.Tensor, locked: Block
@@ -218,6 +218,14 @@ class ExactSpace:
         if int(info) != 0:
             return Certificate(False, mu + margin, None)
         return Certificate(True, mu + margin, lambda raw: torch.cholesky_solve(raw, factor))
+
+
+def skinny(m: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Return ``m w`` for a large m (n, n') and few columns w (n', k).
+
+    As ``(w'm')'``, which streams m through the processor up to twice as fast as ``m w`` does.
+    """
+    return (w.T.contiguous() @ m.T).T
 
 
 def _off(raw: torch.Tensor, bases: Sequence[torch.Tensor]) -> torch.Tensor:
