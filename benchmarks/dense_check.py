@@ -2,7 +2,8 @@
 
     python benchmarks/dense_check.py [--samples 8192] [--features 1000]
 
-for orthogonal frequencies at the default limit, and for independent ones at the paper's q = 0.5.
+for orthogonal frequencies at the default limit, for independent ones at the paper's q = 0.5, and for a sketch of the
+cosine kernel.
 
 The dense side works in orthonormal coordinates of the range of the features (an eigendecomposition of G) and solves
 each direction by full eigendecompositions, deflating its own directions before; it shares the small-problem root finder
@@ -39,8 +40,9 @@ from koda.discrepancy.single import _solve_single, complement  # noqa: E402
 def check(n: int, r: int, kind: str, quantile: float | None, directions: int) -> dict[str, Any]:
     """Solve by the engine and densely; return what differs."""
     config = DiscrepancyConfig(
-        features=kind, n_features=r, n_directions=directions, device="cpu", eps_quantile=quantile
-    )
+        kernel="cosine" if kind == "sketch" else "gaussian", features=kind, n_features=r, n_directions=directions,
+        device="cpu", eps_quantile=quantile,
+    )  # fmt: skip
     problem = Problem.of(*pair(n), config)
     began = time.perf_counter()
     solution = problem.solve(config)
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "dense_check")
     arguments = parser.parse_args()
     found: list[dict[str, Any]] = []
-    for kind, quantile in (("orf", None), ("rff", 0.5)):
+    for kind, quantile in (("orf", None), ("rff", 0.5), ("sketch", None)):
         found.append(check(arguments.samples, arguments.features, kind, quantile, arguments.directions))
         write(found, arguments.out)
     print(arguments.out.with_suffix(".md").read_text())

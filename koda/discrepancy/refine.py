@@ -24,7 +24,7 @@ _ROUNDS = 10
 _LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value
 _SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
 _ROOM = 0.05  # least room of a proof for several directions: Ritz values off its basis are too low
-_COMPANIONS = (0, 4, 12, 24, 48, 80)  # further Ritz vectors that a proof may take into its basis
+_COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its basis
 
 
 @dataclass(frozen=True)
