@@ -31,8 +31,8 @@ def demo_config(pair: str, home: Path, overrides: dict[str, Any] | None = None) 
     write_data(folder / "scenes")
     baseline, candidate = PAIRS[pair]
     settings = {
-        "baseline": {"name": f"local-dir:{model_path(baseline)}", "label": baseline},
-        "candidate": {"name": f"local-dir:{model_path(candidate)}", "label": candidate},
+        "baseline": {"name": f"local-dir:{model_path(baseline)}", "label": baseline, "precision": "fp32"},
+        "candidate": {"name": f"local-dir:{model_path(candidate)}", "label": candidate, "precision": "fp32"},
         "data": {"path": "scenes/pairs.tsv", "name": "demo scenes", "licence": "Apache-2.0", "source": "koda.demo"},
         "discrepancy": {"n_directions": 5},
         "report": {"title": _TITLES[pair]},

@@ -23,13 +23,18 @@ class _Strict(BaseModel):
 class ModelSpec(_Strict):
     """Where a model comes from, and how it is run.
 
-    ``name`` is an open_clip name (with ``pretrained``, a tag or a checkpoint file), an
-    ``hf-hub:`` id, a ``local-dir:`` folder, or the path of such a folder.
+    ``name`` is an open_clip name (with ``pretrained``, a tag or a checkpoint file), an ``hf-hub:`` id, a
+    ``local-dir:`` folder or the path of such a folder, ``timm:`` and a timm name (images only), ``python:`` and
+    ``module:function`` or ``file.py:function`` that makes a model of the team's own, or ``embeddings:`` and a folder
+    of embeddings that another program made.
     """
 
     name: str = Field(min_length=1)
     pretrained: str | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: bf16 where the hardware is fast at it, else fp32"
+    )
+    image_size: int | None = Field(default=None, ge=1, description="pixels of a side; for python: models")
     label: str | None = Field(default=None, description="the name the report uses")
     force_quick_gelu: bool = False
     image_mean: tuple[float, float, float] | None = None
@@ -49,12 +54,21 @@ class DataConfig(_Strict):
 
     path: str = Field(min_length=1)
     images: str | None = Field(default=None, description="folder of the images; default: beside the table")
-    format: Literal["csv"] | None = Field(default=None, description="default: from the path")
+    format: Literal["csv", "coco", "webdataset", "folder", "huggingface", "embeddings"] | None = Field(
+        default=None, description="default: from the path; csv is any table"
+    )
     image_column: str = "filepath"
     caption_column: str = "title"
     key_column: str | None = Field(default=None, description="default: `key` if there is one, else the image path")
-    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, drawn with `seed`")
-    seed: int = 0
+    captions: Literal["first", "all", "random"] = Field(
+        default="first", description="which caption of an image that has several; random is drawn with `seed`"
+    )
+    where: str | None = Field(
+        default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
+    )
+    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
+    pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
+    seed: int = Field(default=0, ge=0)
     max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
     name: str | None = None
     licence: str | None = None

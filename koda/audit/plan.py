@@ -141,8 +141,8 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
 def _load_index(path: Path) -> ImageDigests:
     try:
         raw: dict[str, Any] = json.loads(path.read_bytes())
-        return ImageDigests({name: (int(entry[0]), int(entry[1]), str(entry[2])) for name, entry in raw.items()})
-    except (OSError, ValueError, TypeError, IndexError, AttributeError):
+        return ImageDigests({name: (str(stamp), str(digest)) for name, (stamp, digest) in raw.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
         return ImageDigests()  # it only saves time: a lost one is made again
 
 

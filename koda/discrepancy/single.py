@@ -205,9 +205,7 @@ class Plane:
     multiplier: float
 
 
-def planar_optimum(
-    a: torch.Tensor, b: torch.Tensor, eps: float, p: torch.Tensor, q: torch.Tensor
-) -> Plane | None:
+def planar_optimum(a: torch.Tensor, b: torch.Tensor, eps: float, p: torch.Tensor, q: torch.Tensor) -> Plane | None:
     """Solve the direction problem on the plane of p (of norm 1) and q in closed form; None where infeasible.
 
     On the circle y = cos t p + sin t q' both energies are a mean plus a cosine of 2t, so that the optimum

@@ -1,0 +1,29 @@
+"""Image-caption pairs from wherever a team keeps them.
+
+A row that cannot be used becomes a recorded :class:`Rejection`; the pairs and the rejections add up to the
+rows of the source.
+"""
+
+from __future__ import annotations
+
+from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections
+from koda.datasets.blobs import Blob, ImageDigests
+from koda.datasets.images import decode_bytes, decode_image, read_image
+from koda.datasets.reading import READERS, format_of, read_dataset
+
+__all__ = [
+    "READERS",
+    "Blob",
+    "ImageDigests",
+    "Pair",
+    "PairDataset",
+    "Rejection",
+    "Row",
+    "Source",
+    "check_rejections",
+    "decode_bytes",
+    "decode_image",
+    "format_of",
+    "read_dataset",
+    "read_image",
+]

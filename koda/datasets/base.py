@@ -1,0 +1,127 @@
+"""Pairs, rejections and data sets: what every reader gives, whatever it reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from koda.datasets.blobs import Blob
+from koda.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row that was left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a source, as a reader found it: usable, or with the fault that makes it unusable.
+
+    Args:
+        key: names the sample across models; None where the source gives none.
+        image: where its bytes lie; None where there are none.
+        caption: None where it is missing; an empty one is counted, not rejected.
+        metadata: column -> value.
+        fault: why the row cannot be used, or None.
+        where: names the row where it has no key, such as "row 7".
+    """
+
+    key: str | None
+    image: Blob | None = None
+    caption: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    fault: str | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found: every row of the source, in its order, the unusable ones too.
+
+    Args:
+        name: default name of the data set.
+        rows: n_source of them.
+        metadata_columns: names that the metadata of every row has.
+        images: whether the rows are to have images; embeddings made elsewhere may come without.
+    """
+
+    name: str
+    rows: list[Row]
+    metadata_columns: tuple[str, ...] = ()
+    images: bool = True
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with its caption; `image` says where its bytes lie, `image_digest` is their sha256.
+
+    Both are None where the source has embeddings and no images.
+    """
+
+    key: str
+    image: Blob | None
+    caption: str
+    image_digest: str | None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairDataset:
+    """The usable pairs of a source, in the order of their keys, with everything that was left out.
+
+    ``digest`` names the content (keys, captions, image bytes, metadata) and neither the path nor the order of
+    the source, so a copied or re-sorted data set is recognised.
+    """
+
+    name: str
+    path: str
+    pairs: tuple[Pair, ...]
+    rejections: tuple[Rejection, ...]
+    n_source: int
+    metadata_columns: tuple[str, ...]
+    digest: str
+    format: str
+
+    @property
+    def n_duplicate_images(self) -> int:
+        """Pairs whose image has the same bytes as an earlier pair's."""
+        digests = [pair.image_digest for pair in self.pairs if pair.image_digest is not None]
+        return len(digests) - len(set(digests))
+
+    @property
+    def n_empty_captions(self) -> int:
+        """Pairs whose caption has nothing but white space."""
+        return sum(not pair.caption.strip() for pair in self.pairs)
+
+
+def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], limit: float) -> None:
+    """Refuse to go on when nothing usable is left, or more was left out than the user allows.
+
+    Args:
+        name: the data set, for the message.
+        n_source: rows in the source.
+        rejections: what was left out.
+        limit: below 1 a share of the source, from 1 on a count.
+
+    Raises:
+        DataError: with the commonest reasons.
+    """
+    found = list(rejections)
+    reasons = Counter(rejection.reason.split(":")[0] for rejection in found)
+    common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    if n_source - len(found) < 1:
+        told = f"all {n_source} rows were rejected ({common})" if n_source else "it has no rows"
+        raise DataError(f"The data set {name} has no usable pair: {told}.", "Check the paths of the images.")
+    allowed = limit * n_source if limit < 1 else limit
+    if len(found) > allowed:
+        raise DataError(
+            f"The data set {name} has {len(found)} unusable rows of {n_source}, more than the limit "
+            f"data.max_rejected = {limit:g} allows ({common}; the first is {found[0].key!r}).",
+            "Mend the data, or raise data.max_rejected (below 1 a share, from 1 on a count).",
+        )
