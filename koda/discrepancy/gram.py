@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -17,7 +18,8 @@ from koda.discrepancy.single import UNIT
 from koda.discrepancy.spaces import Block, Certificate, Solve, Squares, skinny
 
 _LOST = 1e-6  # of a vector's norm; less than that is rounding of the others' span
-_NULL = 1e-5
+_NULL = 1e-5  # of a vector's length by its coordinates; shorter ones are next to the null space
+_PASSES = 6
 _WORN = 1e-3  # a vector shrunk to less has p made afresh, since differences have worn it
 
 
@@ -42,6 +44,16 @@ class GramSpace:
         self._size = float(self._a.norm()), float(self._b.norm())
         self.reference_size = self._size[1]
         self._root = math.sqrt(math.hypot(*self._size))
+
+    @cached_property
+    def spans(self) -> bool:
+        """Whether a basis to which nothing can be added is all of the space: G has no eigenvalue next to 0 but 0.
+
+        Asked only where so small a basis is left with nothing to add; a large space never comes to that.
+        """
+        values = torch.linalg.eigvalsh(self.g)
+        rounding = 8 * self.width * UNIT * float(values[-1])
+        return not bool(((values > rounding) & (values < (2 * _NULL * self._root) ** 2)).any())
 
     def empty(self) -> Block:
         """Return a block of no vectors."""
@@ -81,17 +93,17 @@ class GramSpace:
         others = [block for block in others if block.size]
         room = self.dim - sum(block.size for block in others)
         lengths = self._lengths(raw)
-        raw = raw[:, lengths > 0] / lengths[lengths > 0]
-        least = 1.0
-        for _ in range(2):
-            raw, shrunk = self._sound(self._off(raw, others))
-            least = min(least, shrunk)
-        if least < _WORN:
-            raw = self._raw(raw[: self.width], raw[self.width : self.dim])
+        raw = self._apart(raw[:, lengths > 0] / lengths[lengths > 0], others)
         values, vectors = _eigen(self._inner(raw, raw))  # (m,), (m, m)
-        keep = values > _LOST**1.5
-        raw, _ = self._sound(self._off(raw @ (vectors[:, keep] / values[keep].sqrt()), others))
-        values, vectors = _eigen(self._inner(raw, raw))
+        for _ in range(_PASSES):
+            if not bool((values < 0.5).any()):
+                break
+            keep = values > _LOST**1.5
+            raw = raw @ (vectors[:, keep] / values[keep].sqrt())
+            if bool((values[keep] < _WORN).any()):
+                raw = self._fresh(raw)
+            raw = self._apart(raw, others)
+            values, vectors = _eigen(self._inner(raw, raw))
         raw = raw @ (vectors / values.clamp_min(1e-300).sqrt()) @ vectors.T  # the nearest orthonormal vectors
         return self._block(raw[:, : max(room, 0)])
 
@@ -187,6 +199,10 @@ class GramSpace:
     def _raw(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         return torch.cat([w, z, skinny(self.g, w)])
 
+    def _fresh(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return the vectors with their products made again."""
+        return self._raw(raw[: self.width], raw[self.width : self.dim])
+
     def _raw_of(self, block: Block, c: torch.Tensor) -> torch.Tensor:
         return torch.cat([block.w @ c, block.aw @ c, block.bw @ c])
 
@@ -211,14 +227,28 @@ class GramSpace:
     def _sound(self, raw: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return the vectors at length 1, without those whose length is rounding, and the smallest length kept.
 
-        One that is short beside its coordinates lies in the null space of G; one that is short beside 1, which
-        it was before the others were taken off, lies in their span.
+        One that is short beside its coordinates lies in the null space of G, or so near it that float64 cannot tell
+        its energies. One that is short beside 1, which it was before the others were taken off, lies in their span.
         """
         lengths = self._lengths(raw)
-        floor = _NULL * self._root * raw[: self.dim].norm(dim=0)
-        keep = lengths > floor.clamp_min(_LOST)
+        scale = self._root * raw[: self.dim].norm(dim=0)
+        keep = lengths > (_NULL * scale).clamp_min(_LOST)
         kept = lengths[keep]
         return raw[:, keep] / kept, float(kept.min()) if len(kept) else 1.0
+
+    def _apart(self, raw: torch.Tensor, others: Sequence[Block]) -> torch.Tensor:
+        """Return the vectors with what lies in the others' span taken off, at length 1, without those that vanish.
+
+        Once is enough for a vector that keeps its length. What a short one keeps is in part rounding, which may
+        lie anywhere: it is taken off again, from products made afresh, until the length stays.
+        """
+        for _ in range(_PASSES):
+            raw, shrunk = self._sound(self._off(raw, others))
+            if shrunk < _WORN:
+                raw = self._fresh(raw)
+            elif shrunk > 0.5:
+                break
+        return raw
 
     def _against(self, block: Block, raw: torch.Tensor) -> torch.Tensor:
         """Return block'raw, (k, m), from the block's exact products."""

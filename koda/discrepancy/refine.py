@@ -103,11 +103,11 @@ def refine(
         if attempt == 1 and not state.whole:  # the directions before bear on each one: sharpen them all
             _widen(space, state, candidates, None, question, generator, effort, images=True)
             continue
-        if state.whole:
+        if state.whole and space.spans:
             for c in candidates:
                 c.bound = c.one.upper
             break
-        last = attempt >= _ROUNDS
+        last = attempt >= _ROUNDS or state.whole
         squares = space.squares(state.basis)
         plans = _plans(state, squares, candidates, range(len(candidates)), question)
         wide = [k for k in range(len(candidates)) if not any(k in group for group, _ in plans)]
@@ -172,9 +172,9 @@ def _plan(
         rest = torch.linalg.qr(frame, mode="complete").Q[:, frame.shape[1] :]  # (k, k - t')
         values, vectors = torch.linalg.eigh(rest.T @ (state.a - multiplier * state.b) @ rest)
         best: _Plan | None = None
-        for companions in _COMPANIONS:
+        for companions in (*_COMPANIONS, len(values)) if state.whole else _COMPANIONS:
             if companions > len(values):
-                break
+                continue
             keep = len(values) - companions
             under = float(values[keep - 1]) if keep else -float("inf")
             chosen = torch.cat([frame, rest @ vectors[:, keep:]], 1)

@@ -86,6 +86,10 @@ class Space(Protocol):
     dim: int
     reference_size: float
 
+    @property
+    def spans(self) -> bool:
+        """Whether a basis to which nothing can be added is all of the space, so that what is optimal in it is."""
+
     def empty(self) -> Block:
         """Return a block of no vectors."""
 
@@ -127,6 +131,8 @@ class ExactSpace:
         reference: B = K_B / n, (n, n) float64.
     """
 
+    spans = True
+
     def __init__(self, target: torch.Tensor, reference: torch.Tensor) -> None:
         self.a, self.b = target, reference
         self.dim = int(target.shape[0])
@@ -165,8 +171,11 @@ class ExactSpace:
         keep = lengths > 1e-10  # what is smaller is rounding of vectors inside the others' span
         raw = _off(raw[:, keep] / lengths[keep], bases)
         w, r = torch.linalg.qr(raw)
-        w = w[:, r.diagonal().abs() > 1e-8]
-        w = _off(w, bases)
+        w = _off(w[:, r.diagonal().abs() > 1e-8], bases)
+        lengths = w.norm(dim=0)
+        w = w[:, lengths > 0.1]  # a column that the factor made of rounding lies anywhere, in the others' span too
+        for _ in range(2):
+            w = _off(torch.linalg.qr(w).Q, bases)
         w = torch.linalg.qr(w).Q  # (n, m')
         room = self.dim - sum(block.size for block in others)
         w = w[:, : max(room, 0)].contiguous()

@@ -245,6 +245,47 @@ def test_it_gives_what_dense_and_sample_space_give(seed):
         assert e.target_energy == pytest.approx(f.target_energy, rel=1e-8, abs=1e-9 * scale)
 
 
+def covariance_of(n, d_a, d_b, seed, flat=False, apart=0.0):
+    """Return (phi, G) of features with a flat spectrum, or of two models' that are nearly the same."""
+    rng = np.random.default_rng(seed)
+    parts = [rng.normal(size=(n, d)) for d in (d_a, d_b)]
+    if flat:
+        parts = [np.linalg.qr(part)[0] + 1e-6 * rng.normal(size=part.shape) for part in parts]
+    if apart:
+        m = min(d_a, d_b)
+        parts[1][:, :m] = parts[0][:, :m] + apart * rng.normal(size=(n, m))
+    phi = np.concatenate([part / np.linalg.norm(part) for part in parts], axis=1) * n**0.5
+    return phi, torch.tensor(phi.T @ phi / n)
+
+
+@pytest.mark.parametrize(("n", "d_a", "d_b"), [(29, 1, 11), (60, 12, 25), (69, 1, 33)])
+def test_where_residuals_are_nearly_parallel_the_basis_stays_orthonormal(n, d_a, d_b):
+    for seed in range(6):
+        phi, g = covariance_of(n, d_a, d_b, seed, flat=True)
+        a, b = (part @ part.T / n for part in (phi[:, :d_a], phi[:, d_a:]))
+        eps = 0.3 * np.linalg.eigvalsh(b)[-1]
+        space = GramSpace(g, d_a, min(4, n - d_a - d_b))
+        found = solve_subspace(space, eps, 4, tolerance=1e-6)
+        exact = solve_dense(a, b, eps, 4)
+        for d, e in zip(found.directions[:1], exact.directions[:1], strict=True):
+            x = phi @ d.x[: space.width] / n**0.5
+            assert x @ x + np.square(d.x[space.width :]).sum() == pytest.approx(1, abs=1e-7)
+            assert x @ b @ x <= eps * (1 + 1e-7)
+            assert d.target_energy == pytest.approx(e.target_energy, rel=1e-7)
+
+
+def test_a_gap_next_to_the_null_space_is_not_claimed_away():
+    """What lies so near the null space of G is left out; the proof must still hold for it."""
+    for seed in range(24):
+        n = 20 + seed
+        phi, g = covariance_of(n, 3, 6, seed, apart=1e-5)
+        a, b = (part @ part.T / n for part in (phi[:, :3], phi[:, 3:]))
+        eps = float(10 ** np.random.default_rng(seed).uniform(-5, -1)) * np.linalg.eigvalsh(b)[-1]
+        best = solve_dense(a, b, eps, 1).directions[0].target_energy
+        (first,) = solve_subspace(GramSpace(g, 3, 1), eps, 1, tolerance=1e-8).directions
+        assert first.target_energy * (1 + first.gap) >= best * (1 - 1e-7)
+
+
 @pytest.mark.parametrize("eta", [0.5, 1.0, 3.0])
 def test_with_a_fixed_multiplier_it_gives_the_leading_eigenvectors(case, eta):
     values, vectors = np.linalg.eigh(case.a - eta * case.b)

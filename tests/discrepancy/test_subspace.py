@@ -114,3 +114,16 @@ def test_the_inverse_is_what_it_says():
     space = space_of(b, b)
     raw = torch.eye(60, dtype=torch.float64)[:, :5]
     assert np.allclose(space.inverse(0.01)(raw), np.linalg.solve(b + 0.01 * np.eye(60), raw.numpy()), atol=1e-9)
+
+
+def test_kernels_next_to_the_identity_keep_directions_orthonormal():
+    """A bandwidth far too narrow leaves K = I but for rounding: residuals hold nothing but that."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(30, 50))
+        a, b = ((np.eye(n) + 1e-6 * (e + e.T)) / n for e in rng.normal(size=(2, n, n)))
+        found = solve_subspace(ExactSpace(torch.tensor(a), torch.tensor(b)), 1.08 / n, 4, tolerance=1e-8)
+        exact = solve_dense(a, b, 1.08 / n, 4)
+        x = np.stack([d.x for d in found.directions])
+        assert np.abs(x @ x.T - np.eye(4)).max() < 1e-12
+        assert found.directions[0].target_energy == pytest.approx(exact.directions[0].target_energy, rel=1e-10)
