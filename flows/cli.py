@@ -59,9 +59,7 @@ def audit(
     """Audit a candidate model against a baseline on a data set."""
 
     def work() -> dict[str, Any]:
-        from koda.config import load_config, parse_override
-
-        return _run_audit(load_config(config, dict(parse_override(item) for item in set_ or [])), fresh)
+        return _run_audit(_load(config, set_), fresh)
 
     _answer(work, as_json, strict)
 
@@ -176,6 +174,102 @@ def verify(
     raise typer.Exit(0 if good else 1)
 
 
+@app.command()
+def models(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of an audit.")],
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the models that a configuration names, by fingerprint, without running anything."""
+
+    def work() -> dict[str, Any]:
+        from koda.inspection import look_at_models
+
+        return look_at_models(_load(config, set_))
+
+    found = _guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    from flows.inspecting import show_models
+
+    show_models(found)
+
+
+@app.command()
+def data(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of an audit.")],
+    set_: SetOption = None,
+    page: Annotated[int, typer.Option("--page", metavar="N", help="Which page of samples.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the data that a configuration names: counts, what is left out and why, a page of samples."""
+
+    def work() -> dict[str, Any]:
+        from koda.inspection import look_at_data
+
+        return look_at_data(_load(config, set_), page)
+
+    found = _guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, default=str))
+        return
+    from flows.inspecting import show_data
+
+    show_data(found)
+
+
+@app.command()
+def export(
+    audit_id: Annotated[str, typer.Argument(metavar="ID", help="An audit's id, or the beginning of one.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where; gets a folder for each model.")],
+    layout: Annotated[str, typer.Option("--layout", help="koda or clip-retrieval.")] = "koda",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the embeddings of an audit's models as folders, which `koda compare` and other tools read."""
+
+    def work() -> dict[str, Any]:
+        from koda.audit.publishing import read_published
+        from koda.config import AuditConfig
+        from koda.inspection import export_embeddings
+
+        record = read_published(_home(), audit_id)
+        return export_embeddings(AuditConfig.model_validate(record.config), _home(), out, layout)
+
+    written = _guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(written, indent=1))
+        return
+    from flows.inspecting import show_export
+
+    show_export(written)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run."""
+    home = _home()
+    settle(home)
+    from koda.doctor import examine
+
+    checks = examine(home)
+    good = all(check.state != "fault" for check in checks)
+    if as_json:
+        typer.echo(json.dumps({"healthy": good, "checks": [vars(check) for check in checks]}, indent=1))
+    else:
+        from flows.inspecting import show_checks
+
+        show_checks(checks)
+    raise typer.Exit(0 if good else 3)
+
+
+def _load(config: Path, set_: list[str] | None) -> Any:
+    """Read a configuration with the changes of the command line."""
+    from koda.config import load_config, parse_override
+
+    return load_config(config, dict(parse_override(item) for item in set_ or []))
+
+
 def _check_line(name: str, problem: str | None) -> str:
     return f"  {'✓' if problem is None else '✕'} {name}: {problem or 'unchanged'}"
 
@@ -193,6 +287,7 @@ def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare, remember
 
     plan = remember(prepare(config, home))
+    home.mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder in it, but not the one above
     from flows.terminal import watch
 
     with watch(plan):

@@ -77,7 +77,7 @@ def show_result(result: dict[str, Any]) -> None:
     console.print()
     for name, path in result["paths"].items():
         if path is not None:
-            console.print(f"  {name:<9} {escape(_short(path))}", soft_wrap=True)
+            console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
     for note in result["notes"]:
         console.print(f"  [yellow]note[/]      {escape(note)}")
     total = result["steps_executed"] + result["steps_cached"]
@@ -99,7 +99,7 @@ def _finding_line(finding: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def comparing(target: Path, reference: Path) -> Iterator[None]:
     """Show that two folders are being compared."""
-    told = f"[bold]{escape(_short(str(target)))}[/] against [bold]{escape(_short(str(reference)))}[/]"
+    told = f"[bold]{escape(short_path(str(target)))}[/] against [bold]{escape(short_path(str(reference)))}[/]"
     with console.status(f"comparing {told}"):
         yield
 
@@ -116,7 +116,7 @@ def show_comparison(result: dict[str, Any]) -> None:
         _show_question(result["reverse"])
     console.print()
     for name, path in result["paths"].items():
-        console.print(f"  {name:<10} {escape(_short(path))}", soft_wrap=True)
+        console.print(f"  {name:<10} {escape(short_path(path))}", soft_wrap=True)
     for note in result["notes"]:
         console.print(f"  [yellow]note[/]       {escape(note)}")
     console.print(f"\n  {result['seconds']:.1f} s")
@@ -124,7 +124,7 @@ def show_comparison(result: dict[str, Any]) -> None:
 
 def _show_question(question: dict[str, Any]) -> None:
     """Show the directions of one question of a comparison."""
-    target, reference = (escape(_short(question[role])) for role in ("target", "reference"))
+    target, reference = (escape(short_path(question[role])) for role in ("target", "reference"))
     console.print(f"\nWhat [bold]{target}[/] ties together and [bold]{reference}[/] does not")
     table = Table(box=None)
     for name in ("", "quotient", "target share", "reference share", "gap", "size"):
@@ -188,7 +188,7 @@ def show_record(record: AuditRecord, home: Path) -> None:
         )
     if record.findings:
         console.print(table)
-    console.print(f"  {escape(_short(str(home / 'audits' / record.id)))}")
+    console.print(f"  {escape(short_path(str(home / 'audits' / record.id)))}")
 
 
 def _interval(estimate: Estimate) -> str:
@@ -197,7 +197,7 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]".replace("[", "\\[")
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     """A path relative to the working directory, where that is shorter."""
     try:
         return str(Path(path).relative_to(Path.cwd()))

@@ -34,7 +34,9 @@ class ModelSpec(_Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto: bf16 where the hardware is fast at it, else fp32"
     )
-    image_size: int | None = Field(default=None, ge=1, description="pixels of a side; for python: models")
+    image_size: int | None = Field(
+        default=None, ge=1, description="pixels of a side; for python: models and timm: checkpoint files"
+    )
     label: str | None = Field(default=None, description="the name the report uses")
     force_quick_gelu: bool = False
     image_mean: tuple[float, float, float] | None = None
@@ -50,9 +52,9 @@ class ModelSpec(_Strict):
 
 
 class DataConfig(_Strict):
-    """The image-caption pairs: a table of captions beside a folder of images."""
+    """The image-caption pairs, where and how they lie."""
 
-    path: str = Field(min_length=1)
+    path: str = Field(min_length=1, description="a table, a COCO JSON file, tar shards, a folder; or their URL")
     images: str | None = Field(default=None, description="folder of the images; default: beside the table")
     format: Literal["csv", "coco", "webdataset", "folder", "huggingface", "embeddings"] | None = Field(
         default=None, description="default: from the path; csv is any table"
@@ -201,7 +203,7 @@ class AuditConfig(_Strict):
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> AuditConfig:
     """Read and check a configuration file.
 
-    Relative paths in it (the data, images, ``local-dir:`` models, checkpoint files) are relative
+    Relative paths in it (the data, images, folders and files of models, checkpoint files) are relative
     to the file itself, so that a configuration means the same from every working directory.
 
     Args:
@@ -340,13 +342,23 @@ def _absolute(config: AuditConfig, folder: Path) -> AuditConfig:
     """Make the relative paths of a configuration absolute."""
 
     def resolve(text: str) -> str:
-        return text if "://" in text else str((folder / Path(text).expanduser()).resolve())
+        if "://" in text:
+            return text
+        try:
+            return str((folder / Path(text).expanduser()).resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
+            raise ConfigError(f"{text!r} is not a path: {error}.") from error
 
     def model(spec: ModelSpec) -> ModelSpec:
         changes: dict[str, Any] = {}
-        if spec.name.startswith("local-dir:"):
-            changes["name"] = "local-dir:" + resolve(spec.name.removeprefix("local-dir:"))
-        elif (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
+        for prefix in ("local-dir:", "embeddings:"):
+            if spec.name.startswith(prefix):
+                changes["name"] = prefix + resolve(spec.name.removeprefix(prefix))
+        if spec.name.startswith("python:"):
+            place, _, function = spec.name.removeprefix("python:").rpartition(":")
+            if place.endswith(".py"):
+                changes["name"] = f"python:{resolve(place)}:{function}"
+        if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
             changes["name"] = "local-dir:" + resolve(spec.name)
         if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
             changes["pretrained"] = resolve(spec.pretrained)
@@ -354,7 +366,7 @@ def _absolute(config: AuditConfig, folder: Path) -> AuditConfig:
 
     data = config.data.model_copy(
         update={
-            "path": resolve(config.data.path),
+            "path": "::".join(resolve(part) if part else "" for part in config.data.path.split("::")),
             "images": None if config.data.images is None else resolve(config.data.images),
         }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,17 @@ def digest_weights(path: Path) -> str:
     Raises:
         ModelError: a file that cannot be read, or that holds more than tensors.
     """
-    tensors = _safetensors_items(path) if path.suffix == ".safetensors" else _pickle_items(path)
+    if path.suffix == ".safetensors":
+        return _digest_tensors(_safetensors_items(path))
+    return digest_state_dict(read_state_dict(path))
+
+
+def digest_state_dict(state: Mapping[str, Any]) -> str:
+    """Return the digest of a state dict in memory: that of a file with the same tensors."""
+    return _digest_tensors(_tensor_items(state))
+
+
+def _digest_tensors(tensors: Iterable[tuple[str, str, list[int], bytes]]) -> str:
     state = hashlib.sha256()
     for name, dtype, shape, data in tensors:
         state.update(f"{name}\0{dtype}\0{tuple(shape)}\0".encode())
@@ -77,15 +87,16 @@ def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]
         ) from error
 
 
-def _pickle_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]]:
-    """Read the tensors of a .pt file, which runs no code, in the form safetensors gives them."""
+def _tensor_items(state: Mapping[str, Any]) -> Iterable[tuple[str, str, list[int], bytes]]:
+    """Give the tensors of a state dict in the form safetensors has them; anything else in it is passed over."""
     import torch
     from safetensors.torch import _TYPES
 
     names = {dtype: name for name, dtype in _TYPES.items()}
-    for name, tensor in sorted(read_state_dict(path).items()):
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        yield name, names.get(tensor.dtype, str(tensor.dtype)), list(tensor.shape), flat.numpy().tobytes()
+    for name, tensor in sorted(state.items()):
+        if isinstance(tensor, torch.Tensor):
+            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            yield name, names.get(tensor.dtype, str(tensor.dtype)), list(tensor.shape), flat.numpy().tobytes()
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:

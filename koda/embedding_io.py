@@ -1,4 +1,4 @@
-"""Writing embedding folders, and reading a shard whole.
+"""Writing embedding folders, in koda's layout and in clip-retrieval's, and reading a shard whole.
 
 koda's layout is `shard-00000.safetensors`, `shard-00001.safetensors`, ... each with the tensors
 `image` (n, d) and `text` (n, d) and, in its header, the keys of its rows and the samples that were
@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from koda.artifacts import explain_os_errors, write_atomically
 from koda.embedding_files import NOTES, read_shard_header
-from koda.embeddings import EmbeddingTable, FloatArray
+from koda.embeddings import FloatArray, TableLike
 from koda.errors import DataError
 
+Layout = Literal["koda", "clip-retrieval"]
+
 SHARD_SIZE = 1024
+CLIP_PART_ROWS = 1_000_000
+CLIP_FOLDERS = {"image": "img_emb", "text": "text_emb"}
 
 
 def shard_name(number: int) -> str:
@@ -60,8 +64,13 @@ def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, 
     return header.keys, arrays, header.rejected, header.notes
 
 
-def save_table(table: EmbeddingTable, folder: Path) -> None:
-    """Write a table in koda's layout; an existing folder with files in it is refused."""
+def save_table(table: TableLike, folder: Path, layout: Layout = "koda") -> None:
+    """Write a table in koda's layout or in clip-retrieval's; an existing folder with files in it is refused.
+
+    Raises:
+        DataError: a folder with files in it.
+        StoreError: the disk is full, read-only or forbidden.
+    """
     with explain_os_errors(folder):
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder} is not empty.", "Choose a new folder; koda does not overwrite embeddings.")
@@ -69,14 +78,39 @@ def save_table(table: EmbeddingTable, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
             temporary = Path(name) / "table"
             temporary.mkdir()
-            for number, (_, part) in enumerate(table.chunks(SHARD_SIZE)):
-                arrays = {name: getattr(part, name) for name in part.modalities}
-                write_shard(temporary / shard_name(number), part.keys, arrays, extra={"fingerprint": table.fingerprint})
-            if table.metadata:
-                write_parquet(temporary / "metadata.parquet", {"key": list(table.keys), **table.metadata})
+            _WRITERS[layout](table, temporary)
             if folder.exists():
                 folder.rmdir()
             os.replace(temporary, folder)  # noqa: PTH105 - the one call that renames a folder over nothing
+
+
+def _write_shards(table: TableLike, folder: Path) -> None:
+    for number, (_, part) in enumerate(table.chunks(SHARD_SIZE)):
+        arrays = {name: getattr(part, name) for name in part.modalities}
+        write_shard(folder / shard_name(number), part.keys, arrays, extra={"fingerprint": table.fingerprint})
+    if table.metadata:
+        write_parquet(folder / "metadata.parquet", {"key": list(table.keys), **table.metadata})
+
+
+def _write_clip_retrieval(table: TableLike, folder: Path) -> None:
+    """Write `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy` and `metadata/metadata_0.parquet`, rows aligned.
+
+    Its tools look for the columns `image_path` and `caption`; the keys are a column of their own.
+    """
+    metadata = {"image_path": list(table.keys), **table.metadata, "key": list(table.keys)}
+    for number, (rows, part) in enumerate(table.chunks(CLIP_PART_ROWS)):
+        for modality in part.modalities:
+            place = folder / CLIP_FOLDERS[modality]
+            place.mkdir(exist_ok=True)
+            np.save(place / f"{place.name}_{number}.npy", np.ascontiguousarray(getattr(part, modality)))
+        columns = {name: values[rows] for name, values in metadata.items()}
+        write_parquet(folder / "metadata" / f"metadata_{number}.parquet", columns)
+
+
+_WRITERS: dict[Layout, Callable[[TableLike, Path], None]] = {
+    "koda": _write_shards,
+    "clip-retrieval": _write_clip_retrieval,
+}
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

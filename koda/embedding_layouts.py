@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from koda.embedding_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
-from koda.embedding_io import shard_name
+from koda.embedding_io import CLIP_FOLDERS, shard_name
 from koda.embeddings import MODALITIES, FloatArray, IntArray, checked_keys
 from koda.errors import DataError
 
-_CLIP_FOLDERS = {"image": "img_emb", "text": "text_emb"}
 _ONE_RUN = "They were not made by one run."
 
 
@@ -129,7 +128,7 @@ def open_folder(folder: Path) -> Source:
     n_shards = sum(1 for _ in folder.glob("shard-*.safetensors"))
     if n_shards:
         source = _open_shards(folder, n_shards)
-    elif any((folder / name).is_dir() for name in _CLIP_FOLDERS.values()):
+    elif any((folder / name).is_dir() for name in CLIP_FOLDERS.values()):
         source = _open_clip_retrieval(folder)
     else:
         raise DataError(
@@ -180,7 +179,7 @@ def _open_clip_retrieval(folder: Path) -> Source:
     """Open `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`, rows aligned."""
     arrays = {
         modality: {number: read_npy_header(path) for number, path in _numbered(folder / name, ".npy").items()}
-        for modality, name in _CLIP_FOLDERS.items()
+        for modality, name in CLIP_FOLDERS.items()
         if (folder / name).is_dir()
     }
     tables = _numbered(folder / "metadata", ".parquet") if (folder / "metadata").is_dir() else {}

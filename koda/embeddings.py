@@ -21,6 +21,7 @@ CHUNK_ROWS = 8192  # rows checked at a time: the temporaries stay at some megaby
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from koda.embedding_io import Layout
     from koda.embedding_shards import ShardedTable
 
 
@@ -242,11 +243,16 @@ class EmbeddingTable:
 
         return ShardedTable.open(Path(path))
 
-    def save(self, path: str | Path) -> None:
-        """Write the table as a folder that :meth:`load` reads, atomically."""
+    def save(self, path: str | Path, layout: Layout = "koda") -> None:
+        """Write the table as a folder that :meth:`load` reads, atomically; ``clip-retrieval`` is read by its tools too.
+
+        Raises:
+            DataError: a folder with files in it.
+            StoreError: the disk is full, read-only or forbidden.
+        """
         from koda.embedding_io import save_table
 
-        save_table(self, Path(path))
+        save_table(self, Path(path), layout)
 
 
 def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:

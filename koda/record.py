@@ -63,14 +63,17 @@ class ModelRecord(_Part):
     weights_digest: str
     config_digest: str
     fingerprint: str
-    activation: str
-    image_size: tuple[int, int]
+    activation: str | None = Field(default=None, description="of an open_clip model")
+    image_size: tuple[int, int] | None = Field(default=None, description="(height, width); None for text only")
     preprocessing: dict[str, Any]
-    tokenizer: str
-    context_length: int
+    tokenizer: str | None = None
+    context_length: int | None = None
     embedding_dim: int
-    parameters: int
+    parameters: int | None = None
     precision: str
+    precision_cosine: float | None = Field(
+        default=None, description="least cosine to the embeddings in fp32 on the first samples; None in fp32"
+    )
     licence: str | None = None
     source: str | None = None
 
@@ -94,6 +97,8 @@ class DataRecord(_Part):
     n_confirmation: int
     n_rejected: int
     n_duplicate_images: int
+    n_empty_captions: int = 0
+    format: str = "csv"
     n_long_captions: dict[str, int] = Field(
         default={}, description="captions cut at the context length, by model label"
     )

@@ -118,3 +118,16 @@ def test_features_and_method_have_defaults_that_fit_each_kernel() -> None:
             assert DiscrepancyConfig.model_validate(chosen.model_dump(mode="json")) == chosen
     spec = DiscrepancyConfig(method="spec", eta=0.5)
     assert DiscrepancyConfig.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_every_part_of_a_data_path_is_made_absolute_by_itself(tmp_path: Path) -> None:
+    def resolved(path: str) -> str:
+        return load_config(write(tmp_path, MINIMAL.replace("pairs.tsv", f"'{path}'"))).data.path
+
+    assert resolved("shards/{00000..00010}.tar") == f"{tmp_path}/shards/{{00000..00010}}.tar"
+    assert resolved("a.tar::/b/c.tar::s3://d/{0..9}.tar") == f"{tmp_path}/a.tar::/b/c.tar::s3://d/{{0..9}}.tar"
+    assert resolved("s3://bucket/pairs.tsv") == "s3://bucket/pairs.tsv"
+    assert resolved("a.tar::") == f"{tmp_path}/a.tar::"
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigError, match=r"'loop/x\.tsv' is not a path"):
+        resolved("loop/x.tsv")

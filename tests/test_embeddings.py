@@ -147,3 +147,39 @@ def test_folders_without_embeddings(tmp_path: Path) -> None:
         EmbeddingTable.load(tmp_path / "no")
     with pytest.raises(DataError, match="holds no embeddings"):
         EmbeddingTable.load(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["koda", "clip-retrieval"])
+def test_either_layout_reads_back_equal(tmp_path: Path, layout: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = EmbeddingTable(
+        [f"k{i}" for i in range(30)],
+        rng.normal(size=(30, 5)).astype(np.float16),
+        rng.normal(size=(30, 4)).astype(np.float32),
+        {"caption": [f"caption {i}" for i in range(30)], "image_path": [f"images/{i}.jpg" for i in range(30)]},
+    )
+    whole.save(tmp_path / "out", layout)  # type: ignore[arg-type]
+    back = EmbeddingTable.load(tmp_path / "out")
+    assert back.keys == whole.keys
+    assert np.array_equal(back.image, whole.image)  # type: ignore[arg-type]
+    assert np.array_equal(back.text, whole.text)  # type: ignore[arg-type]
+    assert back.image.dtype == np.float16  # type: ignore[union-attr]
+    assert {name: list(back.metadata[name]) for name in whole.metadata} == whole.metadata
+
+
+def test_clip_retrievals_layout_is_written_as_its_tools_expect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from koda import embedding_io
+
+    monkeypatch.setattr(embedding_io, "CLIP_PART_ROWS", 2)
+    whole = EmbeddingTable(["a", "b", "c"], np.eye(3), np.eye(3)[::-1], {"caption": ["x", "y", "z"]})
+    whole.save(tmp_path / "out", "clip-retrieval")
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert names == [
+        f"{folder}/{folder}_{number}.npy" if "emb" in folder else f"{folder}/{folder}_{number}.parquet"
+        for folder in ("img_emb", "metadata", "text_emb")
+        for number in (0, 1)
+    ]
+    assert np.array_equal(np.load(tmp_path / "out/img_emb/img_emb_1.npy"), np.eye(3)[2:])
+    first = pq.ParquetFile(tmp_path / "out/metadata/metadata_0.parquet").read().to_pydict()
+    assert first == {"image_path": ["a", "b"], "caption": ["x", "y"], "key": ["a", "b"]}
+    assert EmbeddingTable.load(tmp_path / "out").keys == ("a", "b", "c")

@@ -199,7 +199,7 @@ def _retrieval(
         # the same image bytes under several keys are one image, with several right captions
         columns = {
             "caption": [pairs[key].caption for key in table.keys],
-            "image": [pairs[key].image_digest for key in table.keys],
+            "image": [pairs[key].image_digest or key for key in table.keys],
         }
         table = EmbeddingTable(table.keys, table.image, table.text, columns)
         for subset, queries in subsets.items():

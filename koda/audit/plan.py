@@ -13,7 +13,7 @@ from koda.config import AuditConfig, Side
 from koda.datasets import ImageDigests, PairDataset, read_dataset
 from koda.digest import digest_file, digest_json
 from koda.embedding_io import SHARD_SIZE
-from koda.errors import StoreError
+from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import embedding_key
 from koda.models import ResolvedModel, resolve_model
@@ -24,6 +24,7 @@ COVARIANCES = "covariances"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
 _STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 1, RECORDS: 1, REPORTS: 1}
 _OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
+_USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
 
 
@@ -119,23 +120,52 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
 
     Raises:
         ConfigError: a rule on an unknown figure.
-        ModelError: a model that cannot be found or has no weights.
+        ModelError: a model that cannot be found or has no weights, or lacks the modality that is compared.
         DataError: no data set, no usable pair, too many rejections.
         StoreError: no room for what the audit will write.
     """
     check_policy(config.policy)
+    device = config.discrepancy.device
     models: dict[Role, ResolvedModel] = {
-        "baseline": resolve_model(config.baseline),
-        "candidate": resolve_model(config.candidate),
+        "baseline": resolve_model(config.baseline, device),
+        "candidate": resolve_model(config.candidate, device),
     }
+    _check_modalities(config, models)
     index = home / "index" / f"{digest_json([config.data.path, config.data.images])[:32]}.json"
     digests = _load_index(index)
     dataset = read_dataset(config.data, digests)
+    _check_images(dataset, models)
     plan = AuditPlan(config, home, dataset, models)
     _check_room(plan)
     if digests.changed:
         write_atomically(index, json.dumps(digests.known).encode())
     return plan
+
+
+def _check_modalities(config: AuditConfig, models: dict[Role, ResolvedModel]) -> None:
+    """Refuse to compare what a model has not got."""
+    from koda.kernels.choice import modalities_of
+
+    for role, model in models.items():
+        missing = [name for name in modalities_of(config.discrepancy) if name not in model.modalities]
+        if not missing:
+            continue
+        common = [name for name in model.modalities if all(name in other.modalities for other in models.values())]
+        raise ModelError(
+            f"The {role} {model.label} has no {missing[0]} embeddings, which discrepancy.modality: "
+            f"{config.discrepancy.modality} compares.",
+            f"Set discrepancy.modality: {common[0]}." if common else "Compare it with a model that has the same.",
+        )
+
+
+def _check_images(dataset: PairDataset, models: dict[Role, ResolvedModel]) -> None:
+    """Refuse to run a model over samples of which there are no images."""
+    for role, model in models.items():
+        if "image" in model.modalities and not model.stored and all(pair.image is None for pair in dataset.pairs):
+            raise DataError(
+                f"The data set {dataset.name} has no images, which the {role} {model.label} is to embed.",
+                "Set data.images to the folder of the pictures, or compare two embeddings: folders.",
+            )
 
 
 def _load_index(path: Path) -> ImageDigests:
@@ -157,7 +187,7 @@ def _check_room(plan: AuditPlan) -> None:
     needed = _SPARE_BYTES
     for key in {plan.embedding_key(role): role for role in plan.models}:
         if not plan.artifacts.has(EMBEDDINGS, key):
-            widths = [2 * int(model.fingerprint.config["embed_dim"]) for model in plan.models.values()]
+            widths = [2 * int(m.fingerprint.config.get("embed_dim", _USUAL_WIDTH)) for m in plan.models.values()]
             needed += max(len(plan.dataset.pairs), SHARD_SIZE) * max(widths) * 4
     free = shutil.disk_usage(place).free
     if free < needed and not plan.artifacts.has(REPORTS, plan.report_key):

@@ -131,6 +131,8 @@ def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict
         n_confirmation=evaluation.n_confirmation,
         n_rejected=len(rejections),
         n_duplicate_images=data.n_duplicate_images,
+        n_empty_captions=data.n_empty_captions,
+        format=data.format,
         n_long_captions={plan.label(role): int(infos[role]["n_long"]) for role in plan.models},
         rejections=[RejectionRecord(key=item.key, reason=item.reason) for item in rejections[:_LISTED_REJECTIONS]],
         rejection_reasons=dict(reasons.most_common()),

@@ -7,7 +7,8 @@ rows of the source.
 from __future__ import annotations
 
 from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections
-from koda.datasets.blobs import Blob, ImageDigests
+from koda.datasets.blobs import Blob
+from koda.datasets.digests import ImageDigests
 from koda.datasets.images import decode_bytes, decode_image, read_image
 from koda.datasets.reading import READERS, format_of, read_dataset
 

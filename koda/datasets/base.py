@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from koda.datasets.blobs import Blob
 from koda.errors import DataError
+
+_MAX_COLUMNS = 200  # of metadata
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Row:
         metadata: column -> value.
         fault: why the row cannot be used, or None.
         where: names the row where it has no key, such as "row 7".
+        loss: it stands for the rest of a damaged file, nobody knows how many rows; it stays in every subset.
     """
 
     key: str | None
@@ -38,6 +41,7 @@ class Row:
     metadata: dict[str, Any] = field(default_factory=dict)
     fault: str | None = None
     where: str = ""
+    loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,26 @@ class Source:
     Args:
         name: default name of the data set.
         rows: n_source of them.
-        metadata_columns: names that the metadata of every row has.
-        images: whether the rows are to have images; embeddings made elsewhere may come without.
+        metadata_columns: names that the metadata of every usable row has.
     """
 
     name: str
     rows: list[Row]
     metadata_columns: tuple[str, ...] = ()
-    images: bool = True
+
+
+def gathered(name: str, rows: list[Row]) -> Source:
+    """Return a source of rows that each came with entries of their own, so that all have the same columns.
+
+    An entry that a row lacks is None. Of more than 200 names, which are no columns but contents, the commonest stay.
+    """
+    counts = Counter(column for row in rows for column in row.metadata)
+    common = set(sorted(counts, key=lambda column: (-counts[column], column))[:_MAX_COLUMNS])
+    columns = tuple(column for column in counts if column in common)
+    for place, row in enumerate(rows):
+        if tuple(row.metadata) != columns:
+            rows[place] = replace(row, metadata={column: row.metadata.get(column) for column in columns})
+    return Source(name, rows, columns)
 
 
 @dataclass(frozen=True)

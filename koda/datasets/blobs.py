@@ -1,18 +1,19 @@
-"""Where bytes lie: files, parts of files, and URLs through fsspec; read, listed, and remembered by digest."""
+"""Where bytes lie: files, parts of files, and URLs through fsspec; read and listed."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from koda.errors import DataError, PrerequisiteError
 
-_READERS = 4  # files read at once
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
+READERS = 4  # files read at once
 
 
 @dataclass(frozen=True)
@@ -85,35 +86,91 @@ def stem_of(location: str) -> str:
 
 
 def is_file(location: str) -> bool:
-    """Tell whether there is a file."""
-    if not is_url(location):
-        return Path(location).is_file()
-    system, path = _filesystem(location)
-    return bool(_told(location, lambda: system.isfile(path)))
+    """Tell whether there is a file.
+
+    Raises:
+        DataError: that cannot be known.
+    """
+    return _is(location, Path.is_file, "isfile")
 
 
 def is_folder(location: str) -> bool:
-    """Tell whether there is a folder."""
-    if not is_url(location):
-        return Path(location).is_dir()
-    system, path = _filesystem(location)
-    return bool(_told(location, lambda: system.isdir(path)))
+    """Tell whether there is a folder.
+
+    Raises:
+        DataError: that cannot be known.
+    """
+    return _is(location, Path.is_dir, "isdir")
 
 
-def list_files(folder: str) -> list[str]:
-    """Return the locations of all files below a folder, sorted.
+def list_folder(folder: str) -> list[str]:
+    """Return the names of what lies in a folder, sorted.
 
     Raises:
         DataError: the folder cannot be listed.
     """
     if not is_url(folder):
         try:
-            return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+            return sorted(os.listdir(folder))  # noqa: PTH208 (names, a string each: a folder may hold millions)
         except OSError as error:
-            raise DataError(f"{folder} cannot be listed: {error.strerror or error}.") from error
+            raise DataError(f"{folder} cannot be listed: {reason_of(error)}.") from error
     system, path = _filesystem(folder)
+    found = _told(folder, lambda: system.ls(path, detail=False))
+    return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
+
+
+def list_files(folder: str) -> list[str]:
+    """Return the names, relative to a folder, of all files at any depth below it, sorted.
+
+    Links to folders are followed, each folder once. A link that leads nowhere is listed too: reading it then says
+    what is wrong.
+
+    Raises:
+        DataError: the folder, or one below it, cannot be listed.
+    """
+    if not is_url(folder):
+        return sorted(_walk(folder))
+    system, path = _filesystem(folder)
+    prefix = path.rstrip("/") + "/"
     found = _told(folder, lambda: system.find(path))
-    return sorted(str(system.unstrip_protocol(name)) for name in found)
+    return sorted(str(name).removeprefix(prefix) for name in found)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield the files below a local folder, without following a loop of links."""
+    waiting, seen = [""], set()
+    while waiting:
+        below = waiting.pop()
+        place = os.path.join(folder, below)  # noqa: PTH118 (as above)
+        try:
+            status = os.stat(place)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(place) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    name = below + entry.name
+                    try:
+                        if entry.is_dir():
+                            waiting.append(name + "/")
+                        elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
+                            yield name
+                    except OSError:  # a link to itself
+                        yield name
+        except OSError as error:
+            raise DataError(f"{place} cannot be listed: {reason_of(error)}.") from error
+
+
+def open_file(location: str) -> BinaryIO:
+    """Open a file to read at any place in it.
+
+    Raises:
+        OSError: it cannot be opened; a store behind a URL may raise errors of its own.
+    """
+    if not is_url(location):
+        return Path(location).open("rb")
+    system, path = _filesystem(location)
+    return cast(BinaryIO, system.open(path, "rb"))
 
 
 def read_location(location: str) -> bytes:
@@ -154,55 +211,6 @@ def reason_of(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200] or type(error).__name__
 
 
-@dataclass
-class ImageDigests:
-    """The sha256 of images, remembered by location and by the stamp of the file.
-
-    ``known`` may be loaded from and saved to disk by the caller, so that a second audit of an
-    unchanged data set does not read every image again.
-    """
-
-    known: dict[str, tuple[str, str]] = field(default_factory=dict)
-    changed: bool = False
-
-    def of(self, blobs: Sequence[Blob]) -> Iterator[str | Exception]:
-        """Yield the digest of each image, or the error that reading it gave."""
-        stamps = _Stamps()
-        with ThreadPoolExecutor(_READERS) as pool:
-            yield from pool.map(lambda blob: self._one(blob, stamps), blobs)
-
-    def _one(self, blob: Blob, stamps: _Stamps) -> str | Exception:
-        try:
-            stamp = stamps.of(blob)
-            remembered = self.known.get(blob.name)
-            if stamp is not None and remembered is not None and remembered[0] == stamp:
-                return remembered[1]
-            data = blob.read()
-            if not data:
-                return OSError("the file is empty")
-            digest = hashlib.sha256(data).hexdigest()
-        except Exception as error:  # a store behind a URL has errors of its own; each is a rejection
-            return error
-        if stamp is not None:
-            self.known[blob.name] = (stamp, digest)
-            self.changed = True
-        return digest
-
-
-class _Stamps:
-    """Stamps of files that hold several images, asked for once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
-
-    def of(self, blob: Blob) -> str | None:
-        if blob.length is None:
-            return blob.stamp()
-        if blob.location not in self._known:
-            self._known[blob.location] = blob.stamp()
-        return self._known[blob.location]
-
-
 def _filesystem(url: str) -> tuple[Any, str]:
     """Return the file system behind a URL, and the path in it.
 
@@ -224,9 +232,9 @@ def _open_filesystem(protocol: str) -> Any:
     except ImportError as error:
         raise PrerequisiteError(
             f"{protocol}:// needs a package that is not installed: {reason_of(error)}.",
-            {"s3": "pip install s3fs", "gs": "pip install gcsfs", "gcs": "pip install gcsfs"}.get(
-                protocol, f"Install the fsspec implementation of {protocol}."
-            ),
+            f"pip install {package}"
+            if (package := _PACKAGES.get(protocol))
+            else f"Install what fsspec needs for {protocol}.",
         ) from error
     except ValueError as error:
         raise DataError(f"{protocol}:// is not a protocol that fsspec knows.", "Use a path, s3:// or gs://.") from error
@@ -234,7 +242,20 @@ def _open_filesystem(protocol: str) -> Any:
         raise DataError(f"{protocol}:// cannot be reached: {reason_of(error)}.", "Check the credentials.") from error
 
 
-def _told(location: str, ask: Any) -> Any:
+def _is(location: str, local: Callable[[Path], bool], remote: str) -> bool:
+    """Ask whether a location is a file or a folder."""
+    if is_url(location):
+        system, path = _filesystem(location)
+        return bool(_told(location, lambda: getattr(system, remote)(path)))
+    try:
+        return local(Path(location))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise DataError(f"{location} cannot be reached: {reason_of(error)}.") from error
+
+
+def _told(location: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception as error:

@@ -14,6 +14,8 @@ from koda.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# by suffix, the commonest first: where a sample has two images the first is taken
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jfif", "ppm")
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 
 

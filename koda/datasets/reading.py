@@ -3,28 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
+from fnmatch import filter as matching_names
 
 from koda.config import DataConfig
 from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections
-from koda.datasets.blobs import Blob, ImageDigests, reason_of
+from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of
+from koda.datasets.captions import draw
+from koda.datasets.coco import read_coco
+from koda.datasets.condition import matching
+from koda.datasets.digests import ImageDigests
+from koda.datasets.folder import read_folder
+from koda.datasets.huggingface import read_huggingface
+from koda.datasets.shards import has_braces
+from koda.datasets.stored import read_stored
 from koda.datasets.tables import read_table
+from koda.datasets.text import is_text, printable
+from koda.datasets.webdataset import read_webdataset
 from koda.digest import digest_json
+from koda.errors import DataError
 
 _DATA_VERSION = 1
 READERS: dict[str, Callable[[DataConfig], Source]] = {
     "csv": read_table,
+    "coco": read_coco,
+    "webdataset": read_webdataset,
+    "folder": read_folder,
+    "huggingface": read_huggingface,
+    "embeddings": read_stored,
+}
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+# what lies in a folder -> its format, the surest first
+_MARKS = {
+    "dataset_dict.json": "huggingface",
+    "state.json": "huggingface",
+    "shard-*.safetensors": "embeddings",
+    "img_emb": "embeddings",
+    "text_emb": "embeddings",
+    "*.tar": "webdataset",
 }
 
 
 def format_of(config: DataConfig) -> str:
-    """Return the format of a source: as configured, else as its path shows.
+    """Return the format of a source: as configured, else as its path, or what lies in the folder, shows.
 
     Raises:
-        DataError: a path that shows none.
+        DataError: a folder that cannot be listed.
     """
-    return config.format or "csv"
+    if config.format is not None:
+        return config.format
+    path = config.path.lower()
+    if path.endswith(_TARS) or (".tar" in path and ("::" in path or has_braces(path))):
+        return "webdataset"
+    if path.endswith(".json"):
+        return "coco"
+    if not is_folder(config.path):
+        return "csv"
+    names = list_folder(config.path)
+    marks = (kind for mark, kind in _MARKS.items() if matching_names(names, mark))
+    return next(marks, "folder")
 
 
 def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> PairDataset:
@@ -38,7 +74,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     """
     kind = format_of(config)
     source = READERS[kind](config)
-    rows = _subset(source.rows, config)
+    rows = _subset(source, config)
     good, rejections = _sorted_out(rows)
     digests = digests or ImageDigests()
     blobs: list[Blob] = [row.image for _, row in good if row.image is not None]
@@ -67,13 +103,24 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     return dataset
 
 
-def _subset(rows: list[Row], config: DataConfig) -> list[Row]:
-    """Return the rows that the configuration asks for, in the order of the source."""
-    if config.limit is None or config.limit >= len(rows):
-        return rows
-    whole = [row for row in rows if not row.where.startswith("line ")]
-    draw = np.random.default_rng(config.seed).permutation(len(whole))[: config.limit]
-    return [whole[row] for row in sorted(draw.tolist())]
+def _subset(source: Source, config: DataConfig) -> list[Row]:
+    """Return the rows that the configuration asks for; a random choice does not depend on the order of the source.
+
+    Raises:
+        DataError: a condition that is none, or that no row satisfies.
+    """
+    rows = [row for row in source.rows if not row.loss]
+    losses = [row for row in source.rows if row.loss]
+    if config.where is not None and rows:
+        found = matching(rows, source.metadata_columns, config.where)
+        if not found:
+            raise DataError(f"None of the {len(rows)} rows of {config.path} satisfies data.where.")
+        rows = found
+    if config.limit is not None and config.limit < len(rows):
+        if config.pick == "random":
+            rows.sort(key=lambda row: draw(config.seed, "limit", row.where if row.key is None else row.key))
+        rows = rows[: config.limit]
+    return [*rows, *losses]
 
 
 def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]]:
@@ -81,11 +128,15 @@ def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]
     good: dict[str, Row] = {}
     rejections = []
     for number, row in enumerate(rows, start=1):
-        key = row.key if row.key is not None else row.where or f"row {number}"
+        key = printable(row.key if row.key is not None else row.where or f"row {number}")
         if row.key is not None and key in good:
             rejections.append(Rejection(key, "duplicate key: an earlier row has it"))
         elif row.fault is not None:
-            rejections.append(Rejection(key, row.fault))
+            rejections.append(Rejection(key, printable(row.fault)))
+        elif key != row.key:
+            rejections.append(Rejection(key, "the key is not text: it cannot be written as UTF-8"))
+        elif not is_text(row.caption or ""):
+            rejections.append(Rejection(key, "the caption is not text: it cannot be written as UTF-8"))
         else:
             good[key] = row
     return list(good.items()), rejections

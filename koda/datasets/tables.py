@@ -10,6 +10,8 @@ from typing import Any
 from koda.config import DataConfig
 from koda.datasets.base import Row, Source
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, parent_of, read_location, reason_of, stem_of
+from koda.datasets.captions import captioned
+from koda.datasets.text import decode_text
 from koda.errors import DataError
 
 TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t", ".parquet": None}
@@ -37,49 +39,42 @@ def read_table(config: DataConfig) -> Source:
     key_column = config.key_column or ("key" if "key" in columns else config.image_column)
     taken = {key_column, config.image_column, config.caption_column}
     metadata_columns = tuple(name for name in columns if name and name not in taken)
-    rows = [
-        _row(
-            number,
-            columns[key_column][number],
-            columns[config.image_column][number],
-            columns[config.caption_column][number],
-            {name: columns[name][number] for name in metadata_columns},
-            images,
-            (key_column, config.image_column),
-        )
-        for number in range(len(columns[config.image_column]))
-    ]
-    return Source(stem_of(path), [*rows, *malformed], metadata_columns)
+    captions = columns[config.caption_column]
+    rows: list[Row] = []
+    for number, (key, file) in enumerate(zip(columns[key_column], columns[config.image_column], strict=True)):
+        metadata = {name: columns[name][number] for name in metadata_columns}
+        row = _row(f"row {number + 1}", key, file, metadata, images, (key_column, config.image_column))
+        rows += [*malformed.get(number, []), *captioned(row, captions[number], config)]
+    rows += malformed.get(len(captions), [])
+    return Source(stem_of(path), rows, metadata_columns)
 
 
-def _row(
-    number: int, key: Any, file: Any, caption: Any, metadata: dict[str, Any], images: str, names: tuple[str, str]
-) -> Row:
-    """Make a row of its fields; ``names`` are those of the key and the image column."""
-    where = f"row {number + 1}"
+def _row(where: str, key: Any, file: Any, metadata: dict[str, Any], images: str, names: tuple[str, str]) -> Row:
+    """Make a row of its fields but the caption; ``names`` are those of the key and the image column."""
     if key is None or str(key) == "":
-        return Row(None, fault=f"the column {names[0]!r} is empty", where=where)
+        return Row(None, None, None, metadata, f"the column {names[0]!r} is empty", where)
     if file is None or str(file) == "":
-        return Row(str(key), fault=f"the column {names[1]!r} is empty", where=where)
+        return Row(str(key), None, None, metadata, f"the column {names[1]!r} is empty", where)
     if "\0" in str(file):
-        return Row(str(key), fault="the image path is not a path", where=where)
-    if caption is None:
-        return Row(str(key), fault="the caption is missing", where=where)
-    return Row(str(key), Blob(join(images, str(file))), str(caption), metadata, where=where)
+        return Row(str(key), None, None, metadata, "the image path is not a path", where)
+    return Row(str(key), Blob(join(images, str(file))), None, metadata, None, where)
 
 
-def _columns(path: str) -> tuple[dict[str, list[Any]], list[Row]]:
-    """Read a table into columns of equal length, and the lines that do not fit its header."""
+def _columns(path: str) -> tuple[dict[str, list[Any]], dict[int, list[Row]]]:
+    """Read a table into columns of equal length, and the lines that do not fit its header, before row 0, 1, ..."""
     if is_folder(path):
         raise DataError(f"The data set {path} is a folder.", "Set data.path to the table of captions in it.")
     if not is_file(path):
-        raise DataError(f"The data set {path} does not exist.", "Set data.path to a CSV, TSV or Parquet table.")
+        raise DataError(
+            f"The data set {path} does not exist.",
+            "Set data.path to a table (CSV, TSV, Parquet), a COCO JSON file, tar shards, or a folder.",
+        )
     suffix = "." + path.rpartition(".")[2].lower()
     if suffix not in TABLES:
         raise DataError(f"{path} is not a table that koda reads.", f"It reads {', '.join(sorted(TABLES))}.")
     delimiter = TABLES[suffix]
     data = read_location(path)
-    return (_read_parquet(path, data), []) if delimiter is None else _read_text(path, data, delimiter)
+    return (_read_parquet(path, data), {}) if delimiter is None else _read_text(path, data, delimiter)
 
 
 def _read_parquet(path: str, data: bytes) -> dict[str, list[Any]]:
@@ -93,12 +88,8 @@ def _read_parquet(path: str, data: bytes) -> dict[str, list[Any]]:
     return columns
 
 
-def _read_text(path: str, data: bytes, delimiter: str) -> tuple[dict[str, list[Any]], list[Row]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8.", "Save the table as UTF-8.") from error
+def _read_text(path: str, data: bytes, delimiter: str) -> tuple[dict[str, list[Any]], dict[int, list[Row]]]:
+    text = decode_text(data, path)
     # a csv field may hold a whole document; the default limit of 131 072 characters is not ours to set
     csv.field_size_limit(2**31 - 1)
     try:
@@ -115,12 +106,14 @@ def _read_text(path: str, data: bytes, delimiter: str) -> tuple[dict[str, list[A
     (_, header), *body = rows
     if repeated := [name for name, count in Counter(header).items() if count > 1]:
         raise DataError(f"{path} has two columns named {repeated[0]!r}.")
-    whole = [row for _, row in body if len(row) == len(header)]
-    malformed = [
-        Row(None, fault=f"malformed row: {len(row)} fields where the header has {len(header)}", where=f"line {line}")
-        for line, row in body
-        if len(row) != len(header)
-    ]
+    whole: list[list[str]] = []
+    malformed: dict[int, list[Row]] = {}
+    for line, row in body:
+        if len(row) == len(header):
+            whole.append(row)
+        else:
+            fault = f"malformed row: {len(row)} fields where the header has {len(header)}"
+            malformed.setdefault(len(whole), []).append(Row(None, fault=fault, where=f"line {line}"))
     return {name: [row[place] for row in whole] for place, name in enumerate(header)}, malformed
 
 

@@ -64,7 +64,6 @@ def environment(folder: Path) -> Environment:
         figure_limit=view.figure_limit,
         symbols=view.SYMBOLS,
         mark_icon=mark_icon,
-        none=text.NONE,
     )
     return made
 
@@ -95,7 +94,9 @@ def configuration(config: dict[str, Any]) -> Markup:
 
 
 def _finalize(value: Any) -> Any:
-    """Clean what a template prints, unless it is markup of our own."""
+    """Clean what a template prints, unless it is markup of our own; None, which Jinja would spell out, is a dash."""
+    if value is None:
+        return text.NONE
     return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

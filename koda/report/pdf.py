@@ -32,7 +32,7 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime) -> by
         PrerequisiteError: WeasyPrint, or the Pango library it needs, is not installed.
         KodaError: the document refers to something outside itself.
     """
-    with _LOCK, _only_fonts_of(fonts):
+    with _LOCK, _only_fonts_of(fonts, moment):
         weasyprint, fetcher, font_configuration = _renderer()
         data_only = fetcher(allowed_protocols={"data"}, allow_redirects=False, fail_on_errors=True)
         document = weasyprint.HTML(string=html, base_url=None, url_fetcher=data_only)
@@ -80,12 +80,14 @@ def _renderer() -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def _only_fonts_of(folder: Path) -> Iterator[None]:
+def _only_fonts_of(folder: Path, moment: datetime) -> Iterator[None]:
     """Let fontconfig know one folder of fonts; it reads the variable whenever a configuration is loaded.
 
-    A setting of the user's own does not win: with other fonts the same record would give other pages.
+    A setting of the user's own does not win: with other fonts the same record would give other pages. Where HarfBuzz
+    cannot cut the fonts down, fontTools does, and dates each by SOURCE_DATE_EPOCH or the clock.
     """
-    before = {name: os.environ.get(name) for name in ("FONTCONFIG_FILE", "FONTCONFIG_PATH", "FONTCONFIG_SYSROOT")}
+    names = ("FONTCONFIG_FILE", "FONTCONFIG_PATH", "FONTCONFIG_SYSROOT", "SOURCE_DATE_EPOCH")
+    before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="koda-fonts-") as scratch:
         file = Path(scratch) / "fonts.conf"
         file.write_text(fontconfig(folder, Path(scratch) / "cache"), encoding="utf-8")
@@ -93,6 +95,7 @@ def _only_fonts_of(folder: Path) -> Iterator[None]:
             for name in before:
                 os.environ.pop(name, None)
             os.environ["FONTCONFIG_FILE"] = str(file)
+            os.environ["SOURCE_DATE_EPOCH"] = str(int(moment.timestamp()))
             yield
         finally:
             for name, value in before.items():

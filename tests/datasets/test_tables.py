@@ -122,7 +122,7 @@ def test_unusable_sources(pairs_folder: Write, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "no.tsv")
     with pytest.raises(DataError, match="is a folder"):
-        read(tmp_path)
+        read(tmp_path, format="csv")
     with pytest.raises(DataError, match="image folder"):
         read(path, images=str(tmp_path / "no"))
     with pytest.raises(DataError, match=r"data\.key_column"):
@@ -172,3 +172,24 @@ def test_any_text_is_read_or_refused_in_words_and_nothing_is_lost(tmp_path: Path
         assert str(error)
     else:
         assert dataset.n_source == len(dataset.pairs) + len(dataset.rejections)
+
+
+def test_a_column_of_lists_has_several_captions_an_image(pairs_folder: Write) -> None:
+    path = pairs_folder(3).with_name("pairs.parquet")
+    files, captions = ["000.png", "001.png", "002.png"], [["a", "b"], [], ["c", None]]
+    pq.write_table(pa.table({"filepath": files, "title": captions}), path)
+    assert {p.key: p.caption for p in read(path).pairs} == {"000.png": "a", "002.png": "c"}  # type: ignore[attr-defined]
+    dataset = read(path, captions="all")
+    assert {p.key: p.caption for p in dataset.pairs} == {  # type: ignore[attr-defined]
+        "000.png#0": "a",
+        "000.png#1": "b",
+        "002.png#0": "c",
+    }
+    assert [r.reason for r in dataset.rejections] == ["the caption is missing"]  # type: ignore[attr-defined]
+
+
+def test_malformed_rows_keep_their_place(pairs_folder: Write) -> None:
+    path = pairs_folder(3, ["filepath\ttitle", "a\tb\tc", "000.png\ta", "x", "001.png\tb", "002.png\tc"])
+    dataset = read(path, limit=4, pick="first")
+    assert [pair.key for pair in dataset.pairs] == ["000.png", "001.png"]  # type: ignore[attr-defined]
+    assert [row.key for row in dataset.rejections] == ["line 2", "line 4"]  # type: ignore[attr-defined]

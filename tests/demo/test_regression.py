@@ -23,7 +23,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PairDataset:
 
 
 def embed(name: str, dataset: PairDataset, folder: Path) -> koda.EmbeddingTable:
-    store, model = ArtifactStore(folder / name), resolve_model(ModelSpec(name=f"local-dir:{model_path(name)}"))
+    store = ArtifactStore(folder / name)
+    model = resolve_model(ModelSpec(name=f"local-dir:{model_path(name)}", precision="fp32"), "cpu")
     extract(store, dataset, model, device="cpu")
     return load_embeddings(store, embedding_key(dataset, model), dataset)
 

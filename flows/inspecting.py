@@ -1,0 +1,86 @@
+"""What people see of a look at models, data and the machine; all of it goes to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from flows.terminal import console, short_path
+from koda.doctor import Check
+
+_STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "fault": ("✕", "red")}
+
+
+def show_models(found: dict[str, Any]) -> None:
+    """Show two models side by side; what differs is marked."""
+    table = Table("", box=None)
+    for role in ("baseline", "candidate"):
+        table.add_column(role, overflow="fold")
+    table.add_column("")
+    for name in found["baseline"]:
+        told = [_told(found[role][name]) for role in ("baseline", "candidate")]
+        if not any(told):
+            continue
+        table.add_row(name.replace("_", " "), *map(escape, told), "" if told[0] == told[1] else "[yellow]≠[/]")
+    console.print(table)
+    if found["same"]:
+        console.print("  [yellow]note[/]  both are the same model")
+
+
+def show_data(found: dict[str, Any]) -> None:
+    """Show the counts of a data set, what was left out, and a page of its samples."""
+    console.print(f"[bold]{escape(found['name'])}[/] ({found['format']}, {escape(short_path(found['path']))})")
+    console.print(
+        f"  {found['n_source']} rows in the source: {found['n_pairs']} pairs, {found['n_rejected']} left out"
+        + ("" if found["within_max_rejected"] else "  [red]✕ more than data.max_rejected allows[/]")
+    )
+    console.print(
+        f"  {found['n_images']} images ({found['n_duplicate_images']} pairs repeat one), {found['n_captions']} captions"
+        + (f" ({found['n_empty_captions']} pairs have an empty one)" if found["n_empty_captions"] else "")
+    )
+    if found["metadata_columns"]:
+        console.print(f"  metadata: {escape(', '.join(found['metadata_columns']))}")
+    console.print(f"  digest {found['digest']}")
+    for reason, count in found["rejection_reasons"].items():
+        key = next(item["key"] for item in found["rejections"] if item["reason"].startswith(reason)) if any(
+            item["reason"].startswith(reason) for item in found["rejections"]
+        ) else None  # fmt: skip
+        console.print(f"  [yellow]{count}[/] {escape(reason)}" + (f" (such as {escape(repr(key))})" if key else ""))
+    table = Table("key", "caption", "image", box=None)
+    for sample in found["samples"]:
+        image = "none" if sample["image"] is None else short_path(sample["image"])
+        table.add_row(*(escape(_cut(text)) for text in (sample["key"], sample["caption"], image)))
+    console.print(table)
+    console.print(f"  page {found['page']} of {found['pages']}")
+
+
+def show_export(written: dict[str, Any]) -> None:
+    """Show where embeddings were written."""
+    for role in ("baseline", "candidate"):
+        part = written[role]
+        dims = ", ".join(f"{name} {d}" for name, d in part["dims"].items())
+        console.print(f"  {role:<9} {part['n']} samples ({dims})  {escape(short_path(part['folder']))}", soft_wrap=True)
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Show what was looked at, a line each, with the remedy under it."""
+    for check in checks:
+        symbol, colour = _STATES[check.state]
+        console.print(f"[{colour}]{symbol}[/] {escape(check.name):<13} {escape(check.found)}", soft_wrap=True)
+        if check.remedy:
+            console.print(f"                {escape(check.remedy)}", soft_wrap=True)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_told(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(_told, value))
+    return "" if value is None else str(value)
+
+
+def _cut(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

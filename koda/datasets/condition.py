@@ -1,0 +1,115 @@
+"""The rows that satisfy a condition in SQL, `data.where`, as DuckDB understands it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from koda.datasets.base import Row
+from koda.datasets.text import printable
+from koda.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# no files, no network, no extensions, nothing of this process: a condition is for the rows and nothing else
+_SHUT_OFF = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
+    "threads": "1",
+}
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+
+
+def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: str) -> list[Row]:
+    """Return the rows that satisfy a condition on `key`, `caption` and the metadata columns.
+
+    What a faulty row lacks is unknown to the condition. It is left out only where the condition is false for it
+    all the same: a row that may be one of those asked for stays, and is counted as a rejection.
+
+    Args:
+        rows: of a source.
+        metadata_columns: their names; columns that hold nothing but numbers are compared as numbers.
+        condition: an SQL expression such as ``width >= 256 AND caption LIKE '%dog%'``.
+
+    Raises:
+        DataError: no condition, an unknown column (the nearest are named), or values that it does not fit.
+    """
+    import duckdb
+
+    table = _table(rows, metadata_columns)
+    told = f"data.where = {condition!r}"
+    names = [*table.column_names]
+    try:
+        with duckdb.connect(":memory:", config=dict(_SHUT_OFF)) as connection:
+            answer = connection.from_arrow(table).select(duckdb.SQLExpression(condition))
+            kinds = [str(kind) for kind in answer.types]
+            if kinds != ["BOOLEAN"]:
+                what = f"a value of type {kinds[0]}" if len(kinds) == 1 else f"{len(kinds)} values"
+                raise DataError(f"{told} is {what} and not a condition.", "Compare: width >= 256.")
+            values = [value for (value,) in answer.fetchall()]
+    except duckdb.Error as error:
+        raise _in_words(told, str(error), names) from error
+    if len(values) != len(rows):
+        raise DataError(f"{told} is not about a single row.", "Leave out count, sum and the like.")
+    return [
+        row
+        for row, value in zip(rows, values, strict=True)
+        if value is True or (value is None and row.fault is not None)
+    ]
+
+
+def _table(rows: Sequence[Row], metadata_columns: Sequence[str]) -> pa.Table:
+    """Return keys, captions and metadata as columns; of two names that SQL takes for one the first counts."""
+    import pyarrow as pa
+
+    columns: dict[str, pa.Array] = {
+        "key": _texts([row.key for row in rows]),
+        "caption": _texts([row.caption for row in rows]),
+    }
+    taken = {"key", "caption"}
+    for name in metadata_columns:
+        if name.lower() not in taken:
+            taken.add(name.lower())
+            columns[name] = _column([row.metadata.get(name) for row in rows])
+    return pa.table(columns)
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Return a column with the type of its values, as text where they have no common one."""
+    import pyarrow as pa
+
+    texts = [value for value in values if value is not None and value != ""]
+    if texts and all(isinstance(text, str) and text.isascii() for text in texts):
+        if all(_WHOLE.fullmatch(text) for text in texts):
+            return pa.array([int(value) if value else None for value in values], pa.int64())
+        if all(_NUMBER.fullmatch(text) and text[-1].isdigit() for text in texts):
+            return pa.array([float(value) if value else None for value in values], pa.float64())
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return _texts([None if value is None else str(value) for value in values])
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([None if value is None else printable(value) for value in values], pa.string())
+
+
+def _in_words(told: str, message: str, names: list[str]) -> DataError:
+    """Return what DuckDB objects to, in a line."""
+    known = f"known are {', '.join(names)}."
+    if found := re.search(r'Referenced column "(.*?)" not found', message, re.DOTALL):
+        near = difflib.get_close_matches(found[1].lower(), [name.lower() for name in names], n=3, cutoff=0.5)
+        right = [name for name in names if name.lower() in near]
+        hint = f"did you mean {' or '.join(map(repr, right))}?" if right else known
+        return DataError(f"{told}: there is no column {found[1]!r}; {hint}", "Text stands in single quotes.")
+    line = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", (message.splitlines() or [message])[0])[:200]
+    return DataError(f"{told} cannot be applied: {line.rstrip('.')}.", f"It is an SQL condition; {known}")

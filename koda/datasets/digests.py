@@ -1,0 +1,59 @@
+"""The digests of images, remembered so that an unchanged data set is not read again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from koda.datasets.blobs import READERS, Blob
+
+
+@dataclass
+class ImageDigests:
+    """The sha256 of images, remembered by location and by the stamp of the file.
+
+    ``known`` may be loaded from and saved to disk by the caller, so that a second audit of an
+    unchanged data set does not read every image again.
+    """
+
+    known: dict[str, tuple[str, str]] = field(default_factory=dict)
+    changed: bool = False
+
+    def of(self, blobs: Sequence[Blob]) -> Iterator[str | Exception]:
+        """Yield the digest of each image, or the error that reading it gave; one that stands twice is read once."""
+        stamps = _Stamps()
+        distinct = {blob.name: blob for blob in blobs}
+        with ThreadPoolExecutor(READERS) as pool:
+            found = dict(zip(distinct, pool.map(lambda blob: self._one(blob, stamps), distinct.values()), strict=True))
+        yield from (found[blob.name] for blob in blobs)
+
+    def _one(self, blob: Blob, stamps: _Stamps) -> str | Exception:
+        try:
+            stamp = stamps.of(blob)
+            remembered = self.known.get(blob.name)
+            if stamp is not None and remembered is not None and remembered[0] == stamp:
+                return remembered[1]
+            data = blob.read()
+            if not data:
+                return OSError("the file is empty")
+            digest = hashlib.sha256(data).hexdigest()
+        except Exception as error:  # a store behind a URL has errors of its own; each is a rejection
+            return error
+        if stamp is not None:
+            self.known[blob.name] = (stamp, digest)
+            self.changed = True
+        return digest
+
+
+class _Stamps:
+    """Stamps of files, asked for once: a file may hold many images."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def of(self, blob: Blob) -> str | None:
+        if blob.location not in self._known:
+            self._known[blob.location] = blob.stamp()
+        return self._known[blob.location]

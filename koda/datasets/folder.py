@@ -1,0 +1,73 @@
+"""A folder of images, each with its caption in a text file of the same name beside it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from koda.config import DataConfig
+from koda.datasets.base import Row, Source
+from koda.datasets.blobs import READERS, Blob, is_folder, join, list_files, reason_of
+from koda.datasets.images import IMAGE_SUFFIXES
+from koda.datasets.text import decode_text
+from koda.errors import DataError
+
+_TABLES = (".csv", ".tsv", ".parquet", ".json")
+
+
+def read_folder(config: DataConfig) -> Source:
+    """Read a folder, and those in it, of images with captions: `sub/cat.jpg` and `sub/cat.txt`, key `sub/cat`.
+
+    An image without a caption and a caption without an image are rows with a fault. Hidden files and files of other
+    kinds are no part of the data set.
+
+    Raises:
+        DataError: no such folder, or none with images and captions in it.
+    """
+    folder = config.path
+    if not is_folder(folder):
+        raise DataError(f"The folder {folder} does not exist.", "Set data.path to a folder of images.")
+    images: list[tuple[str, str]] = []  # key, file
+    captions: dict[str, str] = {}  # key -> file
+    others = []
+    for name in list_files(folder):
+        stem, dot, suffix = name.rpartition(".")
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if suffix.lower() in IMAGE_SUFFIXES and dot:
+            images.append((stem, name))
+        elif suffix.lower() == "txt" and dot:
+            captions.setdefault(stem, name)
+        elif name.lower().endswith(_TABLES):
+            others.append(name)
+    if not images or not captions:
+        what = "no images" if not images else "images, but no captions (.txt files of the same names)"
+        told = (
+            "Set data.path to a table of captions, a COCO JSON file, tar shards, or a folder of images and .txt files."
+        )
+        if others:
+            told = f"Set data.path to the table of captions: {join(folder, others[0])}?"
+        raise DataError(f"The folder {folder} has {what}.", told)
+    rows = []
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda image: _caption(folder, captions.get(image[0])), images)
+        for (key, name), (caption, fault) in zip(images, found, strict=True):
+            rows.append(Row(key, Blob(join(folder, name)), caption, fault=fault, where=name))
+    with_image = {key for key, _ in images}
+    rows += [
+        Row(key, fault="the caption has no image beside it", where=name)
+        for key, name in captions.items()
+        if key not in with_image
+    ]
+    return Source(folder.rstrip("/").rpartition("/")[2], rows)
+
+
+def _caption(folder: str, name: str | None) -> tuple[str | None, str | None]:
+    """Return the caption in a file, or what is wrong with it."""
+    if name is None:
+        return None, "the image has no caption beside it"
+    try:
+        return decode_text(Blob(join(folder, name)).read(), name).strip(), None
+    except DataError as error:
+        return None, f"malformed caption: {error.message.rstrip('.')}"
+    except Exception as error:  # a store behind a URL has errors of its own
+        return None, f"the caption cannot be read: {reason_of(error)}"

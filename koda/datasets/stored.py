@@ -1,0 +1,40 @@
+"""An embedding folder as a data set: its keys, captions and metadata, for audits without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from koda.config import DataConfig
+from koda.datasets.base import Row, Source
+from koda.datasets.blobs import Blob, join
+from koda.embeddings import EmbeddingTable
+
+
+def read_stored(config: DataConfig) -> Source:
+    """Read the samples of an embedding folder, koda's or clip-retrieval's; the embeddings themselves are not read.
+
+    A sample without a caption has an empty one. With ``data.images`` the column `image_path` (or the one that
+    ``data.image_column`` names) says which picture the report shows; without it there are none.
+
+    Raises:
+        DataError: no embedding folder, or parts that do not fit together.
+    """
+    table = EmbeddingTable.open(config.path)
+    columns = {name: list(table.metadata[name]) for name in table.metadata if name != "key"}
+    caption = next((name for name in (config.caption_column, "caption") if name in columns), None)
+    picture = next((name for name in (config.image_column, "image_path") if name in columns), None)
+    captions = [None] * table.n if caption is None else columns[caption]
+    extra = tuple(name for name in columns if name not in {caption, picture})
+    rows = []
+    for number, key in enumerate(table.keys):
+        file = None if picture is None or config.images is None else columns[picture][number]
+        rows.append(
+            Row(
+                key,
+                None if file is None or config.images is None else Blob(join(config.images, str(file))),
+                "" if captions[number] is None else str(captions[number]),
+                {name: columns[name][number] for name in extra},
+                where=f"row {number + 1}",
+            )
+        )
+    return Source(Path(config.path).name, rows, extra)

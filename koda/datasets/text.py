@@ -1,0 +1,60 @@
+"""Bytes to text and to JSON, with errors that say where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from koda.errors import DataError
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """Decode UTF-8, with or without a byte-order mark.
+
+    Raises:
+        DataError: other bytes, with the line they stand in.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{where}, line {line}: not UTF-8.", "Save the file as UTF-8.") from error
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Parse JSON in UTF-8.
+
+    Raises:
+        DataError: it is not JSON, with the line.
+    """
+    text = decode_text(data, where)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}, line {error.lineno}: not JSON ({error.msg[0].lower()}{error.msg[1:]}).") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise DataError(f"{where}: not JSON that can be read ({str(error)[:80]}).") from error
+
+
+def scalars(entry: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
+    """Return the entries of a JSON object that are text, numbers, booleans or null, but for those named."""
+    return {
+        printable(name): printable(value) if isinstance(value, str) else value
+        for name, value in entry.items()
+        if name not in without and (value is None or isinstance(value, str | int | float))
+    }
+
+
+def is_text(text: str) -> bool:
+    r"""Tell whether a string can be written as UTF-8; half a character, such as JSON's ``"\ud83d"``, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """Return a text with what cannot be written as UTF-8 spelled out."""
+    return text if is_text(text) else text.encode("utf-8", "backslashreplace").decode()

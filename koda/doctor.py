@@ -1,0 +1,172 @@
+"""What is installed, which device there is, and whether an audit can run and its PDF be made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from koda.artifacts import nearest_existing, write_atomically
+from koda.errors import KodaError
+
+State = Literal["ok", "note", "fault"]
+_NEEDED = ("torch", "open_clip_torch", "prefect", "duckdb", "jinja2", "weasyprint", "pyarrow", "fsspec")
+_OPTIONAL = {  # package -> what it is for, and the command that installs it
+    "transformers": ("tokenizers of SigLIP and other models from the hub", "pip install 'koda[siglip]'"),
+    "s3fs": ("data behind s3://", "pip install s3fs"),
+    "gcsfs": ("data behind gs://", "pip install gcsfs"),
+}
+_LITTLE_ROOM = 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: what.
+        state: ok, note (something is not to be had, and koda does without), or fault (no audit can run).
+        found: in words.
+        remedy: the command or step that mends it, or None.
+    """
+
+    name: str
+    state: State
+    found: str
+    remedy: str | None = None
+
+
+def examine(home: Path) -> list[Check]:
+    """Look at everything that an audit needs; nothing is downloaded and nobody is called.
+
+    Args:
+        home: KODA_HOME, where results are to lie.
+    """
+    checks = [_python()]
+    steps: tuple[Callable[[], list[Check]], ...] = (
+        _packages, _device, _decoding, _flow, lambda: _home(home), lambda: _database(home), _pdf, _optional,
+    )  # fmt: skip
+    for step in steps:
+        try:
+            checks += step()
+        except KodaError as error:
+            checks.append(Check(step.__name__.strip("_"), "fault", error.message, error.remedy))
+        except Exception as error:  # whatever it is, the others are still to be looked at
+            first = (str(error).splitlines() or [""])[0]
+            checks.append(Check(step.__name__.strip("_"), "fault", f"{type(error).__name__}: {first}"))
+    return checks
+
+
+def _python() -> Check:
+    found, right = platform.python_version(), (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Check("Python", "ok" if right else "fault", found, None if right else "Use Python 3.11 to 3.13.")
+
+
+def _packages() -> list[Check]:
+    import koda
+
+    found, missing = [f"koda {koda.__version__}"], []
+    for name in _NEEDED:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return [Check("packages", "fault", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")]
+    return [Check("packages", "ok", ", ".join(found))]
+
+
+def _device() -> list[Check]:
+    import torch
+
+    checks = []
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(number)
+            name = torch.cuda.get_device_name(number)
+            checks.append(
+                Check("GPU", "ok", f"cuda:{number}, {name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
+            )
+    else:
+        built = torch.version.cuda
+        checks.append(Check("GPU", "note", f"none that torch can use (built for CUDA {built})" if built else "none"))
+    kinds = {
+        "AMX": "_is_amx_tile_supported", "AVX512 bf16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported",
+    }  # fmt: skip
+    quick = [name for name, test in kinds.items() if getattr(torch.cpu, test, lambda: False)()]
+    told = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    checks.append(Check("CPU", "ok", ", ".join([told, *quick])))
+    return checks
+
+
+def _decoding() -> list[Check]:
+    from PIL import features
+
+    missing = [name for name in ("jpg", "webp") if not features.check(name)]
+    if missing:
+        return [Check("images", "note", f"Pillow lacks {', '.join(missing)}", "pip install --force-reinstall pillow")]
+    return [Check("images", "ok", "JPEG, PNG and WebP are decoded")]
+
+
+def _flow() -> list[Check]:
+    import fastapi
+
+    broken = tuple(int(part) for part in fastapi.__version__.split(".")[:2]) >= (0, 151)
+    if broken:
+        return [
+            Check("flows", "fault", f"fastapi {fastapi.__version__} stops every flow", "pip install 'fastapi<0.151'")
+        ]
+    api = os.environ.get("PREFECT_API_URL")
+    return [Check("flows", "ok", f"Prefect server at {api}" if api else "Prefect runs in process, no server is set")]
+
+
+def _home(home: Path) -> list[Check]:
+    place = nearest_existing(home)
+    free = shutil.disk_usage(place).free
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".koda-doctor.") as folder:
+            write_atomically(Path(folder) / "probe", b"probe")
+    except (OSError, KodaError) as error:
+        return [Check("KODA_HOME", "fault", f"{home} cannot be written: {error}", "Set KODA_HOME to your own folder.")]
+    state: State = "ok" if free >= _LITTLE_ROOM else "note"
+    remedy = None if state == "ok" else "Free some space or set KODA_HOME to a larger disk."
+    return [Check("KODA_HOME", state, f"{home}, {free / 2**30:.1f} GiB free", remedy)]
+
+
+def _database(home: Path) -> list[Check]:
+    from koda.store import AuditStore
+
+    store = AuditStore(home)
+    if not store.path.is_file():
+        return [Check("database", "ok", f"{store.path} will be made by the first audit")]
+    return [Check("database", "ok", f"{store.path}, {len(store.list_audits())} audits")]
+
+
+def _pdf() -> list[Check]:
+    from datetime import UTC, datetime
+
+    from koda.report.environment import template_folder
+    from koda.report.pdf import write_pdf
+
+    try:
+        made = write_pdf("<p>koda</p>", template_folder() / "fonts", b"{}", datetime(2026, 1, 1, tzinfo=UTC))
+    except KodaError as error:
+        return [Check("PDF", "note", f"{error.message} Reports are HTML only", error.remedy)]
+    return [Check("PDF", "ok", f"a page was made ({len(made)} bytes)")]
+
+
+def _optional() -> list[Check]:
+    checks = []
+    for name, (purpose, command) in _OPTIONAL.items():
+        try:
+            checks.append(Check(name, "ok", f"{version(name)}, for {purpose}"))
+        except PackageNotFoundError:
+            checks.append(Check(name, "note", f"not installed; it is for {purpose}", command))
+    return checks

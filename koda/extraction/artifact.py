@@ -1,0 +1,149 @@
+"""The artifact of embeddings: which shards are there, which are to be made, and what is noted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from koda.artifacts import ArtifactStore
+from koda.datasets import Pair, PairDataset
+from koda.digest import digest_json
+from koda.embedding_files import read_shard_header
+from koda.embedding_io import SHARD_SIZE, read_shard, shard_name, write_shard
+from koda.embeddings import EmbeddingTable
+from koda.errors import DataError
+from koda.extraction.batches import Batches
+from koda.extraction.captions import CaptionMemory
+from koda.extraction.images import ImageStream
+from koda.extraction.precision import cosine_to_fp32
+from koda.extraction.shards import embed_shard
+from koda.extraction.stored import copy_stored
+from koda.models import ResolvedModel, load_encoder
+
+KIND = "embeddings"
+_EXTRACTION_VERSION = 2
+
+Progress = Callable[[int, int], None]
+
+
+def embedding_key(dataset: PairDataset, model: ResolvedModel) -> str:
+    """Return the key of a model's embeddings of a data set: both digests and the shard size."""
+    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE])
+
+
+def extract(
+    store: ArtifactStore,
+    dataset: PairDataset,
+    model: ResolvedModel,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Embed a data set with a model, shard by shard, and return the digest of the artifact.
+
+    Shards that an earlier, interrupted run finished are kept, and the others come out byte for byte as they would
+    have: what is in a batch depends on the data set alone. Two processes that extract the same thing do not compute
+    it twice: the second waits for the first and uses what it made.
+
+    Each distinct caption is encoded once in the whole data set. Embeddings depend a little on what else is in their
+    batch, since the matrix products of another size add up in another order: at batch sizes 1, 7 and 64 those of one
+    sample differ by less than 1e-5 in fp32, and by a cosine of at least 0.999 in bf16.
+
+    Args:
+        store: where the artifact lies.
+        dataset: pairs, in the order of their keys.
+        model: see :func:`koda.models.resolve_model`.
+        device: as in the configuration.
+        batch_size: at most so many at once; default by device. Where memory does not hold them, half as many.
+        progress: called with (pairs done, pairs in all).
+
+    Raises:
+        DataError: not one sample could be embedded.
+        ModelError: the model does not load, does not fit in memory, or is not itself in its precision.
+        StoreError: the disk is full or read-only.
+    """
+    key = embedding_key(dataset, model)
+    with store.lock(KIND, key):
+        if store.has(KIND, key):
+            return store.digest(KIND, key)
+        folder = store.folder(KIND, key)
+        shards = [dataset.pairs[first : first + SHARD_SIZE] for first in range(0, len(dataset.pairs), SHARD_SIZE)]
+        if model.stored:
+            return store.complete(KIND, key, _usable(copy_stored(folder, shards, model, progress), dataset, model))
+        missing = [n for n, pairs in enumerate(shards) if not _is_whole(folder / shard_name(n), pairs)]
+        cosine = cosine_to_fp32(model, dataset.pairs, device)
+        encoder = load_encoder(model, device)
+        batches = Batches(encoder, batch_size)
+        captions = CaptionMemory([[pair.caption for pair in pairs] for pairs in shards])
+        rejected: dict[str, str] = {}
+        n_embedded = n_long = done = 0
+        with ImageStream(encoder, [shards[n] for n in missing], batches.size) as images:
+            for number, pairs in enumerate(shards):
+                path = folder / shard_name(number)
+                if number in missing:
+                    shown = None if progress is None else _shifted(progress, done, len(dataset.pairs))
+                    made = embed_shard(encoder, pairs, images, batches, captions, shown)
+                    notes = {"n_long": made.n_long, "fingerprint": model.fingerprint.digest}
+                    write_shard(path, made.keys, made.arrays, made.rejected, notes)
+                header = read_shard_header(path)
+                if "text" in encoder.modalities and captions.wants(number):
+                    keys, arrays, *_ = read_shard(path)
+                    of = {pair.key: pair.caption for pair in pairs}
+                    captions.learn(number, [of[name] for name in keys], arrays["text"])
+                rejected.update(header.rejected)
+                n_embedded += len(header.keys)
+                n_long += header.notes["n_long"]
+                done += len(pairs)
+                if progress is not None:
+                    progress(done, len(dataset.pairs))
+        info = {
+            "n": n_embedded,
+            "rejected": rejected,
+            "n_long": n_long,
+            "model": {**encoder.describe(), "precision_cosine": cosine},
+            "device": str(encoder.device),
+        }
+        return store.complete(KIND, key, _usable(info, dataset, model))
+
+
+def _usable(info: dict[str, Any], dataset: PairDataset, model: ResolvedModel) -> dict[str, Any]:
+    """Return what is noted of an artifact, unless it holds nothing."""
+    if info["n"] == 0:
+        reason = next(iter(info["rejected"].values()), "it has no rows")
+        raise DataError(
+            f"The data set {dataset.name} has no usable pair: {model.label} embedded none of "
+            f"{len(dataset.pairs)} ({reason}).",
+            "Check the images and the model.",
+        )
+    return info
+
+
+def load_embeddings(store: ArtifactStore, key: str, dataset: PairDataset | None = None) -> EmbeddingTable:
+    """Load a complete embedding artifact, with captions and metadata where the data set is given."""
+    table = EmbeddingTable.load(store.folder(KIND, key))
+    if dataset is None:
+        return table
+    pairs = {pair.key: pair for pair in dataset.pairs}
+    metadata = {"caption": [pairs[name].caption for name in table.keys]}
+    for column in dataset.metadata_columns:
+        if column not in metadata:
+            metadata[column] = [pairs[name].metadata[column] for name in table.keys]
+    return EmbeddingTable(table.keys, table.image, table.text, metadata, table.fingerprint)
+
+
+def _shifted(progress: Progress, done: int, total: int) -> Progress:
+    return lambda within, _: progress(done + within, total)
+
+
+def _is_whole(path: Path, pairs: Sequence[Pair]) -> bool:
+    """Tell whether a shard is there in full and accounts for every one of its pairs."""
+    if not path.is_file():
+        return False
+    try:
+        header = read_shard_header(path)
+    except DataError:
+        return False
+    accounted = sorted([*header.keys, *header.rejected]) == [pair.key for pair in pairs]
+    return bool(header.arrays) and "n_long" in header.notes and accounted

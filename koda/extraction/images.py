@@ -1,0 +1,106 @@
+"""Pictures on their way into a model: read, decoded and transformed by some threads while the model computes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from koda.datasets import Pair, decode_image
+from koda.datasets.blobs import reason_of
+from koda.datasets.images import MAX_PIXELS
+from koda.errors import DataError
+from koda.models import Encoder
+
+if TYPE_CHECKING:
+    import torch
+
+_AHEAD = 2  # batches prepared while one is in the model
+_MOST_THREADS = 16
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Some pairs and their pixels.
+
+    Args:
+        pairs: b of them.
+        pixels: (b, 3, h, w) in the model's type; the rows of faulty pairs hold nothing.
+        faults: b reasons, None for a good one.
+    """
+
+    pairs: Sequence[Pair]
+    pixels: torch.Tensor
+    faults: list[str | None]
+
+    def good(self) -> tuple[list[Pair], torch.Tensor]:
+        """Return the usable pairs and their pixels."""
+        rows = [row for row, fault in enumerate(self.faults) if fault is None]
+        if len(rows) == len(self.pairs):
+            return list(self.pairs), self.pixels
+        return [self.pairs[row] for row in rows], self.pixels[rows]
+
+
+class ImageStream:
+    """The pictures of some shards, batch by batch; no batch crosses the end of a shard.
+
+    The threads run Pillow and numpy, which let go of the interpreter's lock, and no torch: torch would start a
+    team of threads of its own in each of them.
+    """
+
+    def __init__(self, encoder: Encoder, shards: Sequence[Sequence[Pair]], size: int) -> None:
+        self._encoder, self._size = encoder, size
+        wanted = shards if "image" in encoder.modalities else []
+        self._waiting = deque(batch for pairs in wanted for batch in self._cut(pairs))
+        self._ready: deque[tuple[Sequence[Pair], torch.Tensor, list[Future[str | None]]]] = deque()
+        self._pool = ThreadPoolExecutor(min(_MOST_THREADS, max(2, _cores())), thread_name_prefix="decode")
+
+    def __enter__(self) -> ImageStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def n_batches(self, pairs: Sequence[Pair]) -> int:
+        """Return the number of batches of a shard."""
+        return len(self._cut(pairs))
+
+    def next(self) -> ImageBatch:
+        """Return the next batch, and have the threads prepare those after it."""
+        self._prepare(1)
+        pairs, pixels, futures = self._ready.popleft()
+        faults = [future.result() for future in futures]
+        self._prepare(_AHEAD)
+        return ImageBatch(pairs, pixels, faults)
+
+    def _cut(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
+        return [pairs[first : first + self._size] for first in range(0, len(pairs), self._size)]
+
+    def _prepare(self, ahead: int) -> None:
+        assert self._encoder.pixels is not None
+        while self._waiting and len(self._ready) < ahead:
+            pairs = self._waiting.popleft()
+            pixels = self._encoder.pixels.empty(len(pairs), pinned=self._encoder.device.type == "cuda")
+            futures = [self._pool.submit(self._one, pair, pixels[row]) for row, pair in enumerate(pairs)]
+            self._ready.append((pairs, pixels, futures))
+
+    def _one(self, pair: Pair, out: torch.Tensor) -> str | None:
+        assert self._encoder.pixels is not None
+        try:
+            image = decode_image(pair)
+            if max(image.size) / min(image.size) * max(self._encoder.pixels.size) ** 2 > MAX_PIXELS:
+                return f"the image is too narrow: {image.width} x {image.height} pixels"
+            self._encoder.pixels.write(image, out)
+        except DataError as error:
+            return error.message
+        except Exception as error:  # a picture that no transform can take is one picture less, not the end
+            return f"the image cannot be prepared: {reason_of(error)}"
+        return None
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,54 @@
+"""Stored embeddings in place of a model: the rows of a data set's samples, joined by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koda.datasets import Pair
+from koda.embedding_io import shard_name, write_shard
+from koda.models import ResolvedModel
+from koda.models.stored import describe, open_table
+
+
+def copy_stored(
+    folder: Path, shards: Sequence[Sequence[Pair]], model: ResolvedModel, progress: Callable[[int, int], None] | None
+) -> dict[str, Any]:
+    """Write the shards of an artifact from a folder of embeddings, and return what is noted of it.
+
+    A sample that the folder lacks, or whose embedding cannot be used, is rejected with its reason.
+
+    Raises:
+        ModelError: the folder is gone or its parts do not fit together.
+        DataError: a file of it has changed meanwhile.
+        StoreError: the disk is full or read-only.
+    """
+    table = open_table(model.spec)
+    row_of = {key: row for row, key in enumerate(table.keys)}
+    rejected: dict[str, str] = {}
+    n = done = 0
+    total = sum(map(len, shards))
+    for number, pairs in enumerate(shards):
+        left_out = {pair.key: f"{model.label} has no embedding of it" for pair in pairs if pair.key not in row_of}
+        keys = [pair.key for pair in pairs if pair.key in row_of]
+        arrays: dict[str, Any] = {name: np.empty((0, d), dtype=np.float32) for name, d in table.dims.items()}
+        if keys:
+            part = table.take([row_of[key] for key in keys])
+            broken = part.invalid_rows()
+            left_out.update(broken)
+            good = np.array([key not in broken for key in keys])
+            arrays = {name: getattr(part, name)[good] for name in part.modalities}
+            keys = [key for key in keys if key not in broken]
+        write_shard(
+            folder / shard_name(number), keys, arrays, left_out, {"n_long": 0, "fingerprint": model.fingerprint.digest}
+        )
+        rejected.update(left_out)
+        n += len(keys)
+        done += len(pairs)
+        if progress is not None:
+            progress(done, total)
+    info = {**describe(model.fingerprint), "precision_cosine": None}
+    return {"n": n, "rejected": rejected, "n_long": 0, "model": info, "device": "cpu"}

@@ -1,0 +1,282 @@
+"""A team's own model: a Python function of theirs that makes it, called and held to what it says.
+
+`python:package.module:function` or `python:/path/file.py:function`. The function takes no argument and returns
+
+- a torch.nn.Module or any callable: images (b, 3, h, w) -> (b, d); or
+- an object with `encode_image` (as above), `encode_text` (a list of b captions -> (b, d)), or both.
+
+It runs with the rights of whoever runs koda, as any import does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from koda.config import ModelSpec
+from koda.digest import digest_file, digest_json, digest_state_dict
+from koda.embeddings import MODALITIES
+from koda.errors import ModelError
+from koda.models.encoder import Encoder
+from koda.models.fingerprint import PYTHON, Found, ResolvedModel
+from koda.models.pixels import Pixels
+from koda.models.precision import dtype_of
+from koda.models.weights import check_finite
+from koda.models.words import first_line
+
+if TYPE_CHECKING:
+    import torch
+
+_PROBE_CAPTION = "a photo"
+_METHODS = {"image": "encode_image", "text": "encode_text"}
+
+
+def find(spec: ModelSpec, place: torch.device) -> Found:
+    """Make the model once, to see what it can do, and digest its weights and the source that made it.
+
+    A Module's weights are its state dict. Of any other object not all weights can be seen, so the embeddings of a
+    fixed picture and caption are digested beside the Modules that it holds.
+
+    Raises:
+        ModelError: code that cannot be imported or fails, or preprocessing that nobody stated.
+    """
+    function, source = _function(spec.name)
+    made = _make(spec.name, function)
+    towers = _towers(spec.name, made)
+    modalities = tuple(name for name in MODALITIES if name in towers)
+    preprocessing = _preprocessing(spec) if "image" in towers else {}
+    if spec.pretrained or spec.force_quick_gelu:
+        raise ModelError(f"{spec.name}: pretrained and force_quick_gelu are not for python: models.", "Remove them.")
+    if spec.precision in ("bf16", "fp16") and not _is_module(made):
+        raise ModelError(
+            f"{spec.name} returns no torch.nn.Module, so koda cannot change its precision.",
+            "Remove `precision`; the function may choose it.",
+        )
+    held = _digest(_modules(made))
+    config = {
+        "python": function.__name__,
+        "source": digest_file(source),
+        "class": type(made).__name__,
+        "held_weights": held,
+    }
+    weights = held if _is_module(made) else digest_json([held, _probes(spec.name, towers, preprocessing, place)])
+    return Found(weights, config, preprocessing, None, modalities)
+
+
+def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
+    """Make the model again, on a device and in a precision.
+
+    A Module is moved there; any other object is left where it put itself, and gets its pixels on the device.
+
+    Raises:
+        ModelError: code that fails, another shape than agreed, or other weights than when it was looked at.
+    """
+    found, name = resolved.fingerprint, resolved.spec.name
+    function, _ = _function(name)
+    made = _make(name, function)
+    towers = _towers(name, made)
+    modules = _modules(made)
+    if _digest(modules) != found.config["held_weights"]:
+        raise ModelError(
+            f"{name} makes a model with other weights each time it is called.",
+            "Let it load trained weights, or set a seed in it.",
+        )
+    dtype = dtype_of(found.precision)
+    for module in modules.values():
+        check_finite(resolved.label, module)
+    if _is_module(made):
+        made.to(place, dtype)
+    pixels = Pixels.of(_transform(found.preprocessing), dtype) if "image" in towers else None
+    calls = {modality: _checked(name, tower) for modality, tower in towers.items()}
+    return Encoder(
+        resolved=resolved,
+        device=place,
+        dtype=dtype,
+        architecture=f"{type(made).__name__} of {function.__module__}.{function.__name__}",
+        dims={modality: _probe(calls[modality], modality, pixels, place).shape[1] for modality in calls},
+        image=calls.get("image"),
+        text=calls.get("text"),
+        pixels=pixels,
+        parameters=sum(p.numel() for module in modules.values() for p in module.parameters()) if modules else None,
+        model=made,
+    )
+
+
+def _function(name: str) -> tuple[Callable[[], Any], Path]:
+    """Return the function that a name means, and the file its source is in."""
+    place, _, wanted = name.removeprefix(PYTHON).rpartition(":")
+    if not place or not wanted.isidentifier():
+        raise ModelError(f"{name!r} names no function.", "Write python:package.module:function or python:file.py:name.")
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
+            raise ModelError(
+                f"{name}: there is no module {error.name!r}.", "Install it, or give the path of a file: python:file.py:"
+                f"{wanted}",
+            ) from error  # fmt: skip
+        raise _told(f"{name} cannot be imported", error) from error
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _told(f"{name} cannot be imported", error) from error
+    function = getattr(module, wanted, None)
+    if not callable(function):
+        raise ModelError(f"{name}: {place} has no function {wanted!r}.", "Define it at the top level of the module.")
+    try:
+        source = inspect.getsourcefile(inspect.unwrap(function)) or module.__file__
+    except TypeError:
+        source = module.__file__
+    if source is None:
+        raise ModelError(f"{name}: the source of {wanted!r} cannot be found.", "Define it in a .py file.")
+    return function, Path(source)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"The file {path} does not exist.", "Check the path after `python:`.")
+    # a name of its own for each path: two files called model.py are two modules
+    name = f"koda_model_{digest_json(str(path.resolve()))[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _make(name: str, function: Callable[[], Any]) -> Any:
+    try:
+        made = function()
+    except (Exception, SystemExit) as error:
+        raise _told(f"{name} failed", error) from error
+    for module in _modules(made).values():
+        module.eval()
+    return made
+
+
+def _towers(name: str, made: Any) -> dict[str, Callable[[Any], Any]]:
+    """Return modality -> what embeds it."""
+    towers = {modality: getattr(made, method, None) for modality, method in _METHODS.items()}
+    found = {modality: tower for modality, tower in towers.items() if callable(tower)}
+    if not found and callable(made):
+        return {"image": made}
+    if not found:
+        raise ModelError(
+            f"{name} returned {type(made).__name__}, which is no model.",
+            "Return a torch.nn.Module or callable on images, or an object with encode_image or encode_text.",
+        )
+    return found
+
+
+def _preprocessing(spec: ModelSpec) -> dict[str, Any]:
+    if spec.image_size is None or spec.image_mean is None or spec.image_std is None:
+        raise ModelError(
+            f"{spec.name} does not say how its images are prepared.",
+            "Wrong values change every embedding, so koda does not guess. State image_size, image_mean and image_std "
+            "for the model.",
+        )
+    return {
+        "size": spec.image_size,
+        "mode": "RGB",
+        "mean": list(spec.image_mean),
+        "std": list(spec.image_std),
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+        "fill_color": 0,
+    }
+
+
+def _transform(preprocessing: Mapping[str, Any]) -> Any:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
+
+
+def _is_module(made: Any) -> bool:
+    import torch
+
+    return isinstance(made, torch.nn.Module)
+
+
+def _modules(made: Any) -> dict[str, Any]:
+    """Return the Modules that can be seen: the object itself, or those that it, or its function, holds."""
+    if _is_module(made):
+        return {"": made}
+    held = dict(getattr(made, "__dict__", {}))
+    if inspect.isfunction(made):
+        held = dict(inspect.getclosurevars(made).nonlocals)
+    return {name: value for name, value in sorted(held.items()) if _is_module(value)}
+
+
+def _digest(modules: Mapping[str, Any]) -> str:
+    return digest_state_dict({f"{at}.{name}": t for at, m in modules.items() for name, t in m.state_dict().items()})
+
+
+def _probes(name: str, towers: Mapping[str, Any], preprocessing: dict[str, Any], place: torch.device) -> str:
+    """Digest the embeddings of one fixed picture and caption."""
+    import torch
+
+    pixels = Pixels.of(_transform(preprocessing), torch.float32) if "image" in towers else None
+    return digest_state_dict({m: _probe(_checked(name, t), m, pixels, place) for m, t in towers.items()})
+
+
+def _probe(call: Callable[[Any], torch.Tensor], modality: str, pixels: Pixels | None, place: torch.device) -> Any:
+    """Embed one fixed picture or caption: (1, d)."""
+    import torch
+
+    with torch.inference_mode():
+        if modality == "text" or pixels is None:
+            return call([_PROBE_CAPTION])
+        shape = pixels.empty(1).shape
+        return call(torch.linspace(-1, 1, shape.numel()).view(shape).to(place, pixels.dtype))
+
+
+def _checked(name: str, tower: Callable[[Any], Any]) -> Callable[[Any], torch.Tensor]:
+    """Return a tower whose failures are told with file and line, and whose results have the agreed shape."""
+
+    def call(batch: Any) -> torch.Tensor:
+        import torch
+
+        try:
+            result = torch.as_tensor(tower(batch))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            if "allocate" in str(error):  # the CPU's allocator has no error class of its own
+                raise
+            raise _told(f"{name} failed on a batch of {len(batch)}", error) from error
+        if result.ndim != 2 or len(result) != len(batch) or not result.is_floating_point():
+            raise ModelError(
+                f"{name} returned {result.dtype} of shape {tuple(result.shape)} for a batch of {len(batch)}.",
+                f"It is to return floating-point embeddings of shape ({len(batch)}, d).",
+            )
+        return result
+
+    return call
+
+
+def _told(what: str, error: BaseException) -> ModelError:
+    """Say what went wrong in someone's code, with the file and the line."""
+    where = ""
+    if isinstance(error, SyntaxError):
+        where = f" ({error.filename}, line {error.lineno})"
+    elif frames := [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]:
+        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        where = f" ({own[-1].filename}, line {own[-1].lineno})"
+    return ModelError(f"{what}: {type(error).__name__}: {first_line(error)}{where}", "Mend it and run again.")
+
+
+def _is_ours(file: str) -> bool:
+    return file == __file__ or file.startswith("<frozen")

@@ -1,0 +1,96 @@
+"""What a model is, before it is loaded: its files, and a digest of everything that decides its embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from koda.config import ModelSpec
+from koda.digest import digest_json
+from koda.embeddings import MODALITIES
+
+LOCAL, HUB, TIMM, PYTHON, STORED = "local-dir:", "hf-hub:", "timm:", "python:", "embeddings:"
+_FINGERPRINT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelFingerprint:
+    """What decides the embeddings of a model: weights, configuration, preprocessing, precision.
+
+    ``digest`` names all of it; two specs with the same digest give the same embeddings.
+    """
+
+    weights: str
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    precision: str
+
+    @property
+    def activation(self) -> str | None:
+        """The activation function of an open_clip model, which weights alone do not tell; None for any other."""
+        if "vision_cfg" not in self.config:
+            return None
+        return "QuickGELU" if self.config.get("quick_gelu") else "GELU"
+
+    @property
+    def config_digest(self) -> str:
+        """Digest of the architecture with its activation and preprocessing."""
+        return digest_json([self.config, self.preprocessing])
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole fingerprint."""
+        return digest_json([_FINGERPRINT_VERSION, self.weights, self.config, self.preprocessing, self.precision])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the finder of one kind of model found.
+
+    Args:
+        weights: digest of the weights.
+        config: of the architecture.
+        preprocessing: every value that is used; empty for a model without images.
+        checkpoint: the file of the weights, where there is one.
+        modalities: of "image" and "text".
+    """
+
+    weights: str
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    checkpoint: Path | None = None
+    modalities: tuple[str, ...] = MODALITIES
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model whose files were found, before it is loaded."""
+
+    spec: ModelSpec
+    checkpoint: Path | None
+    fingerprint: ModelFingerprint
+    modalities: tuple[str, ...] = MODALITIES
+
+    @property
+    def label(self) -> str:
+        """The name the report uses."""
+        if self.spec.label:
+            return self.spec.label
+        name = self.spec.name
+        if name.startswith((LOCAL, STORED)):
+            return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
+        if name.startswith(PYTHON):
+            place, _, function = name.removeprefix(PYTHON).rpartition(":")
+            return f"{Path(place).name}:{function}"
+        name = name.removeprefix(HUB).removeprefix(TIMM)
+        return f"{name}@{Path(self.spec.pretrained).name}" if self.spec.pretrained else name
+
+    @property
+    def stored(self) -> bool:
+        """Whether its embeddings were made by another program, so that there is no model to load."""
+        return self.spec.name.startswith(STORED)
+
+    def in_fp32(self) -> ResolvedModel:
+        """Return the same model in full precision."""
+        return replace(self, fingerprint=replace(self.fingerprint, precision="fp32"))

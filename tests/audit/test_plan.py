@@ -1,0 +1,73 @@
+"""What is refused before any work begins."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from koda.audit.plan import prepare
+from koda.config import AuditConfig
+from koda.errors import ModelError
+from tests.tiny import write_tiny_model
+
+SOURCES = {
+    "image": "def make():\n    return lambda images: images.flatten(1)",
+    "text": """
+        import torch
+
+        class make:
+            def encode_text(self, captions):
+                return torch.ones(len(captions), 2)
+        """,
+}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> dict[str, dict[str, object]]:
+    """Return the settings of a model of both modalities, of images only and of text only."""
+    found: dict[str, dict[str, object]] = {"both": {"name": f"local-dir:{write_tiny_model(tmp_path / 'tiny', seed=0)}"}}
+    for name, source in SOURCES.items():
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        found[name] = {"name": f"python:{tmp_path / name}.py:make"}
+    found["image"] |= {"image_size": 8, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return found
+
+
+def config(path: Path, baseline: object, candidate: object, modality: str) -> AuditConfig:
+    settings = {"modality": modality, "device": "cpu"}
+    return AuditConfig.model_validate(
+        {"baseline": baseline, "candidate": candidate, "data": {"path": str(path)}, "discrepancy": settings}
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "modality", "words"),
+    [
+        ("both", "image", "joint", r"(?s)candidate image\.py:make has no text embeddings.*modality: image\."),
+        ("text", "both", "joint", r"(?s)baseline text\.py:make has no image embeddings.*modality: text\."),
+        ("both", "text", "image", r"(?s)has no image embeddings.*modality: text\."),
+        ("image", "text", "image", r"(?s)has no image embeddings.*a model that has the same"),
+    ],
+)
+def test_a_modality_that_a_model_lacks_is_refused(
+    models: dict[str, dict[str, object]],
+    pairs_folder: Callable[..., Path],
+    tmp_path: Path,
+    baseline: str,
+    candidate: str,
+    modality: str,
+    words: str,
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        prepare(config(pairs_folder(8), models[baseline], models[candidate], modality), tmp_path / "home")
+
+
+def test_models_that_share_a_modality_are_compared_in_it(
+    models: dict[str, dict[str, object]], pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    plan = prepare(config(pairs_folder(8), models["both"], models["image"], "image"), tmp_path / "home")
+    assert plan.models["candidate"].modalities == ("image",)
+    assert not (tmp_path / "home").exists() or not list((tmp_path / "home").glob("artifacts/*"))

@@ -1,0 +1,66 @@
+"""`data.where`: what is asked for, what is unknown, and what is no condition."""
+
+from __future__ import annotations
+
+import pytest
+
+from koda.datasets import Row
+from koda.datasets.condition import matching
+from koda.errors import DataError
+
+ROWS = [
+    Row("a", None, "a dog", {"width": "640", "split": "val", "score": 0.5}),
+    Row("b", None, "a cat", {"width": "80", "split": "train", "score": None}),
+    Row("c", None, None, {"width": "", "split": "val", "score": 2.0}, fault="no caption"),
+    Row(None, None, None, {}, fault="malformed"),
+]
+COLUMNS = ("width", "split", "score")
+
+
+def keys(condition: str) -> list[str | None]:
+    return [row.key for row in matching(ROWS, COLUMNS, condition)]
+
+
+def test_faulty_rows_stay_unless_they_are_known_not_to_match() -> None:
+    assert keys("split = 'val'") == ["a", "c", None]
+    assert keys("split = 'train'") == ["b", None]
+    assert keys("caption LIKE '%dog%'") == ["a", "c", None]
+    assert keys("key = 'b'") == ["b", None]
+    assert keys("score > 1") == ["c", None]
+    assert keys("score IS NULL") == ["b", None]
+    assert keys("true -- all") == ["a", "b", "c", None]
+    assert keys("KEY IN ('a', 'b') AND NOT Split = 'val'") == ["b", None]
+
+
+def test_columns_of_numbers_are_compared_as_numbers() -> None:
+    assert keys("width > 100") == ["a", "c", None]
+    assert keys("width = '80'") == ["b", "c", None]
+    rows = [Row("007", None, "3", {"zip": "0123", "x": "1.5e3"}), Row("8", None, "4", {"zip": "123", "x": "-2"})]
+    assert [row.key for row in matching(rows, ("zip", "x"), "zip = '0123' AND x > 1000 AND key = '007'")] == ["007"]
+
+
+def test_columns_of_several_types_and_of_one_name() -> None:
+    rows = [Row("a", None, "x", {"Key": "b", "v": 1}), Row("b", None, "y", {"Key": "a", "v": [1, "two"]})]
+    assert [row.key for row in matching(rows, ("Key", "v"), "key = 'a' AND v = '1'")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("widht > 3", "no column 'widht'; did you mean 'width'"),
+        ("zzz = 3", "no column 'zzz'; known are key, caption, width, split, score"),
+        ('split = "val"', "no column 'val'(.|\n)*single quotes"),
+        ("split", "a value of type VARCHAR and not a condition"),
+        ("*", "5 values and not a condition"),
+        ("count(*) > 1", "not about a single row"),
+        ("width > 3; DROP TABLE x", "cannot be applied"),
+        ("true) OR (true", "cannot be applied"),
+        ("score = 'many'", "cannot be applied: Could not convert"),
+        ("(SELECT count(*) FROM read_text('/etc/hostname')) > 0", "cannot be applied"),
+        ("(SELECT count(*) FROM rows) > 0", "cannot be applied"),
+        (" ", "cannot be applied"),
+    ],
+)
+def test_what_is_no_condition_is_said_in_words(condition: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        keys(condition)
