@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -261,6 +262,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
+        if re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", value):  # a range of shards, which YAML takes for a mapping
+            return key.strip(), value.strip()
         raise ConfigError(f"--set {key}: the value {value!r} is not YAML.") from error
 
 

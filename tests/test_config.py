@@ -131,3 +131,10 @@ def test_every_part_of_a_data_path_is_made_absolute_by_itself(tmp_path: Path) ->
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ConfigError, match=r"'loop/x\.tsv' is not a path"):
         resolved("loop/x.tsv")
+
+
+def test_a_range_of_shards_is_no_mapping() -> None:
+    assert parse_override("data.path={00000..00010}.tar") == ("data.path", "{00000..00010}.tar")
+    assert parse_override("data.path=s3://b/{a,b}/0.tar") == ("data.path", "s3://b/{a,b}/0.tar")
+    with pytest.raises(ConfigError, match="not YAML"):
+        parse_override("data.path={1, 2")
