@@ -287,7 +287,8 @@ def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare, remember
 
     plan = remember(prepare(config, home))
-    home.mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder in it, but not the one above
+    # Prefect makes its own folder, but not those above it, and then its server never answers
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     from flows.terminal import watch
 
     with watch(plan):

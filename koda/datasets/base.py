@@ -21,7 +21,7 @@ class Rejection:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row of a source, as a reader found it: usable, or with the fault that makes it unusable.
 
@@ -73,7 +73,7 @@ def gathered(name: str, rows: list[Row]) -> Source:
     return Source(name, rows, columns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One image with its caption; `image` says where its bytes lie, `image_digest` is their sha256.
 

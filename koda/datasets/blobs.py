@@ -16,7 +16,7 @@ _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "ht
 READERS = 4  # files read at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Blob:
     """Bytes that lie in a file or behind a URL, the whole of it or a part.
 
