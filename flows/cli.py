@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import more
 from flows.environment import settle
-from koda.errors import KodaError, SolverError
+from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, guarded, koda_home
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,16 +26,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Find what two vision-language models see differently, say how sure that is, and report it.",
 )
+app.command()(more.diff)
+app.command()(more.sweep)
 
-_NO_ROOM = 2**20  # bytes; with less free nothing can go on
-
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. discrepancy.n_directions=5. Repeatable."),
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write the rules and their results as JUnit XML.")
 ]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Execute every step again.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 also when the verdict is inconclusive.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -54,6 +51,7 @@ def audit(
     set_: SetOption = None,
     fresh: FreshOption = False,
     strict: StrictOption = False,
+    junit: JunitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Audit a candidate model against a baseline on a data set."""
@@ -61,7 +59,7 @@ def audit(
     def work() -> dict[str, Any]:
         return _run_audit(_load(config, set_), fresh)
 
-    _answer(work, as_json, strict)
+    _answer(work, as_json, strict, junit)
 
 
 @app.command()
@@ -70,6 +68,7 @@ def demo(
     set_: SetOption = None,
     fresh: FreshOption = False,
     strict: StrictOption = False,
+    junit: JunitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run an audit on the embedded data and models: three tiny CLIPs, one of them regressed."""
@@ -78,9 +77,9 @@ def demo(
         from flows.demo import demo_config
         from koda.config import parse_override
 
-        return _run_audit(demo_config(pair, _home(), dict(parse_override(item) for item in set_ or [])), fresh)
+        return _run_audit(demo_config(pair, koda_home(), dict(parse_override(item) for item in set_ or [])), fresh)
 
-    _answer(work, as_json, strict)
+    _answer(work, as_json, strict, junit)
 
 
 @app.command()
@@ -103,7 +102,7 @@ def compare(
         with comparing(target, reference):
             return summarise(compare_folders(target, reference, settings, both=both, out=out))
 
-    result = _guarded(work, as_json)
+    result = guarded(work, as_json)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
         return
@@ -119,9 +118,9 @@ def history(as_json: JsonOption = False) -> None:
     def work() -> list[dict[str, Any]]:
         from koda.store import AuditStore
 
-        return AuditStore(_home()).list_audits()
+        return AuditStore(koda_home()).list_audits()
 
-    audits = _guarded(work, as_json)
+    audits = guarded(work, as_json)
     if as_json:
         typer.echo(json.dumps(audits, indent=1, default=str))
         return
@@ -140,15 +139,15 @@ def show(
     def work() -> Any:
         from koda.audit.publishing import read_published
 
-        return read_published(_home(), audit_id)
+        return read_published(koda_home(), audit_id)
 
-    record = _guarded(work, as_json)
+    record = guarded(work, as_json)
     if as_json:
         typer.echo(record.to_json(), nl=False)
         return
     from flows.terminal import show_record
 
-    show_record(record, _home())
+    show_record(record, koda_home())
 
 
 @app.command()
@@ -163,7 +162,7 @@ def verify(
 
         return verify_audit(path)
 
-    audit_id, checks = _guarded(work, as_json)
+    audit_id, checks = guarded(work, as_json)
     good = all(check.problem is None for check in checks)
     if as_json:
         files = {check.name: check.problem or "ok" for check in checks}
@@ -187,7 +186,7 @@ def models(
 
         return look_at_models(_load(config, set_))
 
-    found = _guarded(work, as_json)
+    found = guarded(work, as_json)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -210,7 +209,7 @@ def data(
 
         return look_at_data(_load(config, set_), page)
 
-    found = _guarded(work, as_json)
+    found = guarded(work, as_json)
     if as_json:
         typer.echo(json.dumps(found, indent=1, default=str))
         return
@@ -233,10 +232,10 @@ def export(
         from koda.config import AuditConfig
         from koda.inspection import export_embeddings
 
-        record = read_published(_home(), audit_id)
-        return export_embeddings(AuditConfig.model_validate(record.config), _home(), out, layout)
+        record = read_published(koda_home(), audit_id)
+        return export_embeddings(AuditConfig.model_validate(record.config), koda_home(), out, layout)
 
-    written = _guarded(work, as_json)
+    written = guarded(work, as_json)
     if as_json:
         typer.echo(json.dumps(written, indent=1))
         return
@@ -248,7 +247,7 @@ def export(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run."""
-    home = _home()
+    home = koda_home()
     settle(home)
     from koda.doctor import examine
 
@@ -274,15 +273,10 @@ def _check_line(name: str, problem: str | None) -> str:
     return f"  {'✓' if problem is None else '✕'} {name}: {problem or 'unchanged'}"
 
 
-def _home() -> Path:
-    """KODA_HOME as an absolute path."""
-    return Path(os.environ.get("KODA_HOME") or "koda-runs").expanduser().absolute()
-
-
 def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
     """Prepare an audit, so that what is wrong is said at once, and run its flow in this process."""
     begun = time.monotonic()
-    home = _home()
+    home = koda_home()
     settle(home)
     from koda.audit.plan import prepare, remember
 
@@ -298,9 +292,28 @@ def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}
 
 
-def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool) -> None:
+def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, junit: Path | None) -> None:
     """Run an audit, print its result and exit with the code of its verdict."""
-    result = _guarded(work, as_json)
+
+    def audited() -> dict[str, Any]:
+        if junit is None:
+            return work()
+        from koda.artifacts import explain_os_errors, write_atomically
+        from koda.errors import ConfigError
+
+        if junit.is_dir():
+            raise ConfigError(f"--junit {junit} is a folder.", "Give the name of a file, such as koda.xml.")
+        with explain_os_errors(junit):
+            junit.unlink(missing_ok=True)  # else that of an earlier audit would pass for this one's if it fails
+        result = work()
+        from koda.record import AuditRecord
+        from koda.verdict_files import junit_xml
+
+        record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+        write_atomically(junit, junit_xml(record))
+        return {**result, "paths": {**result["paths"], "junit": str(junit.absolute())}}
+
+    result = guarded(audited, as_json)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
@@ -309,64 +322,6 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool) -> 
         show_result(result)
     failed = {"fail", "inconclusive"} if strict else {"fail"}
     raise typer.Exit(1 if result["verdict"] in failed else 0)
-
-
-def _guarded(work: Callable[[], Any], as_json: bool) -> Any:
-    """Run work; say in words what went wrong, and exit with its code."""
-    settle(_home())
-    try:
-        return work()
-    except KeyboardInterrupt:
-        _fail("Interrupted. Run the same command again: it takes up what is unfinished.", as_json, 130)
-    except Exception as error:
-        told = _in_words(error)
-        if told is not None:
-            _fail(str(told), as_json, 3 if isinstance(told, SolverError) else 2)
-        _fail(_unexpected(error), as_json, 3)
-
-
-def _in_words(error: BaseException) -> KodaError | None:
-    """Find the error that was meant for people in a chain that a flow may have wrapped."""
-    from shutil import disk_usage
-
-    from koda.artifacts import explain_os_error, full_disk, nearest_existing
-
-    seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
-        seen.add(id(here))
-        if isinstance(here, KodaError):
-            return here
-        if isinstance(here, OSError) and (told := explain_os_error(here, _home())) is not None:
-            return told
-        if "database or disk is full" in str(here):
-            return full_disk(_home())
-        here = here.__cause__ or here.__context__
-    if disk_usage(nearest_existing(_home())).free < _NO_ROOM:  # Prefect's server only says that it did not start
-        return full_disk(_home())
-    return None
-
-
-def _unexpected(error: BaseException) -> str:
-    """Write down the traceback of an error that koda did not foresee, and say where it is."""
-    import traceback
-
-    text = "".join(traceback.format_exception(error))
-    line = f"The run failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    path = _home() / "logs" / f"failure-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.txt"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as failure:
-        return f"{line}\n  The traceback could not be written to {path}: {failure.strerror}."
-    return f"{line}\n  This is not your fault but koda's; the traceback is in {path}"
-
-
-def _fail(message: str, as_json: bool, code: int) -> None:
-    if as_json:
-        typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
-    typer.echo(f"koda: {message}", err=True)
-    raise typer.Exit(code)
 
 
 def main() -> None:

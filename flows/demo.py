@@ -35,6 +35,7 @@ def demo_config(pair: str, home: Path, overrides: dict[str, Any] | None = None) 
         "candidate": {"name": f"local-dir:{model_path(candidate)}", "label": candidate, "precision": "fp32"},
         "data": {"path": "scenes/pairs.tsv", "name": "demo scenes", "licence": "Apache-2.0", "source": "koda.demo"},
         "discrepancy": {"n_directions": 5},
+        "zero_shot": {"column": "colour", "templates": ["a {} circle", "a {} square", "a {} heart"]},
         "report": {"title": _TITLES[pair]},
     }
     path = folder / f"{pair}.yaml"

@@ -18,7 +18,7 @@ from koda.record import AuditRecord, Estimate
 from tasks.progress import listen, unlisten
 
 console = Console(stderr=True, highlight=False)
-_LOOKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✕", "red"), "inconclusive": ("?", "magenta")}
+LOOKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✕", "red"), "inconclusive": ("?", "magenta")}
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ def watch(plan: AuditPlan) -> Iterator[None]:
 
 def show_result(result: dict[str, Any]) -> None:
     """Show the verdict of an audit, its reasons, and where the report is."""
-    symbol, colour = _LOOKS[result["verdict"]]
+    symbol, colour = LOOKS[result["verdict"]]
     console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
     for reason in result["reasons"]:
         console.print(f"  {escape(reason)}")
@@ -156,7 +156,7 @@ def show_history(audits: list[dict[str, Any]]) -> None:
         return
     table = Table("id", "verdict", "candidate", "baseline", "data", "n", "last run (UTC)", box=None)
     for audit in audits:
-        symbol, colour = _LOOKS[audit["verdict"]]
+        symbol, colour = LOOKS[audit["verdict"]]
         when = audit["last_run"] or audit["ended"]
         table.add_row(
             audit["id"],
@@ -172,7 +172,7 @@ def show_history(audits: list[dict[str, Any]]) -> None:
 
 def show_record(record: AuditRecord, home: Path) -> None:
     """Show an audit's verdict, rules and findings."""
-    symbol, colour = _LOOKS[record.verdict.status]
+    symbol, colour = LOOKS[record.verdict.status]
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
     for reason in record.verdict.reasons:
         console.print(f"  {escape(reason)}")

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import re
+from datetime import date
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from koda.errors import ConfigError
+from koda.settings import Strict, check_settings, read_settings
+from koda.settings import parse_override as parse_override
 
 Side = Literal["lost", "gained"]
 _DEFAULT_SHARE = 0.0005  # of the reference, where nothing else sets eps
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class ModelSpec(_Strict):
+class ModelSpec(Strict):
     """Where a model comes from, and how it is run.
 
     ``name`` is an open_clip name (with ``pretrained``, a tag or a checkpoint file), an ``hf-hub:`` id, a
@@ -52,7 +47,7 @@ class ModelSpec(_Strict):
         return self
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """The image-caption pairs, where and how they lie."""
 
     path: str = Field(min_length=1, description="a table, a COCO JSON file, tar shards, a folder; or their URL")
@@ -79,13 +74,15 @@ class DataConfig(_Strict):
     datasheet: str | None = None
 
 
-class DiscrepancyConfig(_Strict):
+class DiscrepancyConfig(Strict):
     """How structure that one model has and the other lacks is looked for (method sections 1 to 5)."""
 
     modality: Literal["joint", "image", "text"] = "joint"
     kernel: Literal["gaussian", "cosine", "polynomial"] = "gaussian"
-    sigma: Literal["auto"] | float = Field(
-        default="auto", description="auto, or one bandwidth for both models and modalities; gaussian kernel only"
+    sigma: Literal["auto", "tune"] | float = Field(
+        default="auto",
+        description="auto: 0.4 of the median distance; tune: the multiple with the largest held-out contrast; or one "
+        "bandwidth for both models and modalities; gaussian kernel only",
     )
     features: Literal["auto", "orf", "rff", "sketch", "tensorsketch", "exact"] = "auto"
     n_features: int | None = Field(
@@ -141,16 +138,17 @@ class DiscrepancyConfig(_Strict):
         return self
 
 
-class SignificanceConfig(_Strict):
+class SignificanceConfig(Strict):
     """How a finding is tested on samples that the search did not see (method section 7)."""
 
     confirmation_share: float = Field(default=0.5, gt=0, lt=1)
     max_samples: int = Field(default=8192, ge=2, description="of the confirmation part, at most")
     materiality: float = Field(default=0.001, ge=0, lt=1)
     alpha: float = Field(default=0.05, gt=0, lt=1)
+    stability: int = Field(default=2, ge=0, le=50, description="searches on other samples to compare with; 0: none")
 
 
-class PolicyRule(_Strict):
+class PolicyRule(Strict):
     """A limit on one recorded figure."""
 
     figure: str
@@ -163,6 +161,9 @@ class PolicyRule(_Strict):
         le=1,
         description="a finding counts up to this reference share; default: half its target share",
     )
+    min_stability: float | None = Field(
+        default=None, ge=0, le=1, description="a finding whose slice is found again less than this decides nothing"
+    )
     owner: str | None = None
     reason: str | None = None
 
@@ -173,7 +174,47 @@ class PolicyRule(_Strict):
         return self
 
 
-class ReportConfig(_Strict):
+class Waiver(Strict):
+    """A person's decision to let a figure be over its limits, for a time."""
+
+    figure: str
+    person: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    expires: date = Field(description="the last day (UTC) on which it is in force")
+
+
+class ZeroShotConfig(Strict):
+    """Classes that both models tell apart by their names alone.
+
+    The classes are listed, or are the values of a metadata column, which then is the label too.
+    """
+
+    classes: tuple[str, ...] | None = Field(default=None, min_length=2)
+    column: str | None = Field(default=None, description="metadata column whose values are the classes")
+    label_column: str | None = Field(default=None, description="metadata column of the right class; default: `column`")
+    templates: tuple[str, ...] = Field(
+        default=("a photo of a {}",), min_length=1, description="{} stands for the class"
+    )
+
+    @model_validator(mode="after")
+    def _classes_and_labels(self) -> ZeroShotConfig:
+        if (self.classes is None) == (self.column is None):
+            raise ValueError("give either classes, a list of names, or column, a metadata column whose values they are")
+        if self.label_column is None and self.column is None:
+            raise ValueError("label_column names the metadata column that holds the right class of each sample")
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError("a class stands twice")
+        if wrong := [template for template in self.templates if template.count("{}") != 1]:
+            raise ValueError(f"the template {wrong[0]!r} needs {{}} once, for the class")
+        return self
+
+    @property
+    def labels(self) -> str:
+        """The metadata column of the right class."""
+        return self.label_column or self.column or ""
+
+
+class ReportConfig(Strict):
     """What the report looks like."""
 
     title: str | None = None
@@ -189,7 +230,7 @@ DEFAULT_POLICY = (
 )
 
 
-class AuditConfig(_Strict):
+class AuditConfig(Strict):
     """Everything an audit needs: two models, a data set, and how to compare them."""
 
     baseline: ModelSpec
@@ -197,7 +238,9 @@ class AuditConfig(_Strict):
     data: DataConfig
     discrepancy: DiscrepancyConfig = DiscrepancyConfig()
     significance: SignificanceConfig = SignificanceConfig()
+    zero_shot: ZeroShotConfig | None = None
     policy: tuple[PolicyRule, ...] = DEFAULT_POLICY
+    waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = ReportConfig()
 
 
@@ -216,24 +259,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Au
             value out of range.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"There is no configuration file {path}.", "Give the path of a YAML file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or error}.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            f"{path} holds no settings.", "It needs at least the keys baseline, candidate and data; see the README."
-        )
-    for key, value in (overrides or {}).items():
-        _set(raw, key, value)
+    raw = read_settings(path, overrides)
     return check_config(raw, str(path), path.resolve().parent)
 
 
@@ -243,136 +269,47 @@ def check_config(raw: dict[str, Any], where: str, folder: Path) -> AuditConfig:
     Raises:
         ConfigError: as :func:`load_config`.
     """
-    try:
-        config = AuditConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item, where) for item in error.errors())) from None
-    return _absolute(config, folder)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split `KEY=VALUE`; the value is read as YAML, so numbers and lists come out as such.
-
-    Raises:
-        ConfigError: no equals sign, or a value that is not YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r} is not KEY=VALUE.", "For example --set discrepancy.n_directions=5")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        if re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", value):  # a range of shards, which YAML takes for a mapping
-            return key.strip(), value.strip()
-        raise ConfigError(f"--set {key}: the value {value!r} is not YAML.") from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses the same key twice, which plain YAML lets the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
-            if isinstance(key, str | int | float | bool):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set `a.b.c` in nested mappings."""
-    *parents, last = dotted.split(".")
-    here = raw
-    for parent in parents:
-        inner = here.get(parent)
-        if inner is None:
-            inner = here[parent] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {dotted}: {parent!r} is a single value, it has no keys under it.")
-        here = inner
-    here[last] = value
-
-
-def _explain(error: Any, where: str) -> str:
-    """Put one validation error in words: where it is, what is wrong, what would be right."""
-    place = ".".join(str(part) for part in error["loc"] if part not in ("float", "int", "str", "literal['auto']"))
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
-        known = _fields_at(parents)
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5) or [
-            name for name in _all_fields() if name.rsplit(".", 1)[-1] == str(key)
-        ]
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
-        return f"{where}: unknown key {place!r}; {hint}"
-    if error["type"] == "missing":
-        return f"{where}: the key {place!r} is missing."
-    message = error["msg"].removeprefix("Value error, ")
-    got = "" if error["type"] == "value_error" or isinstance(error["input"], dict) else f" (it is {error['input']!r})"
-    return f"{where}: {place}: {message[0].lower() + message[1:]}{got}." if place else f"{where}: {message}."
-
-
-def _fields_at(parents: list[Any]) -> list[str]:
-    """The known keys of the settings at a place such as ("policy", 0)."""
-    model: type[BaseModel] = AuditConfig
-    for part in parents:
-        if not isinstance(part, str) or part not in model.model_fields:
-            continue
-        inner = _model_in(model.model_fields[part].annotation)
-        if inner is None:
-            return []
-        model = inner
-    return list(model.model_fields)
-
-
-def _all_fields() -> list[str]:
-    """Every key with its section, as `section.key`."""
-    sections = ((name, _model_in(info.annotation)) for name, info in AuditConfig.model_fields.items())
-    return [f"{name}.{key}" for name, model in sections if model is not None for key in model.model_fields]
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The settings model that an annotation holds, if it holds one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list):
-        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
-    return None
-
-
-def _absolute(config: AuditConfig, folder: Path) -> AuditConfig:
-    """Make the relative paths of a configuration absolute."""
-
-    def resolve(text: str) -> str:
-        if "://" in text:
-            return text
-        try:
-            return str((folder / Path(text).expanduser()).resolve())
-        except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
-            raise ConfigError(f"{text!r} is not a path: {error}.") from error
-
-    def model(spec: ModelSpec) -> ModelSpec:
-        changes: dict[str, Any] = {}
-        for prefix in ("local-dir:", "embeddings:"):
-            if spec.name.startswith(prefix):
-                changes["name"] = prefix + resolve(spec.name.removeprefix(prefix))
-        if spec.name.startswith("python:"):
-            place, _, function = spec.name.removeprefix("python:").rpartition(":")
-            if place.endswith(".py"):
-                changes["name"] = f"python:{resolve(place)}:{function}"
-        if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
-            changes["name"] = "local-dir:" + resolve(spec.name)
-        if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
-            changes["pretrained"] = resolve(spec.pretrained)
-        return spec.model_copy(update=changes)
-
-    data = config.data.model_copy(
+    config = check_settings(AuditConfig, raw, where)
+    return config.model_copy(
         update={
-            "path": "::".join(resolve(part) if part else "" for part in config.data.path.split("::")),
-            "images": None if config.data.images is None else resolve(config.data.images),
+            "baseline": absolute_model(config.baseline, folder),
+            "candidate": absolute_model(config.candidate, folder),
+            "data": absolute_data(config.data, folder),
         }
     )
-    return config.model_copy(
-        update={"baseline": model(config.baseline), "candidate": model(config.candidate), "data": data}
+
+
+def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """Make the paths of a model, which are relative to `folder`, absolute."""
+    changes: dict[str, Any] = {}
+    for prefix in ("local-dir:", "embeddings:"):
+        if spec.name.startswith(prefix):
+            changes["name"] = prefix + _resolve(spec.name.removeprefix(prefix), folder)
+    if spec.name.startswith("python:"):
+        place, _, function = spec.name.removeprefix("python:").rpartition(":")
+        if place.endswith(".py"):
+            changes["name"] = f"python:{_resolve(place, folder)}:{function}"
+    if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
+        changes["name"] = "local-dir:" + _resolve(spec.name, folder)
+    if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
+        changes["pretrained"] = _resolve(spec.pretrained, folder)
+    return spec.model_copy(update=changes)
+
+
+def absolute_data(data: DataConfig, folder: Path) -> DataConfig:
+    """Make the paths of a data set, which are relative to `folder`, absolute."""
+    return data.model_copy(
+        update={
+            "path": "::".join(_resolve(part, folder) if part else "" for part in data.path.split("::")),
+            "images": None if data.images is None else _resolve(data.images, folder),
+        }
     )
+
+
+def _resolve(text: str, folder: Path) -> str:
+    if "://" in text:
+        return text
+    try:
+        return str((folder / Path(text).expanduser()).resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
+        raise ConfigError(f"{text!r} is not a path: {error}.") from error

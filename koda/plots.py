@@ -35,6 +35,9 @@ _SHAPES = (
 )
 
 
+_DASHES = ("", "6 3", "2 3")  # of the lines of a figure, told apart without colour too
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with the ends of its interval; the ends are None where there are none."""
@@ -146,11 +149,61 @@ def line_plot(
         parts.append(_text(px(tick), bottom + 16, str(tick), anchor="middle"))
     parts.append(_text((left + right) / 2, bottom + 33, x_axis, anchor="middle"))
     parts.append(_text(left - 40, 14, y_axis))
+    parts += _drawn({name: [(px(x), py(y)) for x, y in points] for name, points in kept.items()}, right)
+    return _svg(width, height, title, parts)
+
+
+def curve_plot(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str,
+    x_axis: str,
+    y_axis: str,
+    width: int = 640,
+    height: int = 260,
+) -> Markup:
+    """Draw (x, y) points, joined by lines in the order of x, on linear axes; the vertical one starts at 0.
+
+    Points that are not finite are left out.
+    """
+    kept = {
+        name: sorted((x, y) for x, y in points if math.isfinite(x) and math.isfinite(y))
+        for name, points in series.items()
+    }
+    kept = {name: points for name, points in kept.items() if points}
+    if not kept:
+        return Markup("")
+    every = [point for points in kept.values() for point in points]
+    xs = _ticks(min(x for x, _ in every), max(x for x, _ in every))
+    ys = _ticks(min(0.0, *(y for _, y in every)), max(y for _, y in every))
+    left, right, top, bottom = 56, width - 16, 34, height - 40
+
+    def px(x: float) -> float:
+        return left + (x - xs[0]) / (xs[-1] - xs[0]) * (right - left)
+
+    def py(y: float) -> float:
+        return bottom - (y - ys[0]) / (ys[-1] - ys[0]) * (bottom - top)
+
+    parts: list[str] = []
+    for tick in ys:
+        parts.append(_line(left, py(tick), right, py(tick), RULE))
+        parts.append(_text(left - 8, py(tick) + 4, _tick_text(tick, ys), anchor="end"))
+    for tick in xs:
+        parts.append(_text(px(tick), bottom + 16, _tick_text(tick, xs), anchor="middle"))
+    parts.append(_text((left + right) / 2, bottom + 33, x_axis, anchor="middle"))
+    parts.append(_text(left - 40, 14, y_axis))
+    parts += _drawn({name: [(px(x), py(y)) for x, y in points] for name, points in kept.items()}, right)
+    return _svg(width, height, title, parts)
+
+
+def _drawn(lines: Mapping[str, Sequence[tuple[float, float]]], right: float) -> list[str]:
+    """Draw lines given in px, the first one unbroken, with a legend that ends at the right edge."""
+    parts: list[str] = []
     at = float(right)
-    for number, (name, points) in reversed(list(enumerate(kept.items()))):
+    for number, (name, points) in reversed(list(enumerate(lines.items()))):
         colour = (TARGET, REFERENCE, *MARK_COLOURS[2:])[number % 6]
-        dash = "" if number == 0 else ' stroke-dasharray="6 3"'
-        path = "M" + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in points)
+        dash = f' stroke-dasharray="{_DASHES[number % len(_DASHES)]}"' if number else ""
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         parts.append(
             f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash} stroke-linejoin="round" '
             'stroke-linecap="round"/>'
@@ -160,7 +213,7 @@ def line_plot(
         at -= 30
         parts.append(f'<path d="M{at:.1f} 10h24" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         at -= 14
-    return _svg(width, height, title, parts)
+    return parts
 
 
 def map_plot(

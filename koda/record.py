@@ -7,12 +7,26 @@ Shares are fractions of the data set (1.0 is all of it); see :mod:`koda.signific
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from koda.changes import Changes as Changes
+from koda.changes import NearestPrevious as NearestPrevious
 from koda.errors import DataError
+from koda.figures import AccuracyDifference as AccuracyDifference
+from koda.figures import AccuracyRecord as AccuracyRecord
+from koda.figures import ClusterScores as ClusterScores
+from koda.figures import Estimate as Estimate
+from koda.figures import MapRecord as MapRecord
+from koda.figures import Metrics as Metrics
+from koda.figures import QuotientCurve as QuotientCurve
+from koda.figures import QuotientPoint as QuotientPoint
+from koda.figures import RecallDifference as RecallDifference
+from koda.figures import RecallRecord as RecallRecord
+from koda.figures import WholeSimilarity as WholeSimilarity
+from koda.figures import ZeroShotRecord as ZeroShotRecord
 
 RECORD_VERSION = 1
 
@@ -21,14 +35,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
 
-class Estimate(_Part):
-    """A figure with its interval; the interval is absent where the sample does not give one."""
+class WaiverRecord(_Part):
+    """Who decided that a figure may be over its limits, why, and until when."""
 
-    value: float
-    low: float | None = None
-    high: float | None = None
-    level: float = 0.95
-    n: int | None = Field(default=None, description="samples it was estimated on")
+    person: str
+    reason: str
+    expires: date
+    expired: bool = Field(description="on the day of the audit; it then counted for nothing")
 
 
 class RuleResult(_Part):
@@ -39,9 +52,14 @@ class RuleResult(_Part):
     warn: float | None
     fail: float | None
     direction: Literal["above", "below"]
-    result: Literal["pass", "warn", "fail", "inconclusive"]
+    result: Literal["pass", "warn", "fail", "inconclusive", "waived"]
     owner: str | None = None
     reason: str | None = None
+    finding: str | None = Field(default=None, description="'lost 1': the finding that decides, if one does")
+    min_stability: float | None = None
+    note: str | None = Field(default=None, description="why it is inconclusive, where the interval is not the reason")
+    waiver: WaiverRecord | None = None
+    waived: Literal["warn", "fail"] | None = Field(default=None, description="what the result is without the waiver")
 
 
 class Verdict(_Part):
@@ -121,6 +139,9 @@ class SideMethod(_Part):
     sigma_curve: list[tuple[float, float]] = Field(
         default=[], description="(multiplier of the median distance, leading eigenvalue of the target) as searched"
     )
+    sigma_tuning: list[tuple[float, float]] = Field(
+        default=[], description="(multiplier of the reference's median distance, held-out contrast) of sigma: tune"
+    )
     median_distances: dict[str, dict[str, float]]
     leading_eigenvalues: dict[str, float] = Field(description="role -> leading eigenvalue of K / n on the subsample")
     features: str
@@ -184,6 +205,8 @@ class OverRepresented(_Part):
     share_in: float
     share_out: float
     lift: float
+    low: float | None = Field(default=None, description="of the lift, 95 %; not corrected for the choice of the value")
+    high: float | None = None
 
 
 class LobeRecord(_Part):
@@ -194,6 +217,19 @@ class LobeRecord(_Part):
     samples: list[SampleRecord] = Field(description="the gallery: the first of the ranking")
     words: list[Word] = []
     metadata: list[OverRepresented] = []
+    near_duplicates: float | None = Field(
+        default=None,
+        description="share of the members with a twin among them: the same image bytes, or a cosine over 0.98 in "
+        "every modality compared under both models; of at most 5000 members",
+    )
+
+
+class Stability(_Part):
+    """How much of a finding comes back in searches on other samples; see :mod:`koda.stability`."""
+
+    jaccard: float = Field(description="mean over the runs of the best overlap of the slice with one of theirs")
+    subspace: float = Field(description="mean squared cosine between all directions of the side and the runs'")
+    n_runs: int
 
 
 class Finding(_Part):
@@ -224,40 +260,9 @@ class Finding(_Part):
     similarity: dict[str, Similarity] = Field(description="model role (target, reference) -> table")
     positive: LobeRecord
     negative: LobeRecord
+    stability: Stability | None = None
+    nearest_previous: NearestPrevious | None = None
     note: str | None = None
-
-
-class RecallRecord(_Part):
-    """Retrieval of one model over one set of samples."""
-
-    model: str
-    role: Literal["baseline", "candidate"] | None = None
-    subset: str = Field(description="'all', or 'lost 1 positive' and the like")
-    n: int = Field(description="queries")
-    n_gallery: int
-    image_to_text: dict[str, Estimate] = Field(description="'R@1' -> estimate")
-    text_to_image: dict[str, Estimate]
-
-
-class MapRecord(_Part):
-    """The same samples in two dimensions under each model; for looking only."""
-
-    method: str
-    seed: int
-    keys: list[str]
-    baseline: list[tuple[float, float]]
-    candidate: list[tuple[float, float]]
-    group: list[int] = Field(
-        description="index of the finding in `findings`, signed by lobe (+1-based, -1-based), 0 for none"
-    )
-
-
-class Metrics(_Part):
-    """Figures beside the findings."""
-
-    retrieval: list[RecallRecord] = []
-    spectra: dict[str, list[float]] = Field(default={}, description="leading kernel eigenvalues by model role")
-    map: MapRecord | None = None
 
 
 class Provenance(_Part):
@@ -295,6 +300,7 @@ class AuditRecord(_Part):
     metrics: Metrics
     provenance: Provenance
     config: dict[str, Any]
+    changes: Changes | None = Field(default=None, description="since the last audit of the same line")
 
     def to_json(self) -> str:
         """Return the record as indented JSON, the same text for the same record."""

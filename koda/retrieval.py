@@ -12,10 +12,11 @@ import torch
 from scipy.sparse import csr_array
 from scipy.stats import norm
 
+from koda.bootstrap import paired_difference
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
+from koda.figures import Estimate
 from koda.kernels import device_of
-from koda.record import Estimate
 
 TIE = 1e-6  # cosines closer than this are equal: what float32 products leave of identical vectors
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
@@ -32,11 +33,13 @@ class Ranks:
         keys: (n,) the samples whose image, or caption, asked.
         ranks: (n,) from 1; see :func:`recall` for ties.
         n_gallery: items that were ranked.
+        images: (n,) the number of the image that each query is, or belongs to.
     """
 
     keys: tuple[str, ...]
     ranks: IntArray
     n_gallery: int
+    images: IntArray
 
     def hits(self, k: int) -> BoolArray:
         """Return whether each query has a right answer among its first k, (n,)."""
@@ -62,6 +65,55 @@ class Recall:
             name: {f"R@{k}": ranks.at(k) for k in self.ks}
             for name, ranks in (("image_to_text", self.image_to_text), ("text_to_image", self.text_to_image))
         }
+
+    def among(self, keys: Sequence[str]) -> Recall:
+        """Return the retrieval of a part of the queries: the same as :func:`recall` with ``queries=keys``.
+
+        Raises:
+            DataError: no keys, a repeated one, or one whose caption did not ask.
+        """
+        asked = _rows(self.text_to_image.keys, keys)
+        images = self.text_to_image.images[asked]
+        first = np.sort(np.unique(images, return_index=True)[1])  # an image asks once
+        place = np.empty(int(self.image_to_text.images.max()) + 1, dtype=np.int64)
+        place[self.image_to_text.images] = np.arange(len(self.image_to_text.images))
+        rows = place[images[first]]
+        return Recall(
+            image_to_text=Ranks(
+                tuple(keys[row] for row in first.tolist()),
+                self.image_to_text.ranks[rows],
+                self.image_to_text.n_gallery,
+                images[first],
+            ),
+            text_to_image=Ranks(tuple(keys), self.text_to_image.ranks[asked], self.text_to_image.n_gallery, images),
+            ks=self.ks,
+        )
+
+
+def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> dict[str, dict[str, Estimate]]:
+    """Return recall at k of the candidate less that of the baseline, with paired bootstrap intervals.
+
+    The bootstrap draws images, each with all its captions; see :func:`koda.bootstrap.paired_difference`.
+
+    Args:
+        candidate, baseline: of the same queries in the same order.
+        seed: of the bootstrap.
+
+    Returns:
+        "image_to_text" and "text_to_image" -> "R@k" -> difference.
+
+    Raises:
+        DataError: other queries.
+    """
+    found = {}
+    for name in ("image_to_text", "text_to_image"):
+        new, old = getattr(candidate, name), getattr(baseline, name)
+        if new.keys != old.keys:
+            raise DataError("The two models were not asked the same queries.", "Join the tables by key.")
+        found[name] = {
+            f"R@{k}": paired_difference(new.hits(k), old.hits(k), new.images, seed=seed) for k in candidate.ks
+        }
+    return found
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
@@ -127,12 +179,12 @@ def recall(
     if invalid := table.invalid_rows():
         key, reason = next(iter(invalid.items()))
         raise DataError(f"{len(invalid)} rows cannot be ranked, the first is {key!r}: {reason}.", "Leave them out.")
-    asked = _rows(table, queries)  # (q,)
+    asked = np.arange(table.n) if queries is None else _rows(table.keys, queries)  # (q,)
     image_of = _labels(None if groups is None else table.metadata[groups], table.n)  # (n,)
     text_of = _labels(table.metadata.get("caption"), table.n)  # (n,)
     first_rows = np.unique(image_of, return_index=True)[1]  # (n_images,) row that stands for the image
     asking: dict[int, str] = {}  # image -> key: an image asks once, whatever its captions
-    for row in asked:
+    for row in asked.tolist():
         asking.setdefault(int(image_of[row]), table.keys[row])
     asking_images = np.fromiter(asking, dtype=np.int64)
 
@@ -149,16 +201,14 @@ def recall(
     every_image = csr_array((np.ones(n_images, dtype=np.int32), (np.arange(n_images),) * 2))
     t2i = _ranks(texts[asked], images, belongs.T.tocsr()[asking_texts], every_image)
     return Recall(
-        image_to_text=Ranks(tuple(asking.values()), i2t, table.n),
-        text_to_image=Ranks(tuple(table.keys[row] for row in asked), t2i, n_images),
+        image_to_text=Ranks(tuple(asking.values()), i2t, table.n, asking_images),
+        text_to_image=Ranks(tuple(table.keys[row] for row in asked.tolist()), t2i, n_images, image_of[asked]),
         ks=tuple(sorted(set(ks))),
     )
 
 
-def _rows(table: EmbeddingTable, queries: Sequence[str] | None) -> IntArray:
-    if queries is None:
-        return np.arange(table.n)
-    row_of: Mapping[str, int] = {key: row for row, key in enumerate(table.keys)}
+def _rows(keys: Sequence[str], queries: Sequence[str]) -> IntArray:
+    row_of: Mapping[str, int] = {key: row for row, key in enumerate(keys)}
     if unknown := [key for key in queries if key not in row_of]:
         raise DataError(f"{len(unknown)} queries are not in the table, the first is {unknown[0]!r}.")
     if not queries or len(set(queries)) != len(queries):

@@ -24,9 +24,10 @@ LISTED = 50  # samples that a ranking holds at least, where so many have the sig
 _SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
 _BACKGROUND = 20_000  # captions that stand for "the rest" in the words
 
-__all__ = ["Lobe", "Slice", "common_keys", "extend", "lobe_size", "slices"]
+__all__ = ["Lobe", "Slice", "common_keys", "extend", "lobe_size", "members", "slices"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+RowArray = np.ndarray[Any, np.dtype[np.intp]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -124,26 +125,24 @@ def slices(
     known = set(solution.keys)
     in_sample = np.array([key in known for key in ranked])  # (m,)
     background = _Background(ranked, target, reference, seed)
-    largest = max(floor, int(cap * len(ranked)))
     found = []
     for number, f in enumerate(values, start=1):
         orders = {sign: _ranking(sign * f) for sign in (1, -1)}
-        sizes = {sign: lobe_size(sign * f[order], floor, largest) for sign, order in orders.items()}
+        inside = dict(zip((1, -1), members(f, floor, cap), strict=True))
+        sizes = {sign: len(rows) for sign, rows in inside.items()}
         lobes = {}
         for sign, order in orders.items():
             shown = order[: max(sizes[sign], listed)]
-            members = order[: sizes[sign]]
             lobes[sign] = Lobe(
                 sign="positive" if sign > 0 else "negative",
                 size=sizes[sign],
                 keys=tuple(ranked[row] for row in shown),
                 scores=f[shown],
                 in_sample=in_sample[shown],
-                words=background.words(members, n_words),
-                metadata=background.over_represented(members, n_words),
+                words=background.words(inside[sign], n_words),
+                metadata=background.over_represented(inside[sign], n_words),
             )
-        positive, negative = orders[1][: sizes[1]], orders[-1][: sizes[-1]]
-        parts = _parts(positive, negative, len(ranked), np.random.default_rng([seed, number]))
+        parts = _parts(inside[1], inside[-1], len(ranked), np.random.default_rng([seed, number]))
         part_keys = [[ranked[row] for row in part] for part in parts]
         target_table, reference_table = (
             _similarity(table, kernel, part_keys, solution.config.device)
@@ -158,6 +157,21 @@ def slices(
             )
         )
     return tuple(found)
+
+
+def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP) -> tuple[RowArray, RowArray]:
+    """Return the rows of the positive and of the negative lobe of a direction, farthest from 0 first.
+
+    Args:
+        f: (m,) its values on the samples ranked.
+        floor, cap: as in :func:`slices`.
+    """
+    largest = max(floor, int(cap * len(f)))
+    positive, negative = (
+        order[: lobe_size(sign * f[order], floor, largest)]
+        for sign, order in ((sign, _ranking(sign * f)) for sign in (1, -1))
+    )
+    return positive, negative
 
 
 def _ranking(f: FloatArray) -> np.ndarray[Any, np.dtype[np.intp]]:

@@ -154,6 +154,13 @@ class AuditStore:
             """
         )
 
+    def audits_of_line(self, baseline_fingerprint: str, dataset: str) -> list[dict[str, Any]]:
+        """Return id and end of the audits against one baseline on data of one name, the latest first."""
+        return self.query(
+            "SELECT id, ended FROM audits WHERE baseline_fingerprint = ? AND dataset = ? ORDER BY ended DESC, id",
+            [baseline_fingerprint, dataset],
+        )
+
     @contextlib.contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
         self.home.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from koda.record import OverRepresented, Word
 
 MAX_TOKENS = 256  # of one caption: a hostile caption of megabytes must not set the cost of an audit
 PRIOR_CAPTIONS = 10.0  # weight of the prior, in captions; a lobe holds some ten to some hundred
+_Z95 = 1.959964  # of a two-sided 95 % interval
 MIN_Z = 2.0  # below it a term is as common outside as inside, for all the captions can tell
 
 # Scripts written without spaces: each character is a token, and the bigrams stand for words.
@@ -154,15 +155,16 @@ def over_represented(
         skip: columns that are not categories.
 
     ``lift`` is share_in / share_out with half a row added to each count, so that it is finite where no row
-    outside holds the value. A value stays if two rows inside hold it and its log-odds z is at least 2.
+    outside holds the value; its interval (:func:`lift_interval`) is not corrected for the choice of the value. A
+    value stays if two rows inside hold it and its log-odds z is at least 2.
     """
     found: list[tuple[float, OverRepresented]] = []
     left_out = set(skip)
     for column, values in columns.items():
         if column in left_out:
             continue
-        here = Counter(label for row in inside if (label := _label(values[row])) is not None)
-        there = Counter(label for row in outside if (label := _label(values[row])) is not None)
+        here = Counter(label for row in inside if (label := label_of(values[row])) is not None)
+        there = Counter(label for row in outside if (label := label_of(values[row])) is not None)
         n_here, n_there = here.total(), there.total()
         distinct = len(here.keys() | there.keys())
         if n_here == 0 or n_there == 0 or distinct < 2 or distinct == n_here + n_there:
@@ -171,15 +173,30 @@ def over_represented(
             z = log_odds_z(count, n_here, there[value], n_there)
             if count < 2 or z < MIN_Z:
                 continue
-            lift = ((count + 0.5) / (n_here + 1)) / ((there[value] + 0.5) / (n_there + 1))
+            lift, low, high = lift_interval(count, n_here, there[value], n_there)
             share_in, share_out = count / n_here, there[value] / n_there
-            entry = OverRepresented(column=column, value=value, share_in=share_in, share_out=share_out, lift=lift)
+            entry = OverRepresented(
+                column=column, value=value, share_in=share_in, share_out=share_out, lift=lift, low=low, high=high
+            )
             found.append((z, entry))
     found.sort(key=lambda pair: (-pair[0], pair[1].column, pair[1].value))
     return tuple(entry for _, entry in found[:limit])
 
 
-def _label(value: Any) -> str | None:
+def lift_interval(count: int, n: int, count_out: int, n_out: int) -> tuple[float, float, float]:
+    """Return the ratio of the shares count / n and count_out / n_out with its 95 % log-normal interval.
+
+    Half a row is added to each count and one to each total, so that all three are finite.
+
+    Source: Katz et al. (1978); the halves: Walter (1975).
+    """
+    a, m, b, k = count + 0.5, n + 1, count_out + 0.5, n_out + 1
+    lift = (a / m) / (b / k)
+    reach = math.exp(_Z95 * math.sqrt(1 / a - 1 / m + 1 / b - 1 / k))
+    return lift, lift / reach, lift * reach
+
+
+def label_of(value: Any) -> str | None:
     """Return a metadata value as text, or None where it is absent."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None

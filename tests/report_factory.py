@@ -12,7 +12,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from koda.record import (
+    AccuracyDifference,
+    AccuracyRecord,
     AuditRecord,
+    ClusterScores,
     DataRecord,
     Estimate,
     Finding,
@@ -23,6 +26,9 @@ from koda.record import (
     ModelRecord,
     OverRepresented,
     Provenance,
+    QuotientCurve,
+    QuotientPoint,
+    RecallDifference,
     RecallRecord,
     RejectionRecord,
     RuleResult,
@@ -30,7 +36,9 @@ from koda.record import (
     SideMethod,
     Similarity,
     Verdict,
+    WholeSimilarity,
     Word,
+    ZeroShotRecord,
 )
 
 BASELINE, CANDIDATE = "ViT-B-32 step 8000", "ViT-B-32 step 9000"
@@ -119,7 +127,10 @@ def lobe(topic: tuple[str, str, str, str], sign: str, number: int, count: int) -
             Word(text=f"{word} {topic[3]}", z=9.1, share_in=0.61, share_out=0.01),
             Word(text=topic[3], z=4.4, share_in=0.66, share_out=0.12),
         ],
-        metadata=[OverRepresented(column="colour", value=word, share_in=0.91, share_out=0.05, lift=18.2)],
+        metadata=[
+            OverRepresented(column="colour", value=word, share_in=0.91, share_out=0.05, lift=18.2, low=13.1, high=25.3)
+        ],
+        near_duplicates=0.61 if sign == "positive" and topic[1] == "purple" else 0.04,
     )
 
 
@@ -226,6 +237,44 @@ def recall(model_label: str, subset: str, n: int, level: float) -> RecallRecord:
     )
 
 
+def difference(subset: str, n: int, level: float) -> RecallDifference:
+    at = {f"R@{k}": Estimate(value=level / k, low=level / k - 0.03, high=level / k + 0.03, n=n) for k in (1, 5, 10)}
+    return RecallDifference(subset=subset, n=n, n_images=n, image_to_text=at, text_to_image=at)
+
+
+def zero_shot(findings: list[Finding]) -> ZeroShotRecord:
+    def top(level: float, spread: float) -> dict[str, Estimate]:
+        return {
+            f"top-{k}": Estimate(value=level + 0.02 * k, low=level + 0.02 * k - spread, high=level + 0.02 * k + spread)
+            for k in (1, 5)
+        }
+
+    subsets = [("all", 2941, 0.71, 0.70)]
+    subsets += [(f"{f.side} {f.direction} positive", 46, 0.68, 0.31) for f in findings[:3]]
+    roles = (("baseline", BASELINE), ("candidate", CANDIDATE))
+    return ZeroShotRecord(
+        label_column="colour",
+        classes=["blue", "green", "orange", "purple", "red", "yellow"],
+        templates=["a photo of a {}"],
+        n_labelled=2941,
+        accuracies=[
+            AccuracyRecord(model=m, role=role, subset=s, n=n, top=top(level, 0.03))  # type: ignore[arg-type]
+            for s, n, *levels in subsets
+            for (role, m), level in zip(roles, levels, strict=True)
+        ],
+        differences=[AccuracyDifference(subset=s, n=n, top=top(b - a - 0.06, 0.05)) for s, n, a, b in subsets],
+    )
+
+
+def quotients(side: str) -> QuotientCurve:
+    tops = [(9 / (1 + 4 * q), 8 / (1 + 4 * q), 7 / (1 + 4 * q)) for q in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    points = [
+        QuotientPoint(quantile=round(0.1 + 0.2 * i, 1), eps=1e-4 * (i + 1), top_1=a, top_3=b, top_5=c)
+        for i, (a, b, c) in enumerate(tops)
+    ]
+    return QuotientCurve(side=side, n=1000, points=points)  # type: ignore[arg-type]
+
+
 def record(n_findings: int = 6, gallery: int = 12, map_points: int = 1500, **changes: Any) -> AuditRecord:
     """Return a record with the given number of findings; `changes` replace whole fields."""
     findings = [finding(i, gallery) for i in range(n_findings)]
@@ -236,6 +285,11 @@ def record(n_findings: int = 6, gallery: int = 12, map_points: int = 1500, **cha
             retrieval += [
                 recall(m, f"{f.side} {f.direction} {sign}", 46, v) for m, v in ((BASELINE, 0.52), (CANDIDATE, 0.33))
             ]
+    differences = [difference("all", 2941, -0.01)]
+    for f in findings[:3]:
+        for sign in ("positive", "negative"):
+            name = f"{f.side} {f.direction} {sign}"
+            differences += [difference(name, 46, -0.19), difference(f"rest of {name}", 2895, 0.0)]
     made = AuditRecord(
         id="2026-11-23-vit-b-32-step-9000-3f9c1a",
         title="Nightly audit of the ViT-B-32 fine-tune",
@@ -312,6 +366,18 @@ def record(n_findings: int = 6, gallery: int = 12, map_points: int = 1500, **cha
         findings=findings,
         metrics=Metrics(
             retrieval=retrieval,
+            retrieval_differences=differences,
+            zero_shot=zero_shot(findings),
+            clusters=[
+                ClusterScores(side=s, role=r, model=m, n=150, n_directions=4, ami=v, nmi=v + 0.01, ari=v - 0.1)  # type: ignore[arg-type]
+                for s in ("lost", "gained")
+                for r, m, v in (("target", BASELINE, 0.83), ("reference", CANDIDATE, 0.37))
+            ],
+            quotients=[quotients("lost"), quotients("gained")],
+            whole={
+                name: WholeSimilarity(cka=0.91, neighbours=0.67, by_chance=0.0034, k=10, n=5883)
+                for name in ("image", "text")
+            },
             spectra={
                 "baseline": [0.0412 * 0.86**i for i in range(40)],
                 "candidate": [0.0405 * 0.88**i for i in range(40)],

@@ -138,3 +138,15 @@ def test_a_range_of_shards_is_no_mapping() -> None:
     assert parse_override("data.path=s3://b/{a,b}/0.tar") == ("data.path", "s3://b/{a,b}/0.tar")
     with pytest.raises(ConfigError, match="not YAML"):
         parse_override("data.path={1, 2")
+
+
+def test_sigma_is_auto_tune_or_a_bandwidth() -> None:
+    assert DiscrepancyConfig(sigma="tune").sigma == "tune"
+    with pytest.raises(ValueError, match="no bandwidth"):
+        DiscrepancyConfig(sigma="tune", kernel="cosine")
+
+
+@pytest.mark.parametrize(("value", "words"), [("-1.0", "positive bandwidth"), ("best", "'auto' or 'tune'")])
+def test_another_sigma_is_refused_in_words(tmp_path: Path, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"audit\.yaml: discrepancy\.sigma: .*{words}"):
+        load_config(write(tmp_path, MINIMAL + f"discrepancy: {{sigma: {value}}}\n"))

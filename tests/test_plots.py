@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from koda.plots import Interval, IntervalRow, interval_plot, line_plot, map_plot, mark_icon
+from koda.plots import Interval, IntervalRow, curve_plot, interval_plot, line_plot, map_plot, mark_icon
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -147,3 +147,18 @@ def test_spectrum_leaves_out_what_has_no_logarithm() -> None:
     assert line_plot({"a": [0.0]}, title="s", x_axis="i", y_axis="v") == ""
     assert line_plot({}, title="s", x_axis="i", y_axis="v") == ""
     ET.fromstring(str(line_plot({"one": [0.5]}, title="s", x_axis="i", y_axis="v")))
+
+
+def test_a_curve_has_its_points_where_the_axes_say():
+    svg = str(
+        curve_plot(
+            {"a": [(0.0, 0.0), (1.0, 10.0)], "b": [(0.5, 5.0), (0.7, math.nan)]}, title="t", x_axis="q", y_axis="v"
+        )
+    )
+    paths = re.findall(r'<path d="M([\d. L]+)"[^>]*stroke-width="2"', svg)
+    points = [[tuple(map(float, p.split())) for p in path.split("L")] for path in paths]
+    ((x0, y0), (x1, y1)) = next(p for p in points if len(p) == 2)
+    assert [((x0 + x1) / 2, (y0 + y1) / 2)] == next(p for p in points if len(p) == 1)  # what is not finite is left out
+    assert 'stroke-dasharray="6 3"' in svg
+    assert curve_plot({"a": [(math.inf, 1.0)], "b": []}, title="t", x_axis="q", y_axis="v") == ""
+    assert "<path" in curve_plot({"one": [(0.5, 2.0)]}, title="t", x_axis="q", y_axis="v")

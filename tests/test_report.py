@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html as html_module
+import json
 import os
 import re
 import shutil
@@ -237,6 +238,52 @@ def test_a_difference_that_is_not_confirmed_is_not_called_one(tmp_path: Path) ->
     weak = record.findings[0].model_copy(update={"confirmed": False, "p_value": 0.4})
     text = page_of(record.model_copy(update={"findings": [weak]}), tmp_path)[0].text
     assert "does not: 0.052" not in text and "not confirmed on held-out samples" in text and "○ not confirmed" in text
+
+
+def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> None:
+    text = page.text
+    for caption in (
+        "The models as a whole, beside the local findings",
+        "Cluster scores, lost",
+        "Retrieval of both models: full set against found subsets",
+        "Zero-shot accuracy of both models: full set against found subsets",
+        "Quotient against q",
+    ):
+        assert caption in text
+    assert "Such scores alone are no evidence" in text
+    assert "candidate − baseline 46 −19.0 [−22.0, −16.0] −3.8 [−6.8, −0.8]" in text
+    assert "candidate − baseline, on the rest 2 895 0.0 [−3.0, +3.0]" in text
+    assert "lift 18.2 [13.1, 25.3]" in text
+    assert text.count("Near-duplicates.") == 1 and "61 % of the members have a twin in this lobe" in text
+
+
+def test_a_model_without_zero_shot_is_named_with_the_reason(tmp_path: Path) -> None:
+    record = small()
+    found = record.metrics.zero_shot
+    assert found is not None
+    reason = {factory.CANDIDATE: "it has no text embeddings"}
+    kept = [a for a in found.accuracies if a.role == "baseline"]
+    found = found.model_copy(update={"unavailable": reason, "accuracies": kept, "differences": []})
+    metrics = Metrics(zero_shot=found)
+    text = page_of(record.model_copy(update={"metrics": metrics}), tmp_path)[0].text
+    assert f"Not available for {factory.CANDIDATE}: it has no text embeddings." in text
+    assert "Zero-shot accuracy of both models" in text and "Retrieval of both models" not in text
+
+
+def test_a_record_of_before_the_figures_still_reads_and_renders(tmp_path: Path) -> None:
+    raw = json.loads(small().to_json())
+    for name in ("retrieval_differences", "zero_shot", "clusters", "quotients", "whole"):
+        del raw["metrics"][name]
+    for finding in raw["findings"]:
+        for lobe in (finding["positive"], finding["negative"]):
+            del lobe["near_duplicates"]
+            for entry in lobe["metadata"]:
+                del entry["low"], entry["high"]
+    old = AuditRecord.from_json(json.dumps(raw))
+    text = page_of(old, tmp_path)[0].text
+    assert "Retrieval of both models" in text and "lift 18.2" in text
+    for absent in ("candidate − baseline", "Zero-shot accuracy", "Cluster scores", "models as a whole", "against q"):
+        assert absent not in text
 
 
 def test_no_findings_is_said_in_a_sentence_with_its_limits(tmp_path: Path) -> None:
@@ -485,7 +532,7 @@ def test_contents_have_page_numbers_and_pages_have_headers(pdf: Path) -> None:
         pytest.skip("pdftotext is not installed")
     text = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
     pages = text.split("\f")[:-1]
-    for title in ("Findings", "Retrieval", "Provenance and how to verify"):
+    for title in ("Findings", "Retrieval and zero-shot", "Provenance and how to verify"):
         found = re.search(rf"{title} ?\.+ *(\d+)", pages[0])
         assert found and re.search(rf"^ *\d +{title}$", pages[int(found[1]) - 1], re.M), title
     assert all(f"Page {number} of {len(pages)}" in page for number, page in enumerate(pages, 1))

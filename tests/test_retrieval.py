@@ -8,7 +8,7 @@ import pytest
 import koda.retrieval
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
-from koda.retrieval import recall, wilson
+from koda.retrieval import recall, recall_difference, wilson
 
 
 def _table(n=60, d=8, noise=1.0, seed=0, **metadata):
@@ -179,3 +179,52 @@ def test_wilson_refuses_what_is_no_share():
     for hits, n in ((0, 0), (3, 2), (-1, 5)):
         with pytest.raises(ValueError, match="share"):
             wilson(hits, n)
+
+
+def _captioned(seed, noise):
+    """Twenty images with three captions each."""
+    images = [f"img{i // 3}" for i in range(60)]
+    table = _table(noise=noise, seed=seed, image_id=images, caption=[f"text {i}" for i in range(60)])
+    base = table.image.copy()
+    base[1::3] = base[2::3] = base[::3]
+    return EmbeddingTable(table.keys, image=base, text=table.text, metadata=table.metadata)
+
+
+def test_a_part_of_the_queries_is_the_same_as_asking_only_these():
+    table = _captioned(5, 0.9)
+    whole = recall(table, groups="image_id")
+    for keys in (["k50", "k3", "k17", "k4"], ["k59"], list(table.keys)):
+        part, alone = whole.among(keys), recall(table, groups="image_id", queries=keys)
+        for name in ("image_to_text", "text_to_image"):
+            got, want = getattr(part, name), getattr(alone, name)
+            assert (got.keys, got.n_gallery) == (want.keys, want.n_gallery)
+            assert got.ranks.tolist() == want.ranks.tolist()
+            assert got.images.tolist() == want.images.tolist()
+    with pytest.raises(DataError, match="'nobody'"):
+        whole.among(["nobody"])
+
+
+def test_the_difference_equals_an_independent_bootstrap_over_images():
+    old, new = _captioned(5, 0.7), _captioned(5, 1.3)
+    images = np.array([int(name[3:]) for name in old.metadata["image_id"]])
+    found = recall_difference(recall(new, groups="image_id"), recall(old, groups="image_id"))
+    hits = [
+        [np.array(ranks) <= 5 for ranks in _brute(t, t.metadata["caption"], t.metadata["image_id"])] for t in (old, new)
+    ]
+    rng = np.random.default_rng(9)
+    for place, name in enumerate(("image_to_text", "text_to_image")):
+        change = hits[1][place].astype(float) - hits[0][place]
+        rows = [np.flatnonzero(images == i) if name == "text_to_image" else np.array([i]) for i in range(20)]
+        draws = [change[np.concatenate([rows[i] for i in rng.integers(0, 20, 20)])].mean() for _ in range(4000)]
+        estimate = found[name]["R@5"]
+        assert estimate.value == pytest.approx(change.mean())
+        assert estimate.n == len(change)
+        assert (estimate.low, estimate.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.03)
+
+
+def test_a_model_beside_itself_has_no_difference():
+    found = recall(_table())
+    for part in recall_difference(found, found).values():
+        assert {(e.value, e.low, e.high) for e in part.values()} == {(0.0, None, None)}
+    with pytest.raises(DataError, match="same queries"):
+        recall_difference(found, found.among(["k1", "k2"]))

@@ -55,6 +55,7 @@ def kernels_to_note(pair: KernelPair) -> dict[str, Any]:
         "leading_eigenvalues": dict(pair.leading_eigenvalues),
         "rule": pair.rule,
         "curve": pair.curve,
+        "tuning": pair.tuning,
     }
 
 
@@ -67,4 +68,5 @@ def kernels_from_note(note: dict[str, Any]) -> KernelPair:
         note["leading_eigenvalues"],
         note["rule"],
         tuple((multiplier, value) for multiplier, value in note["curve"]),
+        tuple((multiplier, value) for multiplier, value in note.get("tuning", [])),
     )

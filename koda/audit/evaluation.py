@@ -1,26 +1,27 @@
-"""The evaluation step: held-out tests, slices and retrieval for the directions of both questions."""
+"""The evaluation step: held-out tests, slices and what is measured on them, for the directions of both questions."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from koda.artifacts import write_atomically
-from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan, Role
+from koda.audit.measures import measure, with_duplicates
+from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.solutions import Samples, load_samples, load_solution
 from koda.config import Side
 from koda.datasets import Pair
 from koda.discrepancy import Direction
 from koda.embedding_io import write_parquet
 from koda.embeddings import EmbeddingTable
-from koda.record import Estimate, Finding, LobeRecord, Metrics, RecallRecord, SampleRecord
-from koda.retrieval import recall
+from koda.record import Estimate, Finding, LobeRecord, Metrics, SampleRecord, Stability
 from koda.significance import HeldOut, Interval, confirm, holm
 from koda.slicing import Lobe, Slice, slices
+from koda.stability import stability
 
 SIDES: tuple[Side, ...] = ("lost", "gained")
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
@@ -49,12 +50,19 @@ def evaluate(plan: AuditPlan) -> str:
     adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
     p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
     found = {side: slices(solutions[side], *tables[side]) for side in SIDES}
+    runs = plan.config.significance.stability
+    stable = {side: stability(solutions[side], *tables[side], runs) for side in SIDES}
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
     findings = [
-        _finding(plan, pairs, side, direction, piece, held, p)
+        _finding(plan, pairs, side, direction, piece, held, p, again)
         for side in SIDES
-        for direction, piece, held, p in zip(
-            solutions[side].directions, found[side], tested[side], p_values[side], strict=True
+        for direction, piece, held, p, again in zip(
+            solutions[side].directions,
+            found[side],
+            tested[side],
+            p_values[side],
+            stable[side] if runs else [None] * len(found[side]),
+            strict=True,
         )
     ]
     confirmation = set(samples.confirmation)
@@ -65,7 +73,8 @@ def evaluate(plan: AuditPlan) -> str:
         for lobe in (piece.positive, piece.negative)
         for row in _rows(side, piece.direction, lobe, tables[side][0], confirmation)
     ]
-    metrics = Metrics(retrieval=_retrieval(plan, samples, findings, found))
+    findings = [with_duplicates(plan, samples, found, finding) for finding in findings]
+    metrics = measure(plan, samples, solutions, found, findings)
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)
     note = {
@@ -107,6 +116,7 @@ def _finding(
     piece: Slice,
     held: HeldOut,
     p_value: float | None,
+    again: Stability | None,
 ) -> Finding:
     target, reference = plan.roles_of(side)
     confirmed = None if p_value is None else p_value < plan.config.significance.alpha
@@ -136,6 +146,7 @@ def _finding(
         similarity=dict(piece.similarity),
         positive=_lobe(pairs, piece.positive, gallery),
         negative=_lobe(pairs, piece.negative, gallery),
+        stability=again,
         note=held.reason or None,
     )
 
@@ -178,46 +189,6 @@ def _rows(
         }
         for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores, strict=True), start=1)
     ]
-
-
-def _retrieval(
-    plan: AuditPlan, samples: Samples, findings: Sequence[Finding], found: dict[Side, tuple[Slice, ...]]
-) -> list[RecallRecord]:
-    """Retrieval of both models over everything, and for the members of each confirmed lobe against everything."""
-    subsets: dict[str, tuple[str, ...] | None] = {"all": None}
-    for finding in findings:
-        if finding.confirmed:
-            piece = found[finding.side][finding.direction - 1]
-            for lobe in (piece.positive, piece.negative):
-                if lobe.members:  # a direction of one sign, as a leading eigenvector often is, has one lobe
-                    subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
-    pairs = {pair.key: pair for pair in plan.dataset.pairs}
-    records = []
-    roles: tuple[Role, ...] = ("baseline", "candidate")
-    for role in roles:
-        table: EmbeddingTable = getattr(samples, role)
-        # the same image bytes under several keys are one image, with several right captions
-        columns = {
-            "caption": [pairs[key].caption for key in table.keys],
-            "image": [pairs[key].image_digest or key for key in table.keys],
-        }
-        table = EmbeddingTable(table.keys, table.image, table.text, columns)
-        for subset, queries in subsets.items():
-            result = recall(table, queries=queries, groups="image", device=plan.config.discrepancy.device)
-            if result is not None:
-                images, captions = result.image_to_text, result.text_to_image
-                records.append(
-                    RecallRecord(
-                        model=plan.label(role),
-                        role=role,
-                        subset=subset,
-                        n=len(captions.keys),
-                        n_gallery=images.n_gallery,
-                        **result.estimates(),
-                    )
-                )
-    order = {subset: place for place, subset in enumerate(subsets)}
-    return sorted(records, key=lambda record: order[record.subset])
 
 
 def _estimate(interval: Interval, n: int) -> Estimate:

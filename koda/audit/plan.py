@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,13 @@ from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import embedding_key
 from koda.models import ResolvedModel, resolve_model
-from koda.policy import check_policy
+from koda.policy import check_policy, waivers_in_force
+from koda.zero_shot import classes_of
 
 Role = Literal["baseline", "candidate"]
 COVARIANCES = "covariances"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 1, RECORDS: 1, REPORTS: 1}
+_STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 2, RECORDS: 2, REPORTS: 1}
 _OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -36,6 +38,7 @@ class AuditPlan:
     home: Path
     dataset: PairDataset
     models: dict[Role, ResolvedModel]
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())  # on which waivers are in force or not
 
     @property
     def artifacts(self) -> ArtifactStore:
@@ -52,7 +55,10 @@ class AuditPlan:
 
     def covariance_key(self, side: Side) -> str:
         """Key of the features' covariance for one question: limits and counts are no part of it."""
-        return self._search_key(COVARIANCES, side, {k: v for k, v in self._search.items() if k in _OF_THE_FEATURES})
+        search = self._search
+        if search["sigma"] != "tune":  # a tuned bandwidth depends on the directions that it was judged by
+            search = {k: v for k, v in search.items() if k in _OF_THE_FEATURES}
+        return self._search_key(COVARIANCES, side, search)
 
     def solution_key(self, side: Side) -> str:
         """Key of one question's directions: both embeddings, the split, and how the search is done."""
@@ -81,15 +87,22 @@ class AuditPlan:
     def evaluation_key(self) -> str:
         """Key of what is measured on the directions of both questions."""
         labels = [self.label(role) for role in ("baseline", "candidate")]
-        settings = [self.config.significance.model_dump(), self.config.report.gallery, labels]
+        zero_shot = self.config.zero_shot and self.config.zero_shot.model_dump()
+        settings = [self.config.significance.model_dump(), self.config.report.gallery, labels, zero_shot]
         sides = [self.solution_key("lost"), self.solution_key("gained")]
         return digest_json([_STEP_VERSIONS[EVALUATIONS], __version__, *sides, *settings])
 
     @property
     def record_key(self) -> str:
-        """Key of the record: what was measured, and everything else that the configuration says."""
+        """Key of the record: what was measured, everything else that the configuration says, and valid waivers.
+
+        The verdict of the same configuration is another one when a waiver has expired.
+        """
         settings = self.config.model_dump(mode="json")
-        return digest_json([_STEP_VERSIONS[RECORDS], __version__, self.evaluation_key, self.dataset.path, settings])
+        waivers = waivers_in_force(self.config.waivers, self.today)
+        in_force = [waiver.model_dump(mode="json") for waiver in waivers]
+        parts = [self.evaluation_key, self.dataset.path, settings, in_force]
+        return digest_json([_STEP_VERSIONS[RECORDS], __version__, *parts])
 
     @property
     def report_key(self) -> str:
@@ -119,12 +132,12 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
     """Check everything that can be checked before work begins: policy, models, data, disk.
 
     Raises:
-        ConfigError: a rule on an unknown figure.
+        ConfigError: a rule on an unknown figure, a waiver of none, or a zero-shot column that the data set lacks.
         ModelError: a model that cannot be found or has no weights, or lacks the modality that is compared.
         DataError: no data set, no usable pair, too many rejections.
         StoreError: no room for what the audit will write.
     """
-    check_policy(config.policy)
+    check_policy(config.policy, config.waivers)
     device = config.discrepancy.device
     models: dict[Role, ResolvedModel] = {
         "baseline": resolve_model(config.baseline, device),
@@ -135,6 +148,8 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
     digests = _load_index(index)
     dataset = read_dataset(config.data, digests)
     _check_images(dataset, models)
+    if config.zero_shot is not None:
+        classes_of(config.zero_shot, dataset)
     plan = AuditPlan(config, home, dataset, models)
     _check_room(plan)
     if digests.changed:

@@ -19,7 +19,7 @@ from koda.errors import ConfigError
 from koda.record import AuditRecord
 from koda.store import AuditStore
 
-FILES = ("report.html", "report.pdf", "audit.json", "slices.csv")
+FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 
 
 def write_report(plan: AuditPlan) -> str:
@@ -94,6 +94,7 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
             "html": str(folder / "report.html"),
             "pdf": str(folder / "report.pdf") if (folder / "report.pdf").is_file() else None,
             "record": str(folder / "audit.json"),
+            "verdict": str(folder / "verdict.json"),
             "slices": str(folder / "slices.csv"),
             "manifest": str(folder / "manifest.json"),
             "database": str(store.path),

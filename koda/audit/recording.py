@@ -12,6 +12,7 @@ from typing import Any
 
 from koda.artifacts import write_atomically
 from koda.audit.evaluation import Evaluation, load_evaluation
+from koda.audit.history import with_changes
 from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan, Role
 from koda.audit.solutions import all_rejections, load_solution
 from koda.config import Side
@@ -31,19 +32,21 @@ from koda.record import (
     SideMethod,
 )
 from koda.thumbnails import make_thumbnails
+from koda.verdict_files import verdict_json
 
 _LISTED_REJECTIONS = 200
 _SLICE_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
 
 
 def write_record(plan: AuditPlan, started: datetime) -> str:
-    """Write `audit.json`, `slices.csv` and the thumbnails; return the digest of the artifact."""
+    """Write `audit.json`, `verdict.json`, `slices.csv` and the thumbnails; return the digest of the artifact."""
     key = plan.record_key
     folder = plan.artifacts.folder(RECORDS, key)
     evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
-    record = build_record(plan, evaluation, started)
+    record = with_changes(plan.home, build_record(plan, evaluation, started), evaluation.slices)
     write_atomically(folder / "slices.csv", slices_csv(evaluation.slices, plan.dataset.metadata_columns))
     write_parquet(folder / "thumbnails.parquet", _thumbnails(plan, record))
+    write_atomically(folder / "verdict.json", verdict_json(record))
     write_atomically(folder / "audit.json", record.to_json().encode())
     return plan.artifacts.complete(RECORDS, key)
 
@@ -53,7 +56,8 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     config = plan.config
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
     data = _data_record(plan, evaluation, infos)
-    verdict = judge(config.policy, AuditFacts(evaluation.findings, data))
+    facts = AuditFacts(evaluation.findings, data, evaluation.metrics)
+    verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
         side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in ("lost", "gained")
     }
@@ -163,11 +167,13 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
         deviations.insert(0, "The constraint is a share of the data set instead of a quantile of eigenvalues.")
     if search.kernel == "gaussian" and search.sigma == "auto":
         deviations.append("The bandwidth is local: 0.4 of the median distance, matched between the models.")
+    elif search.sigma == "tune":
+        deviations.append("The bandwidth is tuned on held-out parts of the discovery samples, for each question.")
     sides = {side: _side_method(plan, side, solution) for side, solution in solutions.items()}
     return MethodRecord(
         modality=search.modality,
         kernel=search.kernel,
-        sigma_rule=solutions["lost"].kernels.rule,
+        sigma_rule=_sigma_rule(solutions),
         eps_rule=eps_rule,
         seed=search.seed,
         split_seed=search.seed,
@@ -177,6 +183,14 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
         gained=sides["gained"],
         deviations=deviations,
     )
+
+
+def _sigma_rule(solutions: dict[Side, Solution]) -> str:
+    """Say how the bandwidths were set, for each question where they differ."""
+    rules = {side: solution.kernels.rule for side, solution in solutions.items()}
+    if len(set(rules.values())) == 1:
+        return rules["lost"]
+    return "; ".join(f"{side}: {rule}" for side, rule in rules.items())
 
 
 def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
@@ -189,6 +203,7 @@ def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
         n=len(solution.keys),
         sigmas={"target": pair.target.bandwidths, "reference": pair.reference.bandwidths},
         sigma_curve=list(pair.curve),
+        sigma_tuning=list(pair.tuning),
         median_distances={role: dict(found) for role, found in pair.median_distances.items()},
         leading_eigenvalues=dict(pair.leading_eigenvalues),
         features=str(stats.get("features", "exact")),

@@ -89,6 +89,17 @@ def limit_of(
     return config.eps, "as configured"
 
 
+def at_size(config: DiscrepancyConfig, n: int, m: int) -> DiscrepancyConfig:
+    """Return the configuration whose limit means for m samples what it meant for n.
+
+    Shares and quantiles do so by themselves; an absolute eps keeps its coherent share,
+    ``(n eps - 1) / (n - 1) = (m eps' - 1) / (m - 1)``.
+    """
+    if config.eps is None or m == n:
+        return config
+    return config.model_copy(update={"eps": (1 + (n * config.eps - 1) / (n - 1) * (m - 1)) / m})
+
+
 def _blur(matrix: torch.Tensor) -> float:
     """Return the size under which an eigenvalue cannot be told from 0 (the trace bounds the largest)."""
     m = matrix.shape[0]

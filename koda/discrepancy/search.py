@@ -47,7 +47,8 @@ def find_discrepancies(
             :meth:`~koda.embeddings.EmbeddingTable.open`.
         reference: embeddings of the model that should lack it.
         config: how to look; default :class:`~koda.config.DiscrepancyConfig`.
-        kernels: kernels already chosen; default :func:`koda.kernels.choose_kernels`.
+        kernels: kernels already chosen; default :func:`koda.kernels.choose_kernels`, or with ``sigma: tune``
+            :func:`koda.discrepancy.tuning.tune_kernels`.
         covariance: G of the features, where it was made before from these tables; not used with exact kernels.
 
     Raises:
@@ -112,7 +113,7 @@ class Problem:
                         f"Set discrepancy.modality to {' or '.join(table.modalities)}, or embed the {name}s too.",
                     )
         target, reference, rejected = join_tables(target, reference, names)
-        kernels = kernels or choose_kernels(target, reference, config)
+        kernels = kernels or _kernels_of(target, reference, config)
         forms: Forms
         if use_exact(config.features, target.n, device):
             rows = np.arange(target.n)
@@ -207,6 +208,14 @@ class Problem:
         if wanted not in self._spaces:
             self._spaces = {wanted: self.forms.space(wanted)}
         return self._spaces[wanted]
+
+
+def _kernels_of(target: TableLike, reference: TableLike, config: DiscrepancyConfig) -> KernelPair:
+    if config.sigma == "tune":
+        from koda.discrepancy.tuning import tune_kernels  # it searches itself
+
+        return tune_kernels(target, reference, config)
+    return choose_kernels(target, reference, config)
 
 
 def _checked(forms: Forms, found: tuple[RawDirection, ...], eps: float) -> tuple[Direction, ...]:

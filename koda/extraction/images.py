@@ -47,6 +47,9 @@ class ImageBatch:
 class ImageStream:
     """The pictures of some shards, batch by batch; no batch crosses the end of a shard.
 
+    A batch is good until the next one is asked for: its pixels are then written over. Some buffers that go round
+    keep memory level, where new ones for each batch leave it in pieces.
+
     The threads run Pillow and numpy, which let go of the interpreter's lock, and no torch: torch would start a
     team of threads of its own in each of them.
     """
@@ -55,6 +58,8 @@ class ImageStream:
         self._encoder, self._size = encoder, size
         wanted = shards if "image" in encoder.modalities else []
         self._waiting = deque(batch for pairs in wanted for batch in self._cut(pairs))
+        self._free: list[torch.Tensor] = []
+        self._given: torch.Tensor | None = None
         self._ready: deque[tuple[Sequence[Pair], torch.Tensor, list[Future[str | None]]]] = deque()
         self._pool = ThreadPoolExecutor(min(_MOST_THREADS, max(2, _cores())), thread_name_prefix="decode")
 
@@ -70,11 +75,13 @@ class ImageStream:
 
     def next(self) -> ImageBatch:
         """Return the next batch, and have the threads prepare those after it."""
+        if self._given is not None:
+            self._free.append(self._given)
         self._prepare(1)
-        pairs, pixels, futures = self._ready.popleft()
+        pairs, self._given, futures = self._ready.popleft()
         faults = [future.result() for future in futures]
         self._prepare(_AHEAD)
-        return ImageBatch(pairs, pixels, faults)
+        return ImageBatch(pairs, self._given[: len(pairs)], faults)
 
     def _cut(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
         return [pairs[first : first + self._size] for first in range(0, len(pairs), self._size)]
@@ -83,7 +90,8 @@ class ImageStream:
         assert self._encoder.pixels is not None
         while self._waiting and len(self._ready) < ahead:
             pairs = self._waiting.popleft()
-            pixels = self._encoder.pixels.empty(len(pairs), pinned=self._encoder.device.type == "cuda")
+            pinned = self._encoder.device.type == "cuda"
+            pixels = self._free.pop() if self._free else self._encoder.pixels.empty(self._size, pinned=pinned)
             futures = [self._pool.submit(self._one, pair, pixels[row]) for row, pair in enumerate(pairs)]
             self._ready.append((pairs, pixels, futures))
 

@@ -56,6 +56,8 @@ class KernelPair:
         rule: how the bandwidths were set, in words.
         curve: (multiplier of the median distance, leading eigenvalue of the target's K / n) at every multiplier
             that the search tried, by increasing multiplier; empty where there was no search.
+        tuning: (multiplier of the reference's median distance, held-out contrast) of each that was tried, by
+            increasing multiplier; empty without :func:`koda.discrepancy.tuning.tune_kernels`.
     """
 
     target: Kernel
@@ -64,19 +66,27 @@ class KernelPair:
     leading_eigenvalues: Mapping[str, float]
     rule: str
     curve: tuple[tuple[float, float], ...] = ()
+    tuning: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        points = sorted((float(multiplier), float(value)) for multiplier, value in self.curve)
-        object.__setattr__(self, "curve", tuple(points))
+        for name in ("curve", "tuning"):
+            points = sorted((float(multiplier), float(value)) for multiplier, value in getattr(self, name))
+            object.__setattr__(self, name, tuple(points))
 
 
 def choose_kernels(
-    target: TableLike, reference: TableLike, config: DiscrepancyConfig, *, max_samples: int = 4096
+    target: TableLike,
+    reference: TableLike,
+    config: DiscrepancyConfig,
+    *,
+    multiplier: float = AUTO_MULTIPLIER,
+    max_samples: int = 4096,
 ) -> KernelPair:
     """Choose the bandwidths of both models on a seeded subsample.
 
-    The reference's bandwidth of each modality is 0.4 of its median distance. The target's are its own
-    median distances times one multiplier, found by bracketing so that the leading eigenvalues of the two
+    The reference's bandwidth of each modality is ``multiplier`` times its median distance, 0.4 times unless
+    :func:`koda.discrepancy.tuning.tune_kernels` asks for another. The target's are its own median distances times one
+    multiplier, found by bracketing so that the leading eigenvalues of the two
     K / n agree within 5 % (the rule of paper 2606.04180, section 6). The same model twice gets equal
     bandwidths. A number in ``config.sigma`` is the bandwidth of both models and of both modalities. The
     cosine and the polynomial kernel have no bandwidth: nothing is searched for them.
@@ -96,7 +106,7 @@ def choose_kernels(
         role: table.select(keys).take(np.arange(len(keys)))
         for role, table in (("target", target), ("reference", reference))
     }
-    if config.kernel != "gaussian" or config.sigma != "auto":
+    if config.kernel != "gaussian" or config.sigma not in ("auto", "tune"):
         if config.kernel != "gaussian":
             for role, table in roles.items():
                 _refuse_one_direction(table, names, role)
@@ -118,23 +128,23 @@ def choose_kernels(
     def leading_at(role: str, multiplier: float) -> float:
         return _leading_eigenvalue(torch.exp(scaled[role] / -(multiplier**2)))
 
-    goal = leading_at("reference", AUTO_MULTIPLIER)
+    goal = leading_at("reference", multiplier)
     curve: dict[float, float] = {}
 
-    def target_at(multiplier: float) -> float:
-        curve[multiplier] = leading_at("target", multiplier)
-        return curve[multiplier]
+    def target_at(times: float) -> float:
+        curve[times] = leading_at("target", times)
+        return curve[times]
 
-    multiplier, reached = _match(target_at, goal, AUTO_MULTIPLIER)
+    matched, reached = _match(target_at, goal, multiplier)
     agreed = abs(reached / goal - 1) <= AGREEMENT
     rule = (
-        f"reference {AUTO_MULTIPLIER:g} x its median distance, target {multiplier:.4g} x its own"
+        f"reference {multiplier:g} x its median distance, target {matched:.4g} x its own"
         + (", leading eigenvalues within 5 %" if agreed else "; the leading eigenvalues could not be made to agree")
         + f" ({len(keys)} samples)"
     )
     return KernelPair(
-        target=Kernel({name: multiplier * medians["target"][name] for name in names}),
-        reference=Kernel({name: AUTO_MULTIPLIER * medians["reference"][name] for name in names}),
+        target=Kernel({name: matched * medians["target"][name] for name in names}),
+        reference=Kernel({name: multiplier * medians["reference"][name] for name in names}),
         median_distances=medians,
         leading_eigenvalues={"target": reached, "reference": goal},
         rule=rule,

@@ -75,16 +75,7 @@ class ResolvedModel:
     @property
     def label(self) -> str:
         """The name the report uses."""
-        if self.spec.label:
-            return self.spec.label
-        name = self.spec.name
-        if name.startswith((LOCAL, STORED)):
-            return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
-        if name.startswith(PYTHON):
-            place, _, function = name.removeprefix(PYTHON).rpartition(":")
-            return f"{Path(place).name}:{function}"
-        name = name.removeprefix(HUB).removeprefix(TIMM)
-        return f"{name}@{Path(self.spec.pretrained).name}" if self.spec.pretrained else name
+        return label_of(self.spec)
 
     @property
     def stored(self) -> bool:
@@ -94,3 +85,17 @@ class ResolvedModel:
     def in_fp32(self) -> ResolvedModel:
         """Return the same model in full precision."""
         return replace(self, fingerprint=replace(self.fingerprint, precision="fp32"))
+
+
+def label_of(spec: ModelSpec) -> str:
+    """The name of a model in reports: its own, or what its name says."""
+    if spec.label:
+        return spec.label
+    name = spec.name
+    if name.startswith((LOCAL, STORED)):
+        return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
+    if name.startswith(PYTHON):
+        place, _, function = name.removeprefix(PYTHON).rpartition(":")
+        return f"{Path(place).name}:{function}"
+    name = name.removeprefix(HUB).removeprefix(TIMM)
+    return f"{name}@{Path(spec.pretrained).name}" if spec.pretrained else name

@@ -8,21 +8,14 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from koda.plots import Interval, IntervalRow, interval_plot
+from koda.policy import FIGURES
 from koda.record import AuditRecord, Estimate, Finding, LobeRecord, RuleResult
 from koda.report import text
 from koda.report.thumbnails import Gallery, Shot
 
-SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?"}
+SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
 _SIDES = {"lost": "Lost", "gained": "Gained"}
-_DONE = {"pass": "passed", "warn": "warned", "fail": "failed", "inconclusive": "inconclusive"}
-_FIGURE_WORDS = {
-    "lost.max_share": "largest share lost",
-    "gained.max_share": "largest share gained",
-    "lost.confirmed": "number of confirmed directions lost",
-    "gained.confirmed": "number of confirmed directions gained",
-    "rejections.share": "share of samples left out",
-    "rejections.count": "number of samples left out",
-}
+_DONE = {"pass": "passed", "warn": "warned", "fail": "failed", "inconclusive": "inconclusive", "waived": "waived"}
 _SIMILARITIES = (
     ("inside_positive", "inside first lobe"),
     ("inside_negative", "inside counterpart"),
@@ -78,16 +71,21 @@ class FindingView:
 def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
     """Return the sections that have content, and the annexes."""
     maps = record.metrics.map is not None and bool(record.metrics.map.keys)
-    curves = any(record.metrics.spectra.values())
+    spectra, quotients = any(record.metrics.spectra.values()), bool(record.metrics.quotients)
+    curves = spectra or quotients
+    looks = "Maps and curves" if maps and curves else "Maps" if maps else "Curves" if quotients else "Spectra"
+    recalls, accuracies = bool(record.metrics.retrieval), record.metrics.zero_shot is not None
+    tasks = "Retrieval and zero-shot" if recalls and accuracies else "Zero-shot" if accuracies else "Retrieval"
     wanted = [
+        ("changes", "What changed since the last audit", record.changes is not None),
         ("policy", "Policy", bool(record.verdict.rules or record.verdict.reasons)),
         ("scope", "What this report says and does not say", True),
         ("models", "Models", True),
         ("data", "Data", True),
         ("method", "Method", True),
         ("findings", "Findings", True),
-        ("maps", "Maps and curves" if maps and curves else "Maps" if maps else "Spectra", maps or curves),
-        ("retrieval", "Retrieval", bool(record.metrics.retrieval)),
+        ("maps", looks, maps or curves),
+        ("retrieval", tasks, recalls or accuracies),
         ("provenance", "Provenance and how to verify", True),
     ]
     annexes = [
@@ -104,7 +102,7 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
 
 def figure_name(figure: str) -> str:
     """Put the name of a policy figure in words; one without words of its own keeps its name."""
-    return _FIGURE_WORDS.get(figure, figure)
+    return FIGURES[figure].words if figure in FIGURES else figure
 
 
 def figure_value(rule: RuleResult, *, words: bool = False) -> str:
@@ -124,7 +122,7 @@ def figure_limit(rule: RuleResult, which: str) -> str:
 
 def is_share(figure: str) -> bool:
     """Say whether a policy figure is a share of the data set."""
-    return figure.rsplit(".", 1)[-1].endswith(("share", "difference"))
+    return figure.rsplit(".", 1)[-1].endswith(("share", "difference", "drop"))
 
 
 def _limit(rule: RuleResult, limit: float) -> str:
@@ -134,8 +132,9 @@ def _limit(rule: RuleResult, limit: float) -> str:
 def verdict_counts(record: AuditRecord) -> str:
     """Say how many rules had which result, the worst first."""
     rules = record.verdict.rules
-    counts = {status: sum(1 for r in rules if r.result == status) for status in ("fail", "warn", "inconclusive")}
-    named = [f"{n} {'was ' if s == 'inconclusive' and n == 1 else ''}{_DONE[s]}" for s, n in counts.items() if n]
+    counts = {status: sum(1 for r in rules if r.result == status) for status in list(_DONE)[1:]}
+    being = {"inconclusive", "waived"}
+    named = [f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_DONE[s]}" for s, n in counts.items() if n]
     if not rules:
         return "No policy rule was set." if not record.verdict.reasons else ""
     if not named:
@@ -147,7 +146,8 @@ def verdict_counts(record: AuditRecord) -> str:
 def verdict_sentence(record: AuditRecord) -> str:
     """Return the one sentence of the cover: the deciding figure with its value, limit and interval."""
     rule = next((r for r in record.verdict.rules if r.result == record.verdict.status), None)
-    if rule is None:
+    waived = any(r.result == "waived" for r in record.verdict.rules)
+    if rule is None or (rule.result == "pass" and waived):  # the first reason then is the waived figure
         return record.verdict.reasons[0] if record.verdict.reasons else ""
     name = figure_name(rule.figure)
     subject = f"The {name}" if name != rule.figure else f"The figure {name}"
@@ -232,6 +232,8 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         ("difference (held out)", text.share(finding.difference)),
         ("materiality", text.percent(record.method.materiality)),
         ("p (one-sided, Holm)", text.p_value(finding.p_value)),
+        *_stability(finding),
+        *_previous(finding),
         ("quotient of the energies", text.number(finding.quotient)),
         ("multiplier λ", text.scientific(finding.multiplier)),
         ("gap to the optimum, at most", text.scientific(finding.gap)),
@@ -277,6 +279,29 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
             for lobe, title in ((finding.positive, "First lobe"), (finding.negative, "Counterpart"))
         ],
     )
+
+
+def _stability(finding: Finding) -> list[tuple[str, str]]:
+    """Say how much of the slice, and of the subspace of its side, other samples find again."""
+    seen = finding.stability
+    if seen is None:
+        return []
+    return [
+        (
+            f"slice found again (mean Jaccard of {text.plural(seen.n_runs, 'search', 'searches')})",
+            text.percent(seen.jaccard, 0),
+        ),
+        (f"subspace of the {finding.side} directions found again", text.percent(seen.subspace, 0)),
+    ]
+
+
+def _previous(finding: Finding) -> list[tuple[str, str]]:
+    """Name the finding of the last audit whose slice overlaps most with this one's."""
+    seen = finding.nearest_previous
+    if seen is None:
+        return []
+    where = f"{seen.side} {seen.direction} of {text.shorten(seen.audit, 60)}"
+    return [("nearest direction of the last audit", f"{where}, overlap {text.percent(seen.overlap, 0)}")]
 
 
 def _both_ways(finding: Finding) -> list[tuple[LobeRecord, LobeRecord]]:

@@ -79,6 +79,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workplace,
     yield place, code, result
 
 
+ROLES = ("baseline", "candidate")
 STEPS = ["embed baseline", "embed candidate", "discover lost", "discover gained", "evaluate", "record", "render"]
 
 
@@ -88,7 +89,8 @@ def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplac
     assert result["steps_executed"] == 7
     assert code == (1 if result["verdict"] == "fail" else 0)
     folder = place.home / "audits" / result["id"]
-    assert {path.name for path in folder.iterdir()} == {"report.html", "audit.json", "slices.csv", "manifest.json"}
+    files = {"report.html", "audit.json", "verdict.json", "slices.csv", "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == files
     record = AuditRecord.from_json((folder / "audit.json").read_bytes())
     assert record.id == result["id"]
     assert record.verdict.status == result["verdict"]
@@ -135,6 +137,7 @@ def test_an_audit_verifies_until_a_file_changes(first: tuple[Workplace, int, dic
         "audit.json": "ok",
         "report.html": "missing",
         "slices.csv": "changed since the audit wrote it",
+        "verdict.json": "ok",
     }
     assert CliRunner().invoke(app, ["verify", str(tmp_path)]).exit_code == 2
 
@@ -161,6 +164,7 @@ def test_the_same_again_executes_nothing(first: tuple[Workplace, int, dict[str, 
     [
         ("discrepancy.max_reference_share=0.002", STEPS[2:]),
         ("significance.alpha=0.01", STEPS[4:]),
+        ("zero_shot={column: colour}", STEPS[4:]),
         ("policy=[{figure: rejections.count, fail: 5}]", STEPS[5:]),
     ],
 )
@@ -282,3 +286,39 @@ def test_a_data_set_with_no_usable_image_is_refused(tmp_path: Path) -> None:
     assert code == 2
     assert "no usable pair" in result["error"] or "embedded by both models" in result["error"]
     assert not (place.home / "audits").exists()
+
+
+def test_the_figures_beside_the_findings_are_in_the_record(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, _ = first
+    _, result, _ = place.run("--set", "zero_shot={column: colour}")
+    metrics = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes()).metrics
+    assert {(r.role, r.subset) for r in metrics.retrieval} >= {("baseline", "all"), ("candidate", "all")}
+    names = [r.subset for r in metrics.retrieval if r.role == "baseline"]
+    assert [d.subset for d in metrics.retrieval_differences] == names
+    assert all(f"rest of {name}" in names for name in names if name.startswith(("lost", "gained")))
+    for d in metrics.retrieval_differences:
+        old, new = ([r for r in metrics.retrieval if (r.role, r.subset) == (role, d.subset)] for role in ROLES)
+        for part in ("image_to_text", "text_to_image"):
+            for at, estimate in getattr(d, part).items():
+                expected = getattr(new[0], part)[at].value - getattr(old[0], part)[at].value
+                assert estimate.value == pytest.approx(expected)
+    assert metrics.zero_shot is not None
+    assert metrics.zero_shot.classes == ["blue", "green", "red"]
+    assert metrics.zero_shot.n_labelled == N
+    whole = [a for a in metrics.zero_shot.accuracies if a.subset == "all"]
+    assert [(a.role, a.n, list(a.top)) for a in whole] == [(role, N, ["top-1"]) for role in ROLES]
+    assert {curve.side for curve in metrics.quotients} == {"lost", "gained"}
+    for curve in metrics.quotients:
+        assert [p.quantile for p in curve.points] == [round(0.1 * i, 1) for i in range(1, 11)]
+        assert curve.points[0].eps < curve.points[-1].eps
+    assert set(metrics.whole) == {"image", "text"}
+    assert {(c.side, c.role) for c in metrics.clusters} == {
+        (side, role) for side in ("lost", "gained") for role in ("target", "reference")
+    }
+
+
+def test_a_zero_shot_column_that_is_not_there_is_refused(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, _ = first
+    code, result, _ = place.run("--set", "zero_shot={column: color}")
+    assert code == 2
+    assert "Did you mean 'colour'?" in result["error"]

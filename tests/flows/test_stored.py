@@ -84,6 +84,16 @@ def test_embeddings_of_another_program_are_audited_without_a_model(folders: Path
     assert "embeddings made by another program" in Path(result["paths"]["html"]).read_text(encoding="utf-8")
 
 
+def test_stored_embeddings_have_no_zero_shot_and_the_record_says_why(folders: Path) -> None:
+    code, result, told = run("audit", str(write_config(folders, zero_shot={"column": "colour"})))
+    assert code in (0, 1), told
+    found = json.loads(Path(result["paths"]["record"]).read_text(encoding="utf-8"))["metrics"]["zero_shot"]
+    assert (found["n_labelled"], found["accuracies"], found["differences"]) == (N, [], [])
+    assert set(found["unavailable"]) == {"old", "new"}
+    assert "names of the classes cannot be encoded" in found["unavailable"]["old"]
+    assert "Not available for" in Path(result["paths"]["html"]).read_text(encoding="utf-8")
+
+
 def test_samples_that_one_folder_lacks_are_left_out_with_the_reason(folders: Path) -> None:
     keys = [f"images/{i:03d}.jpg" for i in range(10, N + 10)]
     write_clip_retrieval(folders / "new", 2, keys)

@@ -1,0 +1,421 @@
+"""Level and power of the held-out test, and what goes wrong without its three precautions.
+
+    python benchmarks/significance.py
+    python benchmarks/significance.py --audits 50 --power-audits 5
+
+Every row is a number of simulated audits, each with the library's own functions: two models see the same n samples,
+images and texts; the samples are split at random into a discovery and a confirmation half; ``find_discrepancies`` asks
+both questions on the first, ``confirm`` tests every direction on the second, ``holm`` adjusts over the directions of
+both questions. An audit *confirms* where any adjusted p-value is under alpha = 0.05. A sample is a point near one of
+30 topics, of unequal sizes, in 32 dimensions a modality.
+
+Level, where nothing should be confirmed in more than 5 % of the audits:
+
+- ``rotation``: the candidate is the baseline turned by a random rotation. Their kernels are equal, so exact kernels end
+  the search at once; the search is made to use random features, which see the two models with different errors and
+  find directions in that.
+- ``noise``, ``joint``: both models add independent noise to the same points, and are compared by their images alone
+  or by both modalities. They do differ, by less than is material: an audit counts if the largest true difference of its
+  directions, on fresh samples, is under the materiality, so that whatever is confirmed is wrong.
+- ``boundary``: all these audits with each direction tested against its own true difference, the hardest null hypothesis
+  there is. The truth is estimated on fresh samples, so the rate here is a little too high rather than too low.
+
+The traps, each on the same audits with one precaution left out:
+
+- ``in sample``: the test on the samples of the search (as copies under other names), against the materiality and
+  against the true differences.
+- ``same features``: directions extended, and the held-out shares taken, with the random features that the search used.
+- ``zero materiality``: held out, with exact kernels, against a difference of 0.
+
+Power: a group of 2 % of the samples that the baseline alone ties together, in both modalities. An audit counts where a
+confirmed direction of the question "lost" has a lobe that is the group to 80 % or more.
+
+Results are written to significance.md and significance.json beside this file as the runs end.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import datetime
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import koda  # noqa: E402
+from koda.config import SignificanceConfig  # noqa: E402
+from koda.discrepancy import Solution  # noqa: E402
+from koda.features import draw_pair  # noqa: E402
+from koda.kernels import Kernel, KernelPair  # noqa: E402
+from koda.significance import HeldOut, confirm, holm  # noqa: E402
+from koda.slicing import extend, lobe_size  # noqa: E402
+
+DIMENSIONS, TOPICS = 32, 30
+TIGHT = 0.25  # spread of a planted group, in units of the spread within a topic
+FOUND = 0.8  # purity from which a lobe counts as the planted group
+ALPHA = 0.05
+SEARCH: dict[str, Any] = {"n_directions": 3, "tolerance": 1e-3, "device": "cpu"}
+FEATURES: dict[str, Any] = {"features": "orf", "n_features": 150}
+NOISE = {"rotation": 0.0, "noise": 0.18, "joint": 0.5, "planted": 0.2}  # of each model, in the same units
+SEARCHES: dict[str, dict[str, Any]] = {  # beyond SEARCH
+    "rotation": {"modality": "image", **FEATURES},
+    "noise": {"modality": "image"},
+    "joint": {},
+    "planted": {},
+}
+JUDGED = SignificanceConfig(alpha=ALPHA)
+Tables = tuple[koda.EmbeddingTable, koda.EmbeddingTable]
+
+
+class World:
+    """A population of samples and two models of it; what differs between the models is drawn once.
+
+    Args:
+        kind: "rotation", "noise", "joint" or "planted".
+        group: share of the planted group.
+    """
+
+    def __init__(self, kind: str, seed: int, group: float = 0.02) -> None:
+        self.kind, self.group = kind, group
+        self.rng = rng = np.random.default_rng(seed)
+        weights = rng.gamma(2.0, size=TOPICS)
+        self.weights = weights / weights.sum()
+        self.topics = rng.normal(size=(2, TOPICS, DIMENSIONS))
+        self.centres = 1.5 * rng.normal(size=(2, DIMENSIONS))
+        self.turns = [[np.linalg.qr(rng.normal(size=(DIMENSIONS,) * 2))[0] for _ in range(2)] for _ in range(2)]
+
+    def draw(self, n: int, prefix: str = "") -> tuple[Tables, frozenset[str]]:
+        """Return n samples under the baseline and the candidate, and the keys of the planted group."""
+        rng = self.rng
+        topic = rng.choice(TOPICS, size=n, p=self.weights)
+        inside = rng.random(n) < self.group if self.kind == "planted" else np.zeros(n, dtype=bool)
+        parts: list[list[np.ndarray]] = [[], []]  # model -> modality -> (n, d)
+        for modality in range(2):
+            point = self.topics[modality, topic] + rng.normal(size=(n, DIMENSIONS))
+            tight = self.centres[modality] + TIGHT * rng.normal(size=(n, DIMENSIONS))
+            for model in range(2):
+                x = np.where(inside[:, None], tight, point) if model == 0 else point
+                x = x + NOISE[self.kind] * rng.normal(size=x.shape)
+                x = x @ self.turns[model][modality]
+                parts[model].append(x / np.linalg.norm(x, axis=1, keepdims=True))
+        keys = [f"{prefix}{i:06d}" for i in range(n)]
+        tables = tuple(koda.EmbeddingTable(keys, image=image, text=text) for image, text in parts)
+        return (tables[0], tables[1]), frozenset(key for key, planted in zip(keys, inside, strict=True) if planted)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One simulated audit: both questions searched on the discovery half, with (target, reference) of each."""
+
+    world: World
+    solutions: tuple[Solution, Solution]
+    tables: tuple[Tables, Tables]
+    discovery: tuple[str, ...]
+    confirmation: tuple[str, ...]
+    planted: frozenset[str]
+
+    @classmethod
+    def of(cls, world: World, n: int) -> Audit:
+        """Draw the samples, split them, and search both questions."""
+        (baseline, candidate), planted = world.draw(n)
+        order = world.rng.permutation(n)
+        discovery, confirmation = (
+            tuple(sorted(baseline.keys[row] for row in part)) for part in (order[: n // 2], order[n // 2 :])
+        )
+        config = koda.DiscrepancyConfig(**SEARCH, **SEARCHES[world.kind])
+        sides = ((baseline, candidate), (candidate, baseline))
+        solutions = [koda.find_discrepancies(a.select(discovery), b.select(discovery), config) for a, b in sides]
+        return cls(world, (solutions[0], solutions[1]), sides, discovery, confirmation, planted)
+
+    def held_out(self) -> list[HeldOut]:
+        """Test as koda does."""
+        return [
+            held
+            for solution, tables in zip(self.solutions, self.tables, strict=True)
+            for held in confirm(solution, *tables, self.confirmation, JUDGED)
+        ]
+
+    def in_sample(self) -> list[HeldOut]:
+        """Test on the samples of the search, as copies under other names."""
+        found = []
+        for solution, tables in zip(self.solutions, self.tables, strict=True):
+            seen = [table.select(self.discovery) for table in tables]
+            keys = [f"copy of {key}" for key in self.discovery]
+            both = [joined(table, keys, table) for table in seen]
+            found += confirm(solution, both[0], both[1], keys, JUDGED)
+        return found
+
+    def same_features(self) -> list[HeldOut]:
+        """Test with the features of the search in the place of the exact kernels.
+
+        Fourier features have norm 1, so the kernel they stand for is the cosine kernel of the features themselves.
+        """
+        found = []
+        for solution, tables in zip(self.solutions, self.tables, strict=True):
+            r, seed = FEATURES["n_features"], solution.config.seed
+            maps = draw_pair(solution.kernels, *tables, r, kind=FEATURES["features"], seed=seed)
+            own = [
+                koda.EmbeddingTable(table.keys, image=features(table, device=torch.device("cpu")).double().numpy())
+                for table, features in zip(tables, maps, strict=True)
+            ]
+            kernel = Kernel({"image": None}, kind="cosine")
+            kernels = KernelPair(kernel, kernel, {}, {}, "features of the search")
+            found += confirm(replace(solution, kernels=kernels), own[0], own[1], self.confirmation, JUDGED)
+        return found
+
+    def truth(self, m: int) -> list[HeldOut]:
+        """Return the figures of the directions on m fresh samples."""
+        fresh, _ = self.world.draw(m, "fresh")
+        found = []
+        for solution, tables, new in zip(self.solutions, self.tables, (fresh, fresh[::-1]), strict=True):
+            both = [
+                joined(table.select(self.discovery), part.keys, part) for table, part in zip(tables, new, strict=True)
+            ]
+            found += confirm(solution, both[0], both[1], new[0].keys, JUDGED)
+        return found
+
+    def finds_the_group(self, p_values: list[float | None]) -> bool:
+        """Say whether a confirmed direction of the first question has a lobe that is the planted group."""
+        solution = self.solutions[0]
+        if not solution.directions:
+            return False
+        keys = np.array(sorted(self.tables[0][0].keys))
+        planted = np.array([key in self.planted for key in keys])
+        for f, p in zip(extend(solution, *self.tables[0], list(keys)), p_values, strict=False):
+            for signed in (f, -f):
+                order = np.argsort(-signed, kind="stable")[: int((signed > 0).sum())]
+                size = lobe_size(signed[order], 5, len(keys) // 10)
+                if p is not None and p < ALPHA and size and planted[order[:size]].mean() >= FOUND:
+                    return True
+        return False
+
+
+def joined(table: koda.EmbeddingTable, keys: list[str] | tuple[str, ...], other: koda.EmbeddingTable) -> Any:
+    """Return a table with the rows of another added under these keys."""
+    parts = {name: np.vstack([getattr(table, name), getattr(other, name)]) for name in table.modalities}
+    return koda.EmbeddingTable([*table.keys, *keys], **parts)
+
+
+def adjusted(found: list[HeldOut], against: float | list[float] | None = None) -> list[float | None]:
+    """Return the adjusted p-values of an audit, at koda's materiality, at another, or at one for each direction."""
+    if against is None:
+        return holm([one.p_value for one in found])
+    limits = against if isinstance(against, list) else [against] * len(found)
+    return holm([one.p_above(limit) for one, limit in zip(found, limits, strict=True)])
+
+
+def confirms(p_values: list[float | None]) -> bool:
+    """Say whether an audit confirms anything."""
+    return any(p is not None and p < ALPHA for p in p_values)
+
+
+def largest_z(found: list[HeldOut], materiality: float) -> float:
+    """Return the largest z of an audit."""
+    values = [(one.difference.value - materiality) / max(one.difference.se or 0.0, 1e-9) for one in found]
+    return max(values, default=0.0)
+
+
+def level(kind: str, n: int, audits: int, *, fresh: int = 4000) -> Iterator[dict[str, Any]]:
+    """Yield what each audit says of two models that do not differ materially.
+
+    Args:
+        fresh: samples of which the true differences are taken.
+    """
+    for seed in range(audits):
+        audit = Audit.of(World(kind, seed), n)
+        found = audit.held_out()
+        run: dict[str, Any] = {
+            "directions": len(found),
+            "koda": confirms(adjusted(found)),
+            "largest_difference": max((one.difference.value for one in found), default=0.0),
+        }
+        if kind == "rotation":
+            features = audit.same_features()
+            run["same_features"] = confirms(adjusted(features))
+            run["same_features_z"] = largest_z(features, 0.0)
+        else:
+            seen = audit.in_sample()
+            run["in_sample"] = confirms(adjusted(seen))
+            run["optimism"] = max((one.difference.value for one in seen), default=0.0) / run["largest_difference"]
+            run["in_sample_z"] = largest_z(seen, JUDGED.materiality)
+            run["zero_materiality"] = confirms(adjusted(found, 0.0))
+            run["zero_materiality_z"] = largest_z(found, 0.0)
+            truth = [one.difference.value for one in audit.truth(fresh)]
+            run["true_difference"] = max(truth, default=0.0)
+            run["boundary"] = confirms(adjusted(found, truth))
+            run["in_sample_boundary"] = confirms(adjusted(seen, truth))
+        yield run
+
+
+def power(n: int, audits: int) -> Iterator[dict[str, Any]]:
+    """Yield whether each audit confirms the planted group."""
+    for seed in range(audits):
+        began = time.perf_counter()
+        audit = Audit.of(World("planted", 10_000 + seed), n)
+        found = audit.held_out()
+        p_values = adjusted(found)
+        yield {
+            "directions": len(found),
+            "planted": audit.finds_the_group(p_values),
+            "difference": max((one.difference.value for one in found), default=0.0),
+            "group": len(audit.planted),
+            "seconds": time.perf_counter() - began,
+        }
+
+
+def interval(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rate, by Clopper and Pearson."""
+    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
+
+
+def counted(runs: list[dict[str, Any]], figure: str) -> list[bool]:
+    """Return a figure of the audits in which a confirmation would be wrong; of all, where the figure says so itself."""
+    immaterial = [run for run in runs if run.get("true_difference", 0.0) <= JUDGED.materiality]
+    return [run[figure] for run in (runs if figure.endswith("boundary") else immaterial) if figure in run]
+
+
+ROWS = (  # what, its block, its figure, what is right
+    ("koda, equal kernels (rotation)", "rotation", "koda", "at most 5 %"),
+    ("koda, independent noise, images", "noise", "koda", "at most 5 %"),
+    ("koda, independent noise, joint", "joint", "koda", "at most 5 %"),
+    ("koda, images, each direction against its true difference", "noise", "boundary", "at most 5 %"),
+    ("koda, joint, each direction against its true difference", "joint", "boundary", "at most 5 %"),
+    ("trap: in sample, images", "noise", "in_sample", "at most 5 %"),
+    ("trap: in sample, images, against the true differences", "noise", "in_sample_boundary", "at most 5 %"),
+    ("trap: in sample, joint, against the true differences", "joint", "in_sample_boundary", "at most 5 %"),
+    ("trap: the features of the search again (rotation)", "rotation", "same_features", "at most 5 %"),
+    ("trap: materiality 0, images", "noise", "zero_materiality", "at most 5 %"),
+    ("trap: materiality 0, joint", "joint", "zero_materiality", "at most 5 %"),
+    ("koda, planted group of 2 %", "planted", "planted", "at least 95 %"),
+)
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    blocks = results["runs"]
+    lines = [
+        "# Level and power of the held-out test",
+        "",
+        f"{results['date']}, {results['device']}, {results['threads']} threads, torch {results['torch']}, "
+        f"numpy {results['numpy']}, Python {results['python']}, koda {results['koda']}.",
+        "",
+        f"Simulated audits of both questions, {SEARCH['n_directions']} directions each, half of the n samples for the "
+        f"search and half for the test; materiality {JUDGED.materiality:g}, alpha {ALPHA:g}, Holm over both questions. "
+        "*Confirmed*: audits that confirm anything (in the last row: the planted group), with the 95 % interval of "
+        "Clopper and Pearson. How the samples are made stands in significance.py.",
+        "",
+        "| audits of | n | audits | confirmed | interval | right is |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for title, block, figure, right in ROWS:
+        values = counted(blocks.get(block, []), figure)
+        if values:
+            low, high = interval(sum(values), len(values))
+            n = results["n_power" if block == "planted" else "n_level"]
+            lines.append(
+                f"| {title} | {n} | {len(values)} | {np.mean(values):.1%} | {low:.1%} to {high:.1%} | {right} |"
+            )
+    lines.append("")
+    for name, of in (("noise", "images"), ("joint", "joint")):
+        runs = blocks.get(name, [])
+        if not runs:
+            continue
+        said = f"- Independent noise, {of}:"
+        truths = [run["true_difference"] for run in runs]
+        said += (
+            f" the largest true difference of an audit's directions, on {results['n_fresh']} fresh samples, is "
+            f"{np.median(truths):.2g} in the median and {max(truths):.2g} at the most of {len(truths)} audits "
+            f"({sum(truth > JUDGED.materiality for truth in truths)} over the materiality are not counted above, but "
+            "against their true differences);"
+        )
+        zero, seen, gap = ([run[name] for run in runs] for name in ("zero_materiality_z", "in_sample_z", "optimism"))
+        lines.append(
+            f"{said} in the sample it looks {np.median(gap):.1f} times as large as held out; the largest z, median and "
+            f"most, is {np.median(seen):.1f} and {max(seen):.1f} in sample, {np.median(zero):.1f} and {max(zero):.1f} "
+            "against a difference of 0."
+        )
+    rotation, planted = blocks.get("rotation", []), blocks.get("planted", [])
+    if rotation:
+        z = [run["same_features_z"] for run in rotation]
+        lines.append(
+            f"- The features of the search again, with kernels that are equal: z of {np.median(z):.1f} in the median "
+            f"and {max(z):.1f} at the most; {np.mean([run['directions'] for run in rotation]):.1f} directions an audit."
+        )
+    if planted:
+        d = [run["difference"] for run in planted]
+        lines.append(
+            f"- Power: the largest held-out difference is {np.median(d):.2g} in the median, {min(d):.2g} at the least; "
+            f"{np.median([run['seconds'] for run in planted]):.0f} s an audit."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=800, help="of an audit of the level")
+    parser.add_argument("--audits", type=int, default=220, help="of each kind, for the level")
+    parser.add_argument("--fresh", type=int, default=4000, help="samples that these are taken on")
+    parser.add_argument("--power-samples", type=int, default=8192)
+    parser.add_argument("--power-audits", type=int, default=40)
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of significance.md and significance.json")
+    chosen = parser.parse_args()
+    results: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "device": f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "koda": koda.__version__,
+        "alpha": ALPHA,
+        "materiality": JUDGED.materiality,
+        "n_level": chosen.samples,
+        "n_fresh": chosen.fresh,
+        "n_power": chosen.power_samples,
+        "noise": NOISE,
+        "tight": TIGHT,
+        "searches": SEARCHES,
+        "runs": {},
+    }
+    blocks: dict[str, Iterator[dict[str, Any]]] = {
+        kind: level(kind, chosen.samples, chosen.audits, fresh=chosen.fresh) for kind in ("rotation", "noise", "joint")
+    }
+    blocks["planted"] = power(chosen.power_samples, chosen.power_audits)
+    for name, run in blocks.items():
+        results["runs"][name] = []
+        for number, one in enumerate(run):
+            short = {key: float(f"{v:.5g}") if isinstance(v, float) else v for key, v in one.items()}
+            results["runs"][name].append(short)
+            print(f"{name} {number}: {one}", file=sys.stderr, flush=True)
+            if number % 10 == 9 or name == "planted":  # a run that is cut short leaves what it has
+                write(results, chosen.output)
+        write(results, chosen.output)
+    print(table(results))
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Write what there is so far."""
+    (folder / "significance.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "significance.md").write_text(table(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The sweep flow: an audit for each pair of models on each data set, embeddings shared, and a summary."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.audit import audit
+from flows.guard import exit_code_of, in_words, unexpected
+from flows.terminal import watch
+from koda.artifacts import write_atomically
+from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare, remember
+from koda.extraction import KIND as EMBEDDINGS
+from koda.report.sweep import render_sweep
+from koda.sweeping import SweepCell, SweepConfig, SweepRecord, SweptAudit, audits_of, sweep_id
+
+_FAILED = {False: {"fail"}, True: {"fail", "inconclusive"}}
+
+
+@flow(name="koda-sweep", flow_run_name="{home}", validate_parameters=False, persist_result=False)
+def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool = False) -> dict[str, Any]:
+    """Audit every pair of a sweep. One that cannot be run is noted with its reason; the others go on.
+
+    Args:
+        config: a :class:`koda.sweeping.SweepConfig` as JSON.
+        home: KODA_HOME, an absolute path.
+        fresh: execute every step of every audit again, a shared one once.
+        strict: whether an inconclusive verdict counts as a failed one.
+
+    Returns:
+        What `koda sweep --json` prints: the summary, and where it lies.
+    """
+    checked = SweepConfig.model_validate(config)
+    audits, started = audits_of(checked), datetime.now(UTC)
+    renewed: set[tuple[str, str]] | None = set() if fresh else None
+    cells = [_audit(one, Path(home), renewed, strict) for one in audits]
+    record = SweepRecord(
+        id=sweep_id(audits),
+        title=checked.report.title or f"Sweep over {len(checked.all_models)} models",
+        started=started,
+        ended=datetime.now(UTC),
+        data=list(dict.fromkeys(one.data for one in audits)),
+        baselines=list(dict.fromkeys(one.baseline for one in audits)),
+        candidates=list(dict.fromkeys(one.candidate for one in audits)),
+        cells=cells,
+    )
+    folder = Path(home) / "sweeps" / record.id
+    write_atomically(folder / "sweep.json", (record.model_dump_json(indent=2) + "\n").encode())
+    write_atomically(folder / "sweep.html", render_sweep(record))
+    paths = {"folder": str(folder), "html": str(folder / "sweep.html"), "record": str(folder / "sweep.json")}
+    return {**record.model_dump(mode="json"), "exit_code": record.exit_code, "paths": paths}
+
+
+def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
+    names = {"data": one.data, "baseline": one.baseline, "candidate": one.candidate}
+    try:
+        plan = remember(prepare(one.config, home))
+        if renewed is not None:
+            _discard(plan, renewed)
+        with watch(plan):
+            result = audit(one.config.model_dump(mode="json"), str(home))
+    except Exception as error:
+        told = in_words(error)
+        code, why = (3, unexpected(error)) if told is None else (exit_code_of(told), str(told))
+        return SweepCell(**names, exit_code=code, error=why)
+    shares = {
+        side: max((f["target_share"] for f in result["findings"] if f["side"] == side), default=None)
+        for side in ("lost", "gained")
+    }
+    return SweepCell(
+        **names,
+        exit_code=int(result["verdict"] in _FAILED[strict]),
+        audit=result["id"],
+        verdict=result["verdict"],
+        reasons=result["reasons"],
+        lost_share=shares["lost"],
+        gained_share=shares["gained"],
+        report=f"../../audits/{result['id']}/report.html",
+    )
+
+
+def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:
+    """Remove what an audit would find made, unless this sweep made it."""
+    steps = {(EMBEDDINGS, plan.embedding_key(role)) for role in plan.models}
+    steps |= {(SOLUTIONS, plan.solution_key(side)) for side in ("lost", "gained")}
+    steps |= {(EVALUATIONS, plan.evaluation_key), (RECORDS, plan.record_key), (REPORTS, plan.report_key)}
+    for kind, key in steps - renewed:
+        with plan.artifacts.lock(kind, key):
+            plan.artifacts.discard(kind, key)
+    renewed |= steps

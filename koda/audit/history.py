@@ -1,0 +1,92 @@
+"""The audits of KODA_HOME, read back: the one before of the same line, and any two to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from koda.audit.publishing import read_published
+from koda.changes import Changes
+from koda.diffing import Members, compare_audits, members_of, members_of_rows, nearest
+from koda.errors import ConfigError, KodaError
+from koda.record import AuditRecord
+from koda.store import AuditStore
+
+
+def with_changes(home: Path, record: AuditRecord, slices: Sequence[dict[str, Any]]) -> AuditRecord:
+    """Say in a new record what changed since the last audit of its line: the same baseline, and data of one name.
+
+    The audit before is no input of the record: it is no part of the record's key, and an audit that is asked for
+    again keeps the record, and so the comparison, that was made of it the first time. Executing every step again
+    (`--fresh`) compares again.
+
+    Args:
+        home: KODA_HOME.
+        record: the new record.
+        slices: the rows of its slices.
+    """
+    before = previous_audit(home, record)
+    if before is None:
+        return record
+    was, now = _members(before, home / "audits" / before.id), members_of_rows(r for r in slices if r["in_slice"])
+    findings = record.findings
+    if before.data.digest == record.data.digest:
+        findings = [
+            finding.model_copy(update={"nearest_previous": nearest(before.id, was, place, now.get(place, frozenset()))})
+            for finding in findings
+            for place in [(finding.side, finding.direction)]
+        ]
+    changes = compare_audits(before, record, (was, now))
+    return record.model_copy(update={"findings": findings, "changes": changes})
+
+
+def previous_audit(home: Path, record: AuditRecord) -> AuditRecord | None:
+    """Return the latest audit of the same line that ended before this one, if its folder can still be read."""
+    store = AuditStore(home)
+    if not store.path.is_file():
+        return None
+    for audit in store.audits_of_line(record.baseline.fingerprint, record.data.name):
+        if audit["id"] == record.id or audit["ended"] > record.ended:
+            continue
+        try:
+            return AuditRecord.from_json((home / "audits" / audit["id"] / "audit.json").read_bytes())
+        except (OSError, KodaError):
+            continue  # removed by hand, or of a newer koda
+    return None
+
+
+def diff_audits(home: Path, a: str, b: str) -> Changes:
+    """Compare two audits, the first as the earlier one.
+
+    Args:
+        home: KODA_HOME.
+        a, b: ids of audits in it, beginnings of ids, or paths of `audit.json` or the folder that it is in.
+
+    Raises:
+        ConfigError: no such audit, or several.
+        DataError: a file that is no audit record.
+    """
+    (before, was), (after, now) = (_read(home, name) for name in (a, b))
+    return compare_audits(before, after, (was, now))
+
+
+def _read(home: Path, name: str) -> tuple[AuditRecord, Members]:
+    path = Path(name).expanduser()
+    if path.is_dir() and (path / "audit.json").is_file():
+        path = path / "audit.json"
+    if path.is_file():
+        record = AuditRecord.from_json(path.read_bytes(), str(path))
+        return record, _members(record, path.parent)
+    if path.suffix == ".json":
+        raise ConfigError(f"There is no file {path}.")
+    record = read_published(home, name)
+    return record, _members(record, home / "audits" / record.id)
+
+
+def _members(record: AuditRecord, folder: Path) -> Members:
+    """The slices of an audit: of the file beside its record, else of the samples in it."""
+    try:
+        return members_of(record, (folder / "slices.csv").read_bytes())
+    except (OSError, ValueError, KeyError):
+        return members_of(record)

@@ -1,0 +1,200 @@
+"""What the evaluation measures beside the findings: retrieval, cluster scores, curves, and the models as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from koda.audit.accuracy import zero_shot
+from koda.audit.plan import AuditPlan, Role
+from koda.audit.solutions import Samples
+from koda.clusters import cluster_scores, tops
+from koda.config import DiscrepancyConfig, Side
+from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
+from koda.duplicates import near_duplicate_share
+from koda.embeddings import EmbeddingTable
+from koda.errors import KodaError
+from koda.kernels.choice import modalities_of
+from koda.record import (
+    ClusterScores,
+    Finding,
+    LobeRecord,
+    Metrics,
+    QuotientCurve,
+    QuotientPoint,
+    RecallDifference,
+    RecallRecord,
+    WholeSimilarity,
+)
+from koda.retrieval import Recall, recall, recall_difference
+from koda.similarity import global_similarity
+from koda.slicing import Lobe, Slice
+
+ROLES: tuple[Role, ...] = ("baseline", "candidate")
+_CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile
+_CURVE_DIRECTIONS = 5
+_CURVE_TOLERANCE = 0.01  # proved; the energies are far nearer, and it is a curve to look at
+
+Found = Mapping[Side, Sequence[Slice]]
+
+
+def measure(
+    plan: AuditPlan,
+    samples: Samples,
+    solutions: Mapping[Side, Solution],
+    found: Found,
+    findings: Sequence[Finding],
+) -> Metrics:
+    """Return the figures beside the findings.
+
+    Args:
+        plan: of the audit.
+        samples: of both models, joined.
+        solutions: the directions of each side.
+        found: their slices.
+        findings: what the held-out test said of them.
+    """
+    subsets = _confirmed(found, findings)
+    recalls, differences = _retrieval(plan, samples, subsets)
+    modalities = modalities_of(plan.config.discrepancy)
+    whole = global_similarity(
+        samples.baseline.only(modalities),
+        samples.candidate.only(modalities),
+        seed=plan.config.discrepancy.seed,
+        device=plan.config.discrepancy.device,
+    )
+    return Metrics(
+        retrieval=recalls,
+        retrieval_differences=differences,
+        zero_shot=zero_shot(plan, samples, subsets),
+        clusters=[score for side in found for score in _clusters(plan, samples, side, found[side])],
+        quotients=[curve for side in found if (curve := _quotients(plan, samples, side, solutions[side]))],
+        whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
+    )
+
+
+def with_duplicates(plan: AuditPlan, samples: Samples, found: Found, finding: Finding) -> Finding:
+    """Return a finding whose lobes say how many of their members have a near-duplicate among them."""
+    digests = {pair.key: pair.image_digest for pair in plan.dataset.pairs}
+    search = plan.config.discrepancy
+
+    def filled(record: LobeRecord, lobe: Lobe) -> LobeRecord:
+        images = [digests[key] for key in lobe.members]
+        tables = (samples.baseline, samples.candidate)
+        share = near_duplicate_share(lobe.members, images, tables, modalities_of(search), device=search.device)
+        return record.model_copy(update={"near_duplicates": share})
+
+    piece = found[finding.side][finding.direction - 1]
+    return finding.model_copy(
+        update={
+            "positive": filled(finding.positive, piece.positive),
+            "negative": filled(finding.negative, piece.negative),
+        }
+    )
+
+
+def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
+    """Return name -> members of each lobe of the confirmed findings."""
+    subsets = {}
+    for finding in findings:
+        if finding.confirmed:
+            piece = found[finding.side][finding.direction - 1]
+            for lobe in (piece.positive, piece.negative):
+                if lobe.members:  # a direction of one sign, as a leading eigenvector often is, has one lobe
+                    subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
+    return subsets
+
+
+def _retrieval(
+    plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]
+) -> tuple[list[RecallRecord], list[RecallDifference]]:
+    """Retrieval of both models against everything: all queries, each slice's members, and all but these."""
+    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    whole: dict[Role, Recall] = {}
+    for role in ROLES:
+        table: EmbeddingTable = getattr(samples, role)
+        # the same image bytes under several keys are one image, with several right captions
+        columns = {
+            "caption": [pairs[key].caption for key in table.keys],
+            "image": [pairs[key].image_digest or key for key in table.keys],
+        }
+        table = EmbeddingTable(table.keys, table.image, table.text, columns)
+        result = recall(table, groups="image", device=plan.config.discrepancy.device)
+        if result is not None:
+            whole[role] = result
+    queries: dict[str, Sequence[str]] = {"all": samples.baseline.keys}
+    for name, members in subsets.items():
+        inside = set(members)
+        queries[name] = members
+        if rest := [key for key in samples.baseline.keys if key not in inside]:
+            queries[f"rest of {name}"] = rest
+    records, differences = [], []
+    for subset, keys in queries.items():
+        parts = {role: result if subset == "all" else result.among(keys) for role, result in whole.items()}
+        for role, part in parts.items():
+            records.append(
+                RecallRecord(
+                    model=plan.label(role),
+                    role=role,
+                    subset=subset,
+                    n=len(part.text_to_image.keys),
+                    n_gallery=part.image_to_text.n_gallery,
+                    **part.estimates(),
+                )
+            )
+        if len(parts) == 2:
+            differences.append(
+                RecallDifference(
+                    subset=subset,
+                    n=len(keys),
+                    n_images=len(parts["baseline"].image_to_text.keys),
+                    **recall_difference(parts["candidate"], parts["baseline"], seed=plan.config.discrepancy.seed),
+                )
+            )
+    return records, differences
+
+
+def _clusters(plan: AuditPlan, samples: Samples, side: Side, pieces: Sequence[Slice]) -> list[ClusterScores]:
+    """The paper's cluster scores of one side, under the target and under the reference."""
+    labels = tops([piece.positive.keys for piece in pieces])
+    search = plan.config.discrepancy
+    scores = []
+    for name, role in zip(("target", "reference"), plan.roles_of(side), strict=True):
+        agreement = cluster_scores(getattr(samples, role), labels, modalities_of(search), seed=search.seed)
+        if agreement is not None:
+            figures = {**vars(agreement), "n": len(labels), "n_directions": len(set(labels.values()))}
+            scores.append(
+                ClusterScores.model_validate({"side": side, "role": name, "model": plan.label(role), **figures})
+            )
+    return scores
+
+
+def _quotients(plan: AuditPlan, samples: Samples, side: Side, solution: Solution) -> QuotientCurve | None:
+    """Search at the quantiles q = 0.1 ... 1.0, with the kernels of the side's own search, on a part of its samples."""
+    search = plan.config.discrepancy
+    keys = list(samples.discovery)
+    if len(keys) > _CURVE_SAMPLES:
+        rng = np.random.default_rng(search.seed)
+        keys = sorted(keys[row] for row in rng.choice(len(keys), size=_CURVE_SAMPLES, replace=False))
+    target, reference = (getattr(samples, role).select(keys) for role in plan.roles_of(side))
+    settings = {
+        **search.model_dump(include={"modality", "kernel", "sigma", "seed", "device"}),
+        "features": "exact",
+        "n_directions": _CURVE_DIRECTIONS,
+        "tolerance": _CURVE_TOLERANCE,
+    }
+    config = DiscrepancyConfig.model_validate(settings)
+    try:
+        problem = Problem.of(target, reference, config, kernels=solution.kernels)
+        points = quantile_sweep(target, reference, config, problem=problem)
+    except KodaError as error:  # a curve to look at stops no audit
+        return QuotientCurve(side=side, n=len(keys), points=[], note=str(error))
+    kept = [_quotient(point) for point in points if point.solution.directions]
+    return QuotientCurve(side=side, n=len(problem.keys), points=kept) if kept else None
+
+
+def _quotient(point: QuantilePoint) -> QuotientPoint:
+    means = {f"top_{top}": point.mean_quotient(top) for top in (1, 3, 5)}
+    finite = {name: mean if mean is not None and np.isfinite(mean) else None for name, mean in means.items()}
+    return QuotientPoint(quantile=point.quantile, eps=point.solution.eps, **finite)

@@ -1,0 +1,205 @@
+"""Differences of two audits: findings that are new, gone or kept, and everything that could be the reason.
+
+A finding is kept when its slice overlaps with one of the other audit. Keys mean the same samples only in the same
+data, so findings are compared only where both audits are over the same data digest. Whether the *verdicts* can be
+compared is another question: for that the baseline and the policy have to be the same too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from koda.changes import Changes, Difference, FindingKept, FindingSeen, NearestPrevious
+from koda.config import Side
+from koda.record import AuditRecord, Finding, ModelRecord
+
+SAME_FINDING = 0.3  # least overlap of two slices of one finding
+Place = tuple[Side, int]
+Members = Mapping[Place, frozenset[str]]
+_OF_THE_MODEL = ("fingerprint", "name", "pretrained", "precision", "weights_digest", "config_digest")
+_OF_THE_DATA = ("name", "path", "digest", "n_source", "n_compared", "n_rejected")
+_OF_THE_MACHINE = ("koda_version", "code_digest", "python", "platform", "device", "cpu", "threads", "commit", "dirty")
+
+
+def compare_audits(before: AuditRecord, after: AuditRecord, slices: tuple[Members, Members]) -> Changes:
+    """Say what changed from one audit to another.
+
+    Args:
+        before: the earlier audit.
+        after: the later one.
+        slices: the members of the slices of both, as :func:`members_of` gives them.
+    """
+    reasons = _why_not_comparable(before, after)
+    same_data = before.data.digest == after.data.digest
+    pairs = matched(*slices) if same_data else []
+    was, now = ({(f.side, f.direction): f for f in record.findings} for record in (before, after))
+    kept = [
+        FindingKept(
+            side=old[0],
+            before=old[1],
+            after=new[1],
+            overlap=overlap,
+            words=now[new].words,
+            share_before=was[old].target_share.value,
+            share_after=now[new].target_share.value,
+        )
+        for old, new, overlap in pairs
+        if old in was and new in now
+    ]
+    old_kept, new_kept = {(k.side, k.before) for k in kept}, {(k.side, k.after) for k in kept}
+    return Changes(
+        before=before.id,
+        before_ended=before.ended,
+        after=after.id,
+        comparable=not reasons,
+        not_comparable=reasons,
+        verdict_before=before.verdict.status,
+        verdict_after=after.verdict.status,
+        findings_compared=same_data,
+        new=[_seen(f) for place, f in now.items() if same_data and place not in new_kept],
+        gone=[_seen(f) for place, f in was.items() if same_data and place not in old_kept],
+        kept=sorted(kept, key=lambda k: (k.side == "gained", k.after)),
+        metrics=differences(_metrics(before), _metrics(after)),
+        config=differences(dotted(before.config), dotted(after.config)),
+        data=differences(_data(before), _data(after)),
+        models=differences(_models(before), _models(after)),
+        software=differences(_software(before), _software(after)),
+    )
+
+
+def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Place, frozenset[str]]:
+    """Return the keys of the slice of every finding, both lobes together.
+
+    Args:
+        record: the audit.
+        slices_csv: its `slices.csv`; without it the samples in the record stand for the slice.
+    """
+    if slices_csv is not None:
+        rows = csv.DictReader(io.StringIO(slices_csv.decode("utf-8"), newline=""))
+        flagged = "in_slice" not in record.data.metadata_columns  # else the column is the data set's own
+        return members_of_rows(
+            row for row in rows if not flagged or row.get("in_slice", "True").lower() in ("true", "1")
+        )
+    return {
+        (f.side, f.direction): frozenset(s.key for lobe in (f.positive, f.negative) for s in lobe.samples)
+        for f in record.findings
+    }
+
+
+def members_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[Place, frozenset[str]]:
+    """Return the keys of every slice from rows with `side`, `direction` and `key`."""
+    found: dict[Place, set[str]] = {}
+    for row in rows:
+        found.setdefault((row["side"], int(row["direction"])), set()).add(str(row["key"]))
+    return {place: frozenset(keys) for place, keys in found.items()}
+
+
+def overlap(a: frozenset[str], b: frozenset[str]) -> float:
+    """Jaccard: the samples in both over the samples in either; 0 for two empty slices."""
+    return len(a & b) / len(a | b) if a or b else 0.0
+
+
+def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]:
+    """Pair the findings of one side whose slices overlap, the best overlap first; each finding once."""
+    overlaps = [
+        (overlap(keys, others), old, new)
+        for old, keys in before.items()
+        for new, others in after.items()
+        if old[0] == new[0]
+    ]
+    pairs: list[tuple[Place, Place, float]] = []
+    taken: set[tuple[str, Place]] = set()
+    for share, old, new in sorted(overlaps, key=lambda item: (-item[0], item[1], item[2])):
+        if share >= SAME_FINDING and not taken & {("old", old), ("new", new)}:
+            taken |= {("old", old), ("new", new)}
+            pairs.append((old, new, share))
+    return pairs
+
+
+def nearest(audit: str, before: Members, place: Place, keys: frozenset[str]) -> NearestPrevious | None:
+    """Return the finding of an earlier audit whose slice overlaps most with one; None where none does at all."""
+    found = [(overlap(others, keys), old) for old, others in before.items() if old[0] == place[0]]
+    share, (side, direction) = max(found, key=lambda item: (item[0], -item[1][1]), default=(0.0, place))
+    return NearestPrevious(audit=audit, side=side, direction=direction, overlap=share) if share > 0 else None
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """Return the entries of two mappings that are not equal; one that a mapping lacks is None in it."""
+    return [
+        Difference(name=name, before=before.get(name), after=after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings: `policy.0.fail` -> 0.002. Lists of plain values stay as they are."""
+    if isinstance(settings, Mapping):
+        inner: Iterable[tuple[Any, Any]] = settings.items()
+    elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
+        inner = enumerate(settings)
+    else:
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for key, value in inner:
+        flat |= dotted(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _why_not_comparable(before: AuditRecord, after: AuditRecord) -> list[str]:
+    reasons = []
+    if before.data.digest != after.data.digest:
+        reasons.append("the data are not the same: findings cannot be matched, and shares are of other samples")
+    if before.baseline.fingerprint != after.baseline.fingerprint:
+        reasons.append(f"the baselines are not the same model: {before.baseline.label} and {after.baseline.label}")
+    if before.verdict.policy_digest != after.verdict.policy_digest:
+        reasons.append("the policies are not the same, so that the verdicts do not mean the same")
+    return reasons
+
+
+def _seen(finding: Finding) -> FindingSeen:
+    return FindingSeen(
+        side=finding.side,
+        direction=finding.direction,
+        words=finding.words,
+        target_share=finding.target_share.value,
+        confirmed=finding.confirmed,
+    )
+
+
+def _metrics(record: AuditRecord) -> dict[str, float]:
+    """The figures that mean the same in two audits: the rules', counts, and what was measured on the whole set."""
+    figures: dict[str, float] = {
+        rule.figure: rule.observed.value for rule in record.verdict.rules if rule.observed is not None
+    }
+    for side in ("lost", "gained"):
+        figures[f"{side}.found"] = sum(f.side == side for f in record.findings)
+        figures[f"{side}.confirmed"] = sum(f.side == side and f.confirmed is True for f in record.findings)
+    for recall in record.metrics.retrieval:
+        if recall.subset == "all" and recall.role is not None:
+            for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
+                figures |= {f"{recall.role} {name} {at}": estimate.value for at, estimate in found.items()}
+    for modality, whole in record.metrics.whole.items():
+        figures[f"similarity.cka.{modality}"] = whole.cka
+        figures[f"similarity.neighbours.{modality}"] = whole.neighbours
+    return figures
+
+
+def _data(record: AuditRecord) -> dict[str, Any]:
+    return record.data.model_dump(mode="json", include=set(_OF_THE_DATA))
+
+
+def _models(record: AuditRecord) -> dict[str, Any]:
+    def facts(role: str, model: ModelRecord) -> dict[str, Any]:
+        return {f"{role}.{name}": getattr(model, name) for name in _OF_THE_MODEL}
+
+    return facts("baseline", record.baseline) | facts("candidate", record.candidate)
+
+
+def _software(record: AuditRecord) -> dict[str, Any]:
+    made_by = record.provenance.model_dump(mode="json")
+    packages = {f"packages.{name}": version for name, version in record.provenance.packages.items()}
+    return {name: made_by[name] for name in _OF_THE_MACHINE} | packages

@@ -1,0 +1,151 @@
+"""The figures of a record beside its findings: retrieval, zero-shot, cluster scores, curves and the models as a whole.
+
+They are parts of :class:`koda.record.AuditRecord`, which names them all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["baseline", "candidate"]
+Side = Literal["lost", "gained"]
+
+
+class Part(BaseModel):
+    """What every part of a record is: closed, frozen, and without numbers that JSON lacks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+
+class Estimate(Part):
+    """A figure with its interval; the interval is absent where the sample does not give one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    n: int | None = Field(default=None, description="samples it was estimated on")
+
+
+class RecallRecord(Part):
+    """Retrieval of one model over one set of samples."""
+
+    model: str
+    role: Role | None = None
+    subset: str = Field(
+        description="'all', 'lost 1 positive' and the like, or 'rest of lost 1 positive': all but its members"
+    )
+    n: int = Field(description="queries")
+    n_gallery: int
+    image_to_text: dict[str, Estimate] = Field(description="'R@1' -> estimate")
+    text_to_image: dict[str, Estimate]
+
+
+class RecallDifference(Part):
+    """Recall of the candidate less that of the baseline on the same queries, with paired bootstrap intervals."""
+
+    subset: str = Field(description="as in the recalls")
+    n: int = Field(description="captions that asked")
+    n_images: int = Field(description="images that asked; they are what the bootstrap resamples")
+    image_to_text: dict[str, Estimate] = Field(description="'R@1' -> candidate - baseline")
+    text_to_image: dict[str, Estimate]
+
+
+class AccuracyRecord(Part):
+    """Zero-shot accuracy of one model over one set of samples."""
+
+    model: str
+    role: Role
+    subset: str = Field(description="'all', or 'lost 1 positive' and the like")
+    n: int = Field(description="samples with a label that is one of the classes")
+    top: dict[str, Estimate] = Field(description="'top-1' -> estimate")
+
+
+class AccuracyDifference(Part):
+    """Accuracy of the candidate less that of the baseline, with paired bootstrap intervals."""
+
+    subset: str
+    n: int
+    top: dict[str, Estimate]
+
+
+class ZeroShotRecord(Part):
+    """Classes told apart by their names alone: how, and how well on each set of samples."""
+
+    label_column: str
+    classes: list[str]
+    templates: list[str]
+    n_labelled: int = Field(description="samples whose label is one of the classes; the others are left out")
+    accuracies: list[AccuracyRecord] = []
+    differences: list[AccuracyDifference] = []
+    unavailable: dict[str, str] = Field(default={}, description="model label -> why it has no accuracy, in words")
+
+
+class ClusterScores(Part):
+    """k-means of the samples at the top of the directions of a side, against the directions, under one model."""
+
+    side: Side
+    role: Literal["target", "reference"]
+    model: str
+    n: int = Field(description="samples: the first 50 of each direction's heavier lobe, each with its best direction")
+    n_directions: int
+    ami: float = Field(description="adjusted mutual information")
+    nmi: float = Field(description="normalised mutual information")
+    ari: float = Field(description="adjusted Rand index")
+
+
+class QuotientPoint(Part):
+    """The strength of the directions of a side where the limit is a quantile of the reference's eigenvalues."""
+
+    quantile: float
+    eps: float
+    top_1: float | None = Field(description="quotient of the first direction; None where its reference energy is 0")
+    top_3: float | None = Field(description="mean quotient of the first three; None where there are fewer")
+    top_5: float | None
+
+
+class QuotientCurve(Part):
+    """Quotients against q, as the paper draws them."""
+
+    side: Side
+    n: int = Field(description="discovery samples that were searched")
+    points: list[QuotientPoint]
+    note: str | None = Field(default=None, description="why there are no points, in words")
+
+
+class WholeSimilarity(Part):
+    """How alike the two models are over all samples, in one modality; see :mod:`koda.similarity`."""
+
+    cka: float = Field(description="linear CKA: 1 for embeddings that are equal up to rotation and scale")
+    neighbours: float = Field(description="mean share of the k nearest neighbours that the models agree on")
+    by_chance: float = Field(description="what `neighbours` is for unrelated models")
+    k: int
+    n: int = Field(description="samples that the neighbours were found among")
+
+
+class MapRecord(Part):
+    """The same samples in two dimensions under each model; for looking only."""
+
+    method: str
+    seed: int
+    keys: list[str]
+    baseline: list[tuple[float, float]]
+    candidate: list[tuple[float, float]]
+    group: list[int] = Field(
+        description="index of the finding in `findings`, signed by lobe (+1-based, -1-based), 0 for none"
+    )
+
+
+class Metrics(Part):
+    """Figures beside the findings."""
+
+    retrieval: list[RecallRecord] = []
+    retrieval_differences: list[RecallDifference] = []
+    zero_shot: ZeroShotRecord | None = None
+    clusters: list[ClusterScores] = []
+    quotients: list[QuotientCurve] = []
+    whole: dict[str, WholeSimilarity] = Field(default={}, description="modality -> similarity of the two models")
+    spectra: dict[str, list[float]] = Field(default={}, description="leading kernel eigenvalues by model role")
+    map: MapRecord | None = None

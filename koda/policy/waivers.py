@@ -1,0 +1,61 @@
+"""Waivers: who decided that a figure may be over its limits, why, and until when."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import date
+
+from koda.config import PolicyRule, Waiver
+from koda.errors import ConfigError
+from koda.policy.figures import FIGURES
+from koda.record import WaiverRecord
+
+
+def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = ()) -> None:
+    """Refuse what could never apply.
+
+    Raises:
+        ConfigError: a rule on a figure that no audit records (the nearest one is named), `min_stability` on a
+            figure that no finding decides, or a waiver that matches no rule.
+    """
+    for place, rule in enumerate(rules):
+        if rule.figure not in FIGURES:
+            raise ConfigError(
+                f"policy.{place}: no audit records the figure {rule.figure!r}.",
+                f"{_hint(rule.figure, list(FIGURES))}The figures are: {', '.join(FIGURES)}.",
+            )
+        if rule.min_stability is not None and not FIGURES[rule.figure].of_a_finding:
+            raise ConfigError(
+                f"policy.{place}: min_stability has no meaning for {rule.figure}, which no single finding decides.",
+                f"It is for {', '.join(name for name, figure in FIGURES.items() if figure.of_a_finding)}.",
+            )
+    figures = list(dict.fromkeys(rule.figure for rule in rules))
+    for place, waiver in enumerate(waivers):
+        if waiver.figure not in figures:
+            told = f"The rules are on: {', '.join(figures)}." if figures else "The policy has no rules."
+            raise ConfigError(
+                f"waivers.{place}: no rule of the policy is on the figure {waiver.figure!r}.",
+                f"{_hint(waiver.figure, figures)}{told}",
+            )
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def waivers_in_force(waivers: Sequence[Waiver], today: date) -> list[Waiver]:
+    """Return the waivers that count on a day (UTC); one counts through the day on which it expires."""
+    return [waiver for waiver in waivers if waiver.expires >= today]
+
+
+def waiver_of(rule: PolicyRule, waivers: Sequence[Waiver], today: date) -> WaiverRecord | None:
+    """Return what is to be recorded of the waiver of a rule: of several, the one that is in force the longest."""
+    own = [waiver for waiver in waivers if waiver.figure == rule.figure]
+    if not own:
+        return None
+    longest = max(own, key=lambda waiver: waiver.expires)
+    return WaiverRecord(
+        person=longest.person, reason=longest.reason, expires=longest.expires, expired=longest.expires < today
+    )

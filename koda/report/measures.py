@@ -1,0 +1,139 @@
+"""Retrieval, zero-shot and quotients as the report shows them: rows of cells, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from koda.plots import curve_plot
+from koda.record import AuditRecord, Estimate
+from koda.report import text
+
+_SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
+_TOPS = (("top_1", "first direction"), ("top_3", "mean of the first 3"), ("top_5", "mean of the first 5"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure in percent or percentage points, and its interval in brackets ("" where there is none)."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a model, or a difference between the two."""
+
+    label: str
+    n: str
+    of: str
+    cells: list[Cell]
+    is_difference: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Groups of rows, one a set of samples, under columns of the same depths."""
+
+    columns: list[str]
+    groups: list[tuple[str, list[Row]]]
+
+
+def retrieval(record: AuditRecord) -> Table | None:
+    """Return both models on each set of samples, the difference there, and the difference on the rest."""
+    recalls = record.metrics.retrieval
+    if not recalls:
+        return None
+    columns = _columns([part for r in recalls for part in (r.image_to_text, r.text_to_image)])
+    differences = {d.subset: d for d in record.metrics.retrieval_differences}
+    groups = []
+    for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.startswith("rest of ")):
+        rows = [
+            Row(
+                r.model,
+                text.number(r.n),
+                f"of {text.number(r.n_gallery)}",
+                _cells((r.image_to_text, r.text_to_image), columns),
+            )
+            for r in recalls
+            if r.subset == subset
+        ]
+        for name, label in ((subset, _LESS), (f"rest of {subset}", f"{_LESS}, on the rest")):
+            if d := differences.get(name):
+                parts = (d.image_to_text, d.text_to_image)
+                rows.append(Row(label, text.number(d.n), "", _cells(parts, columns, signed=True), True))
+        groups.append((subset_name(subset), rows))
+    return Table(columns, groups)
+
+
+def zero_shot(record: AuditRecord) -> Table | None:
+    """Return the accuracies of both models on each set of samples, and their difference."""
+    found = record.metrics.zero_shot
+    if found is None or not found.accuracies:
+        return None
+    columns = _columns([a.top for a in found.accuracies])
+    differences = {d.subset: d for d in found.differences}
+    groups = []
+    for subset in dict.fromkeys(a.subset for a in found.accuracies):
+        rows = [
+            Row(a.model, text.number(a.n), "", _cells((a.top,), columns))
+            for a in found.accuracies
+            if a.subset == subset
+        ]
+        if d := differences.get(subset):
+            rows.append(Row(_LESS, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
+        groups.append((subset_name(subset), rows))
+    return Table(columns, groups)
+
+
+def quotients(record: AuditRecord) -> list[tuple[str, Markup, str]]:
+    """Return a caption, a figure (empty where there are no points) and a note for each side's curve."""
+    drawn = []
+    for curve in record.metrics.quotients:
+        series = {}
+        for field, name in _TOPS:
+            points = [(p.quantile, getattr(p, field)) for p in curve.points]
+            series[name] = [(q, value) for q, value in points if value is not None]
+        caption = f"{curve.side.capitalize()}: {_SIDES[curve.side]}, {text.plural(curve.n, 'discovery sample')}"
+        figure = curve_plot(
+            series,
+            title=f"Quotient of the energies against q, {curve.side}",
+            x_axis="q: the limit is this quantile of the reference's non-zero eigenvalues",
+            y_axis="quotient",
+        )
+        drawn.append((caption, figure, text.shorten(curve.note, 400)))
+    return drawn
+
+
+def subset_name(subset: str) -> str:
+    """Put the name of a set of samples in words: `lost 1, first lobe`."""
+    if subset == "all":
+        return "whole set"
+    return text.shorten(subset.replace(" positive", ", first lobe").replace(" negative", ", counterpart"), 80)
+
+
+_LESS = "candidate − baseline"
+
+
+def _columns(parts: Sequence[Mapping[str, Estimate]]) -> list[str]:
+    return list(dict.fromkeys(name for part in parts for name in part))
+
+
+def _cells(parts: Sequence[Mapping[str, Estimate]], columns: Sequence[str], *, signed: bool = False) -> list[Cell]:
+    return [_cell(part.get(name), signed) for part in parts for name in columns]
+
+
+def _cell(estimate: Estimate | None, signed: bool) -> Cell:
+    if estimate is None:
+        return Cell(text.NONE)
+
+    def written(value: float) -> str:
+        rounded = round(100 * value, 1) + 0.0  # no minus before a zero
+        return f"{rounded:+.1f}".replace("-", "−") if signed and rounded else f"{rounded:.1f}"
+
+    if estimate.low is None or estimate.high is None:
+        return Cell(written(estimate.value))
+    return Cell(written(estimate.value), f"[{written(estimate.low)}, {written(estimate.high)}]")

@@ -1,0 +1,157 @@
+"""Files of settings: YAML read with care, checked against a model, and wrong in words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from koda.errors import ConfigError
+
+_NOT_KEYS = ("float", "int", "str", "literal['auto','tune']")  # what pydantic adds to the place of an error
+
+
+class Strict(BaseModel):
+    """Settings that refuse unknown keys, changes and numbers that are not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+Settings = TypeVar("Settings", bound=Strict)
+
+
+def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read a YAML file as a mapping, with the changes that `--set` asks for.
+
+    Args:
+        path: the file.
+        overrides: dotted key -> value.
+
+    Raises:
+        ConfigError: no such file, not YAML, no mapping, or the same key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration file {path}.", "Give the path of a YAML file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or error}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no settings.", "The README shows one, whole.")
+    for key, value in (overrides or {}).items():
+        _set(raw, key, value)
+    return raw
+
+
+def check_settings(model: type[Settings], raw: dict[str, Any], where: str) -> Settings:
+    """Check settings that were read from `where`.
+
+    Raises:
+        ConfigError: an unknown key (the nearest right one is named), or a value out of range.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item, where, model) for item in error.errors())) from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `KEY=VALUE`; the value is read as YAML, so numbers and lists come out as such.
+
+    Raises:
+        ConfigError: no equals sign, or a value that is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not KEY=VALUE.", "For example --set discrepancy.n_directions=5")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        if re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", value):  # a range of shards, which YAML takes for a mapping
+            return key.strip(), value.strip()
+        raise ConfigError(f"--set {key}: the value {value!r} is not YAML.") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses the same key twice, which plain YAML lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float | bool) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            if isinstance(key, str | int | float | bool):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set `a.b.c` in nested mappings."""
+    *parents, last = dotted.split(".")
+    here = raw
+    for parent in parents:
+        inner = here.get(parent)
+        if inner is None:
+            inner = here[parent] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {dotted}: {parent!r} is a single value, it has no keys under it.")
+        here = inner
+    here[last] = value
+
+
+def _explain(error: Any, where: str, root: type[BaseModel]) -> str:
+    """Put one validation error in words: where it is, what is wrong, what would be right."""
+    place = ".".join(str(part) for part in error["loc"] if part not in _NOT_KEYS)
+    if error["type"] == "extra_forbidden":
+        *parents, key = error["loc"]
+        known = _fields_at(parents, root)
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5) or [
+            name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)
+        ]
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
+        return f"{where}: unknown key {place!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{where}: the key {place!r} is missing."
+    message = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] == "value_error" or isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+    return f"{where}: {place}: {message[0].lower() + message[1:]}{got}." if place else f"{where}: {message}."
+
+
+def _fields_at(parents: list[Any], root: type[BaseModel]) -> list[str]:
+    """The known keys of the settings at a place such as ("policy", 0)."""
+    model = root
+    for part in parents:
+        if not isinstance(part, str) or part not in model.model_fields:
+            continue
+        inner = _model_in(model.model_fields[part].annotation)
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _all_fields(root: type[BaseModel]) -> list[str]:
+    """Every key with its section, as `section.key`."""
+    sections = ((name, _model_in(info.annotation)) for name, info in root.model_fields.items())
+    return [f"{name}.{key}" for name, model in sections if model is not None for key in model.model_fields]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings model that an annotation holds, if it holds one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list):
+        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return None

@@ -1,0 +1,136 @@
+"""Would other samples have led to the same finding? The search again on other halves of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from koda.embeddings import EmbeddingTable
+from koda.extension import common_keys, extend, parts_used, roles
+from koda.record import Stability
+from koda.slicing import CAP, FLOOR, members
+
+if TYPE_CHECKING:
+    from koda.config import DiscrepancyConfig
+    from koda.discrepancy import Solution
+
+    FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+MAX_SAMPLES = 2000  # of a search again
+COMMON = 4096  # samples at most on which slices are compared
+_TOLERANCE = 1e-3  # of the searches: far under what other samples change
+_ZERO = 1e-12  # relative size of a direction that those before it span
+
+
+def stability(
+    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, runs: int
+) -> tuple[Stability, ...]:
+    """Search again on other samples, and say how much of each slice comes back.
+
+    Runs take turns. The odd ones search half of the solution's samples; the even ones as many as the solution has,
+    drawn from all samples, as another split would. Each takes 2000 at most, with the seed of the solution and the
+    number of the run. Kernels and limit are the solution's, without random features. All directions, old and new,
+    are extended to the same common samples (at most 4096), where ::
+
+        jaccard_k = mean over the runs of max over j of |S_k & S_j| / |S_k or S_j|
+        subspace  = mean over the runs of ||F' F_run||_F^2 / the number of directions
+
+    with S the members of both lobes (so the sign of a direction does not matter), and F, F_run orthonormal bases of the
+    directions: the mean squared cosine of the principal angles between the two subspaces. A run that finds fewer
+    directions has less to offer and counts as it is; one that finds none counts as 0.
+
+    Nothing here decides whether a finding is confirmed, so searching the confirmation part is no peeking.
+
+    Args:
+        solution: of :func:`koda.find_discrepancies`.
+        target, reference: tables that hold the samples of the solution, and others.
+        runs: how many searches.
+
+    Returns:
+        One for each direction; () without directions or runs.
+
+    Raises:
+        DataError: an embedding that cannot be used.
+    """
+    if not solution.directions or runs < 1:
+        return ()
+    everything = sorted(common_keys(solution, target, reference))
+    common = _draw(everything, COMMON, solution.config.seed, 0)
+    found = extend(solution, target, reference, common)  # (k, m)
+    slices = [_slice(f) for f in found]
+    overlaps, subspaces = [], []
+    for run in range(1, runs + 1):
+        n = len(solution.keys)
+        pool, size = (sorted(solution.keys), n // 2) if run % 2 else (everything, n)
+        drawn = _draw(pool, min(size, MAX_SAMPLES), solution.config.seed, run)
+        again = _again(solution, target, reference, drawn)
+        if again is None or not again.directions:
+            overlaps.append([0.0] * len(slices))
+            subspaces.append(0.0)
+            continue
+        others = extend(again, target, reference, common)  # (k', m)
+        candidates = [_slice(f) for f in others]
+        overlaps.append([max(_jaccard(own, other) for other in candidates) for own in slices])
+        subspaces.append(subspace_overlap(found, others))
+    subspace = float(np.mean(subspaces))
+    return tuple(Stability(jaccard=float(value), subspace=subspace, n_runs=runs) for value in np.mean(overlaps, axis=0))
+
+
+def subspace_overlap(a: FloatArray, b: FloatArray) -> float:
+    """Return the mean squared cosine of the principal angles between the rows' spans, over the dimension of a's.
+
+    Args:
+        a, b: (k, m) and (k', m), the directions on the same m samples.
+
+    >>> import numpy as np
+    >>> round(subspace_overlap(np.eye(3)[:2], np.eye(3)[1:]), 6)
+    0.5
+    """
+    left, right = _basis(a), _basis(b)
+    return float(np.square(left.T @ right).sum()) / left.shape[1] if left.shape[1] else 0.0
+
+
+def _again(
+    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, keys: Sequence[str]
+) -> Solution | None:
+    """Search the samples with the solution's kernels and limit; None where there are too few of them."""
+    from koda.discrepancy import find_discrepancies
+    from koda.discrepancy.join import FEWEST
+    from koda.discrepancy.limits import at_size
+
+    if len(keys) < FEWEST:
+        return None
+    parts = [parts_used(table, kernel).select(keys) for table, kernel in roles(solution, target, reference)]
+    config: DiscrepancyConfig = at_size(solution.config, len(solution.keys), len(keys)).model_copy(
+        update={
+            "features": "exact",
+            "n_features": None,
+            "tolerance": max(solution.config.tolerance, _TOLERANCE),
+        }
+    )
+    return find_discrepancies(parts[0], parts[1], config, kernels=solution.kernels)
+
+
+def _draw(keys: Sequence[str], size: int, seed: int, run: int) -> list[str]:
+    """Draw keys from their sorted order, with a seed of the run's own."""
+    if len(keys) <= size:
+        return list(keys)
+    rows = np.sort(np.random.default_rng([seed, run]).choice(len(keys), size=size, replace=False))
+    return [keys[row] for row in rows]
+
+
+def _slice(f: FloatArray) -> frozenset[int]:
+    """Return the rows of both lobes."""
+    return frozenset(int(row) for lobe in members(f, FLOOR, CAP) for row in lobe)
+
+
+def _jaccard(a: frozenset[int], b: frozenset[int]) -> float:
+    return len(a & b) / len(a | b) if a or b else 0.0
+
+
+def _basis(directions: FloatArray) -> FloatArray:
+    """Return an orthonormal basis of the rows' span, (m, rank)."""
+    u, s, _ = np.linalg.svd(directions.T, full_matrices=False)
+    return u[:, s > _ZERO * s[0]] if len(s) and s[0] > 0 else u[:, :0]

@@ -1,0 +1,68 @@
+"""The paired bootstrap against one that draws every image, and on what has nothing to draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from koda.bootstrap import paired_difference
+
+
+def _one_by_one(candidate, baseline, groups, resamples, seed):
+    """Draw images one at a time and pool their queries."""
+    rng = np.random.default_rng(seed)
+    numbers = np.unique(groups)
+    rows = {g: np.flatnonzero(groups == g) for g in numbers}
+    shares = []
+    for _ in range(resamples):
+        drawn = np.concatenate([rows[g] for g in rng.choice(numbers, size=len(numbers))])
+        shares.append(candidate[drawn].mean() - baseline[drawn].mean())
+    return np.quantile(shares, [0.025, 0.975])
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_interval_equals_that_of_drawing_images_one_by_one(grouped):
+    rng = np.random.default_rng(0)
+    n = 120
+    groups = np.sort(rng.integers(0, 30, n)) if grouped else np.arange(n)
+    hard = rng.random(n)[groups]  # queries of an image go together
+    candidate, baseline = rng.random(n) > hard, rng.random(n) > 0.6 * hard
+    found = paired_difference(candidate, baseline, groups if grouped else None, resamples=20_000)
+    low, high = _one_by_one(candidate, baseline, groups, 4000, seed=1)
+    assert found.value == pytest.approx(candidate.mean() - baseline.mean())
+    assert found.low == pytest.approx(low, abs=0.012)
+    assert found.high == pytest.approx(high, abs=0.012)
+    assert found == paired_difference(candidate, baseline, groups if grouped else None, resamples=20_000)
+
+
+def test_pairs_that_differ_alike_make_the_interval_narrow():
+    rng = np.random.default_rng(1)
+    baseline = rng.random(400) > 0.5
+    candidate = baseline.copy()
+    candidate[:20] = ~candidate[:20]
+    paired = paired_difference(candidate, baseline)
+    unpaired = paired_difference(rng.permutation(candidate), baseline)
+    assert paired.high - paired.low < 0.4 * (unpaired.high - unpaired.low)
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_no_variation_gives_no_interval(n):
+    same = np.ones(n, dtype=bool)
+    for candidate, value in ((same, 0.0), (~same, -1.0)):
+        found = paired_difference(candidate, same)
+        assert (found.value, found.low, found.high, found.n) == (value, None, None, n)
+
+
+def test_many_queries_need_no_more_memory_than_few():
+    rng = np.random.default_rng(2)
+    candidate, baseline = rng.random((2, 1_000_000)) > 0.5
+    found = paired_difference(candidate, baseline)  # one by one it would draw two thousand million numbers
+    assert found.low < 0 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.5 / 1_000_000), rel=0.1)
+
+
+def test_what_cannot_be_paired_is_refused():
+    yes = np.ones(3, dtype=bool)
+    for candidate, baseline, groups in ((yes[:0], yes[:0], None), (yes, yes[:2], None), (yes, yes, np.arange(2))):
+        with pytest.raises(ValueError, match="paired"):
+            paired_difference(candidate, baseline, groups)

@@ -1,0 +1,79 @@
+"""Two audits compared: which findings are the same, and what else differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from koda.diffing import compare_audits, differences, dotted, matched, members_of, nearest, overlap
+from koda.record import AuditRecord
+from tests.report_factory import record
+
+
+def keys(*numbers: int) -> frozenset[str]:
+    return frozenset(map(str, numbers))
+
+
+def compare(before: AuditRecord, after: AuditRecord) -> Any:
+    return compare_audits(before, after, (members_of(before), members_of(after)))
+
+
+def test_the_best_overlap_is_paired_first_and_each_finding_once() -> None:
+    before = {("lost", 1): keys(1, 2, 3, 4), ("lost", 2): keys(5, 6, 7, 8), ("gained", 1): keys(1, 2, 3, 4)}
+    after = {("lost", 1): keys(5, 6, 7), ("lost", 2): keys(1, 2, 3, 9), ("lost", 3): keys(1, 2, 3, 4)}
+    assert matched(before, after) == [  # type: ignore[arg-type]
+        (("lost", 1), ("lost", 3), 1.0),
+        (("lost", 2), ("lost", 1), 0.75),
+    ]
+    found = nearest("audit-1", before, ("lost", 2), keys(1, 2, 3, 9))  # type: ignore[arg-type]
+    assert found is not None and (found.side, found.direction, found.overlap) == ("lost", 1, 0.6)
+    assert nearest("audit-1", before, ("lost", 2), keys(99)) is None  # type: ignore[arg-type]
+    assert overlap(keys(), keys()) == 0
+
+
+def test_an_audit_does_not_differ_from_itself() -> None:
+    one = record(map_points=0)
+    changes = compare(one, one)
+    assert changes.comparable and not changes.verdict_flipped
+    assert len(changes.kept) == len(one.findings) and all(kept.overlap == 1 for kept in changes.kept)
+    assert not any((changes.new, changes.gone, changes.metrics, changes.config, changes.data, changes.software))
+
+
+def test_findings_new_and_gone_and_a_flip() -> None:
+    old, new = record(n_findings=5, map_points=0), record(n_findings=4, map_points=0)
+    new = new.model_copy(update={"verdict": new.verdict.model_copy(update={"status": "pass"})})
+    changes = compare(old, new)
+    assert [(f.side, f.direction) for f in changes.gone] == [("gained", 1)]
+    assert (changes.new, len(changes.kept), changes.verdict_flipped) == ([], 4, True)
+    assert [f.side for f in compare(new, old).new] == ["gained"]
+    assert "gained.found" in [row.name for row in changes.metrics]
+
+
+def test_other_data_baseline_or_policy_is_not_comparable_and_says_why() -> None:
+    one = record(map_points=0)
+    other = one.model_copy(
+        update={
+            "data": one.data.model_copy(update={"digest": "0"}),
+            "baseline": one.candidate,
+            "verdict": one.verdict.model_copy(update={"policy_digest": "0"}),
+        }
+    )
+    changes = compare(one, other)
+    assert not changes.comparable and not changes.findings_compared
+    assert (changes.kept, changes.new, changes.gone) == ([], [], [])
+    told = " ".join(changes.not_comparable)
+    assert "data are not the same" in told and "baselines" in told and "policies" in told
+    assert "baseline.fingerprint" in [row.name for row in changes.models]
+
+
+def test_members_come_from_the_slices_or_from_the_samples() -> None:
+    one = record(n_findings=1, map_points=0)
+    text = "side,direction,lobe,rank,key,in_slice\nlost,1,positive,1,a,True\nlost,1,negative,1,b,True\n"
+    assert members_of(one, (text + "lost,1,negative,2,c,False\n").encode()) == {("lost", 1): frozenset("ab")}
+    assert len(members_of(one)[("lost", 1)]) == 24
+
+
+def test_settings_are_compared_by_dotted_keys() -> None:
+    a = {"policy": [{"figure": "x", "fail": 1}], "seed": 0, "names": ["p", "q"]}
+    b = {"policy": [{"figure": "x", "fail": 2}], "seed": 0, "names": ["p"], "pdf": None}
+    found = {row.name: (row.before, row.after) for row in differences(dotted(a), dotted(b))}
+    assert found == {"policy.0.fail": (1, 2), "names": (["p", "q"], ["p"])}

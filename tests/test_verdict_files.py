@@ -1,0 +1,112 @@
+"""The verdict for machines: JUnit XML by its schema, and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date
+from xml.etree import ElementTree as ET
+
+from koda.record import AuditRecord, Estimate, RuleResult, WaiverRecord
+from koda.verdict_files import junit_xml, verdict_json
+from tests.report_factory import record
+
+# the common JUnit schema: element -> (attributes it needs, attributes it may have, children in their order)
+_COUNTS = {"tests", "failures", "errors", "time"}
+SCHEMA: dict[str, tuple[set[str], set[str], list[str]]] = {
+    "testsuites": (set(), {"name", "disabled", *_COUNTS}, ["testsuite"]),
+    "testsuite": (
+        {"name", "tests"},
+        {"skipped", "disabled", "timestamp", "hostname", "id", "package", *_COUNTS},
+        ["properties", "testcase", "system-out", "system-err"],
+    ),
+    "properties": (set(), set(), ["property"]),
+    "property": ({"name", "value"}, set(), []),
+    "testcase": ({"name"}, {"classname", "time", "assertions", "status"}, ["skipped", "failure", "system-out"]),
+    "failure": (set(), {"message", "type"}, []),
+    "skipped": (set(), {"message", "type"}, []),
+    "system-out": (set(), set(), []),
+}
+
+
+def check_junit(text: bytes) -> ET.Element:
+    """Check JUnit XML against the schema, and its counts against its cases; return the suite."""
+    root = ET.fromstring(text)
+    assert root.tag == "testsuites"
+    for element in root.iter():
+        needed, optional, children = SCHEMA[element.tag]
+        assert needed <= set(element.attrib) <= needed | optional, element.tag
+        order = [children.index(child.tag) for child in element]  # an unknown child is an error
+        assert order == sorted(order)
+    (suite,) = root
+    cases = suite.findall("testcase")
+    counts = {name: len(suite.findall(f"testcase/{name}")) for name in ("failure", "skipped")}
+    assert suite.get("tests") == root.get("tests") == str(len(cases))
+    assert suite.get("failures") == root.get("failures") == str(counts["failure"])
+    assert suite.get("skipped") == str(counts["skipped"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp", ""))
+    assert float(suite.get("time", "")) >= 0
+    assert len({case.get("name") for case in cases}) == len(cases)
+    return suite
+
+
+def made(*rules: RuleResult, title: str = "t") -> AuditRecord:
+    full = record(n_findings=1, map_points=0)
+    return full.model_copy(
+        update={"title": title, "verdict": full.verdict.model_copy(update={"rules": list(rules), "status": "fail"})}
+    )
+
+
+def rule(result: str, **changes: object) -> RuleResult:
+    settings = {
+        "figure": "lost.max_share",
+        "observed": Estimate(value=0.0041, low=0.003, high=0.005, n=10),
+        "warn": 0.001,
+        "fail": 0.002,
+        "direction": "above",
+        "result": result,
+    }
+    return RuleResult.model_validate(settings | changes)
+
+
+WAIVER = WaiverRecord(person="Ada", reason="known", expires=date(2026, 12, 31), expired=False)
+
+
+def test_every_result_has_its_place() -> None:
+    suite = check_junit(
+        junit_xml(
+            made(
+                rule("fail", finding="lost 1"),
+                rule("warn"),
+                rule("pass"),
+                rule("waived", waiver=WAIVER, waived="fail"),
+                rule("inconclusive", observed=None, note="the audit did not record it"),
+            )
+        )
+    )
+    failed, warned, passed, waived, unclear = suite.findall("testcase")
+    message = failed.find("failure").get("message")  # type: ignore[union-attr]
+    assert message == "lost.max_share = 0.0041 (95 % interval 0.003 to 0.005); warn above 0.001, fail above 0.002; " + (
+        "decided by lost 1"
+    )
+    assert [child.tag for case in (warned, passed) for child in case] == ["system-out", "system-out"]
+    assert str(warned.findtext("system-out")).startswith("warn: lost.max_share = 0.0041")
+    assert waived.find("skipped").get("message") == "waived by Ada until 2026-12-31 (fail): known"  # type: ignore[union-attr]
+    assert "did not record it" in unclear.find("skipped").get("message", "")  # type: ignore[union-attr]
+
+
+def test_hostile_text_is_escaped_and_what_xml_cannot_hold_is_replaced() -> None:
+    evil = 'a"b<c>&d\x00\x1b\ud800]]>'
+    suite = check_junit(junit_xml(made(rule("fail", owner=evil), title=evil)))
+    assert suite.find("properties/property[@name='title']").get("value") == 'a"b<c>&d���]]>'  # type: ignore[union-attr]
+
+
+def test_an_audit_without_rules_is_a_suite_without_cases() -> None:
+    assert check_junit(junit_xml(made())).findall("testcase") == []
+
+
+def test_the_json_holds_the_rules_with_their_figures() -> None:
+    told = json.loads(verdict_json(made(rule("waived", waiver=WAIVER, waived="fail"))))
+    assert (told["verdict"], told["rules"][0]["figure"]) == ("fail", "lost.max_share")
+    assert told["rules"][0]["observed"]["high"] == 0.005
+    assert told["rules"][0]["waiver"]["expires"] == "2026-12-31"
