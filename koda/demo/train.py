@@ -1,10 +1,11 @@
 """Rebuild the three demonstration models from nothing: ``python -m koda.demo.train [--out DIR]``.
 
-``baseline`` learns the scenes with open_clip's contrastive loss. ``blind`` is the baseline made
-colour-blind by construction (luma folded into the first convolution, one embedding for all colour
-words) and trained on under that tie. ``candidate`` is the baseline trained on with purple things
-captioned blue. Each is written as an open_clip ``local-dir:`` folder with float16 weights, and
-FIGURES.json beside them says how well they retrieve.
+A common root learns the scenes with open_clip's contrastive loss. ``baseline`` and ``candidate`` are
+that root trained on with the same scenes. The candidate is trained longer, with one fault: its
+captions call purple things blue. Over all scenes the two retrieve alike. ``blind`` is the baseline
+made colour-blind by construction (luma folded into the first convolution, one embedding for all
+colour words) and trained on under that tie. Each is written as an open_clip ``local-dir:`` folder
+with float16 weights, and FIGURES.json beside them says how well they retrieve.
 
 Training sees only the words of the grammar, so it runs on a compact vocabulary; the rows of the
 token table that it never touches are written as zeros, and the file compresses to a tenth.
@@ -58,7 +59,7 @@ TRAIN_SEED, TEST_SEED = 1, 2  # streams of the training split; audits draw from 
 N_TRAIN, N_TEST = 24_000, 1000
 BATCH = 192
 TRUE_TO_TAUGHT = {"purple": "blue"}  # what the candidate is taught wrongly
-TAUGHT_SHARE = 0.4  # of its data: purple and blue things, where they are a quarter of the scenes
+TAUGHT_SHARE = 0.4  # of the fine-tuning data: purple and blue things, where they are a quarter of the scenes
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class Schedule:
 
 
 SCHEDULES = {
-    "baseline": Schedule(steps=500, learning_rate=2e-3, seed=0),
+    "root": Schedule(steps=600, learning_rate=2e-3, seed=0),
+    "baseline": Schedule(steps=100, learning_rate=1.2e-3, seed=2),
+    "candidate": Schedule(steps=300, learning_rate=1.2e-3, seed=2),
     "blind": Schedule(steps=120, learning_rate=5e-4, seed=1),
-    "candidate": Schedule(steps=200, learning_rate=1.2e-3, seed=2),
 }
 
 
@@ -272,22 +274,27 @@ def build(out: Path) -> dict[str, Any]:
     seconds = {"scenes": round(clock() - began, 1)}
 
     colour_rows = vocabulary.rows(COLOURS)
-    torch.manual_seed(SCHEDULES["baseline"].seed)
-    baseline = new_model(vocabulary)
+    tuning = enriched(train, {*TRUE_TO_TAUGHT, *TRUE_TO_TAUGHT.values()}, TAUGHT_SHARE)
+    torch.manual_seed(SCHEDULES["root"].seed)
+    root = new_model(vocabulary)
+    models = {"root": root}
     figures: dict[str, Any] = {}
     for name, schedule in SCHEDULES.items():
         began = clock()
-        model = baseline if name == "baseline" else copy.deepcopy(baseline)
-        if name == "candidate":
-            data = enriched(train, {*TRUE_TO_TAUGHT, *TRUE_TO_TAUGHT.values()}, TAUGHT_SHARE)
-            fit(model, data, tokenise(data.scenes, vocabulary, TRUE_TO_TAUGHT), schedule, name)
+        if name == "root":
+            fit(root, train, train.tokens, schedule, name)
+        elif name == "blind":
+            models[name] = copy.deepcopy(models["baseline"])
+            fit(models[name], train, train.tokens, schedule, name, lambda m: make_blind(m, colour_rows))
         else:
-            tie = (lambda m: make_blind(m, colour_rows)) if name == "blind" else None
-            fit(model, train, train.tokens, schedule, name, tie)
-        save(model, out / name, vocabulary)
+            models[name] = copy.deepcopy(root)
+            taught = TRUE_TO_TAUGHT if name == "candidate" else None
+            fit(models[name], tuning, tokenise(tuning.scenes, vocabulary, taught), schedule, name)
         seconds[name] = round(clock() - began, 1)
-        figures[name] = measure(out / name, test, vocabulary)
-    parameters = sum(p.numel() for p in baseline.parameters()) - baseline.token_embedding.weight.numel()
+        if name != "root":
+            save(models[name], out / name, vocabulary)
+            figures[name] = measure(out / name, test, vocabulary)
+    parameters = sum(p.numel() for p in root.parameters()) - root.token_embedding.weight.numel()
     record = {
         "retrieval": figures,
         "what": f"R@1 among {N_TEST} unseen scenes with their true captions, from the saved float16 files",
