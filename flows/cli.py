@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import more
+from flows import aligning, more
 from flows.environment import settle
 from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, guarded, koda_home
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(more.diff)
 app.command()(more.sweep)
+app.command()(aligning.align)
 
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write the rules and their results as JUnit XML.")

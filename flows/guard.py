@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from flows.environment import settle
-from koda.errors import KodaError, SolverError
+from koda.errors import KodaError, SolverError, TrainingError
 
 _NO_ROOM = 2**20  # bytes; with less free nothing can go on
 
@@ -46,7 +46,7 @@ def guarded(work: Callable[[], Any], as_json: bool) -> Any:
 
 def exit_code_of(error: KodaError) -> int:
     """Return the exit code of an error that was meant for people."""
-    return 3 if isinstance(error, SolverError) else 2
+    return 3 if isinstance(error, SolverError | TrainingError) else 2
 
 
 def in_words(error: BaseException) -> KodaError | None:

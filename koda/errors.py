@@ -41,6 +41,10 @@ class SolverError(KodaError):
     """A solution failed its own final checks; it is never returned as a result (exit code 3)."""
 
 
+class TrainingError(KodaError):
+    """A fine-tuning diverged or brought nothing; no model is kept of it (exit code 3)."""
+
+
 class StoreError(KodaError):
     """The artifact store or the database cannot be read or written (exit code 3)."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from koda.alignment_record import AlignmentRecord as AlignmentRecord
 from koda.changes import Changes as Changes
 from koda.changes import NearestPrevious as NearestPrevious
 from koda.errors import DataError
@@ -301,6 +302,9 @@ class AuditRecord(_Part):
     provenance: Provenance
     config: dict[str, Any]
     changes: Changes | None = Field(default=None, description="since the last audit of the same line")
+    alignment: AlignmentRecord | None = Field(
+        default=None, description="of the candidate or the baseline, where koda fine-tuned it after an audit"
+    )
 
     def to_json(self) -> str:
         """Return the record as indented JSON, the same text for the same record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from pathlib import Path
@@ -49,7 +50,17 @@ def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> dict[s
         raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or error}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds no settings.", "The README shows one, whole.")
-    for key, value in (overrides or {}).items():
+    return override(raw, overrides or {})
+
+
+def override(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings with the values of dotted keys in them.
+
+    Raises:
+        ConfigError: a key below a single value.
+    """
+    raw = copy.deepcopy(raw)
+    for key, value in overrides.items():
         _set(raw, key, value)
     return raw
 

@@ -15,6 +15,7 @@ from koda.config import SignificanceConfig
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.extension import extend, kernel_blocks, roles, usable
+from koda.kernels import Kernel
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution
@@ -111,14 +112,41 @@ def confirm(
     if len(keys) > config.max_samples:
         rng = np.random.default_rng(solution.config.seed)
         keys = [keys[i] for i in np.sort(rng.choice(len(keys), size=config.max_samples, replace=False))]
+    f = extend(solution, target, reference, keys).T if keys else np.zeros((0, len(solution.directions)))  # (m, k)
+    models = roles(solution, target, reference)
+    return held_out_shares(f, keys, *models, config.materiality, solution.config.device)
+
+
+def held_out_shares(
+    f: FloatArray,
+    keys: Sequence[str],
+    target: tuple[EmbeddingTable, Kernel],
+    reference: tuple[EmbeddingTable, Kernel],
+    materiality: float,
+    device: str = "cpu",
+) -> tuple[HeldOut, ...]:
+    """Estimate and test the coherent shares of given values on given samples: the second half of :func:`confirm`.
+
+    Args:
+        f: (m, k) values of k directions on m samples that neither chose the directions nor shaped the models.
+        keys: the m samples.
+        target, reference: of each model, the table that holds the samples and the kernel.
+        materiality: the difference that is tested against.
+        device: where the kernels are computed.
+
+    Returns:
+        One for each direction, as :func:`confirm`.
+
+    Raises:
+        DataError: embeddings that cannot be used.
+    """
     m = len(keys)
-    f = extend(solution, target, reference, keys).T if m else np.zeros((0, len(solution.directions)))  # (m, k)
     norms = np.sqrt(np.square(f).mean(axis=0)) if m else np.zeros(f.shape[1])  # (k,)
     alive = norms > 0
     f = f / np.where(alive, norms, 1.0)  # mean f^2 = 1
     h = [
-        _h(f, usable(table, kernel, keys), kernel, solution.config.device) if m >= 2 else np.zeros_like(f)
-        for table, kernel in roles(solution, target, reference)
+        _h(f, usable(table, kernel, keys), kernel, device) if m >= 2 else np.zeros_like(f)
+        for table, kernel in (target, reference)
     ]  # (m, k) each
     results = []
     for k in range(f.shape[1]):
@@ -129,14 +157,14 @@ def confirm(
             reason, p_value = "no confirmation sample carries the direction: nothing new resembles it", 1.0
         shares = [_interval(each[:, k], f[:, k], bool(reason)) for each in (h[0], h[1], h[0] - h[1])]
         if not reason:
-            p_value = _p_value(shares[2], config.materiality)
+            p_value = _p_value(shares[2], materiality)
         results.append(
             HeldOut(
                 direction=k + 1,
                 target_share=shares[0],
                 reference_share=shares[1],
                 difference=shares[2],
-                materiality=config.materiality,
+                materiality=materiality,
                 p_value=p_value,
                 n=m,
                 reason=reason,

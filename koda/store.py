@@ -8,7 +8,6 @@ folder, its own and those that killed processes left behind.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -21,10 +20,12 @@ from typing import Any, TypeVar
 
 import duckdb
 
+from koda.alignment_record import AlignmentRecord
 from koda.artifacts import explain_os_errors
 from koda.embedding_io import write_parquet
 from koda.errors import StoreError
 from koda.record import AuditRecord
+from koda.store_rows import alignment_tables, audit_tables
 
 T = TypeVar("T")
 
@@ -80,8 +81,21 @@ _MIGRATIONS: tuple[str, ...] = (
     );
     CREATE TABLE artifacts (audit_id TEXT, step TEXT, digest TEXT, PRIMARY KEY (audit_id, step));
     """,
+    """
+    CREATE TABLE alignments (
+        id TEXT PRIMARY KEY, audit_id TEXT, follow_up_id TEXT, started TIMESTAMPTZ, ended TIMESTAMPTZ,
+        student TEXT, teacher TEXT, side TEXT, weights_digest TEXT, folder TEXT, kept_step INTEGER, stopped TEXT,
+        recovery DOUBLE, n_train BIGINT, n_held_out BIGINT, settings JSON
+    );
+    CREATE TABLE alignment_metrics (
+        alignment_id TEXT, state TEXT, sample TEXT, subset TEXT, figure TEXT,
+        value DOUBLE, low DOUBLE, high DOUBLE, n BIGINT,
+        PRIMARY KEY (alignment_id, state, sample, subset, figure)
+    );
+    """,
 )
 _OF_AN_AUDIT = ("rejections", "directions", "slices", "metrics", "rules", "artifacts")
+_BY_ID = ("audits", "alignments")
 _SHARED = ("models", "datasets")  # the same digest is the same thing: the first row stays
 
 
@@ -106,12 +120,23 @@ class AuditStore:
         Raises:
             StoreError: the disk is full, or the database stayed locked.
         """
-        self._stage(_tables(record, slices))
+        self._stage(audit_tables(record, slices))
         self.merge()
 
     def add_run(self, run: Mapping[str, Any]) -> None:
         """Note that an audit was asked for, and how many of its steps had to be executed."""
         self._stage({"runs": [run]})
+        self.merge()
+
+    def add_alignment(self, record: AlignmentRecord, follow_up: str, folder: str) -> None:
+        """Store an alignment; one of the same id is replaced.
+
+        Args:
+            record: the alignment.
+            follow_up: id of the audit that followed it.
+            folder: of the aligned model.
+        """
+        self._stage(alignment_tables(record, follow_up, folder))
         self.merge()
 
     def merge(self) -> None:
@@ -243,93 +268,9 @@ def _merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         ids = "SELECT id FROM read_parquet(?)"
         for name in _OF_AN_AUDIT:
             connection.execute(f"DELETE FROM {name} WHERE audit_id IN ({ids})", [files["audits"]])
+    if "alignments" in files:
+        ids = "SELECT id FROM read_parquet(?)"
+        connection.execute(f"DELETE FROM alignment_metrics WHERE alignment_id IN ({ids})", [files["alignments"]])
     for name, path in files.items():
-        conflict = "OR IGNORE" if name in _SHARED or name == "runs" else "OR REPLACE" if name == "audits" else ""
+        conflict = "OR IGNORE" if name in _SHARED or name == "runs" else "OR REPLACE" if name in _BY_ID else ""
         connection.execute(f"INSERT {conflict} INTO {name} BY NAME SELECT * FROM read_parquet(?)", [path])
-
-
-def _tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Turn a record into rows."""
-    audit = {"audit_id": record.id}
-    directions = []
-    for finding in record.findings:
-        row: dict[str, Any] = {
-            **audit,
-            **finding.model_dump(
-                include={"side", "direction", "target", "reference", "target_energy", "reference_energy", "quotient"}
-                | {"multiplier", "gap", "status", "p_value", "confirmed", "words"}
-            ),
-        }
-        for name in ("target_share", "reference_share", "difference"):
-            estimate = getattr(finding, name)
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        directions.append(row)
-    metrics = [
-        {
-            **audit,
-            "role": recall.role or recall.model,
-            "model": recall.model,
-            "subset": recall.subset,
-            "figure": f"{name} {at}",
-            "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "n": recall.n,
-        }
-        for recall in record.metrics.retrieval
-        for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image))
-        for at, estimate in found.items()
-    ]
-    rules = [
-        {
-            **audit,
-            "place": place,
-            "figure": rule.figure,
-            "observed": None if rule.observed is None else rule.observed.value,
-            "low": None if rule.observed is None else rule.observed.low,
-            "high": None if rule.observed is None else rule.observed.high,
-            **rule.model_dump(include={"warn", "fail", "result", "owner"}),
-        }
-        for place, rule in enumerate(record.verdict.rules)
-    ]
-    models = {
-        model.fingerprint: model.model_dump(
-            include={"fingerprint", "name", "pretrained", "architecture", "weights_digest", "config_digest"}
-            | {"activation", "precision", "embedding_dim", "parameters"}
-        )
-        for model in (record.baseline, record.candidate)
-    }
-    data = record.data
-    return {
-        "audits": [
-            {
-                "id": record.id,
-                "title": record.title,
-                "started": record.started,
-                "ended": record.ended,
-                "verdict": record.verdict.status,
-                "baseline": record.baseline.label,
-                "candidate": record.candidate.label,
-                "baseline_fingerprint": record.baseline.fingerprint,
-                "candidate_fingerprint": record.candidate.fingerprint,
-                "dataset": data.name,
-                "dataset_digest": data.digest,
-                "n_source": data.n_source,
-                "n_compared": data.n_compared,
-                "n_rejected": data.n_rejected,
-                "record_version": record.version,
-                "koda_version": record.provenance.koda_version,
-                "config": json.dumps(record.config, sort_keys=True),
-            }
-        ],
-        "models": list(models.values()),
-        "datasets": [data.model_dump(include={"digest", "name", "path", "n_source", "licence", "source"})],
-        "rejections": [{**audit, "key": item.key, "reason": item.reason} for item in data.rejections],
-        "directions": directions,
-        "slices": [{**audit, **row} for row in slices],
-        "metrics": metrics,
-        "rules": rules,
-        "artifacts": [
-            {**audit, "step": step, "digest": digest} for step, digest in record.provenance.artifacts.items()
-        ],
-    }

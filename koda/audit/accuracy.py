@@ -12,12 +12,12 @@ from koda.bootstrap import paired_difference
 from koda.embeddings import EmbeddingTable, FloatArray
 from koda.extraction.batches import Batches, joined
 from koda.kernels import device_of
-from koda.models import load_encoder
+from koda.models import ResolvedModel, load_encoder
 from koda.record import AccuracyDifference, AccuracyRecord, ZeroShotRecord
 from koda.retrieval import IntArray, wilson
 from koda.zero_shot import class_ranks, class_vectors, classes_of
 
-_DEPTHS = (1, 5)
+DEPTHS = (1, 5)
 
 
 def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]) -> ZeroShotRecord | None:
@@ -41,13 +41,14 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str
     roles: tuple[Role, ...] = ("baseline", "candidate")
     for role in roles if keys else ():
         table: EmbeddingTable = getattr(samples, role)
-        vectors = _vectors(plan, role, table, classes, config.templates)
+        device = plan.config.discrepancy.device
+        vectors = class_vectors_of(plan.models[role], table, classes, config.templates, device)
         if isinstance(vectors, str):
             unavailable[plan.label(role)] = vectors
         else:
             images = table.select(keys).image
             assert images is not None
-            ranks[role] = class_ranks(images, vectors, labels, device_of(plan.config.discrepancy.device))
+            ranks[role] = class_ranks(images, vectors, labels, device_of(device))
     record = ZeroShotRecord(
         label_column=config.labels,
         classes=list(classes),
@@ -55,7 +56,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str
         n_labelled=len(keys),
         unavailable=unavailable,
     )
-    depths = [k for k in _DEPTHS if k < len(classes)]
+    depths = [k for k in DEPTHS if k < len(classes)]
     row_of = {key: row for row, key in enumerate(keys)}
     # the same image bytes under several keys are one image, so the bootstrap draws them together
     digests = {pair.key: pair.image_digest or pair.key for pair in plan.dataset.pairs}
@@ -68,17 +69,16 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str
     return record
 
 
-def _vectors(
-    plan: AuditPlan, role: Role, table: EmbeddingTable, classes: Sequence[str], templates: Sequence[str]
+def class_vectors_of(
+    model: ResolvedModel, table: EmbeddingTable, classes: Sequence[str], templates: Sequence[str], device: str
 ) -> FloatArray | str:
     """Return the class vectors under a model, or why there are none."""
-    model = plan.models[role]
     if model.stored:
         return "it is a folder of embeddings, so the names of the classes cannot be encoded"
     missing = [name for name in ("image", "text") if name not in model.modalities]
     if missing:
         return f"it has no {missing[0]} embeddings"
-    encoder = load_encoder(model, plan.config.discrepancy.device)
+    encoder = load_encoder(model, device)
     if encoder.dims["image"] != encoder.dims["text"] or table.image is None:
         return "its image and text embeddings share no space"
     batches = Batches(encoder)

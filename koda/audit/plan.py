@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from koda import __version__
+from koda.alignment_record import RECORD_FILE, read_alignment
 from koda.artifacts import ArtifactStore, nearest_existing, write_atomically
 from koda.config import AuditConfig, Side
 from koda.datasets import ImageDigests, PairDataset, read_dataset
@@ -98,10 +100,11 @@ class AuditPlan:
 
         The verdict of the same configuration is another one when a waiver has expired.
         """
-        settings = self.config.model_dump(mode="json")
+        settings = self.config.model_dump(mode="json", exclude={"alignment"})  # which comes after the audit
         waivers = waivers_in_force(self.config.waivers, self.today)
         in_force = [waiver.model_dump(mode="json") for waiver in waivers]
-        parts = [self.evaluation_key, self.dataset.path, settings, in_force]
+        aligned = None if self.alignment is None else digest_file(self.alignment)
+        parts = [self.evaluation_key, self.dataset.path, settings, in_force, aligned]
         return digest_json([_STEP_VERSIONS[RECORDS], __version__, *parts])
 
     @property
@@ -118,6 +121,18 @@ class AuditPlan:
     def audit_id(self) -> str:
         """The audit's id; the same inputs and settings have the same one."""
         return "audit-" + self.record_key[:12]
+
+    @property
+    def alignment(self) -> Path | None:
+        """The record beside a model that koda fine-tuned after an audit; the candidate's, else the baseline's."""
+        roles: tuple[Role, ...] = ("candidate", "baseline")
+        for role in roles:
+            checkpoint = self.models[role].checkpoint
+            if checkpoint is not None and (path := checkpoint.parent / RECORD_FILE).is_file():
+                with contextlib.suppress(DataError):  # a file of that name that is not koda's
+                    read_alignment(path)
+                    return path
+        return None
 
     def label(self, role: Role) -> str:
         """The name of a model in the report; two models of one name are told apart by their weights."""

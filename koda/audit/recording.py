@@ -6,10 +6,11 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from koda.alignment_record import AlignmentRecord, read_alignment
 from koda.artifacts import write_atomically
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
@@ -62,7 +63,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in ("lost", "gained")
     }
     device = str(infos["baseline"].get("device", "cpu"))
-    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json", exclude={"alignment"})  # as in the record's key
     steps = {
         "embed baseline": (EMBEDDINGS, plan.embedding_key("baseline")),
         "embed candidate": (EMBEDDINGS, plan.embedding_key("candidate")),
@@ -92,7 +93,16 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         metrics=evaluation.metrics,
         provenance=provenance,
         config=settings,
+        alignment=_alignment(plan, models),
     )
+
+
+def _alignment(plan: AuditPlan, models: Mapping[Role, ModelRecord]) -> AlignmentRecord | None:
+    """Return the record beside an aligned model, if it is of the weights that were audited."""
+    if plan.alignment is None:
+        return None
+    record = read_alignment(plan.alignment)
+    return record if record.weights_digest in {model.weights_digest for model in models.values()} else None
 
 
 def slices_csv(rows: Sequence[dict[str, Any]], metadata_columns: Sequence[str]) -> bytes:

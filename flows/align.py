@@ -1,0 +1,84 @@
+"""The alignment flow: audit, fine-tune on the confirmed slices, and audit what came out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.audit import audit
+from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
+from koda.alignment.publishing import publish_alignment
+from koda.alignment_record import RECORD_FILE
+from koda.audit.plan import planned, prepare, remember
+from tasks.align import align as align_step
+from tasks.progress import report
+from tasks.step import run_step
+
+
+@flow(name="koda-align", flow_run_name="{home}", validate_parameters=False, persist_result=False)
+def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False) -> dict[str, Any]:
+    """Fine-tune one model on what an audit confirmed, and audit it again.
+
+    Args:
+        config: an :class:`koda.AuditConfig` as JSON.
+        home: KODA_HOME, an absolute path.
+        seeds: alignments that differ in their seed only; the first one's model is audited.
+        fresh: execute every step of all three again.
+
+    Returns:
+        What `koda align --json` prints.
+    """
+    clock = time.monotonic()
+    before = audit(config, home, fresh)
+    plan = planned(config, Path(home))
+    made = []
+    for number in range(seeds):
+        settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
+        alignment = plan_alignment(plan, settings)
+        begun = time.monotonic()
+        result = run_step(
+            align_step,
+            f"align, seed {settings.seed}",
+            KIND,
+            alignment.key,
+            plan,
+            fresh=fresh,
+            alignment=settings.model_dump(mode="json"),
+        )
+        report(f"align, seed {settings.seed}{'' if result.executed else ' (cached)'}", 1, 1)
+        made.append((alignment, result, round(time.monotonic() - begun, 3)))
+    first = made[0][0]
+    records = [read_alignment(each.folder / RECORD_FILE) for each, _, _ in made]
+    follow_up = remember(prepare(first.follow_up, plan.home))
+    after = audit(follow_up.config.model_dump(mode="json"), home, fresh)
+    paths = publish_alignment(plan.home, records[0], first.folder, after["id"])
+    executed = sum(result.executed for _, result, _ in made)
+    steps = [{"name": result.name, "executed": result.executed, "seconds": seconds} for _, result, seconds in made]
+    return {
+        "id": first.id,
+        "verdict": after["verdict"],
+        "verdict_before": before["verdict"],
+        "verdict_after": after["verdict"],
+        "reasons": after["reasons"],
+        "audit_before": before["id"],
+        "audit_after": after["id"],
+        "student": records[0].student,
+        "teacher": records[0].teacher,
+        "recovery": records[0].recovery,
+        "recoveries": {sample: asdict(spread) for sample, spread in recoveries(records).items()},
+        "scores": [asdict(row) for row in score_table(records)],
+        "retests": [retest.model_dump() for retest in records[0].retests],
+        "findings": after["findings"],
+        "stopped": records[0].stopped,
+        "kept_step": records[0].kept_step,
+        "paths": {**paths, "report_before": before["paths"]["html"], "report_after": after["paths"]["html"]},
+        "notes": after["notes"],
+        "steps_executed": before["steps_executed"] + executed + after["steps_executed"],
+        "steps_cached": before["steps_cached"] + len(made) - executed + after["steps_cached"],
+        "steps": [*before["steps"], *steps, *after["steps"]],
+        "seconds": round(time.monotonic() - clock, 3),
+    }

@@ -1,0 +1,95 @@
+"""The command `koda align`: fine-tune a model on what an audit found, and audit it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, guarded, koda_home
+
+
+def align(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="The configuration of an audit.", show_default=False)
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Mend the demo's candidate.")] = False,
+    audit: Annotated[
+        str | None, typer.Option("--audit", metavar="ID", help="Take the configuration of a stored audit.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Alignments; scores get a deviation.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Copy the aligned model to a new folder.")
+    ] = None,
+    set_: SetOption = None,
+    fresh: FreshOption = False,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a model on the slices that an audit confirmed, judge it on new samples, and audit it again."""
+
+    def work() -> dict[str, Any]:
+        from koda.errors import ConfigError
+
+        if [config is not None, demo, audit is not None].count(True) != 1:
+            raise ConfigError("koda align takes one of CONFIG.yaml, --demo and --audit ID.", "See koda align --help.")
+        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"--out {out} is not an empty folder.", "Name a folder that does not exist yet.")
+        result = _run(_configuration(config, audit, set_), seeds, fresh)
+        if out is not None:
+            from koda.alignment.saving import copy_model
+
+            copy_model(Path(result["paths"]["model"]), out)
+            result = {**result, "paths": {**result["paths"], "copy": str(out.absolute())}}
+        return result
+
+    result = guarded(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        from flows.alignment_tables import show_alignment
+
+        show_alignment(result)
+    failed = {"fail", "inconclusive"} if strict else {"fail"}
+    raise typer.Exit(1 if result["verdict_after"] in failed else 0)
+
+
+def _configuration(config: Path | None, audit: str | None, set_: list[str] | None) -> Any:
+    from koda.config import load_config, parse_override
+
+    overrides = dict(parse_override(item) for item in set_ or [])
+    if config is not None:
+        return load_config(config, overrides)
+    if audit is None:
+        from flows.demo import demo_config
+
+        return demo_config("regressed", koda_home(), overrides)
+    from koda.audit.publishing import read_published
+    from koda.config import AuditConfig
+    from koda.settings import check_settings, override
+
+    record = read_published(koda_home(), audit)
+    return check_settings(AuditConfig, override(record.config, overrides), f"the audit {record.id}")
+
+
+def _run(config: Any, seeds: int, fresh: bool) -> dict[str, Any]:
+    """Prepare the audit, so that what is wrong is said at once, and run the flow in this process."""
+    begun = time.monotonic()
+    home = koda_home()
+    from koda.alignment.student import check_student
+    from koda.audit.plan import prepare, remember
+
+    plan = remember(prepare(config, home))
+    check_student(plan.models[plan.config.alignment.student])
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes none above its own
+    from flows.terminal import watch
+
+    with watch(plan):
+        from flows.align import align as align_flow
+
+        result = align_flow(plan.config.model_dump(mode="json"), str(home), seeds, fresh)
+    return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

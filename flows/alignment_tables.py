@@ -1,0 +1,56 @@
+"""What people see of an alignment; all of it goes to stderr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from flows.terminal import LOOKS, console, short_path
+
+_STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
+
+
+def show_alignment(result: dict[str, Any]) -> None:
+    """Show the scores before and after, what the findings became, both verdicts, and where the model is."""
+    console.print(
+        f"\n[bold]{escape(result['student'])}[/] aligned with [bold]{escape(result['teacher'])}[/]  {result['id']}"
+    )
+    console.print(f"  {escape(result['stopped'])}; the weights of step {result['kept_step']} were kept")
+    table = Table("clusters against slices", "AMI", "NMI", "ARI", box=None, padding=(0, 2))
+    for row in result["scores"]:
+        name = f"{row['sample']}, {_STATES[row['state']]}"
+        table.add_row(name, *(_spread(row[score]) for score in ("ami", "nmi", "ari")))
+    console.print(table)
+    for sample, spread in result["recoveries"].items():
+        console.print(f"  recovered {sample}: {_spread(spread)} of the difference in AMI")
+    for retest in result["retests"]:
+        after, p = retest["after"], retest["p_after"]
+        told = "" if p is None else f", p = {p:.2g}"
+        console.print(
+            f"  {retest['finding']}: difference {retest['before']['value']:.4f} -> {after['value']:.4f} on new "
+            f"samples{told}"
+        )
+    before, after = (LOOKS[result[name]] for name in ("verdict_before", "verdict_after"))
+    console.print(
+        f"\n  audit [{before[1]}]{before[0]} {result['verdict_before'].upper()}[/] {result['audit_before']} -> "
+        f"[bold {after[1]}]{after[0]} {result['verdict_after'].upper()}[/] {result['audit_after']}"
+    )
+    for reason in result["reasons"]:
+        console.print(f"  {escape(reason)}")
+    console.print()
+    for name, path in result["paths"].items():
+        console.print(f"  {name.replace('_', ' '):<14} {escape(short_path(path))}", soft_wrap=True)
+    for note in result["notes"]:
+        console.print(f"  [yellow]note[/]           {escape(note)}")
+    total = result["steps_executed"] + result["steps_cached"]
+    console.print(
+        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
+        f"{result.get('seconds_total', result['seconds']):.1f} s"
+    )
+
+
+def _spread(spread: dict[str, Any]) -> str:
+    deviation = spread["deviation"]
+    return f"{spread['mean']:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")

@@ -1,0 +1,175 @@
+"""What an alignment changed, on samples that it never saw: clusters, shares, retrieval, zero-shot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from koda.alignment.groups import members_of, rankings_within
+from koda.alignment.lesson import Task
+from koda.alignment_record import STATES, GroupScores, GroupShares, RecallState, Retest, Sample, State
+from koda.clusters import cluster_scores, tops
+from koda.config import SignificanceConfig
+from koda.datasets import Pair
+from koda.embeddings import EmbeddingTable
+from koda.extension import extend
+from koda.figures import Estimate, RecallDifference
+from koda.retrieval import Recall, recall, recall_difference
+from koda.significance import HeldOut, Interval, held_out_shares, holm
+
+_NOTHING_TO_RECOVER = 0.02  # of AMI between student and teacher: below it their ratio means nothing
+
+States = Mapping[State, EmbeddingTable]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The figures of a record that are measured after training."""
+
+    clusters: list[GroupScores]
+    shares: list[GroupShares]
+    retests: list[Retest]
+    retrieval: list[RecallState]
+    retrieval_changes: list[RecallDifference]
+    recovery: float | None
+
+
+def judge_alignment(
+    task: Task, aligned: EmbeddingTable, significance: SignificanceConfig, device: str = "cpu"
+) -> Judgement:
+    """Measure the student before and after, beside its teacher.
+
+    Args:
+        task: what was learnt.
+        aligned: the student's embeddings after training, of all samples.
+        significance: how the held-out differences are tested; the samples are those of the audit's own test.
+        device: where it is computed.
+    """
+    states: States = {"before": task.former, "after": aligned, "teacher": task.teacher}
+    held_out = [key for key in task.split.held_out if key in set(aligned.keys)]
+    parts: dict[Sample, Sequence[str]] = {"trained on": task.split.train, "held out": held_out}
+    clusters = [score for sample, keys in parts.items() for score in _clusters(task, states, sample, keys)]
+    shares, retests = _retests(task, states, held_out, significance, device)
+    retrieval, changes = _retrieval(task, states, held_out, device)
+    return Judgement(clusters, shares, retests, retrieval, changes, recovery(clusters))
+
+
+def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> float | None:
+    """Return (after - before) / (teacher - before) of the AMI; None where the teacher's is no better than before."""
+    ami = {score.state: score.ami for score in clusters if score.sample == sample}
+    if set(ami) != set(STATES) or ami["teacher"] - ami["before"] < _NOTHING_TO_RECOVER:
+        return None
+    return (ami["after"] - ami["before"]) / (ami["teacher"] - ami["before"])
+
+
+def _clusters(task: Task, states: States, sample: Sample, keys: Sequence[str]) -> list[GroupScores]:
+    """Return the agreement of k-means clusters with the lobes, under the student before and after and the teacher."""
+    rankings = rankings_within(task.groups, keys)
+    labels = tops([ranking for ranking in rankings.values() if ranking])
+    found = []
+    for state, table in states.items():
+        modalities = task.solution.kernels.target.modalities
+        agreement = cluster_scores(table, labels, modalities, seed=task.config.seed)
+        if agreement is not None:
+            found.append(GroupScores(state=state, sample=sample, n=len(labels), **vars(agreement)))
+    return found
+
+
+def _retests(
+    task: Task, states: States, held_out: Sequence[str], significance: SignificanceConfig, device: str
+) -> tuple[list[GroupShares], list[Retest]]:
+    """Return the held-out shares of each finding under all three, and its test repeated with the aligned student."""
+    keys = sorted(held_out)
+    if len(keys) > significance.max_samples:
+        rng = np.random.default_rng(task.solution.config.seed)
+        keys = [keys[row] for row in np.sort(rng.choice(len(keys), size=significance.max_samples, replace=False))]
+    numbers = sorted({group.direction for group in task.groups})
+    names = {group.direction: group.finding for group in task.groups}
+    kernels = task.solution.kernels
+    f = extend(task.solution, task.teacher, task.former, keys).T[:, [number - 1 for number in numbers]]  # (m, k)
+    tested: dict[str, tuple[HeldOut, ...]] = {
+        state: held_out_shares(
+            f,
+            keys,
+            (task.teacher, kernels.target),
+            (states[state], kernels.reference),
+            significance.materiality,
+            device,
+        )
+        for state in ("before", "after")
+    }
+    adjusted = {state: holm([each.p_value for each in results]) for state, results in tested.items()}
+    shares, retests = [], []
+    for place, number in enumerate(numbers):
+        before, after = tested["before"][place], tested["after"][place]
+        by_state: dict[State, Interval] = {
+            "before": before.reference_share,
+            "after": after.reference_share,
+            "teacher": before.target_share,
+        }
+        for state, share in by_state.items():
+            shares.append(
+                GroupShares(
+                    finding=names[number],
+                    state=state,
+                    share=_estimate(share, before.n),
+                    coherence=share.value * before.n,
+                    quotient=by_state["teacher"].value / share.value if share.value > 0 else None,
+                )
+            )
+        retests.append(
+            Retest(
+                finding=names[number],
+                before=_estimate(before.difference, before.n),
+                after=_estimate(after.difference, after.n),
+                p_before=adjusted["before"][place],
+                p_after=adjusted["after"][place],
+            )
+        )
+    return shares, retests
+
+
+def _retrieval(
+    task: Task, states: States, held_out: Sequence[str], device: str
+) -> tuple[list[RecallState], list[RecallDifference]]:
+    """Return recall among the held-out samples, on all of them, on each slice, and on those in no slice."""
+    found: dict[State, Recall] = {}
+    for state, table in states.items():
+        result = recall(_with_images(table, held_out, task.pairs), groups="image", device=device)
+        if result is not None:
+            found[state] = result
+    inside = members_of(task.groups)
+    subsets = {
+        "all": list(held_out),
+        **{group.name: [key for key in held_out if key in group.members] for group in task.groups},
+        "rest": [key for key in held_out if key not in inside],
+    }
+    records, changes = [], []
+    for subset, keys in subsets.items():
+        if not keys:
+            continue
+        parts = {state: result.among(keys) for state, result in found.items()}
+        for state, part in parts.items():
+            records.append(RecallState(state=state, subset=subset, n=len(keys), **part.estimates()))
+        if {"before", "after"} <= set(parts):
+            differences: dict[str, Any] = recall_difference(parts["after"], parts["before"], seed=task.config.seed)
+            n_images = len(parts["before"].image_to_text.keys)
+            changes.append(RecallDifference(subset=subset, n=len(keys), n_images=n_images, **differences))
+    return records, changes
+
+
+def _with_images(table: EmbeddingTable, keys: Sequence[str], pairs: Mapping[str, Pair]) -> EmbeddingTable:
+    """Return a part of a table with captions, and with what tells images apart: the same bytes are one image."""
+    part = table.select(keys)
+    columns = {
+        "caption": [pairs[key].caption for key in keys],
+        "image": [pairs[key].image_digest or key for key in keys],
+    }
+    return EmbeddingTable(part.keys, part.image, part.text, columns)
+
+
+def _estimate(interval: Interval, n: int) -> Estimate:
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, n=n)

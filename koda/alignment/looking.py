@@ -1,0 +1,87 @@
+"""A look at the validation samples while training: agreement with the teacher on the slices, retrieval on all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from koda.alignment.batches import Pictures
+from koda.alignment.lesson import ROUNDING, Lesson, Task
+from koda.alignment.objective import KernelMatrix
+from koda.alignment.student import Student
+from koda.embeddings import EmbeddingTable
+from koda.kernels.kernel import unit_embeddings
+from koda.retrieval import recall
+
+_MOST = {"slice": 1000, "rest": 3000}  # samples at a look, at most
+_BATCH = 256
+
+
+class Validation:
+    """A seeded part of the validation samples, and how to measure a student on them."""
+
+    def __init__(self, task: Task, lesson: Lesson) -> None:
+        self._task, self._lesson = task, lesson
+        parts: dict[str, list[str]] = {"slice": [], "rest": []}
+        for key in task.split.validation:
+            parts["slice" if key in lesson.members else "rest"].append(key)
+        for name, most in _MOST.items():
+            if len(parts[name]) > most:
+                rows = np.random.default_rng(task.config.seed).choice(len(parts[name]), size=most, replace=False)
+                parts[name] = [parts[name][row] for row in np.sort(rows).tolist()]
+        self._keys = [*parts["slice"], *parts["rest"]]
+
+    @torch.no_grad()
+    def measure(self, student: Student, pictures: Pictures, autocast: torch.autocast) -> tuple[float, float | None]:
+        """Return (agreement, mean R@1).
+
+        The agreement compares kernel values between samples of the slices: 1 less their mean squared distance to the
+        teacher's, over what that was before training. It is nan where embeddings are not finite.
+        """
+        student.model.eval()
+        lesson, pairs = self._lesson, self._task.pairs
+        chunks = [self._keys[first : first + _BATCH] for first in range(0, len(self._keys), _BATCH)]
+        made: list[tuple[list[str], dict[str, Tensor]]] = []
+        for usable, pixels in pictures.batches(iter(chunks)):
+            with autocast:
+                found = student.embed(pixels, [pairs[key].caption for key in usable])
+            made.append((usable, {name: values.float() for name, values in found.items()}))
+        keys = [key for usable, _ in made for key in usable]
+        trained = {name: torch.cat([found[name] for _, found in made]) for name in student.towers}
+        inside = [key for key in keys if key in lesson.members]  # they come first
+        former = lesson.former(inside)
+        now = {**former, **{name: values[: len(inside)] for name, values in trained.items()}}
+        teacher = lesson.teacher_kernel(lesson.teacher(inside))
+        before = _distance(former, lesson.former_kernel, teacher)
+        agreement = 1 - _distance(now, lesson.student_kernel, teacher) / max(before, ROUNDING)
+        return agreement if math.isfinite(agreement) else math.nan, self._retrieval(keys, trained)
+
+    def _retrieval(self, keys: list[str], trained: Mapping[str, Tensor]) -> float | None:
+        """Return the mean of image-to-text and text-to-image R@1 among the samples; what is not trained stays."""
+        part = self._task.former.select(keys)
+        if not {"image", "text"} <= set(part.modalities) | set(trained):
+            return None
+        image, text = (
+            (trained[name] if name in trained else unit_embeddings(part, name, "cpu", torch.float32)).cpu().numpy()
+            for name in ("image", "text")
+        )
+        if not (np.isfinite(image).all() and np.isfinite(text).all()):
+            return None
+        pairs = [self._task.pairs[key] for key in keys]
+        columns = {
+            "caption": [pair.caption for pair in pairs],
+            "image": [pair.image_digest or pair.key for pair in pairs],
+        }
+        table = EmbeddingTable(keys, image, text, columns)
+        found = recall(table, ks=(1,), groups="image", device=str(self._lesson.device))
+        return None if found is None else (found.image_to_text.at(1).value + found.text_to_image.at(1).value) / 2
+
+
+def _distance(embeddings: Mapping[str, Tensor], kernel: KernelMatrix, teacher: Tensor) -> float:
+    """Return the mean squared difference of kernel values, without the diagonal."""
+    off = ~torch.eye(len(teacher), dtype=torch.bool, device=teacher.device)
+    return float((kernel(embeddings) - teacher)[off].double().square().mean())

@@ -1,0 +1,63 @@
+"""An aligned model on disk: a folder that open_clip loads as ``local-dir:``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
+
+from koda.alignment_record import RECORD_FILE
+from koda.artifacts import explain_os_errors, write_atomically
+from koda.models import ResolvedModel
+from koda.models.fingerprint import LOCAL
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_WEIGHTS_OF_THE_STUDENT = {".safetensors", ".pt", ".bin", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"}
+
+
+def save_model(folder: Path, student: ResolvedModel, weights: Mapping[str, Tensor]) -> None:
+    """Write configuration, preprocessing and weights, and the files of the student's own tokenizer.
+
+    Args:
+        folder: where; each file is written whole or not at all.
+        student: whose architecture, activation and preprocessing it has.
+        weights: as open_clip names them.
+
+    Raises:
+        StoreError: the disk is full or read-only.
+    """
+    found = student.fingerprint
+    config = {"model_cfg": found.config, "preprocess_cfg": found.preprocessing}
+    if student.spec.name.startswith(LOCAL):
+        source = Path(student.spec.name.removeprefix(LOCAL))
+        for path in sorted(source.iterdir()):
+            beside = path.is_file() and path.suffix not in _WEIGHTS_OF_THE_STUDENT
+            if beside and path.name not in {CONFIG, RECORD_FILE} and not path.name.startswith("."):
+                write_atomically(folder / path.name, path.read_bytes())
+    write_atomically(folder / WEIGHTS, save(dict(weights), metadata={"format": "pt"}))
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def copy_model(folder: Path, out: Path) -> None:
+    """Copy an aligned model, its record included, to a new folder: whole, or not at all.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
+    """
+    with explain_os_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            shutil.copytree(folder, temporary, dirs_exist_ok=True)
+            temporary.chmod(0o755)
+            if out.is_dir():
+                out.rmdir()
+            temporary.rename(out)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

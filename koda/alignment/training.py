@@ -1,0 +1,289 @@
+"""The fine-tuning itself: steps, looks at validation samples, a guard, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from koda.alignment.batches import Pictures
+from koda.alignment.lesson import Lesson, Task
+from koda.alignment.looking import Validation
+from koda.alignment.objective import loss_parts
+from koda.alignment.student import Student
+from koda.alignment_record import Look
+from koda.artifacts import write_atomically
+from koda.errors import ModelError, TrainingError
+from koda.extraction.batches import is_out_of_memory
+from koda.models.precision import is_fast_at_bf16
+
+STATE, BEST = "training.pt", "best.pt"  # checkpoints; both are gone when the model is saved
+_CLIP = 1.0  # norm of the gradient at most
+
+Progress = Callable[[int, int, Look | None], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome: weights as open_clip has them, and how it went."""
+
+    weights: dict[str, Tensor]
+    looks: tuple[Look, ...]
+    kept_step: int
+    stopped: str
+    n_trained: int
+    unreadable: dict[str, str]
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint holds beside weights."""
+
+    step: int = 0
+    looks: list[Look] = field(default_factory=list)
+    kept_step: int = 0
+    stopped: str | None = None
+
+
+def train(student: Student, task: Task, folder: Path, progress: Progress | None = None) -> Trained:
+    """Fine-tune a student until it sees the slices as its teacher does.
+
+    A run that was interrupted goes on from its last look and, on the same processor with the same number of threads,
+    ends in the same weights.
+
+    Args:
+        student: freshly loaded.
+        task: what to learn.
+        folder: for the checkpoints.
+        progress: called with (steps done, steps in all, the look just taken or None).
+
+    Raises:
+        TrainingError: a loss that is not finite, or no look better than the first; nothing of it is kept.
+        ModelError: memory does not hold a batch.
+        ConfigError: a cross term between embeddings that share no space.
+    """
+    try:
+        with Pictures(student.encoder, task.pairs) as pictures:
+            return _Run(student, task, folder, pictures, progress).finished()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"Memory does not hold a batch of {task.config.batch_size} samples with its gradients.",
+            "Set alignment.batch_size lower and alignment.accumulate higher, or alignment.towers: image.",
+        ) from error
+
+
+class _Run:
+    """One training, from its first step or its last checkpoint to its end."""
+
+    def __init__(
+        self, student: Student, task: Task, folder: Path, pictures: Pictures, progress: Progress | None
+    ) -> None:
+        self.student, self.folder, self.pictures, self.progress = student, folder, pictures, progress
+        self.config, self.pairs = task.config, task.pairs
+        self.device = student.encoder.device
+        self.lesson = Lesson(task, student.towers, self.device)
+        self.validation = Validation(task, self.lesson)
+        half = self.config.precision == "bf16" or (
+            self.config.precision == "auto" and self.device.type == "cuda" and is_fast_at_bf16(self.device)
+        )
+        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
+        scales = [value for value in self.lesson.student_kernel.parameters() if value.requires_grad]
+        self.parameters = {**student.trained, **{f"kernel.{i}": value for i, value in enumerate(scales)}}
+        self.optimiser = torch.optim.AdamW(
+            list(self.parameters.values()), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        self.at = _Progress()
+        self.best: dict[str, Tensor] = {}
+
+    def finished(self) -> Trained:
+        """Train to the end, and return the best state that the guard lets pass."""
+        config = self.config
+        if not self._resume():
+            self._look([], 0.0)
+        wanted = (
+            self.lesson.sampler.batch(number)
+            for number in range(self.at.step * config.accumulate, config.steps * config.accumulate)
+        )
+        batches = self.pictures.batches(wanted) if self.at.stopped is None else iter(())
+        since: list[tuple[float, ...]] = []
+        self.student.train_mode()
+        while self.at.stopped is None:
+            since.append(self._step(batches))
+            if self.progress is not None:
+                self.progress(self.at.step, config.steps, None)
+            if self.at.step % config.evaluate_every == 0 or self.at.step == config.steps:
+                self._look(since, self._rate(self.at.step - 1))
+                since = []
+                self.student.train_mode()
+        if self.at.kept_step == 0:
+            self._forget()
+            raise TrainingError(
+                f"The fine-tuning brought {self.student.encoder.resolved.label} no nearer to its teacher: "
+                f"{self.at.stopped}. No model is kept.",
+                "Change alignment.learning_rate or steps, or allow a larger alignment.max_retrieval_drop.",
+            )
+        with torch.no_grad():
+            for name, value in self.best.items():
+                self.parameters[name].copy_(value)
+        n_trained = sum(value.numel() for value in self.student.trained.values())
+        return Trained(
+            self.student.state(),
+            tuple(self.at.looks),
+            self.at.kept_step,
+            self.at.stopped,
+            n_trained,
+            dict(sorted(self.pictures.unreadable.items())),
+        )
+
+    def _step(self, batches: Iterator[tuple[list[str], Tensor]]) -> tuple[float, ...]:
+        """Take one step of the optimiser, and return (loss, keep, kernel, cross)."""
+        config, sums = self.config, np.zeros(4)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate(self.at.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(config.seed * 1_000_003 + self.at.step)  # for towers that drop patches
+            for _ in range(config.accumulate):
+                keys, pixels = next(batches)
+                with self.autocast:
+                    made = self.student.embed(pixels, [self.pairs[key].caption for key in keys])
+                former = self.lesson.former(keys)
+                parts = loss_parts(
+                    {**former, **made},
+                    {name: former[name] for name in made},
+                    self.lesson.in_slice(keys),
+                    self.lesson.student_kernel,
+                    self.lesson.targets(keys),
+                )
+                terms = [
+                    config.keep_weight * parts.keep,
+                    config.kernel_weight * parts.kernel / self.lesson.before[0],
+                    self.lesson.cross_weight * parts.cross / self.lesson.before[1],
+                ]
+                loss = torch.stack(terms).sum() / config.accumulate
+                loss.backward()  # type: ignore[no-untyped-call]
+                sums += [loss.item(), *(term.item() / config.accumulate for term in terms)]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), _CLIP)
+        if not (math.isfinite(sums[0]) and bool(torch.isfinite(norm))):
+            raise self._diverged("the loss or its gradient is not finite")
+        self.optimiser.step()
+        self.at.step += 1
+        return tuple(sums)
+
+    def _forget(self) -> None:
+        for name in (STATE, BEST):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _diverged(self, what: str) -> TrainingError:
+        self._forget()
+        return TrainingError(
+            f"The fine-tuning of {self.student.encoder.resolved.label} diverged: at step {self.at.step + 1} {what}. "
+            "No model is kept.",
+            f"Set alignment.learning_rate lower than {self.config.learning_rate:g}.",
+        )
+
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then half a cosine."""
+        warm = round(self.config.warm_up * self.config.steps)
+        if step < warm:
+            return self.config.learning_rate * (step + 1) / warm
+        done = (step - warm) / max(1, self.config.steps - warm)
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _look(self, since: list[tuple[float, ...]], rate: float) -> None:
+        """Measure the validation samples, decide whether to go on, and write a checkpoint."""
+        loss, keep, kernel, cross = (
+            np.mean(since, axis=0).tolist() if since else [None] * 4  # nothing was trained yet
+        )
+        agreement, retrieval = self.validation.measure(self.student, self.pictures, self.autocast)
+        if math.isnan(agreement):
+            raise self._diverged("the embeddings are not finite")
+        look = Look(
+            step=self.at.step,
+            loss=loss,
+            keep=keep,
+            kernel=kernel,
+            cross=cross if self.lesson.cross_weight else None,
+            agreement=agreement,
+            retrieval=retrieval,
+            learning_rate=rate,
+        )
+        looks = self.at.looks
+        looks.append(look)
+        first, best = looks[0], next(each for each in looks if each.step == self.at.kept_step)
+        drop = 0.0 if first.retrieval is None or retrieval is None else first.retrieval - retrieval
+        if drop > self.config.max_retrieval_drop:
+            self.at.stopped = (
+                f"at step {look.step} R@1 of the validation samples had fallen by {drop:.3f}, more than "
+                f"max_retrieval_drop = {self.config.max_retrieval_drop:g}"
+            )
+        elif look is first or agreement > best.agreement:
+            self.at.kept_step = look.step
+            self.best = {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
+            if look is not first:
+                _save(self.folder / BEST, {"step": look.step, "values": self.best})
+        elif sum(each.step > self.at.kept_step for each in looks) >= self.config.patience:
+            self.at.stopped = f"the agreement on the validation slices had not risen in {self.config.patience} looks"
+        if self.at.stopped is None and self.at.step >= self.config.steps:
+            self.at.stopped = "all steps were done"
+        self._checkpoint()
+        if self.progress is not None:
+            self.progress(self.at.step, self.config.steps, look)
+
+    def _checkpoint(self) -> None:
+        at = self.at
+        _save(
+            self.folder / STATE,
+            {
+                "step": at.step,
+                "looks": [look.model_dump() for look in at.looks],
+                "kept_step": at.kept_step,
+                "stopped": at.stopped,
+                "values": {name: value.detach().cpu() for name, value in self.parameters.items()},
+                "optimiser": self.optimiser.state_dict(),
+                "unreadable": dict(self.pictures.unreadable),
+            },
+        )
+
+    def _resume(self) -> bool:
+        """Take up the last checkpoint, if there is one."""
+        state = _load(self.folder / STATE)
+        if state is None:
+            return False
+        nothing: dict[str, Any] = {"step": 0, "values": {}}
+        best = _load(self.folder / BEST) if state["kept_step"] else nothing
+        if best is None or best["step"] < state["kept_step"]:
+            return False  # the one without the other is of no use: from the beginning
+        with torch.no_grad():
+            for name, value in state["values"].items():
+                self.parameters[name].copy_(value)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best = dict(best["values"])
+        self.pictures.unreadable.update(state["unreadable"])
+        looks = [Look.model_validate(look) for look in state["looks"]]
+        self.at = _Progress(state["step"], looks, state["kept_step"], state["stopped"])
+        return True
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint of our own, or nothing: a damaged one only costs time."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a truncated file makes the reader stumble over
+        return None
+    return state

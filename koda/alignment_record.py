@@ -1,0 +1,180 @@
+"""The record of an alignment: what was trained, how it went, and what it changed on samples it never saw.
+
+It lies beside the weights, as ``alignment.json``, so that a model carries where it comes from: an audit of the model
+finds it there and reports it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from koda.errors import DataError
+from koda.figures import AccuracyDifference, Estimate, Part, RecallDifference
+
+ALIGNMENT_VERSION = 1
+RECORD_FILE = "alignment.json"
+State = Literal["before", "after", "teacher"]
+Sample = Literal["trained on", "held out"]
+STATES: tuple[State, ...] = ("before", "after", "teacher")
+
+
+class GroupRecord(Part):
+    """One lobe of a finding: a group of samples that the teacher ties together."""
+
+    name: str = Field(description="'lost 1 positive'")
+    words: list[str]
+    n_train: int
+    n_validation: int
+    n_held_out: int
+
+
+class SplitRecord(Part):
+    """Which samples served what; the keys are named by digest, so that anyone can check them."""
+
+    n_train: int
+    n_train_slice: int = Field(description="of them in a slice")
+    n_validation: int
+    n_held_out: int
+    train_digest: str = Field(description="sha256 of the sorted keys, a line each")
+    validation_digest: str
+    held_out_digest: str
+    unreadable: dict[str, str] = Field(default={}, description="key -> why a training image could not be used")
+
+
+class Look(Part):
+    """One look at the validation samples while training."""
+
+    step: int
+    loss: float | None = Field(description="mean since the look before, as the terms: weighted; None at step 0")
+    keep: float | None = None
+    kernel: float | None = None
+    cross: float | None = None
+    agreement: float = Field(description="with the teacher's kernel on the slices: 0 as before, 1 is the teacher")
+    retrieval: float | None = Field(description="mean R@1 of both directions; None where there is no common space")
+    learning_rate: float = 0.0
+
+
+class GroupScores(Part):
+    """k-means clusters against the lobes of the findings, as in the paper's table of alignments."""
+
+    state: State
+    sample: Sample
+    n: int
+    ami: float
+    nmi: float
+    ari: float
+
+
+class GroupShares(Part):
+    """How strongly a finding's direction is tied together, on samples that neither search nor training saw."""
+
+    finding: str = Field(description="'lost 1'")
+    state: State
+    share: Estimate = Field(description="coherent share, see koda.significance")
+    coherence: float = Field(description="the share in samples")
+    quotient: float | None = Field(description="teacher's share over this share; None where this one is not positive")
+
+
+class Retest(Part):
+    """The difference that the first audit confirmed, tested again with the aligned student."""
+
+    finding: str
+    before: Estimate
+    after: Estimate
+    p_before: float | None = Field(description="Holm-adjusted over the findings that were learnt from")
+    p_after: float | None
+
+
+class RecallState(Part):
+    """Recall at 1, 5, 10 among the held-out samples."""
+
+    state: State
+    subset: str = Field(description="'all', 'rest' (in no slice) or the name of a group")
+    n: int
+    image_to_text: dict[str, Estimate]
+    text_to_image: dict[str, Estimate]
+
+
+class AccuracyState(Part):
+    """Zero-shot accuracy on the held-out samples."""
+
+    state: State
+    subset: str
+    n: int
+    top: dict[str, Estimate]
+
+
+class AlignmentRecord(Part):
+    """Everything that the report says of an alignment."""
+
+    version: int = ALIGNMENT_VERSION
+    id: str
+    audit_id: str = Field(description="of the audit whose findings were learnt from")
+    started: datetime
+    ended: datetime
+    koda_version: str
+    student: str
+    teacher: str
+    student_fingerprint: str
+    teacher_fingerprint: str
+    weights_digest: str = Field(description="of the aligned weights")
+    role: Literal["candidate", "baseline"] = Field(description="of the student in the audit")
+    side: Literal["lost", "gained"]
+    settings: dict[str, Any]
+    towers: list[str]
+    n_parameters: int = Field(description="trained")
+    n_parameters_total: int
+    groups: list[GroupRecord]
+    split: SplitRecord
+    looks: list[Look]
+    kept_step: int = Field(description="the look whose weights were kept")
+    stopped: str = Field(description="why training ended, in words")
+    clusters: list[GroupScores]
+    shares: list[GroupShares]
+    retests: list[Retest]
+    retrieval: list[RecallState] = Field(default=[], description="among the held-out samples")
+    retrieval_changes: list[RecallDifference] = Field(default=[], description="after less before, paired")
+    zero_shot: list[AccuracyState] = Field(default=[], description="where classes are given")
+    zero_shot_changes: list[AccuracyDifference] = Field(default=[], description="after less before, paired")
+    recovery: float | None = Field(
+        description="(after - before) / (teacher - before) of the held-out AMI; None where there is nothing to recover"
+    )
+    device: str = ""
+
+    def score(self, state: State, sample: Sample = "held out") -> GroupScores | None:
+        """Return the cluster scores of a state of the student, or of the teacher."""
+        return next((score for score in self.clusters if (score.state, score.sample) == (state, sample)), None)
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON, the same text for the same record."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def read_alignment(path: Path) -> AlignmentRecord:
+    """Read the record beside aligned weights.
+
+    Raises:
+        DataError: not a record, or one written by a newer koda than this.
+    """
+    import json
+
+    try:
+        raw = json.loads(path.read_bytes())
+        version = raw["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the record of an alignment: {error}.") from error
+    if isinstance(version, int) and version > ALIGNMENT_VERSION:
+        raise DataError(
+            f"{path} has version {version}; this koda reads versions up to {ALIGNMENT_VERSION}.",
+            "Use the koda that wrote it, or a newer one.",
+        )
+    try:
+        return AlignmentRecord.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path} is not the record of an alignment: {place}: {first['msg']}.") from error

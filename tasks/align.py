@@ -1,0 +1,31 @@
+"""The alignment step: a model is fine-tuned on the slices of an audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from koda.config import AlignmentConfig
+from tasks.progress import report
+from tasks.step import STEP, gpu_slot, plan_of
+
+
+@task(name="align", **STEP)
+def align(key: str, config: dict[str, Any], home: str, alignment: dict[str, Any]) -> str:
+    """Fine-tune the student of an audit whose steps are done, taking up what an interrupted run left."""
+    from koda.alignment import align as train
+    from koda.alignment import plan_alignment
+
+    plan = plan_alignment(plan_of(config, home), AlignmentConfig.model_validate(alignment))
+    name = f"align {plan.student}, seed {plan.config.seed}"
+
+    def tell(done: int, total: int, look: Any) -> None:
+        if look is None:
+            report(name, done, total)
+            return
+        retrieval = "" if look.retrieval is None else f", R@1 {look.retrieval:.3f}"
+        report(f"{name}: step {look.step}, agreement {look.agreement:.3f}{retrieval}", 1, 1)
+
+    with gpu_slot(plan.audit.config.discrepancy.device):
+        return train(plan, tell)
