@@ -232,7 +232,8 @@ class _Run:
             if look is not first:
                 _save(self.folder / BEST, {"step": look.step, "values": self.best})
         elif sum(each.step > self.at.kept_step for each in looks) >= self.config.patience:
-            self.at.stopped = f"the agreement on the validation slices had not risen in {self.config.patience} looks"
+            looks_in_vain = f"{self.config.patience} look{'s' if self.config.patience > 1 else ''}"
+            self.at.stopped = f"the agreement on the validation slices had not risen in {looks_in_vain}"
         if self.at.stopped is None and self.at.step >= self.config.steps:
             self.at.stopped = "all steps were done"
         self._checkpoint()
