@@ -9,6 +9,7 @@ import numpy as np
 from koda.figures import Estimate
 
 RESAMPLES = 2000
+_SPARSE = 8  # times their number: the range of numbers up to which counting needs no sort
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -53,17 +54,37 @@ def paired_difference(
         raise ValueError(f"{n} queries of the candidate and {len(baseline)} of the baseline cannot be paired")
     differences = candidate.astype(np.int64) - baseline.astype(np.int64)  # (n,)
     value = float(differences.sum()) / n
-    kinds = differences[:, None]  # (g, 1) one query a group
-    sizes = np.ones(n, dtype=np.int64)
-    if groups is not None:
-        _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        kinds = np.bincount(own, weights=differences, minlength=len(sizes)).astype(np.int64)[:, None]
-    distinct, counts = np.unique(np.hstack([kinds, sizes[:, None]]), axis=0, return_counts=True)  # (k, 2)
-    if len(np.unique(distinct[:, 0] / distinct[:, 1])) < 2:
+    sums, sizes = (differences, np.ones(n, dtype=np.int64)) if groups is None else _pooled(differences, groups)
+    sums, sizes, counts = _kinds(sums, sizes)
+    if len(np.unique(sums / sizes)) < 2:
         return Estimate(value=value, level=level, n=n)
     drawn = np.random.default_rng(seed).multinomial(
         counts.sum(), counts / counts.sum(), size=resamples
     )  # (resamples, k)
-    shares = (drawn @ distinct[:, 0]) / (drawn @ distinct[:, 1])
+    shares = (drawn @ sums) / (drawn @ sizes)
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value=value, low=float(low), high=float(high), level=level, n=n)
+
+
+def _pooled(differences: IntArray, groups: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the sum of the differences and the count of the queries of each group, (g,) each."""
+    numbers = groups - groups.min()
+    if int(numbers.max()) > _SPARSE * len(groups):  # else one pass counts them, without a sort
+        numbers = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(numbers)
+    sums = np.bincount(numbers, weights=differences).astype(np.int64)
+    return sums[sizes > 0], sizes[sizes > 0]
+
+
+def _kinds(sums: IntArray, sizes: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the distinct pairs of a sum and a size, in their order, and how many groups have each, (k,) each."""
+    width = int(sizes.max()) + 1
+    codes = sums * width + sizes  # one number a pair, in the order of the pairs
+    least, most = int(codes.min()), int(codes.max())
+    if most - least <= _SPARSE * len(codes):
+        counts = np.bincount(codes - least)
+        codes = np.flatnonzero(counts) + least
+        counts = counts[counts > 0]
+    else:
+        codes, counts = np.unique(codes, return_counts=True)
+    return codes // width, codes % width, counts

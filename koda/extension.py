@@ -155,7 +155,15 @@ def usable(table: EmbeddingTable, kernel: Kernel, keys: Sequence[str]) -> Embedd
     Raises:
         DataError: a key that is not there, or an embedding that no kernel can use.
     """
-    part = parts_used(table, kernel).select(keys)
+    return sound(parts_used(table, kernel).select(keys))
+
+
+def sound(part: EmbeddingTable) -> EmbeddingTable:
+    """Return the table itself, if every row of it is one that a kernel can use.
+
+    Raises:
+        DataError: a row that is not.
+    """
     if invalid := part.invalid_rows():
         key, reason = next(iter(invalid.items()))
         raise DataError(f"{len(invalid)} samples cannot be used, the first is {key!r}: {reason}.", "Leave them out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,20 +73,50 @@ class Recall:
         Raises:
             DataError: no keys, a repeated one, or one whose caption did not ask.
         """
-        asked = _rows(self.text_to_image.keys, keys)
+        return self._part(_rows(self._row_of, keys))
+
+    def without(self, keys: Sequence[str]) -> Recall:
+        """Return the retrieval of all queries but these.
+
+        Raises:
+            DataError: as :meth:`among`, or no query left.
+        """
+        left = np.ones(len(self.text_to_image.keys), dtype=bool)
+        left[_rows(self._row_of, keys)] = False
+        if not left.any():
+            raise DataError("No query is left.", "Leave some of them in.")
+        return self._part(np.flatnonzero(left))
+
+    @cached_property
+    def _row_of(self) -> Mapping[str, int]:
+        """The row of each query's key, indexed once for all parts."""
+        return _numbered(self.text_to_image.keys)
+
+    @cached_property
+    def _names(self) -> np.ndarray[Any, Any]:
+        """The keys of the queries, to be taken by row."""
+        names = np.empty(len(self.text_to_image.keys), dtype=object)
+        names[:] = self.text_to_image.keys
+        return names
+
+    @cached_property
+    def _place(self) -> IntArray:
+        """The row of each image in the ranks of image-to-text, where it asked."""
+        images = self.image_to_text.images
+        place = np.empty(int(images.max()) + 1, dtype=np.int64)
+        place[images] = np.arange(len(images))
+        return place
+
+    def _part(self, asked: IntArray) -> Recall:
+        """Return the retrieval of the queries of the given rows."""
         images = self.text_to_image.images[asked]
-        first = np.sort(np.unique(images, return_index=True)[1])  # an image asks once
-        place = np.empty(int(self.image_to_text.images.max()) + 1, dtype=np.int64)
-        place[self.image_to_text.images] = np.arange(len(self.image_to_text.images))
-        rows = place[images[first]]
+        first = _first_of(images)  # an image asks once
+        names, rows = self._names[asked], self._place[images[first]]
         return Recall(
             image_to_text=Ranks(
-                tuple(keys[row] for row in first.tolist()),
-                self.image_to_text.ranks[rows],
-                self.image_to_text.n_gallery,
-                images[first],
+                tuple(names[first]), self.image_to_text.ranks[rows], self.image_to_text.n_gallery, images[first]
             ),
-            text_to_image=Ranks(tuple(keys), self.text_to_image.ranks[asked], self.text_to_image.n_gallery, images),
+            text_to_image=Ranks(tuple(names), self.text_to_image.ranks[asked], self.text_to_image.n_gallery, images),
             ks=self.ks,
         )
 
@@ -110,9 +141,8 @@ def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> 
         new, old = getattr(candidate, name), getattr(baseline, name)
         if new.keys != old.keys:
             raise DataError("The two models were not asked the same queries.", "Join the tables by key.")
-        found[name] = {
-            f"R@{k}": paired_difference(new.hits(k), old.hits(k), new.images, seed=seed) for k in candidate.ks
-        }
+        images = None if name == "image_to_text" else new.images  # an image asks once
+        found[name] = {f"R@{k}": paired_difference(new.hits(k), old.hits(k), images, seed=seed) for k in candidate.ks}
     return found
 
 
@@ -179,7 +209,7 @@ def recall(
     if invalid := table.invalid_rows():
         key, reason = next(iter(invalid.items()))
         raise DataError(f"{len(invalid)} rows cannot be ranked, the first is {key!r}: {reason}.", "Leave them out.")
-    asked = np.arange(table.n) if queries is None else _rows(table.keys, queries)  # (q,)
+    asked = np.arange(table.n) if queries is None else _rows(_numbered(table.keys), queries)  # (q,)
     image_of = _labels(None if groups is None else table.metadata[groups], table.n)  # (n,)
     text_of = _labels(table.metadata.get("caption"), table.n)  # (n,)
     first_rows = np.unique(image_of, return_index=True)[1]  # (n_images,) row that stands for the image
@@ -207,13 +237,25 @@ def recall(
     )
 
 
-def _rows(keys: Sequence[str], queries: Sequence[str]) -> IntArray:
-    row_of: Mapping[str, int] = {key: row for row, key in enumerate(keys)}
+def _numbered(keys: Sequence[str]) -> Mapping[str, int]:
+    return {key: row for row, key in enumerate(keys)}
+
+
+def _rows(row_of: Mapping[str, int], queries: Sequence[str]) -> IntArray:
     if unknown := [key for key in queries if key not in row_of]:
         raise DataError(f"{len(unknown)} queries are not in the table, the first is {unknown[0]!r}.")
     if not queries or len(set(queries)) != len(queries):
         raise DataError("There are no queries." if not queries else "Queries are repeated.", "Pass each key once.")
     return np.array([row_of[key] for key in queries], dtype=np.int64)
+
+
+def _first_of(numbers: IntArray) -> IntArray:
+    """Return where each of the numbers, none under 0, stands first, in that order, without a sort of them all."""
+    first = np.empty(int(numbers.max()) + 1, dtype=np.int64)
+    places = np.arange(len(numbers))
+    first[numbers[::-1]] = places[::-1]  # of several the one written last, which is the first
+    where: IntArray = np.flatnonzero(first[numbers] == places)
+    return where
 
 
 def _labels(column: Sequence[Any] | None, n: int) -> IntArray:

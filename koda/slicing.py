@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import EmbeddingTable, rows_of
 from koda.errors import ConfigError, DataError
-from koda.extension import common_keys, extend, kernel_blocks, roles, usable
+from koda.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
 from koda.kernels import Kernel
 from koda.record import OverRepresented, Similarity, Word
 from koda.words import TermCounts, distinctive_words, over_represented
@@ -27,6 +27,7 @@ _BACKGROUND = 20_000  # captions that stand for "the rest" in the words
 __all__ = ["Lobe", "Slice", "common_keys", "extend", "lobe_size", "members", "slices"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 RowArray = np.ndarray[Any, np.dtype[np.intp]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -125,6 +126,10 @@ def slices(
     known = set(solution.keys)
     in_sample = np.array([key in known for key in ranked])  # (m,)
     background = _Background(ranked, target, reference, seed)
+    compared = []  # (table of what the kernel compares, kernel, row of each ranked sample), for all directions
+    for table, kernel in roles(solution, target, reference):
+        used = parts_used(table, kernel)
+        compared.append((used, kernel, rows_of(used.keys, ranked)))
     found = []
     for number, f in enumerate(values, start=1):
         orders = {sign: _ranking(sign * f) for sign in (1, -1)}
@@ -143,10 +148,9 @@ def slices(
                 metadata=background.over_represented(inside[sign], n_words),
             )
         parts = _parts(inside[1], inside[-1], len(ranked), np.random.default_rng([seed, number]))
-        part_keys = [[ranked[row] for row in part] for part in parts]
         target_table, reference_table = (
-            _similarity(table, kernel, part_keys, solution.config.device)
-            for table, kernel in roles(solution, target, reference)
+            _similarity(used, kernel, [rows[part] for part in parts], solution.config.device)
+            for used, kernel, rows in compared
         )
         found.append(
             Slice(
@@ -205,9 +209,14 @@ def _parts(
     ]
 
 
-def _similarity(table: EmbeddingTable, kernel: Kernel, parts: Sequence[Sequence[str]], device: str) -> Similarity:
-    """Return mean similarities inside each lobe (without the diagonal), across, and to the rest; None if undefined."""
-    tables = [usable(table, kernel, part) if part else None for part in parts]
+def _similarity(table: EmbeddingTable, kernel: Kernel, parts: Sequence[IntArray], device: str) -> Similarity:
+    """Return mean similarities inside each lobe (without the diagonal), across, and to the rest; None if undefined.
+
+    Args:
+        table: with the modalities that the kernel compares.
+        parts: rows of it, of both lobes and of the rest.
+    """
+    tables = [sound(table.take(part)) if len(part) else None for part in parts]
 
     def mean(i: int, j: int) -> float | None:
         x, y = tables[i], tables[j]

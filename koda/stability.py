@@ -56,16 +56,20 @@ def stability(
     """
     if not solution.directions or runs < 1:
         return ()
-    everything = sorted(common_keys(solution, target, reference))
-    common = _draw(everything, COMMON, solution.config.seed, 0)
+    n, seed = len(solution.keys), solution.config.seed
+    everything, searched = sorted(common_keys(solution, target, reference)), sorted(solution.keys)
+    common = _draw(everything, COMMON, seed, 0)
     found = extend(solution, target, reference, common)  # (k, m)
     slices = [_slice(f) for f in found]
-    overlaps, subspaces = [], []
+    draws = []
     for run in range(1, runs + 1):
-        n = len(solution.keys)
-        pool, size = (sorted(solution.keys), n // 2) if run % 2 else (everything, n)
-        drawn = _draw(pool, min(size, MAX_SAMPLES), solution.config.seed, run)
-        again = _again(solution, target, reference, drawn)
+        pool, size = (searched, n // 2) if run % 2 else (everything, n)
+        draws.append(_draw(pool, min(size, MAX_SAMPLES), seed, run))
+    needed = sorted(set(common).union(*draws))  # of tables that may be far larger
+    target, reference = (parts_used(*role).select(needed) for role in roles(solution, target, reference))
+    overlaps, subspaces = [], []
+    for drawn in draws:
+        again = _again(solution, target.select(drawn), reference.select(drawn))
         if again is None or not again.directions:
             overlaps.append([0.0] * len(slices))
             subspaces.append(0.0)
@@ -92,25 +96,25 @@ def subspace_overlap(a: FloatArray, b: FloatArray) -> float:
     return float(np.square(left.T @ right).sum()) / left.shape[1] if left.shape[1] else 0.0
 
 
-def _again(
-    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, keys: Sequence[str]
-) -> Solution | None:
-    """Search the samples with the solution's kernels and limit; None where there are too few of them."""
-    from koda.discrepancy import find_discrepancies
+def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> Solution | None:
+    """Search these samples with the solution's kernels and limit; None where there are too few of them.
+
+    Only overlaps are read off, so no gap is proved.
+    """
+    from koda.discrepancy import Problem
     from koda.discrepancy.join import FEWEST
     from koda.discrepancy.limits import at_size
 
-    if len(keys) < FEWEST:
+    if target.n < FEWEST:
         return None
-    parts = [parts_used(table, kernel).select(keys) for table, kernel in roles(solution, target, reference)]
-    config: DiscrepancyConfig = at_size(solution.config, len(solution.keys), len(keys)).model_copy(
+    config: DiscrepancyConfig = at_size(solution.config, len(solution.keys), target.n).model_copy(
         update={
             "features": "exact",
             "n_features": None,
             "tolerance": max(solution.config.tolerance, _TOLERANCE),
         }
     )
-    return find_discrepancies(parts[0], parts[1], config, kernels=solution.kernels)
+    return Problem.of(target, reference, config, kernels=solution.kernels).solve(config, prove=False)
 
 
 def _draw(keys: Sequence[str], size: int, seed: int, run: int) -> list[str]:

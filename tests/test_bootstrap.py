@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from koda.bootstrap import paired_difference
+from koda.bootstrap import _kinds, _pooled, paired_difference
 
 
 def _one_by_one(candidate, baseline, groups, resamples, seed):
@@ -33,6 +35,33 @@ def test_the_interval_equals_that_of_drawing_images_one_by_one(grouped):
     assert found.low == pytest.approx(low, abs=0.012)
     assert found.high == pytest.approx(high, abs=0.012)
     assert found == paired_difference(candidate, baseline, groups if grouped else None, resamples=20_000)
+
+
+@pytest.mark.parametrize("spread", [1, 1000, 10**15])
+def test_the_numbers_of_the_groups_do_not_matter(spread):
+    """Numbers far apart, or under 0, give the same draws as 0, 1, 2 ..."""
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 40, 200)
+    candidate, baseline = rng.random((2, 200)) > 0.4
+    assert paired_difference(candidate, baseline, spread * groups - 7) == paired_difference(candidate, baseline, groups)
+
+
+def test_kinds_of_groups_are_counted_as_a_plain_count_does():
+    rng = np.random.default_rng(4)
+    for groups in (np.arange(50), rng.integers(0, 9, 50), rng.integers(0, 3, 50) * 10**6):
+        differences = rng.integers(-1, 2, 50)
+        plain = Counter((differences[groups == g].sum(), (groups == g).sum()) for g in np.unique(groups))
+        sums, sizes, counts = _kinds(*_pooled(differences, groups))
+        assert {(a, b): n for a, b, n in zip(sums, sizes, counts, strict=True)} == plain
+        assert list(zip(sums, sizes, strict=True)) == sorted(plain)
+
+
+def test_one_group_far_larger_than_the_others_is_counted_too():
+    groups = np.concatenate([np.zeros(5000, dtype=np.int64), np.arange(1, 4)])
+    hits = np.arange(5003) % 3 == 0
+    found = paired_difference(hits, ~hits, groups)
+    assert found.value == pytest.approx((hits.astype(int) - ~hits).mean())
+    assert found.low < found.value < found.high
 
 
 def test_pairs_that_differ_alike_make_the_interval_narrow():

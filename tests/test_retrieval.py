@@ -204,6 +204,26 @@ def test_a_part_of_the_queries_is_the_same_as_asking_only_these():
         whole.among(["nobody"])
 
 
+def test_the_rest_of_the_queries_is_the_same_as_asking_only_these():
+    table = _captioned(5, 0.9)
+    whole = recall(table, groups="image_id")
+    for keys in (["k50", "k3", "k17", "k4"], ["k0", "k1", "k2"], list(table.keys[1:])):
+        rest = [key for key in table.keys if key not in keys]
+        part, alone = whole.without(keys), recall(table, groups="image_id", queries=rest)
+        for name in ("image_to_text", "text_to_image"):
+            got, want = getattr(part, name), getattr(alone, name)
+            assert (got.keys, got.n_gallery) == (want.keys, want.n_gallery)
+            assert got.ranks.tolist() == want.ranks.tolist()
+            assert got.images.tolist() == want.images.tolist()
+        again = part.among(rest[:1])  # a part of a part
+        assert again.text_to_image.keys == tuple(rest[:1])
+        assert again.text_to_image.ranks.tolist() == [whole.text_to_image.ranks[table.keys.index(rest[0])]]
+    with pytest.raises(DataError, match="No query is left"):
+        whole.without(table.keys)
+    with pytest.raises(DataError, match="'nobody'"):
+        whole.without(["nobody"])
+
+
 def test_the_difference_equals_an_independent_bootstrap_over_images():
     old, new = _captioned(5, 0.7), _captioned(5, 1.3)
     images = np.array([int(name[3:]) for name in old.metadata["image_id"]])

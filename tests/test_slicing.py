@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import koda
+import koda.embeddings
 import koda.extension
+import koda.slicing
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Direction, find_discrepancies
 from koda.embeddings import EmbeddingTable
@@ -212,6 +214,26 @@ def test_slices_do_not_depend_on_the_order_of_rows(planted, sliced):
         assert one.positive.members == other.positive.members
         assert one.negative.members == other.negative.members
         assert one.positive.words == other.positive.words
+
+
+def test_more_directions_do_not_index_the_samples_again(planted, monkeypatch):
+    """The keys of a table are looked through once for all directions: at a million samples each look is a second."""
+    solution, target, reference, _ = planted
+    one = replace(solution, directions=solution.directions[:1])
+    assert len(solution.directions) == 3
+    looks = []
+    for name in ("checked_keys", "rows_of"):
+        real = getattr(koda.embeddings, name)
+        watched = lambda keys, *rest, real=real: looks.append(len(keys)) or real(keys, *rest)  # noqa: E731
+        monkeypatch.setattr(koda.embeddings, name, watched)
+        if name == "rows_of":
+            monkeypatch.setattr(koda.slicing, name, watched)
+    counts = []
+    for given in (one, solution):
+        looks.clear()
+        slices(given, target, reference)
+        counts.append(sum(size == N for size in looks))
+    assert counts[0] == counts[1] > 0
 
 
 def test_only_some_samples_can_be_ranked(planted):

@@ -9,7 +9,7 @@ import pytest
 
 import koda.stability
 from koda.config import DiscrepancyConfig
-from koda.discrepancy import find_discrepancies
+from koda.discrepancy import Problem, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.record import Stability
 from koda.report import render
@@ -75,7 +75,7 @@ def test_runs_are_capped(monkeypatch):
     real = koda.stability._again
     monkeypatch.setattr(koda.stability, "MAX_SAMPLES", 90)
     monkeypatch.setattr(koda.stability, "COMMON", 120)
-    monkeypatch.setattr(koda.stability, "_again", lambda *args: sizes.append(len(args[3])) or real(*args))
+    monkeypatch.setattr(koda.stability, "_again", lambda *args: sizes.append(args[1].n) or real(*args))
     stability(*_searched(0.1), runs=2)
     assert sizes == [90, 90]
 
@@ -83,13 +83,31 @@ def test_runs_are_capped(monkeypatch):
 def test_odd_runs_take_half_of_the_searched_samples_and_even_ones_another_split(monkeypatch):
     drawn = []
     real = koda.stability._again
-    monkeypatch.setattr(koda.stability, "_again", lambda *args: drawn.append(set(args[3])) or real(*args))
+    monkeypatch.setattr(koda.stability, "_again", lambda *args: drawn.append(set(args[1].keys)) or real(*args))
     solution, target, reference = _searched(0.1)
     stability(solution, target, reference, runs=2)
     assert len(drawn[0]) == 100
     assert drawn[0] < set(solution.keys)
     assert len(drawn[1]) == 200
     assert drawn[1] - set(solution.keys)
+
+
+def test_a_search_without_proofs_overlaps_as_one_with_them(monkeypatch):
+    config = CONFIG.model_copy(update={"n_directions": 3})
+    searched = _searched(0.1, config, n=900)
+    monkeypatch.setattr(koda.stability, "MAX_SAMPLES", 300)  # over the size that is solved densely
+    quick = stability(*searched, runs=2)
+    real, asked = Problem.solve, []
+
+    def proved(self, config, **options):
+        asked.append(options.pop("prove"))
+        return real(self, config, **options)
+
+    monkeypatch.setattr(Problem, "solve", proved)
+    for one, other in zip(quick, stability(*searched, runs=2), strict=True):
+        assert one.jaccard == pytest.approx(other.jaccard, abs=1e-3)
+        assert one.subspace == pytest.approx(other.subspace, abs=1e-4)
+    assert asked == [False, False]
 
 
 def test_nothing_asked_or_nothing_found_is_nothing():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,15 @@ def evaluate(plan: AuditPlan) -> str:
         )
     ]
     confirmation = set(samples.confirmation)
+    row_of = {key: row for row, key in enumerate(samples.baseline.keys)}  # and of the candidate's: both are joined
     rows = [
         row
         for side in SIDES
         for piece in found[side]
         for lobe in (piece.positive, piece.negative)
-        for row in _rows(side, piece.direction, lobe, tables[side][0], confirmation)
+        for row in _rows(side, piece.direction, lobe, tables[side][0].metadata, row_of, confirmation)
     ]
-    findings = [with_duplicates(plan, samples, found, finding) for finding in findings]
+    findings = with_duplicates(plan, samples, found, findings, row_of)
     metrics = measure(plan, samples, solutions, found, findings)
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)
@@ -168,10 +170,14 @@ def _lobe(pairs: Mapping[str, Pair], lobe: Lobe, gallery: int) -> LobeRecord:
 
 
 def _rows(
-    side: Side, direction: int, lobe: Lobe, table: EmbeddingTable, confirmation: set[str]
+    side: Side,
+    direction: int,
+    lobe: Lobe,
+    columns: Mapping[str, Sequence[Any]],
+    row_of: Mapping[str, int],
+    confirmation: AbstractSet[str],
 ) -> list[dict[str, Any]]:
     """One row for each listed sample of a lobe; metadata as JSON, whatever its columns."""
-    row_of = {key: row for row, key in enumerate(table.keys)}
     return [
         {
             "side": side,
@@ -182,9 +188,9 @@ def _rows(
             "score": float(score),
             "in_slice": rank <= lobe.size,
             "split": "confirmation" if key in confirmation else "discovery",
-            "caption": table.metadata["caption"][row_of[key]],
+            "caption": columns["caption"][row_of[key]],
             "metadata": json.dumps(
-                {name: values[row_of[key]] for name, values in table.metadata.items() if name != "caption"}, default=str
+                {name: values[row_of[key]] for name, values in columns.items() if name != "caption"}, default=str
             ),
         }
         for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores, strict=True), start=1)

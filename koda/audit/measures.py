@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from koda.audit.solutions import Samples
 from koda.clusters import cluster_scores, tops
 from koda.config import DiscrepancyConfig, Side
 from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
-from koda.duplicates import near_duplicate_share
+from koda.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.embeddings import EmbeddingTable
 from koda.errors import KodaError
 from koda.kernels.choice import modalities_of
@@ -74,24 +74,40 @@ def measure(
     )
 
 
-def with_duplicates(plan: AuditPlan, samples: Samples, found: Found, finding: Finding) -> Finding:
-    """Return a finding whose lobes say how many of their members have a near-duplicate among them."""
+def with_duplicates(
+    plan: AuditPlan, samples: Samples, found: Found, findings: Sequence[Finding], row_of: Mapping[str, int]
+) -> list[Finding]:
+    """Return the findings, whose lobes now say how many of their members have a near-duplicate among them.
+
+    Args:
+        plan: of the audit.
+        samples: of both models, joined.
+        found: the slices of each side.
+        findings: of these slices.
+        row_of: key -> row in both tables.
+    """
     digests = {pair.key: pair.image_digest for pair in plan.dataset.pairs}
     search = plan.config.discrepancy
+    modalities = modalities_of(search)
+    whole = [table.only(modalities) for table in (samples.baseline, samples.candidate)]
 
     def filled(record: LobeRecord, lobe: Lobe) -> LobeRecord:
-        images = [digests[key] for key in lobe.members]
-        tables = (samples.baseline, samples.candidate)
-        share = near_duplicate_share(lobe.members, images, tables, modalities_of(search), device=search.device)
+        members = lobe.members[:MAX_MEMBERS]
+        rows = [row_of[key] for key in members]
+        parts = [table.take(rows) for table in whole] if rows else []
+        images = [digests[key] for key in members]
+        share = near_duplicate_share(members, images, parts, modalities, device=search.device)
         return record.model_copy(update={"near_duplicates": share})
 
-    piece = found[finding.side][finding.direction - 1]
-    return finding.model_copy(
-        update={
+    filled_in = []
+    for finding in findings:
+        piece = found[finding.side][finding.direction - 1]
+        lobes = {
             "positive": filled(finding.positive, piece.positive),
             "negative": filled(finding.negative, piece.negative),
         }
-    )
+        filled_in.append(finding.model_copy(update=lobes))
+    return filled_in
 
 
 def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
@@ -123,15 +139,8 @@ def _retrieval(
         result = recall(table, groups="image", device=plan.config.discrepancy.device)
         if result is not None:
             whole[role] = result
-    queries: dict[str, Sequence[str]] = {"all": samples.baseline.keys}
-    for name, members in subsets.items():
-        inside = set(members)
-        queries[name] = members
-        if rest := [key for key in samples.baseline.keys if key not in inside]:
-            queries[f"rest of {name}"] = rest
     records, differences = [], []
-    for subset, keys in queries.items():
-        parts = {role: result if subset == "all" else result.among(keys) for role, result in whole.items()}
+    for subset, parts in _parts(whole, subsets):
         for role, part in parts.items():
             records.append(
                 RecallRecord(
@@ -147,12 +156,23 @@ def _retrieval(
             differences.append(
                 RecallDifference(
                     subset=subset,
-                    n=len(keys),
+                    n=len(parts["baseline"].text_to_image.keys),
                     n_images=len(parts["baseline"].image_to_text.keys),
                     **recall_difference(parts["candidate"], parts["baseline"], seed=plan.config.discrepancy.seed),
                 )
             )
     return records, differences
+
+
+def _parts(
+    whole: Mapping[Role, Recall], subsets: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[str, Mapping[Role, Recall]]]:
+    """Yield all queries, and those of each subset and of its rest, where it has one."""
+    yield "all", whole
+    for name, members in subsets.items():
+        yield name, {role: recalls.among(members) for role, recalls in whole.items()}
+        if any(len(members) < len(recalls.text_to_image.keys) for recalls in whole.values()):
+            yield f"rest of {name}", {role: recalls.without(members) for role, recalls in whole.items()}
 
 
 def _clusters(plan: AuditPlan, samples: Samples, side: Side, pieces: Sequence[Slice]) -> list[ClusterScores]:
@@ -187,7 +207,7 @@ def _quotients(plan: AuditPlan, samples: Samples, side: Side, solution: Solution
     config = DiscrepancyConfig.model_validate(settings)
     try:
         problem = Problem.of(target, reference, config, kernels=solution.kernels)
-        points = quantile_sweep(target, reference, config, problem=problem)
+        points = quantile_sweep(target, reference, config, problem=problem, prove=False)
     except KodaError as error:  # a curve to look at stops no audit
         return QuotientCurve(side=side, n=len(keys), points=[], note=str(error))
     kept = [_quotient(point) for point in points if point.solution.directions]

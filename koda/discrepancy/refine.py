@@ -107,6 +107,8 @@ def refine(
             for c in candidates:
                 c.bound = c.one.upper
             break
+        if not question.prove:
+            break
         last = attempt >= _ROUNDS or state.whole
         squares = space.squares(state.basis)
         plans = _plans(state, squares, candidates, range(len(candidates)), question)
@@ -361,9 +363,11 @@ def _refined(state: State, c: _Candidate, question: Question) -> Refined:
         words = (
             f"within {direction.gap:.1e} of the optimum" if direction.gap < float("inf") else "no bound could be proved"
         )
-        status = (
-            f"inexact: {words}, not within the tolerance {question.tolerance:g}; "
-            "raise the tolerance, or the limit on the reference"
-        )
+        status = "inexact: no proof was asked for"
+        if question.prove:
+            status = (
+                f"inexact: {words}, not within the tolerance {question.tolerance:g}; "
+                "raise the tolerance, or the limit on the reference"
+            )
         direction = RawDirection(**{**vars(direction), "status": status})
     return Refined(direction, not question.no_gain(c.one))

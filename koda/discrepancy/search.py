@@ -136,12 +136,14 @@ class Problem:
         """G, where the forms are those of features over their coordinates."""
         return self.forms.blocks if isinstance(self.forms, FeatureForms) else None
 
-    def solve(self, config: DiscrepancyConfig, *, warm: bool = False) -> Solution:
+    def solve(self, config: DiscrepancyConfig, *, warm: bool = False, prove: bool = True) -> Solution:
         """Search with other limits or counts, on the same samples and kernels.
 
         Args:
             config: its kernel, features, seed and modality must be those that the problem was made with.
             warm: start from the subspace of the last search.
+            prove: whether the gap of each direction is proved. Without, the search ends where the residuals are
+                those of the tolerance and its gaps are infinite: for what is only compared or looked at.
         """
         began = time.perf_counter()
         n, forms = self.forms.n, self.forms
@@ -165,6 +167,7 @@ class Problem:
                 stop_without_gain=True,
                 eta=eta,
                 warm=self._basis if warm else None,
+                prove=prove,
             )
             self._basis = raw.basis
         directions = _checked(forms, raw.directions, eps)

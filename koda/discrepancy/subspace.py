@@ -55,6 +55,7 @@ class Question:
         tolerance: relative gap that is to be proved.
         stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
         eta: None, or the fixed multiplier of SPEC: leading eigenvectors of A - eta B instead of a limit.
+        prove: whether the gaps are to be proved at all.
     """
 
     eps: float
@@ -62,6 +63,7 @@ class Question:
     tolerance: float = 1e-6
     stop_without_gain: bool = False
     eta: float | None = None
+    prove: bool = True
 
     @property
     def residual(self) -> float:
@@ -115,6 +117,7 @@ def solve_subspace(
     eta: float | None = None,
     effort: Effort | None = None,
     warm: Block | None = None,
+    prove: bool = True,
 ) -> RawSolution:
     """Find directions one after the other in one subspace; every gap is proved by a factorisation.
 
@@ -130,8 +133,10 @@ def solve_subspace(
         eta: None, or SPEC's fixed multiplier: the leading eigenvectors of A - eta B; eps is then not used.
         effort: limits; the defaults suit a few thousand dimensions.
         warm: the basis of an earlier solution in this space, to start from.
+        prove: whether to prove the gaps; without, they are infinite, and the directions those of the subspace
+            whose residuals the tolerance asks for.
     """
-    question = Question(eps, n_directions, tolerance, stop_without_gain, eta)
+    question = Question(eps, n_directions, tolerance, stop_without_gain, eta, prove)
     with one_thread() if space.dim <= _SMALL else nullcontext():
         return _solve(space, question, seed, effort or Effort(), warm)
 

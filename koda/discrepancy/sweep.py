@@ -39,6 +39,7 @@ def quantile_sweep(
     *,
     quantiles: Sequence[float] = QUANTILES,
     problem: Problem | None = None,
+    prove: bool = True,
 ) -> tuple[QuantilePoint, ...]:
     """Search at several quantiles of the reference's spectrum, with one covariance and warm starts.
 
@@ -49,6 +50,7 @@ def quantile_sweep(
         config: how to look; its limit is not used.
         quantiles: q, each in (0, 1].
         problem: the two tables prepared before, by the same configuration.
+        prove: whether the gap of each direction is proved, see :meth:`~koda.discrepancy.Problem.solve`.
 
     Raises:
         ConfigError: no quantile, or one outside (0, 1]; otherwise as :func:`koda.find_discrepancies`.
@@ -63,5 +65,5 @@ def quantile_sweep(
     # from the widest limit down, each subspace is a good start for the next
     for q in sorted(quantiles, reverse=True):
         limits = {"eps_quantile": q, "max_reference_share": None, "eps": None}
-        points.append(QuantilePoint(q, problem.solve(config.model_copy(update=limits), warm=True)))
+        points.append(QuantilePoint(q, problem.solve(config.model_copy(update=limits), warm=True, prove=prove)))
     return tuple(reversed(points))

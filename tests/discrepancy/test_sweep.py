@@ -32,6 +32,20 @@ def test_it_gives_what_single_searches_give(n, settings):
             assert d.gap <= 1e-6
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_without_proofs_it_gives_the_same_curve(seed):
+    target, reference = tables(320, seed)
+    config = DiscrepancyConfig(n_directions=5, device="cpu", features="exact", tolerance=0.01, seed=seed)
+    proved = quantile_sweep(target, reference, config)
+    for one, other in zip(proved, quantile_sweep(target, reference, config, prove=False), strict=True):
+        assert other.solution.eps == one.solution.eps
+        for d, e in zip(one.solution.directions, other.solution.directions, strict=True):
+            assert e.quotient == pytest.approx(d.quotient, rel=1e-4)
+            assert d.gap <= 0.01
+            assert e.gap == float("inf")  # nothing is claimed that was not proved
+            assert "no proof was asked for" in e.status
+
+
 def test_a_wider_limit_never_lowers_the_first_energy_nor_raises_its_quotient():
     target, reference = tables(150)
     points = quantile_sweep(target, reference, DiscrepancyConfig(n_directions=3, device="cpu"))
