@@ -136,6 +136,8 @@ class AlignmentRecord(Part):
     clusters: list[GroupScores]
     shares: list[GroupShares]
     retests: list[Retest]
+    materiality: float | None = Field(default=None, description="that the differences were tested against")
+    alpha: float | None = Field(default=None, description="of the tests")
     retrieval: list[RecallState] = Field(default=[], description="among the held-out samples")
     retrieval_changes: list[RecallDifference] = Field(default=[], description="after less before, paired")
     zero_shot: list[AccuracyState] = Field(default=[], description="where classes are given")

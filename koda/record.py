@@ -114,6 +114,9 @@ class DataRecord(_Part):
     n_compared: int = Field(description="samples that both models embedded")
     n_discovery: int
     n_confirmation: int
+    confirmation_digest: str | None = Field(
+        default=None, description="sha256 of their sorted keys, a line each; stated where a model was aligned"
+    )
     n_rejected: int
     n_duplicate_images: int
     n_empty_captions: int = 0

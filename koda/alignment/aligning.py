@@ -109,6 +109,8 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         stopped=trained.stopped,
         zero_shot=zero_shot,
         zero_shot_changes=changes,
+        materiality=audit.config.significance.materiality,
+        alpha=audit.config.significance.alpha,
         device=str(student.encoder.device),
         **vars(judged),
     )

@@ -15,7 +15,7 @@ from koda.artifacts import write_atomically
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
 from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan, Role
-from koda.audit.solutions import all_rejections, load_solution
+from koda.audit.solutions import all_rejections, load_samples, load_solution
 from koda.config import Side
 from koda.digest import digest_json
 from koda.discrepancy import Solution
@@ -78,6 +78,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         artifacts={step: plan.artifacts.digest(kind, key) for step, (kind, key) in steps.items()},
     )
     models = {role: _model_record(plan, role, infos[role]) for role in plan.models}
+    alignment = _alignment(plan, models)
     title = config.report.title or f"Candidate {plan.label('candidate')} against baseline {plan.label('baseline')}"
     return AuditRecord(
         id=plan.audit_id,
@@ -87,13 +88,13 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         verdict=verdict,
         baseline=models["baseline"],
         candidate=models["candidate"],
-        data=data,
+        data=data if alignment is None else _with_confirmation(plan, data),
         method=_method_record(plan, solutions),
         findings=evaluation.findings,
         metrics=evaluation.metrics,
         provenance=provenance,
         config=settings,
-        alignment=_alignment(plan, models),
+        alignment=alignment,
     )
 
 
@@ -103,6 +104,13 @@ def _alignment(plan: AuditPlan, models: Mapping[Role, ModelRecord]) -> Alignment
         return None
     record = read_alignment(plan.alignment)
     return record if record.weights_digest in {model.weights_digest for model in models.values()} else None
+
+
+def _with_confirmation(plan: AuditPlan, data: DataRecord) -> DataRecord:
+    """Name the held-out samples by digest, so that they can be compared with those of the alignment."""
+    from koda.alignment.groups import digest_keys  # which builds on audits
+
+    return data.model_copy(update={"confirmation_digest": digest_keys(load_samples(plan).confirmation)})
 
 
 def slices_csv(rows: Sequence[dict[str, Any]], metadata_columns: Sequence[str]) -> bytes:
