@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flows.terminal import LOOKS, console, short_path
 
+_WITHIN_THE_MODEL = ("weights", "config", "record")  # paths that the model's folder says already
 _STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
 
 
@@ -41,6 +42,8 @@ def show_alignment(result: dict[str, Any]) -> None:
         console.print(f"  {escape(reason)}")
     console.print()
     for name, path in result["paths"].items():
+        if name in _WITHIN_THE_MODEL:
+            continue
         console.print(f"  {name.replace('_', ' '):<14} {escape(short_path(path))}", soft_wrap=True)
     for note in result["notes"]:
         console.print(f"  [yellow]note[/]           {escape(note)}")

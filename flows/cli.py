@@ -26,9 +26,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Find what two vision-language models see differently, say how sure that is, and report it.",
 )
-app.command()(more.diff)
-app.command()(more.sweep)
-app.command()(aligning.align)
 
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write the rules and their results as JUnit XML.")
@@ -323,6 +320,11 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
         show_result(result)
     failed = {"fail", "inconclusive"} if strict else {"fail"}
     raise typer.Exit(1 if result["verdict"] in failed else 0)
+
+
+app.command()(aligning.align)
+app.command()(more.diff)
+app.command()(more.sweep)
 
 
 def main() -> None:

@@ -127,8 +127,8 @@ class _Run:
         if self.at.kept_step == 0:
             self._forget()
             raise TrainingError(
-                f"The fine-tuning brought {self.student.encoder.resolved.label} no nearer to its teacher: "
-                f"{self.at.stopped}. No model is kept.",
+                f"The fine-tuning brought {self.student.encoder.resolved.label} no nearer to its teacher on "
+                f"the validation slices: {self.at.stopped}. No model is kept.",
                 "Change alignment.learning_rate or steps, or allow a larger alignment.max_retrieval_drop.",
             )
         with torch.no_grad():
