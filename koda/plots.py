@@ -159,13 +159,30 @@ def curve_plot(
     title: str,
     x_axis: str,
     y_axis: str,
+    limits: Mapping[str, float] | None = None,
+    marks: Mapping[str, float] | None = None,
+    from_zero: bool = True,
     width: int = 640,
     height: int = 260,
 ) -> Markup:
-    """Draw (x, y) points, joined by lines in the order of x, on linear axes; the vertical one starts at 0.
+    """Draw (x, y) points, joined by lines in the order of x, on linear axes.
 
-    Points that are not finite are left out.
+    Points, limits and marks that are not finite are left out.
+
+    Args:
+        series: name -> points.
+        title: said to readers who cannot see the figure.
+        x_axis: what the horizontal axis measures.
+        y_axis: what the vertical axis measures.
+        limits: name -> y, drawn as broken horizontal lines.
+        marks: name -> x, drawn as thin vertical lines.
+        from_zero: whether 0 has to be on the vertical axis.
+        width: of the view box, in px.
+        height: see `width`.
     """
+    limits, marks = (
+        {name: value for name, value in (given or {}).items() if math.isfinite(value)} for given in (limits, marks)
+    )
     kept = {
         name: sorted((x, y) for x, y in points if math.isfinite(x) and math.isfinite(y))
         for name, points in series.items()
@@ -174,8 +191,10 @@ def curve_plot(
     if not kept:
         return Markup("")
     every = [point for points in kept.values() for point in points]
-    xs = _ticks(min(x for x, _ in every), max(x for x, _ in every))
-    ys = _ticks(min(0.0, *(y for _, y in every)), max(y for _, y in every))
+    widths = [x for x, _ in every] + list(marks.values())
+    xs = _ticks(min(widths), max(widths))
+    heights = [y for _, y in every] + list(limits.values()) + [0.0] * from_zero
+    ys = _ticks(min(heights), max(heights))
     left, right, top, bottom = 56, width - 16, 34, height - 40
 
     def px(x: float) -> float:
@@ -192,6 +211,14 @@ def curve_plot(
         parts.append(_text(px(tick), bottom + 16, _tick_text(tick, xs), anchor="middle"))
     parts.append(_text((left + right) / 2, bottom + 33, x_axis, anchor="middle"))
     parts.append(_text(left - 40, 14, y_axis))
+    for name, x in marks.items():
+        parts.append(_line(px(x), top, px(x), bottom, MUTED, dash="1 3"))
+        at_right = px(x) > (left + right) / 2
+        anchor = "end" if at_right else "start"
+        parts.append(_text(px(x) + (-4 if at_right else 4), (top + bottom) / 2, name, MUTED, anchor, size=10))
+    for name, y in limits.items():
+        parts.append(_line(left, py(y), right, py(y), LIMIT, dash="4 3"))
+        parts.append(_text(left + 4, py(y) - 4, name, LIMIT, size=10))
     parts += _drawn({name: [(px(x), py(y)) for x, y in points] for name, points in kept.items()}, right)
     return _svg(width, height, title, parts)
 

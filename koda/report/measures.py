@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,8 @@ def subset_name(subset: str) -> str:
     """Put the name of a set of samples in words: `lost 1, first lobe`."""
     if subset == "all":
         return "whole set"
+    if subset.startswith("found "):
+        return f"found subset, {text.shorten(subset.removeprefix('found '), 40)}"
     return text.shorten(subset.replace(" positive", ", first lobe").replace(" negative", ", counterpart"), 80)
 
 
@@ -123,11 +126,12 @@ def _columns(parts: Sequence[Mapping[str, Estimate]]) -> list[str]:
 
 
 def _cells(parts: Sequence[Mapping[str, Estimate]], columns: Sequence[str], *, signed: bool = False) -> list[Cell]:
-    return [_cell(part.get(name), signed) for part in parts for name in columns]
+    return [cell(part.get(name), signed=signed) for part in parts for name in columns]
 
 
-def _cell(estimate: Estimate | None, signed: bool) -> Cell:
-    if estimate is None:
+def cell(estimate: Estimate | None, *, signed: bool = False) -> Cell:
+    """Return a share in percent, or with its sign in percentage points."""
+    if estimate is None or not math.isfinite(estimate.value):
         return Cell(text.NONE)
 
     def written(value: float) -> str:

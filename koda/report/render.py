@@ -13,7 +13,7 @@ from typing import Any
 from koda.errors import DataError, PrerequisiteError
 from koda.plots import line_plot, map_plot
 from koda.record import AuditRecord
-from koda.report import environment, fonts, measures, text, view
+from koda.report import alignment, environment, fonts, measures, text, view
 from koda.report.pdf import write_pdf
 from koda.report.thumbnails import Gallery, gallery
 
@@ -111,6 +111,8 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             quotients=measures.quotients(record),
             retrieval=measures.retrieval(record),
             zero_shot=measures.zero_shot(record),
+            alignment=alignment.alignment(record),
+            aligned=alignment.cover_note(record),
             configuration=environment.configuration(record.model_dump(mode="json")["config"]),
             record_digest=hashlib.sha256(record.to_json().encode("utf-8")).hexdigest(),
             created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),

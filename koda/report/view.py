@@ -86,6 +86,7 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
         ("findings", "Findings", True),
         ("maps", looks, maps or curves),
         ("retrieval", tasks, recalls or accuracies),
+        ("alignment", "Alignment", record.alignment is not None),
         ("provenance", "Provenance and how to verify", True),
     ]
     annexes = [
