@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without the keep term": {"keep_weight": 0.0},
     "without the kernel term": {"kernel_weight": 0.0},
     "without the cross term": {"cross_weight": 0.0},
+    "the kernel term alone": {"keep_weight": 0.0, "cross_weight": 0.0},
     "batches of slices alone": {"slice_share": 1.0},
     "adapters of rank 4": {"rank": 4, "learning_rate": 5e-3},
     "adapters of rank 16": {"rank": 16, "learning_rate": 5e-3},

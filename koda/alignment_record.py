@@ -59,7 +59,7 @@ class Look(Part):
 
 
 class GroupScores(Part):
-    """k-means clusters against the lobes of the findings, as in the paper's table of alignments."""
+    """k-means clusters against the lobes of the findings, as in the paper's table of alignments; means of ten."""
 
     state: State
     sample: Sample

@@ -92,10 +92,11 @@ def test_the_figures_are_those_of_the_stored_embeddings(aligned: tuple[Alignment
     labels = tops(list(rankings_within(plan.groups, keys).values()))
     assert set(labels) <= set(keys)
     for state, table in (("before", samples.candidate), ("after", after), ("teacher", samples.baseline)):
-        again = cluster_scores(table, labels, ("image", "text"), seed=0)
+        again = [cluster_scores(table, labels, ("image", "text"), seed=seed) for seed in range(10)]
         score = record.score(state)  # type: ignore[arg-type]
-        assert again is not None and score is not None
-        assert (score.ami, score.nmi, score.ari) == (again.ami, again.nmi, again.ari)
+        assert score is not None
+        for name in ("ami", "nmi", "ari"):
+            assert getattr(score, name) == pytest.approx(np.mean([getattr(each, name) for each in again]), abs=1e-12)
     captions = {pair.key: pair.caption for pair in audit.dataset.pairs}
     part = after.select(keys)
     part = replace(part, metadata={"caption": [captions[key] for key in keys]})
