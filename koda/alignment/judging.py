@@ -70,8 +70,8 @@ def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> fl
 def _clusters(task: Task, states: States, sample: Sample, keys: Sequence[str]) -> list[GroupScores]:
     """Return the agreement of k-means clusters with the lobes, under the student before and after and the teacher.
 
-    Lobes overlap, so that k-means has several good answers: one clustering moves the AMI by some hundredths, and with it
-    the recovery. The mean of ten does not depend on the seed of the alignment.
+    Lobes overlap, so that k-means has several good answers: one clustering moves the AMI by some hundredths, and the
+    recovery by a tenth. The mean of ten does not depend on the seed of the alignment.
     """
     rankings = rankings_within(task.groups, keys)
     labels = tops([ranking for ranking in rankings.values() if ranking])
