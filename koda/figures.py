@@ -35,7 +35,8 @@ class RecallRecord(Part):
     model: str
     role: Role | None = None
     subset: str = Field(
-        description="'all', 'lost 1 positive' and the like, or 'rest of lost 1 positive': all but its members"
+        description="'all'; 'found lost', the samples that the cluster scores of the side are of; 'lost 1 positive' "
+        "and the like; or 'rest of lost 1 positive': all but its members"
     )
     n: int = Field(description="queries")
     n_gallery: int

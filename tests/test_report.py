@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from koda.errors import DataError, KodaError, PrerequisiteError
-from koda.record import AuditRecord, Estimate, Metrics
+from koda.record import AuditRecord, Estimate, Metrics, Word
 from koda.report import RenderedReport, prerequisite, render, template_folder
 from koda.report.pdf import write_pdf
 from tests import report_factory as factory
@@ -244,7 +244,7 @@ def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> No
     text = page.text
     for caption in (
         "The models as a whole, beside the local findings",
-        "Cluster scores, lost",
+        "Full set against found subset, both models",
         "Retrieval of both models: full set against found subsets",
         "Zero-shot accuracy of both models: full set against found subsets",
         "Quotient against q",
@@ -255,6 +255,67 @@ def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> No
     assert "candidate − baseline, on the rest 2 895 0.0 [−3.0, +3.0]" in text
     assert "lift 18.2 [13.1, 25.3]" in text
     assert text.count("Near-duplicates.") == 1 and "61 % of the members have a twin in this lobe" in text
+
+
+def test_full_set_against_found_subset_is_one_table(page: Page) -> None:
+    """The paper's comparison: recall on both sets and cluster scores on the subset, a line a model."""
+    text = page.text
+    assert text.count("Full set against found subset, both models") == 1
+    table = text[text.index("Full set against found subset, both models") :]
+    lost, gained = table.index("Lost: 150 samples at the top of"), table.index("Gained: 150 samples at the top of")
+    assert "of them confirmed" in table[lost:gained]
+    baseline = "ViT-B-32 step 8000 63.0 [60.0, 66.0] 59.0 [56.0, 62.0] 61.0 [58.0, 64.0] 57.0 [54.0, 60.0] 4.0"
+    assert f"{baseline} 0.83 0.84 0.73" in table[lost:gained]
+    candidate = "ViT-B-32 step 9000 62.0 [59.0, 65.0] 43.0 [40.0, 46.0] 60.0 [57.0, 63.0] 41.0 [38.0, 44.0] 19.0"
+    assert f"{candidate} 0.37 0.38 0.27" in table[lost:gained]
+    gap = "candidate − baseline −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] +15.0"
+    assert f"{gap} – – –" in table[lost:gained]
+    assert "ViT-B-32 step 8000 63.0 [60.0, 66.0]" in table[gained:]  # what was gained has the candidate as its target
+    assert "0.37 0.38 0.27 ViT-B-32 step 9000" in table[gained:]
+    assert "no label was used" in text and "Such scores alone are no evidence" in text
+
+
+@pytest.mark.parametrize("absent", ["retrieval", "clusters"])
+def test_what_was_not_measured_has_no_column(absent: str, tmp_path: Path) -> None:
+    record = small()
+    update = {absent: []} if absent == "clusters" else {"retrieval": [], "retrieval_differences": []}
+    metrics = record.metrics.model_copy(update=update)
+    text = page_of(record.model_copy(update={"metrics": metrics}), tmp_path)[0].text
+    table = text[text.index("Full set against found subset, both models") :]
+    table = table[
+        : table.index("held-out test is the evidence") if absent == "retrieval" else table.index("Lost: tied")
+    ]
+    assert ("Mean fall" in table) == (absent == "clusters")
+    assert ("AMI" in table) == (absent == "retrieval")
+    assert "Lost: 150 samples" in table and "Gained: 150 samples" in table
+
+
+def test_the_words_of_a_heading_tell_the_lobes_apart(tmp_path: Path) -> None:
+    """A word that both lobes have counts by how much commoner it is in one of them."""
+    found = factory.finding(0)
+    words = {
+        "positive": [("purple", 0.56, 0.1), ("blue", 0.42, 0.11), ("at", 0.5, 0.38), ("hole on", 0.12, 0.07)],
+        "negative": [("blue", 0.71, 0.1), ("hollow purple", 0.05, 0.001), ("purple", 0.28, 0.12), ("in", 0.3, 0.2)],
+    }
+    lobes = {
+        sign: getattr(found, sign).model_copy(
+            update={"words": [Word(text=t, z=5.0, share_in=p, share_out=q) for t, p, q in listed]}
+        )
+        for sign, listed in words.items()
+    }
+    record = small().model_copy(update={"findings": [found.model_copy(update=lobes)]})
+    text = page_of(record, tmp_path)[0].text
+    assert "Lost 1: purple against blue, hollow purple" in text
+
+
+def test_a_reference_that_ties_the_samples_too_is_not_said_not_to(tmp_path: Path) -> None:
+    found = factory.finding(0)
+    strong = found.reference_share.model_copy(update={"value": 0.0013, "low": 0.0009, "high": 0.0017})
+    record = small().model_copy(update={"findings": [found.model_copy(update={"reference_share": strong})]})
+    text = page_of(record, tmp_path)[0].text
+    assert "under the candidate (ViT-B-32 step 9000) the figure is 0.13 %" in text
+    assert "does not: 0.13 %" not in text
+    assert "The difference is over the materiality of 0.10 % (p < 0.0001, one-sided, Holm)." in text
 
 
 def test_a_model_without_zero_shot_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -274,6 +335,7 @@ def test_a_record_of_before_the_figures_still_reads_and_renders(tmp_path: Path) 
     raw = json.loads(small().to_json())
     for name in ("retrieval_differences", "zero_shot", "clusters", "quotients", "whole"):
         del raw["metrics"][name]
+    raw["metrics"]["retrieval"] = [r for r in raw["metrics"]["retrieval"] if not r["subset"].startswith("found")]
     for finding in raw["findings"]:
         for lobe in (finding["positive"], finding["negative"]):
             del lobe["near_duplicates"]
@@ -282,7 +344,13 @@ def test_a_record_of_before_the_figures_still_reads_and_renders(tmp_path: Path) 
     old = AuditRecord.from_json(json.dumps(raw))
     text = page_of(old, tmp_path)[0].text
     assert "Retrieval of both models" in text and "lift 18.2" in text
-    for absent in ("candidate − baseline", "Zero-shot accuracy", "Cluster scores", "models as a whole", "against q"):
+    for absent in (
+        "candidate − baseline",
+        "Zero-shot accuracy",
+        "found subset, both",
+        "models as a whole",
+        "against q",
+    ):
         assert absent not in text
 
 

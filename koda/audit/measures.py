@@ -56,7 +56,9 @@ def measure(
         findings: what the held-out test said of them.
     """
     subsets = _confirmed(found, findings)
-    recalls, differences = _retrieval(plan, samples, subsets)
+    tied = {side: tops([piece.positive.keys for piece in pieces]) for side, pieces in found.items()}
+    chosen = {f"found {side}": tuple(labels) for side, labels in tied.items() if labels}
+    recalls, differences = _retrieval(plan, samples, {**chosen, **subsets})
     modalities = modalities_of(plan.config.discrepancy)
     whole = global_similarity(
         samples.baseline.only(modalities),
@@ -68,7 +70,7 @@ def measure(
         retrieval=recalls,
         retrieval_differences=differences,
         zero_shot=zero_shot(plan, samples, subsets),
-        clusters=[score for side in found for score in _clusters(plan, samples, side, found[side])],
+        clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
         quotients=[curve for side in found if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
     )
@@ -125,7 +127,7 @@ def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[str, tuple[str
 def _retrieval(
     plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[RecallRecord], list[RecallDifference]]:
-    """Retrieval of both models against everything: all queries, each slice's members, and all but these."""
+    """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
     whole: dict[Role, Recall] = {}
     for role in ROLES:
@@ -175,9 +177,8 @@ def _parts(
             yield f"rest of {name}", {role: recalls.without(members) for role, recalls in whole.items()}
 
 
-def _clusters(plan: AuditPlan, samples: Samples, side: Side, pieces: Sequence[Slice]) -> list[ClusterScores]:
+def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, int]) -> list[ClusterScores]:
     """The paper's cluster scores of one side, under the target and under the reference."""
-    labels = tops([piece.positive.keys for piece in pieces])
     search = plan.config.discrepancy
     scores = []
     for name, role in zip(("target", "reference"), plan.roles_of(side), strict=True):

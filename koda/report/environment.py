@@ -56,6 +56,8 @@ def environment(folder: Path) -> Environment:
         digest=text.digest,
         settings=text.settings,
         shorten=text.shorten,
+        rough=text.rough,
+        statistics=view.statistics,
     )
     made.globals.update(
         plural=text.plural,

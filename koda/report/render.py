@@ -14,6 +14,7 @@ from koda.errors import DataError, PrerequisiteError
 from koda.plots import line_plot, map_plot
 from koda.record import AuditRecord
 from koda.report import alignment, environment, fonts, measures, text, view
+from koda.report.found import found_table
 from koda.report.pdf import write_pdf
 from koda.report.thumbnails import Gallery, gallery
 
@@ -109,6 +110,7 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
                 y_axis="eigenvalue of K / n",
             ),
             quotients=measures.quotients(record),
+            found=found_table(record),
             retrieval=measures.retrieval(record),
             zero_shot=measures.zero_shot(record),
             alignment=alignment.alignment(record),

@@ -53,7 +53,7 @@ def clean_block(text: str) -> str:
 
 def shorten(text: str | None, limit: int) -> str:
     """Return at most `limit` characters of the cleaned text, cut with an ellipsis."""
-    line = " ".join(clean((text or "")[: 4 * limit + 100]).split())
+    line = " ".join(filter(None, clean((text or "")[: 4 * limit + 100]).split(" ")))  # other spaces bind figures
     cut = len(line) > limit or len(text or "") > 4 * limit + 100
     return line[:limit].rstrip() + "…" if cut else line
 
@@ -64,6 +64,13 @@ def percent(value: float | None, digits: int | None = None) -> str:
         return NONE
     places = _places(100 * value) if digits is None else digits
     return _minus(f"{100 * value:.{places}f}{NBSP}%")
+
+
+def rough(value: float | None) -> str:
+    """Write a share in whole percent; one that would round to 0 is said to be below 0.5 %."""
+    if value is not None and 0 < value < 0.005:
+        return f"<{NBSP}0.5{NBSP}%"
+    return percent(value, 0)
 
 
 def number(value: Any) -> str:
@@ -87,6 +94,15 @@ def scientific(value: float | None, digits: int = 3) -> str:
         return NONE
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return _minus(f"{value:.{digits}g}") if abs(value) < 1000 else number(round(value))
+    return power(value, digits)
+
+
+def power(value: float | None, digits: int = 3) -> str:
+    """Write a number in powers of ten, whatever its size, so that figures beside each other compare at a glance."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return _minus(f"{mantissa}{NBSP}×{NBSP}10") + raised

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -16,6 +18,10 @@ from koda.report.thumbnails import Gallery, Shot
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
 _SIDES = {"lost": "Lost", "gained": "Gained"}
 _DONE = {"pass": "passed", "warn": "warned", "fail": "failed", "inconclusive": "inconclusive", "waived": "waived"}
+# of the solver's statistics: what the table of the method says anyway
+_SAID = {"n", "eps_rule", "features", "feature_error", "feature_error_bound", "warnings"}
+_TELLS = 0.4  # of what the most telling word of a lobe tells
+_RARE = 1e-3  # a share that stands for those below it
 _SIMILARITIES = (
     ("inside_positive", "inside first lobe"),
     ("inside_negative", "inside counterpart"),
@@ -248,7 +254,7 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
             text.percent(finding.target_share_in_sample),
             text.percent(finding.reference_share_in_sample),
         ),
-        ("energy", text.scientific(finding.target_energy), text.scientific(finding.reference_energy)),
+        ("energy", text.power(finding.target_energy), text.power(finding.reference_energy)),
     ]
     for field, label in _SIMILARITIES:
         a, b = (text.NONE if table is None else _similarity(getattr(table, field)) for table in under)
@@ -305,15 +311,32 @@ def _previous(finding: Finding) -> list[tuple[str, str]]:
     return [("nearest direction of the last audit", f"{where}, overlap {text.percent(seen.overlap, 0)}")]
 
 
+def statistics(stats: Mapping[str, Any]) -> str:
+    """Write what the solver counted, without what other rows of the table say."""
+    return text.settings({name.replace("_", " "): value for name, value in stats.items() if name not in _SAID})
+
+
 def _both_ways(finding: Finding) -> list[tuple[LobeRecord, LobeRecord]]:
     return [(finding.positive, finding.negative), (finding.negative, finding.positive)]
 
 
 def _telling(lobe: LobeRecord, other: LobeRecord, count: int = 2) -> list[str]:
-    """Return the first words of a lobe that the other lacks, without those that repeat one another."""
-    elsewhere = {word.text for word in other.words}
+    """Return the words that tell a lobe from the other, the most telling first, none that repeats another.
+
+    With p the share of the lobe's captions that hold the word, and q that of the other's, it tells p log(p / q). A
+    word that the other lobe does not list is as common there as elsewhere. One that tells little beside the first is
+    left out; where no word is commoner than in the other lobe, the first words stand for the lobe.
+    """
+    there = {word.text: word.share_in for word in other.words}
+    more = {
+        word.text: word.share_in
+        * math.log(max(word.share_in, _RARE) / max(there.get(word.text, word.share_out), _RARE))
+        for word in lobe.words
+    }
+    first = max(more.values(), default=0.0)
+    ranked = [word for word in sorted(more, key=lambda word: -more[word]) if more[word] > max(0.0, _TELLS * first)]
     chosen: list[str] = []
-    for word in [w.text for w in lobe.words if w.text not in elsewhere] or [w.text for w in lobe.words]:
+    for word in ranked or more:
         tokens = set(word.split())
         if len(chosen) < count and not any(tokens & set(before.split()) for before in chosen):
             chosen.append(word)
@@ -352,6 +375,11 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
     )
 
 
+def _p(value: float | None) -> str:
+    said = text.p_value(value)
+    return said if said.startswith("<") else f"= {said}"
+
+
 def _similarity(value: float | None) -> str:
     return text.NONE if value is None else f"{value:.3f}".replace("-", "−")
 
@@ -369,6 +397,10 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
     )
     there = text.share(finding.reference_share, words=True)
     if finding.confirmed:
-        return f"{opening}; {reference} does not: {there}."
+        highest = finding.reference_share.high
+        slight = highest is not None and highest <= record.method.materiality
+        under = f"{reference} does not: {there}" if slight else f"under {reference} the figure is {there}"
+        over = f"The difference is over the materiality of {text.percent(record.method.materiality)}"
+        return f"{opening}; {under}. {over} (p {_p(finding.p_value)}, one-sided, Holm)."
     ending = "The difference is not confirmed on held-out samples." if finding.confirmed is False else ""
     return f"{opening}; under {reference} the figure is {there}. {ending}".rstrip()

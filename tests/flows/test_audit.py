@@ -19,6 +19,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
+from koda.audit.plan import prepare
+from koda.config import load_config
+from koda.extraction import load_embeddings
 from koda.record import AuditRecord
 from tests.tiny import write_tiny_model
 
@@ -315,6 +318,37 @@ def test_the_figures_beside_the_findings_are_in_the_record(first: tuple[Workplac
     assert {(c.side, c.role) for c in metrics.clusters} == {
         (side, role) for side in ("lost", "gained") for role in ("target", "reference")
     }
+
+
+def test_the_found_subset_is_measured_beside_the_full_set(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    """The paper's comparison, recomputed from the embeddings and the listed slices by plain numpy."""
+    place, _, result = first
+    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    with Path(result["paths"]["slices"]).open(encoding="utf-8", newline="") as file:
+        listed = [row for row in csv.DictReader(file) if row["lobe"] == "positive" and int(row["rank"]) <= 50]
+    found = {side: {row["key"] for row in listed if row["side"] == side} for side in ("lost", "gained")}
+    assert all(found.values())
+    plan = prepare(load_config(place.config), place.home)
+    tables = {role: load_embeddings(plan.artifacts, plan.embedding_key(role), plan.dataset) for role in ROLES}
+    for role, table in tables.items():
+        image, text = (
+            np.asarray(part, dtype=np.float64) / np.linalg.norm(part, axis=1, keepdims=True)
+            for part in (table.image, table.text)
+        )
+        scores = image @ text.T  # (n, n)
+        own = scores.diagonal()
+        hits = {
+            "image_to_text": (scores >= own[:, None] - 1e-6).sum(axis=1) == 1,
+            "text_to_image": (scores >= own[None, :] - 1e-6).sum(axis=0) == 1,
+        }
+        for subset, keys in {"all": set(table.keys), **{f"found {side}": keys for side, keys in found.items()}}.items():
+            inside = np.array([key in keys for key in table.keys])
+            (recall,) = [r for r in record.metrics.retrieval if (r.role, r.subset) == (role, subset)]
+            assert (recall.n, recall.n_gallery) == (inside.sum(), N)
+            for way, hit in hits.items():
+                assert getattr(recall, way)["R@1"].value == pytest.approx(hit[inside].mean())
+    for score in record.metrics.clusters:
+        assert score.n == len(found[score.side])
 
 
 def test_a_zero_shot_column_that_is_not_there_is_refused(first: tuple[Workplace, int, dict[str, Any]]) -> None:

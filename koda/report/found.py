@@ -1,0 +1,105 @@
+"""The paper's comparison as one table: full set against found subset, and how the subset clusters, for both models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from koda.figures import Side
+from koda.record import AuditRecord, ClusterScores, RecallDifference, RecallRecord
+from koda.report import text
+from koda.report.measures import Cell, cell
+
+_AT = "R@1"
+_WAYS = ("image_to_text", "text_to_image")
+_SIDES: tuple[Side, ...] = ("lost", "gained")
+
+
+@dataclass(frozen=True)
+class FoundRow:
+    """One model, or the candidate less the baseline: recall on both sets and scores on the subset."""
+
+    label: str
+    recalls: list[Cell]
+    scores: list[str]
+    is_difference: bool = False
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """Groups of rows, one a side; the columns of a measure that the record lacks are left out."""
+
+    groups: list[tuple[str, list[FoundRow]]]
+    has_recalls: bool
+    has_scores: bool
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return 1 + 5 * self.has_recalls + 3 * self.has_scores
+
+
+def found_table(record: AuditRecord) -> FoundTable | None:
+    """Return recall at 1 on the full set and on the found subset, and cluster scores, of both models and each side."""
+    metrics = record.metrics
+    recalls = {(r.subset, str(r.role)): r for r in metrics.retrieval}
+    differences = {d.subset: d for d in metrics.retrieval_differences}
+    has_recalls = any((f"found {side}", role) in recalls for side in _SIDES for role in ("baseline", "candidate"))
+    groups = []
+    for side in _SIDES:
+        scores = {_role_of(s): s for s in metrics.clusters if s.side == side}
+        rows = []
+        for role, label in (("baseline", record.baseline.label), ("candidate", record.candidate.label)):
+            whole, part = recalls.get(("all", role)), recalls.get((f"found {side}", role))
+            if part is not None or role in scores:
+                rows.append(FoundRow(label, _recalls(whole, part) if has_recalls else [], _scores(scores.get(role))))
+        if not rows:
+            continue
+        whole_gap, gap = differences.get("all"), differences.get(f"found {side}")
+        if gap is not None:
+            rows.append(FoundRow("candidate − baseline", _recalls(whole_gap, gap), [text.NONE] * 3, True))
+        groups.append((_heading(record, side), rows))
+    if not groups:
+        return None
+    return FoundTable(groups, has_recalls, bool(metrics.clusters))
+
+
+def _role_of(score: ClusterScores) -> str:
+    """Say which model a score is of: the baseline is the target of what was lost, the candidate of what was gained."""
+    return "baseline" if (score.side == "lost") == (score.role == "target") else "candidate"
+
+
+def _heading(record: AuditRecord, side: Side) -> str:
+    counts = [r.n for r in record.metrics.retrieval if r.subset == f"found {side}"]
+    counts += [s.n for s in record.metrics.clusters if s.side == side]
+    found = [f for f in record.findings if f.side == side]
+    confirmed = sum(f.confirmed is True for f in found)
+    said = (
+        f"{side.capitalize()}: {text.plural(counts[0], 'sample')} at the top of {text.plural(len(found), 'direction')}"
+    )
+    return f"{said}, {text.number(confirmed)} of them confirmed" if found else said
+
+
+def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord | RecallDifference | None) -> list[Cell]:
+    """Return recall at 1 on the whole and on the part in both directions, and the mean of the two falls."""
+    signed = isinstance(part, RecallDifference)
+    cells, falls = [], []
+    for way in _WAYS:
+        pair = [None if source is None else getattr(source, way).get(_AT) for source in (whole, part)]
+        cells += [cell(estimate, signed=signed) for estimate in pair]
+        if pair[0] is not None and pair[1] is not None:
+            falls.append(pair[0].value - pair[1].value)
+    return [*cells, Cell(_fall(sum(falls) / len(falls), signed) if len(falls) == len(_WAYS) else text.NONE)]
+
+
+def _fall(value: float, signed: bool) -> str:
+    points = round(100 * value, 1) + 0.0  # no minus before a zero
+    return f"{points:{'+' if signed and points else ''}.1f}".replace("-", "−")
+
+
+def _scores(score: ClusterScores | None) -> list[str]:
+    return [text.NONE] * 3 if score is None else [_two(value) for value in (score.ami, score.nmi, score.ari)]
+
+
+def _two(value: float) -> str:
+    """Write a score with two decimals and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
