@@ -34,11 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without the cross term": {"cross_weight": 0.0},
     "the kernel term alone": {"keep_weight": 0.0, "cross_weight": 0.0},
     "batches of slices alone": {"slice_share": 1.0},
-    "adapters of rank 4": {"rank": 4, "learning_rate": 5e-3},
     "adapters of rank 16": {"rank": 16, "learning_rate": 5e-3},
-    "image tower alone": {"towers": "image"},
-    "cosine kernel": {"kernel": "cosine"},
-    "gaussian kernel": {"kernel": "gaussian"},
 }
 
 
