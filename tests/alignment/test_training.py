@@ -247,3 +247,14 @@ def _has_look(path: Path, step: int) -> bool:
     except Exception:  # it is being written
         return False
     return bool(state["step"] >= step)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_in_bf16_and_comes_as_near(audited: AuditPlan, tmp_path: Path) -> None:
+    plan = planned(audited, steps=16)
+    student = Student(audited.models["candidate"], plan.towers, "cuda")
+    result = train(student, plan.task, tmp_path)
+    reference = trained(plan, tmp_path / "cpu")
+    assert result.looks[-1].agreement == pytest.approx(reference.looks[-1].agreement, abs=0.1)
+    assert all(value.device.type == "cpu" for value in result.weights.values())
