@@ -18,8 +18,9 @@ import pytest
 
 from koda.errors import DataError, KodaError, PrerequisiteError
 from koda.record import AuditRecord, Estimate, Metrics, Word
-from koda.report import RenderedReport, prerequisite, render, template_folder
+from koda.report import RenderedReport, prerequisite, render, template_folder, text
 from koda.report.pdf import write_pdf
+from koda.report.view import changed
 from tests import report_factory as factory
 
 PACKAGE = Path(__file__).resolve().parent.parent / "koda"
@@ -605,3 +606,34 @@ def test_contents_have_page_numbers_and_pages_have_headers(pdf: Path) -> None:
         assert found and re.search(rf"^ *\d +{title}$", pages[int(found[1]) - 1], re.M), title
     assert all(f"Page {number} of {len(pages)}" in page for number, page in enumerate(pages, 1))
     assert all("Model audit 2026-11-23" in page for page in pages)
+
+
+@pytest.mark.parametrize(
+    ("figure", "before", "after", "written"),
+    [
+        ("lost.max_share", 0.003286, 0.002936, ("largest share lost", "0.33 %", "0.29 %")),
+        ("lost.found", 5, 3, ("number of directions lost", "5", "3")),
+        ("baseline T2I R@1", 0.474, None, ("baseline text to image, R@1", "47.4 %", "–")),
+        ("similarity.cka.image", 0.9381, 0.9, ("CKA of the image embeddings", "0.9381", "0.9")),
+    ],
+)
+def test_a_figure_that_changed_is_written_in_its_own_unit(
+    figure: str, before: float, after: float | None, written: tuple[str, str, str]
+) -> None:
+    assert tuple(part.replace("\u00a0", " ") for part in changed(figure, before, after)) == written
+
+
+def test_shares_are_not_rounded_to_nothing_and_energies_are_in_one_unit() -> None:
+    assert [text.rough(share).replace("\u00a0", " ") for share in (0.31, 0.004, 0.0, None)] == [
+        "31 %",
+        "< 0.5 %",
+        "0 %",
+        "–",
+    ]
+    assert [text.power(energy).replace("\u00a0", " ") for energy in (0.00325, 9.997e-4, 0.0)] == [
+        "3.25 × 10⁻³", "1.00 × 10⁻³", "0",
+    ]  # fmt: skip
+
+
+def test_a_shortened_text_keeps_figures_and_units_together() -> None:
+    assert text.shorten("[0.27, 0.38];  candidate: 0.10\u00a0%\n", 80) == "[0.27, 0.38]; candidate: 0.10\u00a0%"

@@ -64,6 +64,7 @@ def environment(folder: Path) -> Environment:
         figure_name=view.figure_name,
         figure_value=view.figure_value,
         figure_limit=view.figure_limit,
+        changed=view.changed,
         symbols=view.SYMBOLS,
         mark_icon=mark_icon,
     )

@@ -136,6 +136,16 @@ def _limit(rule: RuleResult, limit: float) -> str:
     return text.percent(limit) if is_share(rule.figure) else text.number(limit)
 
 
+def changed(figure: str, before: Any, after: Any) -> tuple[str, str, str]:
+    """Write a figure that two audits have in its own unit: its name in words, and both values."""
+    side, _, what = figure.partition(".")
+    name = f"number of directions {side}" if what == "found" else figure_name(figure)
+    name = name.replace("I2T", "image to text,").replace("T2I", "text to image,")
+    share = is_share(figure) or " R@" in figure or figure.startswith("similarity.neighbours")
+    written = text.percent if share else text.number
+    return name, written(before), written(after)
+
+
 def verdict_counts(record: AuditRecord) -> str:
     """Say how many rules had which result, the worst first."""
     rules = record.verdict.rules
