@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from koda.alignment_record import AlignmentRecord
 from koda.audit.plan import AuditPlan
 from koda.record import AuditRecord, Estimate
 from tasks.progress import listen, unlisten
@@ -155,6 +156,8 @@ def show_history(audits: list[dict[str, Any]]) -> None:
         console.print("There is no audit yet. Begin with: koda demo")
         return
     table = Table("id", "verdict", "candidate", "baseline", "data", "n", "last run (UTC)", box=None)
+    table.columns[0].min_width = max(len(audit["id"]) for audit in audits)  # else a narrow terminal cuts what is typed
+    table.columns[-1].min_width = len("2026-11-23")
     for audit in audits:
         symbol, colour = LOOKS[audit["verdict"]]
         when = audit["last_run"] or audit["ended"]
@@ -168,6 +171,9 @@ def show_history(audits: list[dict[str, Any]]) -> None:
             f"{when:%Y-%m-%d %H:%M}",
         )
     console.print(table)
+    for audit in audits:
+        if audit["aligned_after"]:
+            console.print(f"  {audit['id']} is of a model aligned after {audit['aligned_after']}", soft_wrap=True)
 
 
 def show_record(record: AuditRecord, home: Path) -> None:
@@ -176,6 +182,8 @@ def show_record(record: AuditRecord, home: Path) -> None:
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
     for reason in record.verdict.reasons:
         console.print(f"  {escape(reason)}")
+    if record.alignment is not None:
+        console.print(f"  {escape(_alignment_line(record.alignment))}", soft_wrap=True)
     table = Table("side", "words", "target share", "reference share", "p", "confirmed", box=None)
     for finding in record.findings:
         table.add_row(
@@ -189,6 +197,12 @@ def show_record(record: AuditRecord, home: Path) -> None:
     if record.findings:
         console.print(table)
     console.print(f"  {escape(short_path(str(home / 'audits' / record.id)))}")
+
+
+def _alignment_line(found: AlignmentRecord) -> str:
+    """Say who learnt from whom, how much of the clusters came back, and after which audit."""
+    recovered = "" if found.recovery is None else f", recovered {found.recovery:.2f} of the AMI held out"
+    return f"aligned: {found.student} with {found.teacher}{recovered}, from {found.audit_id}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -167,14 +167,20 @@ class AuditStore:
         return self._patiently(ask)
 
     def list_audits(self) -> list[dict[str, Any]]:
-        """Return the audits, the latest first, each with how often and when it was asked for."""
+        """Return the audits, the latest first, each with how often and when it was asked for.
+
+        `aligned_after` is the audit whose findings a model of this one was aligned on, else None.
+        """
         return self.query(
             """
             SELECT a.id, a.verdict, a.baseline, a.candidate, a.dataset, a.n_compared, a.ended,
-                   coalesce(r.runs, 0) AS runs, r.last_run
+                   coalesce(r.runs, 0) AS runs, r.last_run, l.aligned_after
             FROM audits a
             LEFT JOIN (SELECT audit_id, count(*) AS runs, max(ended) AS last_run FROM runs GROUP BY audit_id) r
                 ON r.audit_id = a.id
+            LEFT JOIN (SELECT follow_up_id, arg_max(audit_id, ended) AS aligned_after FROM alignments
+                       GROUP BY follow_up_id) l
+                ON l.follow_up_id = a.id
             ORDER BY coalesce(r.last_run, a.ended) DESC, a.id
             """
         )

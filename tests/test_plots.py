@@ -162,3 +162,25 @@ def test_a_curve_has_its_points_where_the_axes_say():
     assert 'stroke-dasharray="6 3"' in svg
     assert curve_plot({"a": [(math.inf, 1.0)], "b": []}, title="t", x_axis="q", y_axis="v") == ""
     assert "<path" in curve_plot({"one": [(0.5, 2.0)]}, title="t", x_axis="q", y_axis="v")
+
+
+def test_a_curve_has_its_limits_and_marks_and_need_not_start_at_zero():
+    line = {"a": [(0.0, 86.0), (400.0, 92.0)]}
+    svg = str(
+        curve_plot(
+            line,
+            title="t",
+            x_axis="step",
+            y_axis="",
+            limits={"<guard>": 84.9, "odd": math.nan},
+            marks={"kept": 400.0},
+            from_zero=False,
+        )
+    )
+    labels = [text.text or "" for text in ET.fromstring(svg).iter(f"{SVG}text")]
+    assert {"<guard>", "kept", "84"} <= set(labels) and not {"odd", "0", "80"} & set(labels[:5])
+    assert re.search(r'stroke="#b3151f"[^>]*stroke-dasharray="4 3"', svg)
+    assert "84.9" not in svg and "nan" not in svg
+    assert "0" in [
+        t.text for t in ET.fromstring(str(curve_plot(line, title="t", x_axis="s", y_axis=""))).iter(f"{SVG}text")
+    ]

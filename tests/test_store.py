@@ -11,6 +11,7 @@ import pytest
 
 from koda.errors import StoreError
 from koda.store import AuditStore
+from tests.report_factory import aligned
 from tests.report_factory import record as make_record
 
 
@@ -97,3 +98,15 @@ def test_a_newer_schema_and_a_broken_file_are_refused(tmp_path: Path) -> None:
     broken.path.write_bytes(b"not a database at all")
     with pytest.raises(StoreError, match="cannot be used"):
         broken.query("SELECT 1")
+
+
+def test_an_audit_of_an_aligned_model_is_listed_with_the_audit_before(tmp_path: Path) -> None:
+    store, before = AuditStore(tmp_path), make_record()
+    after = before.model_copy(update={"id": "audit-after"})
+    for made in (before, after):
+        store.add_audit(made, [])
+    store.add_alignment(aligned().model_copy(update={"audit_id": before.id}), after.id, "models/aligned")
+    assert {audit["id"]: audit["aligned_after"] for audit in store.list_audits()} == {
+        after.id: before.id,
+        before.id: None,
+    }

@@ -217,7 +217,7 @@ def _facts(found: AlignmentRecord) -> list[tuple[str, str | Markup]]:
             if guarded and drop is not None
             else "not in force: image and text share no space in which to retrieve",
         ),
-        ("settings", text.settings(settings)),
+        ("settings", text.settings({k.replace("_", " "): v for k, v in settings.items() if v is not None})),
     ]
     return [(name, text.shorten(value, 900)) for name, value in rows] + [
         ("student, before", text.digest(found.student_fingerprint)),
@@ -255,7 +255,7 @@ def _curves(found: AlignmentRecord) -> tuple[list[Markup], str]:
     ranked = [(look.step, 100 * look.retrieval) for look in looks if look.retrieval is not None]
     first = looks[0].retrieval
     if not ranked or first is None:
-        return drawn, f"{note} There is no retrieval: image and text share no space."
+        return [curve for curve in drawn if curve], f"{note} There is no retrieval: image and text share no space."
     drop = found.settings.get("max_retrieval_drop")
     drawn.append(
         curve_plot(
@@ -270,7 +270,9 @@ def _curves(found: AlignmentRecord) -> tuple[list[Markup], str]:
             height=210,
         )
     )
-    return drawn, f"{note} R@1: {text.percent(first, 1)} and {text.percent(kept.retrieval, 1)}."
+    return [
+        curve for curve in drawn if curve
+    ], f"{note} R@1: {text.percent(first, 1)} and {text.percent(kept.retrieval, 1)}."
 
 
 def _clusters(found: AlignmentRecord) -> list[tuple[str, str, list[tuple[str, list[str]]]]]:

@@ -108,7 +108,7 @@ def _is_fall(change: Estimate) -> bool:
 
 def _summary(n_falls: int, n_changes: int) -> str:
     if not n_changes:
-        return "There is no difference between before and after to state."
+        return "Nothing was measured both before and after."
     if not n_falls:
         return (
             f"None of the {text.number(n_changes)} differences between before and after has an interval that lies "

@@ -71,6 +71,10 @@ def test_the_second_audit_is_linked_to_the_first_by_the_alignment(mended: tuple[
     assert record.candidate.weights_digest == record.alignment.weights_digest
     first = AuditRecord.from_json((home / "audits" / result["audit_before"] / "audit.json").read_bytes())
     assert first.alignment is None
+    assert (first.data.confirmation_digest, record.data.confirmation_digest) == (
+        None,
+        record.alignment.split.held_out_digest,
+    )
     assert (first.data.n_confirmation, first.baseline) == (record.data.n_confirmation, record.baseline)
 
 
