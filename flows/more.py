@@ -49,7 +49,9 @@ def sweep(
         checked = load_sweep(config, dict(parse_override(item) for item in set_ or []))
         from koda.policy import check_policy
 
-        check_policy(checked.policy, checked.waivers)  # what is wrong with all pairs is said before any of them runs
+        check_policy(
+            checked.policy, checked.waivers, checked.significance.stability
+        )  # what is wrong with all pairs is said before any of them runs
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes none above its own
         from flows.sweep import sweep as sweep_flow
 

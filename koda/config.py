@@ -154,7 +154,9 @@ class PolicyRule(Strict):
     figure: str
     warn: float | None = None
     fail: float | None = None
-    direction: Literal["above", "below"] = Field(default="above", description="the side of the limit that is bad")
+    direction: Literal["above", "below"] | None = Field(
+        default=None, description="the side of the limits that is bad; default: that of the figure"
+    )
     max_reference_share: float | None = Field(
         default=None,
         ge=0,
@@ -178,9 +180,16 @@ class Waiver(Strict):
     """A person's decision to let a figure be over its limits, for a time."""
 
     figure: str
-    person: str = Field(min_length=1)
-    reason: str = Field(min_length=1)
+    person: str
+    reason: str
     expires: date = Field(description="the last day (UTC) on which it is in force")
+
+    @field_validator("person", "reason")
+    @classmethod
+    def _is_said(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is empty; a waiver says who decided, and why")
+        return value
 
 
 class ZeroShotConfig(Strict):

@@ -152,7 +152,7 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
         DataError: no data set, no usable pair, too many rejections.
         StoreError: no room for what the audit will write.
     """
-    check_policy(config.policy, config.waivers)
+    check_policy(config.policy, config.waivers, config.significance.stability)
     device = config.discrepancy.device
     models: dict[Role, ResolvedModel] = {
         "baseline": resolve_model(config.baseline, device),

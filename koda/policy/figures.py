@@ -1,17 +1,19 @@
 """The figures that a rule may limit: each is found in what the audit recorded, and in nothing else.
 
-A figure over several findings or slices is that of the worst. Its interval is the interval of that one, not
-corrected for having been chosen among several.
+A figure over several findings or slices is that of the worst. The intervals of falls on slices hold for all slices
+together; that of a share is the finding's own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from koda.config import PolicyRule, Side
-from koda.figures import Estimate, Metrics, RecallRecord
+from koda.figures import Estimate, Metrics
+from koda.policy.intervals import fall, of_several
 from koda.record import DataRecord, Finding
 
 _AT_ONE = "R@1"
@@ -42,11 +44,30 @@ Observe = Callable[[AuditFacts, PolicyRule], list[Observation]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: what it is in words, and how it is observed (the worst first; nothing where the audit has none)."""
+    """A figure that rules may limit.
+
+    Attributes:
+        words: what it is, in words.
+        observe: how it is observed: the worst first, and nothing where the audit has none.
+        of_a_finding: whether it is that of one finding, so that `min_stability` has a meaning.
+        of_a_reference: whether findings count by their reference share, so that `max_reference_share` has one.
+        percent: whether it is a share, which people read as a percentage.
+        bad: the side of a limit that is bad, unless the rule states it; of several, the farthest to it is the worst.
+        absent: why an audit may not have it, and what would change that.
+    """
 
     words: str
     observe: Observe
     of_a_finding: bool = False
+    of_a_reference: bool = False
+    percent: bool = True
+    bad: Literal["above", "below"] = "above"
+    absent: Callable[[AuditFacts], str] = lambda facts: "the audit did not record it"
+
+
+def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """Return what an audit has of a figure, the worst first; a figure that is no number was not observed."""
+    return [seen for seen in FIGURES[name].observe(facts, rule) if math.isfinite(seen.estimate.value)]
 
 
 def name_of(finding: Finding) -> str:
@@ -58,27 +79,25 @@ def _alone(value: float | None, n: int | None = None) -> list[Observation]:
     return [] if value is None else [Observation(Estimate(value=value, n=n))]
 
 
-def _worst_first(found: list[Observation]) -> list[Observation]:
-    return sorted(found, key=lambda seen: -seen.estimate.value) or _alone(0.0)
+def _worst_first(found: Iterable[Observation]) -> list[Observation]:
+    return sorted(found, key=lambda seen: -seen.estimate.value)
 
 
 def _max_share(side: Side) -> Observe:
     """The largest held-out target share of the side's material findings.
 
-    A finding counts when it is confirmed and its share under the reference is under the rule's
-    `max_reference_share`, by default half its share under the target.
+    A finding counts unless the held-out test did not confirm it, and where its share under the reference is at most
+    the rule's `max_reference_share`, by default half its share under the target.
     """
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
         return _worst_first(
-            [
-                Observation(finding.target_share, finding)
-                for finding in facts.findings
-                if finding.side == side
-                and finding.confirmed is not False
-                and finding.reference_share.value <= _reference_limit(rule, finding)
-            ]
-        )
+            Observation(finding.target_share, finding)
+            for finding in facts.findings
+            if finding.side == side
+            and finding.confirmed is not False
+            and finding.reference_share.value <= _reference_limit(rule, finding)
+        ) or _alone(0.0)
 
     return observe
 
@@ -88,16 +107,14 @@ def _reference_limit(rule: PolicyRule, finding: Finding) -> float:
 
 
 def _max_difference(side: Side) -> Observe:
-    """The largest held-out difference of shares, target less reference, of the side's confirmed findings."""
+    """The largest held-out difference of shares, target less reference, of the side's findings that count."""
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
         return _worst_first(
-            [
-                Observation(finding.difference, finding)
-                for finding in facts.findings
-                if finding.side == side and finding.confirmed is not False
-            ]
-        )
+            Observation(finding.difference, finding)
+            for finding in facts.findings
+            if finding.side == side and finding.confirmed is not False
+        ) or _alone(0.0)
 
     return observe
 
@@ -109,73 +126,77 @@ def _confirmed(*sides: Side) -> Observe:
     return observe
 
 
-def _slice_drop(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-    """The largest fall of R@1, baseline less candidate, on a confirmed slice: the worse of both directions."""
-    if not facts.metrics.retrieval:
-        return []
-    seen = []
-    for finding in facts.findings:
-        if finding.confirmed is True:
-            for sign in ("positive", "negative"):
-                drops = _drops(facts.metrics, f"{name_of(finding)} {sign}")
-                seen += [Observation(drop, finding) for drop in drops]
-    return _worst_first(seen)
+def _together(found: Sequence[Observation], least: float = -1.0) -> list[Observation]:
+    """Widen the intervals of several figures so that they hold together, the worst of them too."""
+    return [replace(seen, estimate=of_several(seen.estimate, len(found), least, 1.0)) for seen in found]
 
 
-def _whole_drop(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-    """The fall of R@1, baseline less candidate, on the whole set: the worse of both directions."""
-    drops = [Observation(drop) for drop in _drops(facts.metrics, _WHOLE)]
-    return _worst_first(drops) if drops else []
+def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
+    """The largest fall on a lobe of a confirmed finding; 0 where none is confirmed."""
+
+    def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+        if falls(facts.metrics, _WHOLE) is None:
+            return []
+        seen = [
+            Observation(estimate, finding)
+            for finding in facts.findings
+            if finding.confirmed is True
+            for sign in ("positive", "negative")
+            for estimate in falls(facts.metrics, f"{name_of(finding)} {sign}") or ()
+        ]
+        return _worst_first(_together(seen)) or _alone(0.0)
+
+    return observe
 
 
-def _drops(metrics: Metrics, subset: str) -> list[Estimate]:
-    """Falls of R@1 on one subset, a direction each: paired where the record has that, else from both recalls."""
-    paired = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
-    if paired is not None:
-        found = [getattr(paired, direction).get(_AT_ONE) for direction in _DIRECTIONS]
-        return [_negated(estimate) for estimate in found if estimate is not None]
-    by_role = {item.role: item for item in metrics.retrieval if item.subset == subset}
-    baseline, candidate = by_role.get("baseline"), by_role.get("candidate")
-    if baseline is None or candidate is None:
-        return []
-    return [drop for direction in _DIRECTIONS if (drop := _unpaired(baseline, candidate, direction)) is not None]
+def _whole_fall(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
+    def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, _WHOLE) or ()]))
+
+    return observe
 
 
-def _unpaired(baseline: RecallRecord, candidate: RecallRecord, direction: str) -> Estimate | None:
-    """The difference of two recalls as if their queries were independent: its interval is too wide, not too narrow.
+def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate] | None]:
+    """Falls of R@1 on one subset, baseline less candidate, a retrieval direction each; None if it was not measured."""
 
-    The distances from the values to the ends of their intervals add up in squares.
-    """
-    before, after = (getattr(recall, direction).get(_AT_ONE) for recall in (baseline, candidate))
-    if before is None or after is None:
-        return None
-    value = before.value - after.value
-    if None in (before.low, before.high, after.low, after.high):
-        return Estimate(value=value, n=before.n)
-    below = math.hypot(before.value - before.low, after.high - after.value)
-    above = math.hypot(before.high - before.value, after.value - after.low)
-    return Estimate(value=value, low=value - below, high=value + above, level=before.level, n=before.n)
+    def falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
+        found = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
+        if found is None:
+            return None
+        each = [fall(getattr(found, direction).get(_AT_ONE), found.n_images) for direction in directions]
+        return [estimate for estimate in each if estimate is not None]
+
+    return falls
 
 
-def _negated(difference: Estimate) -> Estimate:
-    low, high = difference.high, difference.low
-    turned = {"low": None if low is None else -low, "high": None if high is None else -high}
-    return difference.model_copy(update={"value": -difference.value, **turned})
+def _zero_shot_falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
+    """The fall of zero-shot top-1 accuracy on one subset, baseline less candidate; None if it was not measured."""
+    differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
+    found = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
+    return None if found is None else [found]
 
 
-def _zero_shot_drop(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-    """The fall of zero-shot top-1 accuracy, baseline less candidate, on the whole set."""
-    differences = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.differences
-    whole = next((item.top.get(_TOP_ONE) for item in differences if item.subset == _WHOLE), None)
-    return [] if whole is None else [Observation(_negated(whole))]
+def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """R@1 of the candidate on the whole set, the lower of both retrieval directions first."""
+    whole = [item for item in facts.metrics.retrieval if item.subset == _WHOLE and item.role == "candidate"]
+    found = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
+    seen = [Observation(estimate) for estimate in found if estimate is not None]
+    return _worst_first(_together(seen, least=0.0))[::-1]
 
 
-def _long_share(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-    """The share of captions that are cut at the context length, of the model that cuts more."""
-    data = facts.data
-    if not data.n_long_captions or not data.n_compared:
-        return []
-    return _alone(min(1.0, max(data.n_long_captions.values()) / data.n_compared), data.n_compared)
+def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """Zero-shot top-1 accuracy of the candidate on the whole set."""
+    found = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
+    whole = [item.top.get(_TOP_ONE) for item in found if item.subset == _WHOLE and item.role == "candidate"]
+    return [Observation(estimate) for estimate in whole if estimate is not None]
+
+
+def _share_of_compared(count: Callable[[DataRecord], int | None]) -> Observe:
+    def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+        n, counted = facts.data.n_compared, count(facts.data)
+        return [] if counted is None or not n else _alone(min(1.0, counted / n), n)
+
+    return observe
 
 
 def _similarity(field: str, modality: str) -> Observe:
@@ -186,28 +207,112 @@ def _similarity(field: str, modality: str) -> Observe:
     return observe
 
 
+def _no_retrieval(facts: AuditFacts) -> str:
+    return "retrieval needs both models to embed images and captions in one space"
+
+
+def _no_zero_shot(facts: AuditFacts) -> str:
+    zero_shot = facts.metrics.zero_shot
+    if zero_shot is None:
+        return "the configuration has no zero_shot section, which names the classes"
+    reasons = [f"{model}: {reason}" for model, reason in zero_shot.unavailable.items()]
+    return "; ".join(reasons) or f"no sample has one of the classes in {zero_shot.label_column}, or there is one class"
+
+
+def _no_modality(name: str) -> Callable[[AuditFacts], str]:
+    return lambda facts: f"the audit compares no {name} embeddings (discrepancy.modality)"
+
+
+_BOTH = _retrieval_falls(*_DIRECTIONS)
+
 FIGURES: dict[str, Figure] = {
-    "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True),
-    "gained.max_share": Figure("largest share gained", _max_share("gained"), of_a_finding=True),
+    "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True, of_a_reference=True),
+    "gained.max_share": Figure("largest share gained", _max_share("gained"), of_a_finding=True, of_a_reference=True),
     "lost.max_difference": Figure("largest difference of shares lost", _max_difference("lost"), of_a_finding=True),
     "gained.max_difference": Figure(
         "largest difference of shares gained", _max_difference("gained"), of_a_finding=True
     ),
-    "lost.confirmed": Figure("number of confirmed directions lost", _confirmed("lost")),
-    "gained.confirmed": Figure("number of confirmed directions gained", _confirmed("gained")),
-    "confirmed.count": Figure("number of confirmed directions, lost and gained", _confirmed("lost", "gained")),
-    "slice.retrieval_drop": Figure(
-        "largest fall of R@1 on a confirmed slice, of both retrieval directions", _slice_drop, of_a_finding=True
+    "lost.confirmed": Figure("number of confirmed directions lost", _confirmed("lost"), percent=False),
+    "gained.confirmed": Figure("number of confirmed directions gained", _confirmed("gained"), percent=False),
+    "confirmed.count": Figure(
+        "number of confirmed directions, lost and gained", _confirmed("lost", "gained"), percent=False
     ),
-    "retrieval.drop": Figure("fall of R@1 on the whole set, the larger of both retrieval directions", _whole_drop),
-    "zero_shot.drop": Figure("fall of zero-shot accuracy on the whole set", _zero_shot_drop),
+    "slice.retrieval_drop": Figure(
+        "largest fall of R@1 on a confirmed slice, of both retrieval directions",
+        _worst_slice(_BOTH),
+        of_a_finding=True,
+        absent=_no_retrieval,
+    ),
+    "slice.zero_shot_drop": Figure(
+        "largest fall of zero-shot accuracy on a confirmed slice",
+        _worst_slice(_zero_shot_falls),
+        of_a_finding=True,
+        absent=_no_zero_shot,
+    ),
+    "retrieval.drop": Figure(
+        "fall of R@1 on the whole set, the larger of both retrieval directions",
+        _whole_fall(_BOTH),
+        absent=_no_retrieval,
+    ),
+    "retrieval.image_to_text.drop": Figure(
+        "fall of R@1 of captions by image on the whole set",
+        _whole_fall(_retrieval_falls("image_to_text")),
+        absent=_no_retrieval,
+    ),
+    "retrieval.text_to_image.drop": Figure(
+        "fall of R@1 of images by caption on the whole set",
+        _whole_fall(_retrieval_falls("text_to_image")),
+        absent=_no_retrieval,
+    ),
+    "retrieval.recall": Figure(
+        "R@1 of the candidate on the whole set, the lower of both retrieval directions",
+        _recall,
+        bad="below",
+        absent=_no_retrieval,
+    ),
+    "zero_shot.drop": Figure(
+        "fall of zero-shot accuracy on the whole set", _whole_fall(_zero_shot_falls), absent=_no_zero_shot
+    ),
+    "zero_shot.accuracy": Figure(
+        "zero-shot accuracy of the candidate on the whole set", _accuracy, bad="below", absent=_no_zero_shot
+    ),
     "rejections.share": Figure(
         "share of samples left out", lambda facts, rule: _alone(facts.data.n_rejected / facts.data.n_source)
     ),
-    "rejections.count": Figure("number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected)),
-    "captions.long_share": Figure("share of captions cut at the context length", _long_share),
-    "similarity.cka.image": Figure("CKA of the image embeddings", _similarity("cka", "image")),
-    "similarity.cka.text": Figure("CKA of the caption embeddings", _similarity("cka", "text")),
-    "similarity.neighbours.image": Figure("agreement on the neighbours of images", _similarity("neighbours", "image")),
-    "similarity.neighbours.text": Figure("agreement on the neighbours of captions", _similarity("neighbours", "text")),
+    "rejections.count": Figure(
+        "number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected), percent=False
+    ),
+    "duplicates.share": Figure(
+        "share of samples whose image another sample has too", _share_of_compared(lambda data: data.n_duplicate_images)
+    ),
+    "captions.long_share": Figure(
+        "share of captions cut at the context length, of the model that cuts more",
+        _share_of_compared(lambda data: max(data.n_long_captions.values(), default=None)),
+    ),
+    "similarity.cka.image": Figure(
+        "CKA of the image embeddings",
+        _similarity("cka", "image"),
+        bad="below",
+        percent=False,
+        absent=_no_modality("image"),
+    ),
+    "similarity.cka.text": Figure(
+        "CKA of the caption embeddings",
+        _similarity("cka", "text"),
+        bad="below",
+        percent=False,
+        absent=_no_modality("text"),
+    ),
+    "similarity.neighbours.image": Figure(
+        "agreement on the neighbours of images",
+        _similarity("neighbours", "image"),
+        bad="below",
+        absent=_no_modality("image"),
+    ),
+    "similarity.neighbours.text": Figure(
+        "agreement on the neighbours of captions",
+        _similarity("neighbours", "text"),
+        bad="below",
+        absent=_no_modality("text"),
+    ),
 }

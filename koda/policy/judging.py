@@ -1,8 +1,9 @@
 """Judging: every rule against its figure, and the verdict that follows.
 
-A rule on a share fails only when the whole interval of the figure is over the limit; where the
-interval straddles the limit the rule is inconclusive. So is a rule that warns or fails by a finding that
-other samples do not show again (`min_stability`). A rule that warns or fails under a waiver in force is
+A rule fails only when the whole interval of its figure is over the fail limit; where the interval holds
+that limit the rule is inconclusive. So is a rule that warns or fails by a finding that could not be tested, or
+that other samples do not show again (`min_stability`), and a rule on a figure that the audit has not got. The
+warn limit is compared with the figure itself. A rule that warns or fails under a waiver in force is
 waived and does not count; an inconclusive one is not waived, since nothing that could be accepted was seen.
 The verdict is the worst of the rules: fail, then inconclusive, then warn, then pass.
 """
@@ -15,12 +16,14 @@ from typing import Literal
 
 from koda.config import PolicyRule, Waiver
 from koda.digest import digest_json
-from koda.policy.figures import FIGURES, AuditFacts, Observation, name_of
+from koda.policy.figures import FIGURES, AuditFacts, Observation, name_of, observe
 from koda.policy.waivers import check_policy, waiver_of
 from koda.record import Estimate, RuleResult, Verdict
 
 Result = Literal["pass", "warn", "fail", "inconclusive"]
-_WORST_FIRST: tuple[Result, ...] = ("fail", "inconclusive", "warn")
+_WORST_FIRST: tuple[Result, ...] = ("fail", "inconclusive", "warn", "pass")
+_RANK = dict(zip(_WORST_FIRST, range(4), strict=True))
+_Outcome = tuple[Result, Observation, str | None]
 
 
 def judge(
@@ -40,24 +43,23 @@ def judge(
     check_policy(rules, waivers)
     day = today or datetime.now(UTC).date()
     results = [_apply(rule, facts, waivers, day) for rule in rules]
-    found = {result.result for result in results}
-    status: Result = next((worst for worst in _WORST_FIRST if worst in found), "pass")
-    reasons = [_reason(result) for result in results if result.result != "pass"]
-    untested = [finding for finding in facts.findings if finding.confirmed is None]
+    counted: list[Result] = [result.result for result in results if result.result != "waived"]
+    status: Result = min(counted, key=lambda result: _RANK[result], default="pass")
+    reasons = [_reason(item) for kind in (*_WORST_FIRST[:3], "waived") for item in results if item.result == kind]
+    untested = sum(finding.confirmed is None for finding in facts.findings)
     if untested and status in ("pass", "warn"):
         status = "inconclusive"
-        reasons.append(
-            f"{len(untested)} directions could not be tested: too few samples were held out to confirm them."
-        )
+        what = "direction" if untested == 1 else "directions"
+        reasons.insert(0, f"{untested} {what} could not be tested: too few samples were held out to confirm them.")
     if not reasons:
-        reasons.append("Every rule of the policy is met.")
+        reasons.append("Every rule of the policy is met." if rules else "The policy has no rules.")
     # without what is not set, so that a field which a later koda adds leaves the digest of a policy alone
     digest = digest_json([rule.model_dump(exclude_none=True) for rule in rules])
     return Verdict(status=status, reasons=reasons, rules=results, policy_digest=digest)
 
 
 def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: date) -> RuleResult:
-    seen, result, note = _decide(rule, FIGURES[rule.figure].observe(facts, rule))
+    seen, result, note = _decide(rule, facts)
     waiver = waiver_of(rule, waivers, day)
     waived: Literal["warn", "fail"] | None = None
     if waiver is not None and not waiver.expired and (result == "warn" or result == "fail"):
@@ -67,7 +69,7 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
         observed=None if seen is None else seen.estimate,
         warn=rule.warn,
         fail=rule.fail,
-        direction=rule.direction,
+        direction=_direction(rule),
         result="waived" if waived else result,
         owner=rule.owner,
         reason=rule.reason,
@@ -79,36 +81,54 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
     )
 
 
-def _decide(rule: PolicyRule, seen: list[Observation]) -> tuple[Observation | None, Result, str | None]:
-    """Return the observation that decides a rule, the result, and what is to be said of it."""
+def _direction(rule: PolicyRule) -> Literal["above", "below"]:
+    return rule.direction or FIGURES[rule.figure].bad
+
+
+def _decide(rule: PolicyRule, facts: AuditFacts) -> tuple[Observation | None, Result, str | None]:
+    """Return the observation that decides a rule, the result, and what is to be said of it.
+
+    A limit on the worst of several findings is a limit on each. So each is judged, by its own interval, and the worst
+    result stands: a small slice whose wide interval holds the limit does not hide a large one that is clearly over it.
+    """
+    figure = FIGURES[rule.figure]
+    seen = observe(rule.figure, facts, rule)
     if not seen:
-        return None, "inconclusive", "the audit did not record it"
-    worst = seen[0]
-    result = _compare(rule, worst.estimate)
-    told = _instability(rule, worst)
-    if told is None or result not in ("warn", "fail"):
-        return worst, result, None
-    for other in seen[1:]:  # a finding that holds may say the same
-        if _instability(rule, other) is None and _compare(rule, other.estimate) == result:
-            return other, result, None
-    return worst, "inconclusive", told
+        return None, "inconclusive", figure.absent(facts)
+    each = seen if _direction(rule) == figure.bad else seen[:1]
+    sound: list[_Outcome] = []
+    doubtful: list[_Outcome] = []
+    for one in each:
+        result, doubt = _compare(rule, one.estimate), _doubt(rule, one)
+        counts = doubt is None or result not in ("warn", "fail")
+        (sound if counts else doubtful).append((result, one, None if counts else doubt))
+    least = min((_RANK[result] for result, _, _ in sound), default=len(_RANK))
+    # a doubtful finding adds a doubt where it would say more than those that are not
+    unclear: list[_Outcome] = [("inconclusive", one, doubt) for result, one, doubt in doubtful if _RANK[result] < least]
+    result, decides, note = min([*sound, *unclear], key=lambda outcome: _RANK[outcome[0]])
+    return decides, result, note
 
 
-def _instability(rule: PolicyRule, seen: Observation) -> str | None:
-    """Say that the finding of an observation is less stable than the rule asks, if it is."""
-    stability = None if seen.finding is None else seen.finding.stability
+def _doubt(rule: PolicyRule, seen: Observation) -> str | None:
+    """Say why the finding of an observation cannot be what a rule warns or fails by, if it cannot."""
+    finding = seen.finding
+    if finding is None:
+        return None
+    if finding.confirmed is None:
+        told = finding.note or "too few samples were held out"
+        return f"the finding that decides, {name_of(finding)}, could not be tested: {told}"
+    stability = finding.stability
     if rule.min_stability is None or stability is None or stability.jaccard >= rule.min_stability:
         return None
-    assert seen.finding is not None  # it has a stability
     return (
-        f"the finding that decides, {name_of(seen.finding)}, has a stability of {_number(stability.jaccard)}, "
+        f"the finding that decides, {name_of(finding)}, has a stability of {_number(stability.jaccard)}, "
         f"under the min_stability of {_number(rule.min_stability)}"
     )
 
 
 def _compare(rule: PolicyRule, observed: Estimate) -> Result:
     """Compare a figure and its interval with the limits; `above` is turned into `below` by sign."""
-    sign = 1.0 if rule.direction == "above" else -1.0
+    sign = 1.0 if _direction(rule) == "above" else -1.0
     value = sign * observed.value
     ends = [sign * (observed.value if end is None else end) for end in (observed.low, observed.high)]
     low, high = min(ends), max(ends)
@@ -130,7 +150,8 @@ def _reason(result: RuleResult) -> str:
     else:
         text = f"{result.figure} is {_number(result.observed.value)}"
         if result.observed.low is not None and result.observed.high is not None:
-            text += f" (95 % interval {_number(result.observed.low)} to {_number(result.observed.high)})"
+            level = f"{100 * result.observed.level:.4g} %"
+            text += f" ({level} interval {_number(result.observed.low)} to {_number(result.observed.high)})"
         text += f"; {result.note}" if result.note else _against(result)
     text += f": {result.reason}." if result.reason and not result.note else "."
     waiver = result.waiver
@@ -147,7 +168,9 @@ def _against(result: RuleResult) -> str:
     """Say on which side of which limit the figure is."""
     status = result.waived or result.result
     limit = result.warn if status == "warn" else result.fail
-    what = {"fail": "over the fail", "warn": "over the warn", "inconclusive": "too close to the fail"}[status]
+    what = {"fail": "over the fail", "warn": "over the warn", "inconclusive": "with an interval that holds the fail"}[
+        status
+    ]
     if result.direction == "below" and status != "inconclusive":
         what = what.replace("over", "under")
     return f", {what} limit of {_number(limit)}" if limit is not None else ""

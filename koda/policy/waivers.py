@@ -12,24 +12,26 @@ from koda.policy.figures import FIGURES
 from koda.record import WaiverRecord
 
 
-def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = ()) -> None:
+def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = (), searches: int | None = None) -> None:
     """Refuse what could never apply.
 
+    Args:
+        rules: the policy.
+        waivers: of its rules.
+        searches: how many searches measure the stability of a finding; None where that is not known.
+
     Raises:
-        ConfigError: a rule on a figure that no audit records (the nearest one is named), `min_stability` on a
-            figure that no finding decides, or a waiver that matches no rule.
+        ConfigError: a rule on a figure that no audit records (the nearest one is named), an option that has no
+            meaning for its figure, a warn limit beyond the fail limit, or a waiver that matches no rule.
     """
     for place, rule in enumerate(rules):
         if rule.figure not in FIGURES:
             raise ConfigError(
                 f"policy.{place}: no audit records the figure {rule.figure!r}.",
-                f"{_hint(rule.figure, list(FIGURES))}The figures are: {', '.join(FIGURES)}.",
+                f"{_hint(rule.figure, list(FIGURES))}The figures are: {', '.join(FIGURES)}. `koda figures` explains "
+                "them.",
             )
-        if rule.min_stability is not None and not FIGURES[rule.figure].of_a_finding:
-            raise ConfigError(
-                f"policy.{place}: min_stability has no meaning for {rule.figure}, which no single finding decides.",
-                f"It is for {', '.join(name for name, figure in FIGURES.items() if figure.of_a_finding)}.",
-            )
+        _check_rule(f"policy.{place}", rule, searches)
     figures = list(dict.fromkeys(rule.figure for rule in rules))
     for place, waiver in enumerate(waivers):
         if waiver.figure not in figures:
@@ -38,6 +40,34 @@ def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = ()) ->
                 f"waivers.{place}: no rule of the policy is on the figure {waiver.figure!r}.",
                 f"{_hint(waiver.figure, figures)}{told}",
             )
+
+
+def _check_rule(place: str, rule: PolicyRule, searches: int | None) -> None:
+    figure = FIGURES[rule.figure]
+    if rule.min_stability is not None and not figure.of_a_finding:
+        raise ConfigError(
+            f"{place}: min_stability has no meaning for {rule.figure}, which no single finding decides.",
+            f"It is for {', '.join(name for name, other in FIGURES.items() if other.of_a_finding)}.",
+        )
+    if rule.min_stability is not None and searches == 0:
+        raise ConfigError(
+            f"{place}: min_stability is set, but significance.stability: 0 says that no stability is measured.",
+            "Set significance.stability to 2 or more, or leave min_stability out.",
+        )
+    if rule.max_reference_share is not None and not figure.of_a_reference:
+        raise ConfigError(
+            f"{place}: max_reference_share has no meaning for {rule.figure}.",
+            f"It is for {', '.join(name for name, other in FIGURES.items() if other.of_a_reference)}.",
+        )
+    if rule.warn is None or rule.fail is None:
+        return
+    bad = rule.direction or figure.bad
+    if (rule.warn > rule.fail) if bad == "above" else (rule.warn < rule.fail):
+        raise ConfigError(
+            f"{place}: the rule on {rule.figure} could never warn: what is {bad} the warn limit of {rule.warn:g} is "
+            f"{bad} the fail limit of {rule.fail:g} too.",
+            f"Exchange the limits, or set direction: {'below' if bad == 'above' else 'above'}.",
+        )
 
 
 def _hint(name: str, known: list[str]) -> str:

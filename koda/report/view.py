@@ -128,8 +128,10 @@ def figure_limit(rule: RuleResult, which: str) -> str:
 
 
 def is_share(figure: str) -> bool:
-    """Say whether a policy figure is a share of the data set."""
-    return figure.rsplit(".", 1)[-1].endswith(("share", "difference", "drop"))
+    """Say whether a policy figure is a share, which is written as a percentage."""
+    if figure in FIGURES:
+        return FIGURES[figure].percent
+    return figure.rsplit(".", 1)[-1].endswith(("share", "difference", "drop"))  # of another version of koda
 
 
 def _limit(rule: RuleResult, limit: float) -> str:
@@ -141,7 +143,7 @@ def changed(figure: str, before: Any, after: Any) -> tuple[str, str, str]:
     side, _, what = figure.partition(".")
     name = f"number of directions {side}" if what == "found" else figure_name(figure)
     name = name.replace("I2T", "image to text,").replace("T2I", "text to image,")
-    share = is_share(figure) or " R@" in figure or figure.startswith("similarity.neighbours")
+    share = is_share(figure) or " R@" in figure or " top-" in figure
     written = text.percent if share else text.number
     return name, written(before), written(after)
 
