@@ -389,7 +389,7 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
 
 def _p(value: float | None) -> str:
     said = text.p_value(value)
-    return said if said.startswith("<") else f"= {said}"
+    return (said if said.startswith("<") else f"= {said}").replace(" ", text.NBSP)
 
 
 def _similarity(value: float | None) -> str:
@@ -413,6 +413,6 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
         slight = highest is not None and highest <= record.method.materiality
         under = f"{reference} does not: {there}" if slight else f"under {reference} the figure is {there}"
         over = f"The difference is over the materiality of {text.percent(record.method.materiality)}"
-        return f"{opening}; {under}. {over} (p {_p(finding.p_value)}, one-sided, Holm)."
+        return f"{opening}; {under}. {over} (p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
     ending = "The difference is not confirmed on held-out samples." if finding.confirmed is False else ""
     return f"{opening}; under {reference} the figure is {there}. {ending}".rstrip()
