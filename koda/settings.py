@@ -74,7 +74,7 @@ def check_settings(model: type[Settings], raw: dict[str, Any], where: str) -> Se
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item, where, model) for item in error.errors())) from None
+        raise ConfigError("\n".join(_explain(error, where, model))) from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -109,35 +109,57 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set `a.b.c` in nested mappings."""
+    """Set `a.b.c` in nested mappings, or `a.0.c` in a list of them."""
     *parents, last = dotted.split(".")
-    here = raw
+    here: Any = raw
     for parent in parents:
-        inner = here.get(parent)
-        if inner is None:
-            inner = here[parent] = {}
-        if not isinstance(inner, dict):
+        if isinstance(here, list):
+            here = here[_place(here, parent, dotted)]
+        else:
+            inner = here.get(parent)
+            here[parent] = here = {} if inner is None else inner
+        if not isinstance(here, dict | list):
             raise ConfigError(f"--set {dotted}: {parent!r} is a single value, it has no keys under it.")
-        here = inner
-    here[last] = value
+    here[_place(here, last, dotted) if isinstance(here, list) else last] = value
 
 
-def _explain(error: Any, where: str, root: type[BaseModel]) -> str:
-    """Put one validation error in words: where it is, what is wrong, what would be right."""
-    place = ".".join(str(part) for part in error["loc"] if part not in _NOT_KEYS)
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
+def _place(items: list[Any], number: str, dotted: str) -> int:
+    """Read the place of an item in a list."""
+    if not number.isdecimal() or int(number) >= len(items):
+        raise ConfigError(
+            f"--set {dotted}: the list has no item {number!r}.",
+            f"Its items are 0 to {len(items) - 1}." if items else "It is empty.",
+        )
+    return int(number)
+
+
+def _explain(error: ValidationError, where: str, root: type[BaseModel]) -> list[str]:
+    """Put what is wrong in words, a line for each place: where it is, what is wrong, what would be right."""
+    by_place: dict[str, list[Any]] = {}
+    for item in error.errors():  # a value that may be of several kinds has an error for each
+        place = ".".join(str(part) for part in item["loc"] if part not in _NOT_KEYS)
+        by_place.setdefault(place, []).append(item)
+    return [f"{where}: {_in_words(place, items, root)}" for place, items in by_place.items()]
+
+
+def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
+    first = items[0]
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
         known = _fields_at(parents, root)
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5) or [
             name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)
         ]
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
-        return f"{where}: unknown key {place!r}; {hint}"
-    if error["type"] == "missing":
-        return f"{where}: the key {place!r} is missing."
-    message = error["msg"].removeprefix("Value error, ")
-    got = "" if error["type"] == "value_error" or isinstance(error["input"], dict) else f" (it is {error['input']!r})"
-    return f"{where}: {place}: {message[0].lower() + message[1:]}{got}." if place else f"{where}: {message}."
+        return f"unknown key {place!r}; {hint}"
+    if first["type"] == "missing":
+        return f"the key {place!r} is missing."
+    messages = [item["msg"].removeprefix("Value error, ").replace("valid tuple", "list") for item in items]
+    if not place:
+        return f"{'; '.join(messages)}."
+    told = ", or ".join(message[0].lower() + message[1:] for message in messages)
+    got = "" if first["type"] == "value_error" or isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    return f"{place}: {told}{got}."
 
 
 def _fields_at(parents: list[Any], root: type[BaseModel]) -> list[str]:

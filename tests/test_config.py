@@ -49,6 +49,8 @@ def test_a_folder_with_a_model_in_it_needs_no_prefix(tmp_path: Path) -> None:
         ("n_directions: 5", ["'n_directions'", "did you mean 'discrepancy.n_directions'?"]),
         ("policy: [{figur: lost.max_share, fail: 1}]", ["'policy.0.figur'", "did you mean 'figure'?"]),
         ("policy: [{figure: lost.max_share}]", ["policy.0", "neither a warn nor a fail limit"]),
+        ("policy: {figure: lost.max_share, fail: 1}", ["policy: input should be a list."]),
+        ("waivers: [{figure: x, person: ' ', reason: r, expires: 2030-01-01}]", ["waivers.0.person: it is empty"]),
         ("discrepancy: {n_directions: 0}", ["discrepancy.n_directions", "greater than or equal to 1"]),
         ("discrepancy: {sigma: -1.0}", ["discrepancy.sigma", "positive"]),
         ("discrepancy: {eps: 0}", ["discrepancy.eps", "greater than 0"]),
@@ -146,7 +148,21 @@ def test_sigma_is_auto_tune_or_a_bandwidth() -> None:
         DiscrepancyConfig(sigma="tune", kernel="cosine")
 
 
-@pytest.mark.parametrize(("value", "words"), [("-1.0", "positive bandwidth"), ("best", "'auto' or 'tune'")])
+@pytest.mark.parametrize(
+    ("value", "words"), [("-1.0", "positive bandwidth"), ("best", "'auto' or 'tune', or .* number")]
+)
 def test_another_sigma_is_refused_in_words(tmp_path: Path, value: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"audit\.yaml: discrepancy\.sigma: .*{words}"):
         load_config(write(tmp_path, MINIMAL + f"discrepancy: {{sigma: {value}}}\n"))
+
+
+def test_an_item_of_a_list_can_be_set(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "policy: [{figure: lost.max_share, fail: 1}, {figure: lost.confirmed, fail: 2}]\n")
+    config = load_config(path, {"policy.1.fail": 3, "policy.0": {"figure": "lost.confirmed", "warn": 1}})
+    assert [(rule.figure, rule.warn, rule.fail) for rule in config.policy] == [
+        ("lost.confirmed", 1, None),
+        ("lost.confirmed", None, 3),
+    ]
+    for key, words in (("policy.2.fail", "no item '2'"), ("policy.fail", "no item 'fail'"), ("data.path.x", "single")):
+        with pytest.raises(ConfigError, match=words):
+            load_config(path, {key: 3})

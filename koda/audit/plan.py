@@ -6,6 +6,7 @@ import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from koda.zero_shot import classes_of
 Role = Literal["baseline", "candidate"]
 COVARIANCES = "covariances"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 2, REPORTS: 1}
+_STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 3, REPORTS: 1}
 _OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -107,9 +108,9 @@ class AuditPlan:
         parts = [self.evaluation_key, self.dataset.path, settings, in_force, aligned]
         return digest_json([_STEP_VERSIONS[RECORDS], __version__, *parts])
 
-    @property
+    @cached_property
     def report_key(self) -> str:
-        """Key of the report: the record and the templates it is drawn with."""
+        """Key of the report: the record and the templates it is drawn with, as they are when it is first asked for."""
         from koda.report.environment import template_folder
 
         folder = template_folder()

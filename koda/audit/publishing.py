@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from koda.artifacts import explain_os_errors, write_atomically
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
 from koda.digest import digest_file
-from koda.errors import ConfigError
+from koda.errors import ConfigError, StoreError
 from koda.record import AuditRecord
 from koda.store import AuditStore
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
+_MAY_LACK = {"report.pdf"}
 
 
 def write_report(plan: AuditPlan) -> str:
@@ -125,6 +126,11 @@ def _assemble(plan: AuditPlan, records: Path, folder: Path) -> None:
                 if source is not None:
                     shutil.copyfile(source, temporary / name)
                     files[name] = {"size": source.stat().st_size, "sha256": digest_file(temporary / name)}
+                elif name not in _MAY_LACK:
+                    raise StoreError(
+                        f"The audit {plan.audit_id} has no {name}: it is neither in {reports} nor in {records}.",
+                        "It was removed while the audit ran; run the same command again.",
+                    )
             manifest = {"audit": plan.audit_id, "files": files}
             write_atomically(temporary / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True).encode())
             temporary.chmod(0o755)

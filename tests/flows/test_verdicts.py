@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from koda.audit.plan import prepare
-from koda.config import load_config
+from koda.audit.plan import REPORTS, prepare
+from koda.audit.publishing import publish
+from koda.config import AuditConfig, load_config
+from koda.errors import StoreError
 from koda.record import AuditRecord
+from koda.report import environment
 from tests.flows.test_audit import Workplace, make_workplace
 from tests.test_verdict_files import check_junit
 
@@ -162,6 +166,30 @@ def test_findings_name_the_nearest_of_the_last_audit(place: Workplace) -> None:
     for finding in record_of(result).findings:
         assert finding.nearest_previous is not None
         assert (finding.nearest_previous.direction, finding.nearest_previous.overlap) == (finding.direction, 1.0)
+
+
+def test_templates_that_change_during_an_audit_do_not_lose_its_report(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    templates = tmp_path / "templates"
+    shutil.copytree(environment.template_folder(), templates)
+    monkeypatch.setattr(environment, "template_folder", lambda: templates)
+    plan = prepare(load_config(place.config), place.home)
+    key = plan.report_key
+    (templates / "report.css").write_text("changed", encoding="utf-8")
+    assert plan.report_key == key
+    assert prepare(load_config(place.config), place.home).report_key != key
+
+
+def test_an_audit_without_its_report_is_not_published(place: Workplace) -> None:
+    _, result = judged(place, "{figure: rejections.count, fail: 11}")
+    plan = prepare(AuditConfig.model_validate(record_of(result).config), place.home)
+    report = plan.artifacts.folder(REPORTS, plan.report_key) / "report.html"
+    kept = report.read_bytes()
+    report.unlink()
+    with pytest.raises(StoreError, match=r"has no report\.html"):
+        publish(plan, replace=True, started=datetime.now(UTC), executed=1, steps=7)
+    assert (place.home / "audits" / result["id"] / "report.html").read_bytes() == kept  # the old folder stays
 
 
 def run(place: Workplace, *arguments: str) -> Any:
