@@ -308,7 +308,7 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
         from koda.verdict_files import junit_xml
 
         record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
-        write_atomically(junit, junit_xml(record))
+        write_atomically(junit, junit_xml([record], strict))
         return {**result, "paths": {**result["paths"], "junit": str(junit.absolute())}}
 
     result = guarded(audited, as_json)

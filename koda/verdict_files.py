@@ -4,77 +4,119 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from koda.record import AuditRecord, RuleResult
 
+VERDICT_VERSION = 1
+_UNTESTED = "held-out test"
+
 
 def verdict_json(record: AuditRecord) -> bytes:
-    """Return the verdict with its rules and figures as JSON: id, verdict, reasons, rules."""
+    """Return the verdict with its rules and figures as JSON, and what it is of: models and data by digest."""
+    models = {"baseline": record.baseline, "candidate": record.candidate}
     told = {
+        "version": VERDICT_VERSION,
         "id": record.id,
+        "title": record.title,
         "verdict": record.verdict.status,
         "reasons": record.verdict.reasons,
         "ended": record.ended.isoformat(),
+        **{role: {"label": model.label, "fingerprint": model.fingerprint} for role, model in models.items()},
+        "data": {"name": record.data.name, "digest": record.data.digest, "n_compared": record.data.n_compared},
         "policy_digest": record.verdict.policy_digest,
         "rules": [rule.model_dump(mode="json") for rule in record.verdict.rules],
     }
     return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
-def junit_xml(record: AuditRecord) -> bytes:
-    """Return the verdict as JUnit XML: a test suite for the audit, a test case for each rule.
+def junit_xml(records: Sequence[AuditRecord], strict: bool = False, failed: Mapping[str, str] | None = None) -> bytes:
+    """Return verdicts as JUnit XML: a test suite for each audit, a test case for each rule.
 
-    A rule that fails is a failure; an inconclusive or a waived one is skipped, with the reason; a warning passes,
-    and says so in its output. The format has no other result.
+    A rule that fails is a failure; a waived one is skipped, with the reason, and so is an inconclusive one; a warning
+    passes, and says so in its output. The format has no other result.
+
+    Args:
+        records: the audits.
+        strict: whether an inconclusive rule is a failure too, as it is for the exit code then.
+        failed: name -> reason of audits that could not be run; each is a suite with an error.
     """
-    rules = record.verdict.rules
+    root = ET.Element("testsuites", {"name": "koda"})
+    for record in records:
+        _add_suite(root, record, strict)
+    for name, reason in (failed or {}).items():
+        suite = ET.SubElement(root, "testsuite", {"name": _clean(name), **_numbers(1, errors=1)})
+        case = ET.SubElement(suite, "testcase", {"name": "audit", "classname": "koda.audit", "time": "0.000"})
+        ET.SubElement(case, "error", {"message": _clean(reason), "type": "audit"}).text = _clean(reason)
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
+    root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
+    ET.indent(root)
+    text: str = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+def _numbers(tests: int, failures: int = 0, errors: int = 0, skipped: int = 0, seconds: float = 0.0) -> dict[str, str]:
+    counts = {"tests": tests, "failures": failures, "errors": errors, "skipped": skipped}
+    return {name: str(count) for name, count in counts.items()} | {"time": f"{seconds:.3f}"}
+
+
+def _add_suite(root: ET.Element, record: AuditRecord, strict: bool) -> None:
+    verdict, rules = record.verdict, record.verdict.rules
     counts = Counter(rule.result for rule in rules)
-    seconds = f"{max(0.0, (record.ended - record.started).total_seconds()):.3f}"
-    numbers = {
-        "tests": str(len(rules)),
-        "failures": str(counts["fail"]),
-        "errors": "0",
-        "skipped": str(counts["inconclusive"] + counts["waived"]),
-        "time": seconds,
-    }
-    root = ET.Element("testsuites", {"name": "koda", **{k: v for k, v in numbers.items() if k != "skipped"}})
+    # the verdict is then inconclusive by what no rule says: directions that could not be tested
+    untested = verdict.status == "inconclusive" and not counts["inconclusive"]
+    unclear = counts["inconclusive"] + untested
+    numbers = _numbers(
+        len(rules) + untested,
+        failures=counts["fail"] + (unclear if strict else 0),
+        skipped=counts["waived"] + (0 if strict else unclear),
+        seconds=max(0.0, (record.ended - record.started).total_seconds()),
+    )
     when = record.started.strftime("%Y-%m-%dT%H:%M:%S")
     suite = ET.SubElement(root, "testsuite", {"name": _clean(record.id), **numbers, "timestamp": when})
     properties = ET.SubElement(suite, "properties")
     for name, value in (
-        ("verdict", record.verdict.status),
+        ("verdict", verdict.status),
         ("title", record.title),
         ("baseline", record.baseline.label),
         ("candidate", record.candidate.label),
         ("data", record.data.name),
         ("data_digest", record.data.digest),
-        ("policy_digest", record.verdict.policy_digest or ""),
+        ("policy_digest", verdict.policy_digest or ""),
     ):
         ET.SubElement(properties, "property", {"name": name, "value": _clean(value)})
     seen: Counter[str] = Counter()
     for rule in rules:
         seen[rule.figure] += 1
         again = f" #{seen[rule.figure]}" if seen[rule.figure] > 1 else ""
-        _add_case(suite, rule, rule.figure + again)
-    ET.SubElement(suite, "system-out").text = _clean("\n".join(record.verdict.reasons))
-    ET.indent(root)
-    text: str = ET.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+        _add_case(suite, rule.figure + again, *_outcome(rule, strict), f"{rule.result}: {_figures(rule)}")
+    if untested:
+        _add_case(suite, _UNTESTED, "failure" if strict else "skipped", f"inconclusive: {verdict.reasons[0]}", "")
+    ET.SubElement(suite, "system-out").text = _clean("\n".join(verdict.reasons))
 
 
-def _add_case(suite: ET.Element, rule: RuleResult, name: str) -> None:
-    case = ET.SubElement(suite, "testcase", {"name": _clean(name), "classname": "koda.policy", "time": "0.000"})
-    told = _clean(_figures(rule))
+def _outcome(rule: RuleResult, strict: bool) -> tuple[str | None, str]:
+    """Return the element that says how a rule came out, if it needs one, and its message."""
     if rule.result == "fail":
-        ET.SubElement(case, "failure", {"message": told, "type": "policy"}).text = told
-    elif rule.result == "inconclusive":
-        ET.SubElement(case, "skipped", {"message": _clean(f"inconclusive: {rule.note or _figures(rule)}")})
-    elif rule.result == "waived" and rule.waiver is not None:
+        return "failure", _figures(rule)
+    if rule.result == "inconclusive":
+        return "failure" if strict else "skipped", f"inconclusive: {rule.note or _figures(rule)}"
+    if rule.result == "waived" and rule.waiver is not None:
         waiver = rule.waiver
-        message = f"waived by {waiver.person} until {waiver.expires} ({rule.waived}): {waiver.reason}"
-        ET.SubElement(case, "skipped", {"message": _clean(message)})
-    ET.SubElement(case, "system-out").text = _clean(f"{rule.result}: {_figures(rule)}")
+        return "skipped", f"waived by {waiver.person} until {waiver.expires} ({rule.waived}): {waiver.reason}"
+    return None, ""
+
+
+def _add_case(suite: ET.Element, name: str, element: str | None, message: str, output: str) -> None:
+    case = ET.SubElement(suite, "testcase", {"name": _clean(name), "classname": "koda.policy", "time": "0.000"})
+    if element == "failure":
+        ET.SubElement(case, "failure", {"message": _clean(message), "type": "policy"}).text = _clean(message)
+    elif element is not None:
+        ET.SubElement(case, element, {"message": _clean(message)})
+    if output:
+        ET.SubElement(case, "system-out").text = _clean(output)
 
 
 def _figures(rule: RuleResult) -> str:
@@ -82,14 +124,14 @@ def _figures(rule: RuleResult) -> str:
     seen = rule.observed
     text = f"{rule.figure} was not observed" if seen is None else f"{rule.figure} = {seen.value:.6g}"
     if seen is not None and seen.low is not None and seen.high is not None:
-        text += f" ({100 * seen.level:g} % interval {seen.low:.6g} to {seen.high:.6g})"
-    limits = [f"{name} {rule.direction} {limit:g}" for name, limit in _limits(rule) if limit is not None]
+        text += f" ({100 * seen.level:.4g} % interval {seen.low:.6g} to {seen.high:.6g})"
+    limits = [
+        f"{name} {rule.direction} {limit:g}"
+        for name, limit in (("warn", rule.warn), ("fail", rule.fail))
+        if limit is not None
+    ]
     text += f"; {', '.join(limits)}" + (f"; decided by {rule.finding}" if rule.finding else "")
     return text + (f"; owner {rule.owner}" if rule.owner else "")
-
-
-def _limits(rule: RuleResult) -> list[tuple[str, float | None]]:
-    return [("warn", rule.warn), ("fail", rule.fail)]
 
 
 def _clean(text: str) -> str:

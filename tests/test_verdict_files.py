@@ -22,15 +22,23 @@ SCHEMA: dict[str, tuple[set[str], set[str], list[str]]] = {
     ),
     "properties": (set(), set(), ["property"]),
     "property": ({"name", "value"}, set(), []),
-    "testcase": ({"name"}, {"classname", "time", "assertions", "status"}, ["skipped", "failure", "system-out"]),
+    "testcase": (
+        {"name"},
+        {"classname", "time", "assertions", "status"},
+        ["skipped", "error", "failure", "system-out"],
+    ),
     "failure": (set(), {"message", "type"}, []),
+    "error": (set(), {"message", "type"}, []),
     "skipped": (set(), {"message", "type"}, []),
     "system-out": (set(), set(), []),
 }
 
 
-def check_junit(text: bytes) -> ET.Element:
-    """Check JUnit XML against the schema, and its counts against its cases; return the suite."""
+_RESULTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+
+
+def check_suites(text: bytes) -> list[ET.Element]:
+    """Check JUnit XML against the schema, and its counts against its cases; return the suites."""
     root = ET.fromstring(text)
     assert root.tag == "testsuites"
     for element in root.iter():
@@ -38,15 +46,24 @@ def check_junit(text: bytes) -> ET.Element:
         assert needed <= set(element.attrib) <= needed | optional, element.tag
         order = [children.index(child.tag) for child in element]  # an unknown child is an error
         assert order == sorted(order)
-    (suite,) = root
-    cases = suite.findall("testcase")
-    counts = {name: len(suite.findall(f"testcase/{name}")) for name in ("failure", "skipped")}
-    assert suite.get("tests") == root.get("tests") == str(len(cases))
-    assert suite.get("failures") == root.get("failures") == str(counts["failure"])
-    assert suite.get("skipped") == str(counts["skipped"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp", ""))
-    assert float(suite.get("time", "")) >= 0
-    assert len({case.get("name") for case in cases}) == len(cases)
+    for suite in root:
+        cases = suite.findall("testcase")
+        assert int(suite.get("tests", "")) == len(cases)
+        for count, tag in _RESULTS.items():
+            assert int(suite.get(count, "")) == len(suite.findall(f"testcase/{tag}"))
+        assert all(sum(case.find(tag) is not None for tag in _RESULTS.values()) <= 1 for case in cases)
+        assert len({case.get("name") for case in cases}) == len(cases)
+        assert float(suite.get("time", "")) >= 0
+        if "timestamp" in suite.attrib:
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp", ""))
+    for count in ("tests", "failures", "errors"):
+        assert int(root.get(count, "")) == sum(int(suite.get(count, "")) for suite in root)
+    return list(root)
+
+
+def check_junit(text: bytes) -> ET.Element:
+    """Check the JUnit XML of one audit, and return its suite."""
+    (suite,) = check_suites(text)
     return suite
 
 
@@ -75,13 +92,15 @@ WAIVER = WaiverRecord(person="Ada", reason="known", expires=date(2026, 12, 31), 
 def test_every_result_has_its_place() -> None:
     suite = check_junit(
         junit_xml(
-            made(
-                rule("fail", finding="lost 1"),
-                rule("warn"),
-                rule("pass"),
-                rule("waived", waiver=WAIVER, waived="fail"),
-                rule("inconclusive", observed=None, note="the audit did not record it"),
-            )
+            [
+                made(
+                    rule("fail", finding="lost 1"),
+                    rule("warn"),
+                    rule("pass"),
+                    rule("waived", waiver=WAIVER, waived="fail"),
+                    rule("inconclusive", observed=None, note="the audit did not record it"),
+                )
+            ]
         )
     )
     failed, warned, passed, waived, unclear = suite.findall("testcase")
@@ -97,16 +116,48 @@ def test_every_result_has_its_place() -> None:
 
 def test_hostile_text_is_escaped_and_what_xml_cannot_hold_is_replaced() -> None:
     evil = 'a"b<c>&d\x00\x1b\ud800]]>'
-    suite = check_junit(junit_xml(made(rule("fail", owner=evil), title=evil)))
+    suite = check_junit(junit_xml([made(rule("fail", owner=evil), title=evil)]))
     assert suite.find("properties/property[@name='title']").get("value") == 'a"b<c>&d���]]>'  # type: ignore[union-attr]
 
 
 def test_an_audit_without_rules_is_a_suite_without_cases() -> None:
-    assert check_junit(junit_xml(made())).findall("testcase") == []
+    assert check_junit(junit_xml([made()])).findall("testcase") == []
+
+
+def test_strict_makes_a_failure_of_what_is_inconclusive() -> None:
+    record = made(rule("inconclusive"), rule("pass"), rule("waived", waiver=WAIVER, waived="warn"))
+    counts = [(s.get("failures"), s.get("skipped")) for s in check_suites(junit_xml([record]))]
+    assert counts == [("0", "2")]
+    suite = check_junit(junit_xml([record], strict=True))
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
+
+
+def test_directions_that_could_not_be_tested_are_a_case_of_their_own() -> None:
+    record = made(rule("pass"))
+    unclear = {"status": "inconclusive", "reasons": ["2 directions could not be tested: too few samples."]}
+    record = record.model_copy(update={"verdict": record.verdict.model_copy(update=unclear)})
+    suite = check_junit(junit_xml([record]))
+    assert [case.get("name") for case in suite.findall("testcase")] == ["lost.max_share", "held-out test"]
+    assert "could not be tested" in suite.find("testcase/skipped").get("message", "")  # type: ignore[union-attr]
+    assert check_junit(junit_xml([record], strict=True)).get("failures") == "1"
+
+
+def test_several_audits_and_one_that_could_not_be_run() -> None:
+    suites = check_suites(
+        junit_xml([made(rule("fail")), made(rule("pass"))], failed={"b against a": "no model b\n  x"})
+    )
+    assert [(s.get("tests"), s.get("failures"), s.get("errors")) for s in suites] == [
+        ("1", "1", "0"),
+        ("1", "0", "0"),
+        ("1", "0", "1"),
+    ]
+    assert suites[2].find("testcase/error").text == "no model b\n  x"  # type: ignore[union-attr]
+    assert check_suites(junit_xml([])) == []
 
 
 def test_the_json_holds_the_rules_with_their_figures() -> None:
     told = json.loads(verdict_json(made(rule("waived", waiver=WAIVER, waived="fail"))))
-    assert (told["verdict"], told["rules"][0]["figure"]) == ("fail", "lost.max_share")
+    assert (told["version"], told["verdict"], told["rules"][0]["figure"]) == (1, "fail", "lost.max_share")
+    assert set(told["candidate"]) == {"label", "fingerprint"} and told["data"]["digest"]
     assert told["rules"][0]["observed"]["high"] == 0.005
     assert told["rules"][0]["waiver"]["expires"] == "2026-12-31"
