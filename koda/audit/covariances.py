@@ -1,4 +1,4 @@
-"""The covariance of the features as an artifact of its own: another limit or count does not sum it again."""
+"""The covariance of the features, and tuned bandwidths, as artifacts of their own: kept for another count or limit."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 from typing import Any
 
 from koda.artifacts import write_atomically
-from koda.audit.plan import COVARIANCES, AuditPlan
+from koda.audit.plan import COVARIANCES, TUNINGS, AuditPlan
 from koda.config import Side
 from koda.covariance import CovarianceBlocks
 from koda.embeddings import TableLike
 from koda.features import draw_pair, n_features_of
-from koda.kernels import Kernel, KernelPair, device_of
+from koda.kernels import Kernel, KernelPair, device_of, modalities_of
 
 
 def save_covariance(plan: AuditPlan, side: Side, blocks: CovarianceBlocks, kernels: KernelPair) -> None:
     """Keep G and the kernels it was made with, unless they are kept already."""
     from safetensors.torch import save
 
-    key = plan.covariance_key(side)
+    key = _key(plan, side, kernels)
     if plan.artifacts.has(COVARIANCES, key):
         return
     folder = plan.artifacts.folder(COVARIANCES, key)
@@ -29,21 +29,53 @@ def save_covariance(plan: AuditPlan, side: Side, blocks: CovarianceBlocks, kerne
 
 
 def load_covariance(plan: AuditPlan, side: Side, target: TableLike, reference: TableLike) -> dict[str, Any]:
-    """Return the kernels and the covariance that were kept for a question, or nothing."""
+    """Return the kernels and the covariance that were kept for a question, as far as they were.
+
+    With `sigma: tune` the kernels are those of the kept choice, or are chosen and kept here. Another limit may lead
+    to another choice; where it leads to the same one, the covariance is the same as well.
+    """
     from safetensors.torch import load
 
-    key = plan.covariance_key(side)
+    search = plan.config.discrepancy
+    tuned = _tuned(plan, side, target, reference) if search.sigma == "tune" else None
+    found: dict[str, Any] = {} if tuned is None else {"kernels": tuned}
+    key = _key(plan, side, tuned)
     if not plan.artifacts.has(COVARIANCES, key):
-        return {}
+        return found
     folder = plan.artifacts.folder(COVARIANCES, key)
     note = json.loads((folder / "covariance.json").read_bytes())
-    kernels = kernels_from_note(note["kernels"])
-    search = plan.config.discrepancy
+    kernels = tuned or kernels_from_note(note["kernels"])
     device = device_of(search.device)
     kind = None if search.features == "auto" else search.features
     maps = draw_pair(kernels, target, reference, n_features_of(search, device), kind=kind, seed=search.seed)
     sums = load((folder / "sums.safetensors").read_bytes())["sums"].to(device)
     return {"kernels": kernels, "covariance": CovarianceBlocks(sums, note["n"], maps, note["exact"])}
+
+
+def _tuned(plan: AuditPlan, side: Side, target: TableLike, reference: TableLike) -> KernelPair:
+    """Return the kernels that `sigma: tune` chooses for a question, chosen once for all counts of directions."""
+    from koda.discrepancy.join import join_tables
+    from koda.discrepancy.tuning import tune_kernels
+
+    key = plan.tuning_key(side)
+    path = plan.artifacts.folder(TUNINGS, key) / "kernels.json"
+    if plan.artifacts.has(TUNINGS, key):
+        return kernels_from_note(json.loads(path.read_bytes()))
+    search = plan.config.discrepancy
+    ours, theirs, _ = join_tables(target, reference, modalities_of(search))
+    kernels = tune_kernels(ours, theirs, search)
+    write_atomically(path, json.dumps(kernels_to_note(kernels), indent=1).encode())
+    plan.artifacts.complete(TUNINGS, key)
+    return kernels
+
+
+def _key(plan: AuditPlan, side: Side, kernels: KernelPair | None) -> str:
+    """Return the key of a covariance; tuned bandwidths are known only once they are chosen."""
+    if plan.config.discrepancy.sigma != "tune" or kernels is None:
+        return plan.covariance_key(side)
+    return plan.covariance_key(
+        side, {"target": dict(kernels.target.sigmas), "reference": dict(kernels.reference.sigmas)}
+    )
 
 
 def kernels_to_note(pair: KernelPair) -> dict[str, Any]:

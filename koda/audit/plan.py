@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -25,9 +26,9 @@ from koda.policy import check_policy, waivers_in_force
 from koda.zero_shot import classes_of
 
 Role = Literal["baseline", "candidate"]
-COVARIANCES = "covariances"
+COVARIANCES, TUNINGS = "covariances", "tunings"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 3, REPORTS: 1}
+_STEP_VERSIONS = {COVARIANCES: 1, TUNINGS: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 3, REPORTS: 1}
 _OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -56,12 +57,25 @@ class AuditPlan:
         """Return (target, reference): what was lost is structure of the baseline that the candidate lacks."""
         return ("baseline", "candidate") if side == "lost" else ("candidate", "baseline")
 
-    def covariance_key(self, side: Side) -> str:
-        """Key of the features' covariance for one question: limits and counts are no part of it."""
-        search = self._search
-        if search["sigma"] != "tune":  # a tuned bandwidth depends on the directions that it was judged by
-            search = {k: v for k, v in search.items() if k in _OF_THE_FEATURES}
-        return self._search_key(COVARIANCES, side, search)
+    def covariance_key(self, side: Side, tuned: Mapping[str, Any] | None = None) -> str:
+        """Key of the features' covariance for one question: limits and counts are no part of it.
+
+        Args:
+            side: the question.
+            tuned: with `sigma: tune` the bandwidths that were chosen, by role.
+        """
+        search = {name: value for name, value in self._search.items() if name in _OF_THE_FEATURES}
+        return self._search_key(COVARIANCES, side, search if tuned is None else {**search, "sigma": dict(tuned)})
+
+    def tuning_key(self, side: Side) -> str:
+        """Key of the bandwidths that `sigma: tune` chooses for one question.
+
+        They depend on the limit and on the first few directions, which they are judged by, and on what is tried.
+        """
+        from koda.discrepancy.tuning import MAX_SAMPLES, MULTIPLIERS, trial_of
+
+        trial = trial_of(self.config.discrepancy).model_dump(exclude={"device"})
+        return self._search_key(TUNINGS, side, {**trial, "multipliers": MULTIPLIERS, "max_samples": MAX_SAMPLES})
 
     def solution_key(self, side: Side) -> str:
         """Key of one question's directions: both embeddings, the split, and how the search is done."""

@@ -53,14 +53,7 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     names = modalities_of(config)
     parts = [_in_memory(table.only(names).select(searched + judged)) for table in (target, reference)]
     seen = [part.select(searched) for part in parts]
-    search = at_size(config, len(keys), half).model_copy(
-        update={
-            "features": "exact",
-            "n_features": None,
-            "n_directions": min(LEADING, config.n_directions),
-            "tolerance": max(config.tolerance, _TOLERANCE),
-        }
-    )
+    search = at_size(trial_of(config), len(keys), half)
     tuning: dict[float, float] = {}
     for multiplier in MULTIPLIERS:
         kernels = choose_kernels(seen[0], seen[1], config, multiplier=multiplier)
@@ -78,6 +71,18 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
         f"{highest:.2g}, of {half} + {len(judged)} of the samples searched"
     )
     return replace(chosen, rule=rule, tuning=tuple(tuning.items()))
+
+
+def trial_of(config: DiscrepancyConfig) -> DiscrepancyConfig:
+    """Return how a multiplier is tried: all of the configuration that the choice depends on, and nothing else."""
+    return config.model_copy(
+        update={
+            "features": "exact",
+            "n_features": None,
+            "n_directions": min(LEADING, config.n_directions),
+            "tolerance": max(config.tolerance, _TOLERANCE),
+        }
+    )
 
 
 def _in_memory(table: TableLike) -> EmbeddingTable:
