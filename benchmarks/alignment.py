@@ -1,8 +1,8 @@
 """Why each part of an alignment is there: the demonstration's candidate is mended with one part left out at a time.
 
 ``python benchmarks/alignment.py`` audits the demonstration pair once, aligns the candidate with every variant and with
-several seeds, and writes alignment.json and alignment.md. All figures are of samples that neither the search nor the
-training saw.
+several seeds, and writes alignment.json and alignment.md after each variant. With ``--only`` the other rows stay as
+they are. All figures are of samples that neither the search nor the training saw.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batches of slices alone": {"slice_share": 1.0},
     "adapters of rank 16": {"rank": 16, "learning_rate": 5e-3},
 }
+
+READING = (
+    "Batches of slices alone mend the slices and lose the rest. Without the keep term the rest ends no better than it "
+    "was, where with it it gains. Without the cross term the clusters come back and the purple captions do not. Without "
+    "the kernel term little changes on this pair, since the cosines of all images with all texts pin the kernel down; "
+    "alone it recovers the clusters, and it is all there is where image and text share no space. Adapters do as well as "
+    "all weights with a fortieth of the parameters. Recovery above 1 means that the clusters agree better than the "
+    "teacher's own.",
+)
 
 
 def audited(home: Path) -> AuditPlan:
@@ -93,22 +102,23 @@ def table(results: dict[str, list[dict[str, Any]]], what: dict[str, Any]) -> str
     lines = [
         "# What each part of an alignment is for",
         "",
-        f"The demonstration's candidate, with its baseline as teacher; {what['n']} pairs, {what['steps']} steps, "
-        f"{what['seeds']} seeds (mean ± standard deviation). All figures are held out. Before: AMI "
+        f"The demonstration's candidate, with its baseline as teacher; {what['n']} pairs, {what['steps']} steps; mean "
+        "± standard deviation over seeds. All figures are held out. Before: AMI "
         f"{first['ami']['before']:.3f} (teacher {first['ami']['teacher']:.3f}), R@1 on the purple lobe of the first "
         f"finding {first['purple']['before']:.3f} (teacher {first['purple']['teacher']:.3f}), on samples in no slice "
         f"{first['rest']['before']:.3f} (teacher {first['rest']['teacher']:.3f}). R@1 is the mean of both directions. "
         "Confirmed: findings of the first audit that a test of the aligned candidate would confirm again.",
         "",
-        "| variant | AMI after | recovered | purple R@1 | rest R@1 | confirmed | parameters | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| variant | seeds | AMI after | recovered | purple R@1 | rest R@1 | confirmed | parameters | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, runs in results.items():
         good = [run for run in runs if "ami" in run]
         if not good:
-            lines.append(f"| {name} | no model: {runs[0]['error']} | | | | | | |")
+            lines.append(f"| {name} | no model: {runs[0]['error']} | | | | | | | |")
             continue
         cells = [
+            str(len(good)),
             spread([run["ami"]["after"] for run in good]),
             spread([run["recovery"] for run in good], 2),
             spread([run["purple"]["after"] for run in good]),
@@ -118,6 +128,7 @@ def table(results: dict[str, list[dict[str, Any]]], what: dict[str, Any]) -> str
             f"{statistics.fmean([run['seconds'] for run in good]):.0f}",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", *READING]
     lines += ["", f"{what['cpu']}, {what['threads']} threads, torch {what['torch']}.", ""]
     return "\n".join(lines)
 
@@ -129,9 +140,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
-    results: dict[str, list[dict[str, Any]]] = {}
+    kept = options.out / "alignment.json"
+    results: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text())["results"] if options.only else {}
     with tempfile.TemporaryDirectory() as folder:
         plan = audited(Path(folder))
+        what = {
+            "n": len(plan.dataset.pairs),
+            "steps": options.steps,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "cpu": platform.machine(),
+        }
         for name, changes in VARIANTS.items():
             if options.only and name not in options.only:
                 continue
@@ -149,17 +169,8 @@ def main() -> None:
                 record = read_alignment(alignment.folder / RECORD_FILE)
                 results[name].append(figures(record, time.perf_counter() - begun, seed))
                 print(name, json.dumps(results[name][-1]), flush=True)
-        what = {
-            "n": len(plan.dataset.pairs),
-            "steps": options.steps,
-            "seeds": options.seeds,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "cpu": platform.machine(),
-        }
-    (options.out / "alignment.json").write_text(json.dumps({"what": what, "results": results}, indent=1) + "\n")
-    (options.out / "alignment.md").write_text(table(results, what))
+            kept.write_text(json.dumps({"what": what, "results": results}, indent=1) + "\n")
+            (options.out / "alignment.md").write_text(table(results, what))
 
 
 if __name__ == "__main__":
