@@ -38,12 +38,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 READING = (
-    "Batches of slices alone mend the slices and lose the rest. Without the keep term the rest ends no better than it "
-    "was, where with it it gains. Without the cross term the clusters come back and the purple captions do not. Without "
-    "the kernel term little changes on this pair, since the cosines of all images with all texts pin the kernel down; "
-    "alone it recovers the clusters, and it is all there is where image and text share no space. Adapters do as well as "
-    "all weights with a fortieth of the parameters. Recovery above 1 means that the clusters agree better than the "
-    "teacher's own.",
+    "Batches of slices alone mend the slices and lose the rest. Without the keep term the rest ends no better than "
+    "it was, where with it it gains. Without the cross term the clusters come back and the purple captions do not. "
+    "Without the kernel term little changes on this pair, since the cosines of all images with all texts pin the "
+    "kernel down; alone it recovers the clusters, and it is all there is where image and text share no space. "
+    "Adapters do as well as all weights with a fortieth of the parameters. Recovery above 1 means that the clusters "
+    "agree better than the teacher's own.",
 )
 
 
