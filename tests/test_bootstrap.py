@@ -95,3 +95,27 @@ def test_what_cannot_be_paired_is_refused():
     for candidate, baseline, groups in ((yes[:0], yes[:0], None), (yes, yes[:2], None), (yes, yes, np.arange(2))):
         with pytest.raises(ValueError, match="paired"):
             paired_difference(candidate, baseline, groups)
+
+
+@pytest.mark.parametrize("numbers", [[0, 0, 0, 0], [9, 9, 9, 9]])
+def test_one_image_with_many_captions_gives_no_interval(numbers):
+    hits = np.array([True, True, False, True])
+    found = paired_difference(hits, ~hits, np.array(numbers))
+    assert (found.value, found.low, found.high, found.n) == (0.5, None, None, 4)
+
+
+def test_a_model_beside_itself_has_no_difference_and_no_interval():
+    rng = np.random.default_rng(5)
+    hits = rng.random(60) > 0.5
+    for groups in (None, rng.integers(0, 12, 60), np.zeros(60, dtype=np.int64)):
+        found = paired_difference(hits, hits, groups)
+        assert (found.value, found.low, found.high) == (0.0, None, None)
+
+
+def test_copies_of_a_query_in_one_image_do_not_make_it_surer():
+    """Every query ten times over, in its own image: the same values, and the same interval."""
+    rng = np.random.default_rng(6)
+    candidate, baseline = rng.random((2, 50)) > 0.4
+    once = paired_difference(candidate, baseline)
+    copied = paired_difference(np.repeat(candidate, 10), np.repeat(baseline, 10), np.repeat(np.arange(50), 10))
+    assert (copied.value, copied.low, copied.high) == (once.value, once.low, once.high)

@@ -9,6 +9,7 @@ from scipy.stats import norm
 from koda.clusters import cluster_scores, tops
 from koda.duplicates import near_duplicate_share
 from koda.embeddings import EmbeddingTable
+from koda.errors import DataError
 from koda.words import lift_interval
 
 
@@ -90,3 +91,66 @@ def test_a_lift_has_a_finite_interval_that_covers():
         _, low, high = lift_interval(int(inside), 60, int(outside), 900)
         covered += low <= 4 <= high
     assert 0.93 <= covered / 2000 <= 0.97
+
+
+def test_no_ranking_and_empty_rankings_have_no_tops():
+    assert tops([]) == tops([[], []]) == {}
+    assert tops([[], ["a"]]) == {"a": 1}
+
+
+def test_as_many_directions_as_samples_are_all_told_apart():
+    table = _table(groups=3, each=1)
+    found = cluster_scores(table, {key: row for row, key in enumerate(table.keys)}, ["image"])
+    assert (found.ami, found.nmi, found.ari) == pytest.approx((1.0, 1.0, 1.0))
+    two = cluster_scores(table, {table.keys[0]: 0, table.keys[1]: 1}, ["image"])
+    assert np.isfinite([two.ami, two.nmi, two.ari]).all()
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_samples_that_are_all_the_same_tell_no_direction_from_another():
+    table = EmbeddingTable([f"k{i}" for i in range(12)], image=np.ones((12, 4)))
+    labels = {key: row % 3 for row, key in enumerate(table.keys)}
+    found = cluster_scores(table, labels, ["image"])
+    assert (found.ami, found.nmi, found.ari) == pytest.approx((0.0, 0.0, 0.0))
+    assert cluster_scores(table, labels, ["image"]) == found
+
+
+def test_a_model_beside_itself_has_the_same_scores():
+    table = _table(noise=0.5)
+    labels = {key: row // 20 for row, key in enumerate(table.keys)}
+    scaled = EmbeddingTable(table.keys, image=4 * table.image)
+    assert cluster_scores(table, labels, ["image"]) == cluster_scores(scaled, labels, ["image"])
+
+
+def test_scores_of_samples_that_cannot_be_used_are_refused():
+    table = _table(groups=2, each=3)
+    broken = table.image.copy()
+    broken[4] = 0
+    labels = {key: row // 3 for row, key in enumerate(table.keys)}
+    with pytest.raises(DataError, match="zero or not finite, the first is that of 'k004'"):
+        cluster_scores(EmbeddingTable(table.keys, image=broken), labels, ["image"])
+    with pytest.raises(DataError, match="'nobody'"):
+        cluster_scores(table, {**labels, "nobody": 0}, ["image"])
+    with pytest.raises(DataError, match="zero or not finite"):
+        near_duplicate_share(table.keys, [None] * 6, [EmbeddingTable(table.keys, image=broken)], ["image"])
+
+
+def test_members_that_are_all_the_same_are_all_twins():
+    keys = [f"k{i}" for i in range(7)]
+    table = EmbeddingTable(keys, image=np.full((7, 3), 2.0))
+    assert near_duplicate_share(keys, [None] * 7, [table, table], ["image"]) == 1.0
+    assert near_duplicate_share(keys, ["same"] * 7, [table, table], ["image"]) == 1.0
+    opposite = EmbeddingTable(keys[:2], image=np.array([[1.0, 0], [-1, 0]]))
+    assert near_duplicate_share(keys[:2], [None] * 2, [opposite, opposite], ["image"]) == 0.0
+
+
+def test_of_very_many_members_the_first_are_looked_at(monkeypatch):
+    import koda.duplicates
+
+    keys = [f"k{i}" for i in range(9)]
+    rows = np.eye(9)
+    rows[8] = rows[7]  # twins that are not among the first five
+    table = EmbeddingTable(keys, image=rows)
+    assert near_duplicate_share(keys, [None] * 9, [table], ["image"]) == pytest.approx(2 / 9)
+    monkeypatch.setattr(koda.duplicates, "MAX_MEMBERS", 5)
+    assert near_duplicate_share(keys, [None] * 9, [table], ["image"]) == 0.0

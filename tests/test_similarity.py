@@ -62,3 +62,52 @@ def test_edges() -> None:
         global_similarity(table(np.eye(4)), EmbeddingTable(list("dcba"), image=np.eye(4)))
     with pytest.raises(DataError, match="needs 3"):
         global_similarity(table(np.eye(2)), table(np.eye(2)))
+
+
+def test_a_model_beside_itself_is_alike_whatever_its_rows() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(40, 6))
+    x[10:20] = x[0]  # copies, whose neighbours are ties
+    x[5] = 0
+    found = global_similarity(table(x), table(x.copy()))["image"]
+    assert found.cka == pytest.approx(1)
+    assert found.neighbours == 1
+
+
+def test_three_samples_are_the_fewest_and_have_every_other_as_neighbour() -> None:
+    rng = np.random.default_rng(4)
+    found = global_similarity(table(rng.normal(size=(3, 2))), table(rng.normal(size=(3, 5))))["image"]
+    assert (found.k, found.n, found.by_chance, found.neighbours) == (2, 3, 1.0, 1.0)
+    assert 0 <= found.cka <= 1
+
+
+def test_both_constant_and_zero_rows_give_finite_figures() -> None:
+    for x, y in ((np.ones((6, 2)), np.ones((6, 3))), (np.zeros((6, 2)), np.eye(6)), (np.zeros((6, 2)),) * 2):
+        found = global_similarity(table(x), table(y))["image"]
+        assert found.cka == 0.0
+        assert 0 <= found.neighbours <= 1
+
+
+def test_one_dimension_is_enough() -> None:
+    x = np.arange(1.0, 8.0)[:, None]
+    found = global_similarity(table(x), table(-2 * x))["image"]
+    assert found.cka == pytest.approx(1)
+
+
+def test_models_without_a_common_modality_have_no_figures() -> None:
+    x = np.eye(4)
+    keys = [f"{i:05d}" for i in range(4)]
+    assert global_similarity(table(x), EmbeddingTable(keys, text=x)) == {}
+
+
+def test_neighbours_of_many_samples_are_those_of_a_seeded_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    import koda.similarity
+
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(60, 4)), rng.normal(size=(60, 4))
+    whole = global_similarity(table(x), table(y))["image"]
+    monkeypatch.setattr(koda.similarity, "MAX_SAMPLES", 25)
+    part, again, other = (global_similarity(table(x), table(y), seed=seed)["image"] for seed in (0, 0, 1))
+    assert part == again != other
+    assert part.n == 25
+    assert part.cka == whole.cka  # of all samples

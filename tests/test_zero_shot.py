@@ -89,3 +89,42 @@ def test_a_column_of_one_value_tells_nothing_apart(pairs_folder):
 def test_settings_that_contradict_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         ZeroShotConfig.model_validate(settings)
+
+
+def test_a_class_without_a_sample_stays_in_the_race(pairs_folder):
+    data = read_dataset(DataConfig(path=str(pairs_folder(6))))
+    classes, right = classes_of(ZeroShotConfig(classes=("blue", "green", "red"), label_column="colour"), data)
+    assert classes == ("blue", "green", "red")
+    assert set(right.values()) == {0, 2}
+    vectors = np.eye(3)
+    image = np.array([[0.5, 0.9, 0.1]])  # nearest to the class that no sample has
+    assert class_ranks(image, vectors, np.array([0]), CPU).tolist() == [2]
+
+
+def test_one_image_two_classes_and_copies_of_an_image():
+    vectors = np.eye(2)
+    assert class_ranks(np.array([[3.0, 1.0]]), vectors, np.array([0]), CPU).tolist() == [1]
+    copies = np.repeat([[3.0, 1.0]], 5, axis=0)
+    assert class_ranks(copies, vectors, np.array([0, 1, 0, 1, 0]), CPU).tolist() == [1, 2, 1, 2, 1]
+    assert class_ranks(copies[:0], vectors, np.array([], dtype=np.int64), CPU).tolist() == []
+
+
+def test_an_image_without_direction_is_wrong_for_every_class():
+    assert class_ranks(np.zeros((1, 3)), np.eye(3), np.array([1]), CPU).tolist() == [3]
+
+
+def test_one_template_and_one_dimension_make_vectors_too():
+    found = class_vectors(lambda texts: np.array([[float(len(text))] for text in texts]), ["a", "bbb"], ["{}"])
+    assert found.tolist() == [[1.0], [1.0]]
+    with pytest.raises(DataError, match="zero or not finite"):
+        class_vectors(lambda texts: np.full((len(texts), 2), np.nan), ["a", "b"], ["{}"])
+
+
+def test_labels_that_are_absent_are_left_out(pairs_folder):
+    rows = ["filepath\ttitle\tcolour"] + [
+        f"{i:03d}.png\tcaption {i}\t{c}" for i, c in enumerate(["red", "", "blue", ""])
+    ]
+    data = read_dataset(DataConfig(path=str(pairs_folder(4, rows))))
+    classes, right = classes_of(ZeroShotConfig(column="colour"), data)
+    assert classes == ("blue", "red")
+    assert len(right) == 2

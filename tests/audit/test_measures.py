@@ -1,0 +1,117 @@
+"""The figures beside the findings where there is hardly anything to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import koda.audit.accuracy
+from koda.audit.accuracy import zero_shot
+from koda.audit.measures import _parts, measure, with_duplicates
+from koda.audit.plan import AuditPlan, prepare
+from koda.audit.solutions import Samples
+from koda.config import AuditConfig
+from koda.discrepancy import find_discrepancies
+from koda.embeddings import EmbeddingTable
+from koda.errors import ConfigError
+from koda.retrieval import recall
+from tests.tiny import write_tiny_model
+
+
+@pytest.fixture
+def planned(tmp_path: Path, pairs_folder: Callable[..., Path]) -> Callable[..., AuditPlan]:
+    """Return a function that plans an audit of a model against another over n pairs."""
+    names = [f"local-dir:{write_tiny_model(tmp_path / name, seed)}" for seed, name in enumerate(("old", "new"))]
+
+    def plan(n: int, rows: list[str] | None = None, **settings: object) -> AuditPlan:
+        given = {"baseline": {"name": names[0]}, "candidate": {"name": names[1]}}
+        given |= {"data": {"path": str(pairs_folder(n, rows)), "captions": "all"}, "discrepancy": {"device": "cpu"}}
+        return prepare(AuditConfig.model_validate(given | settings), tmp_path / "home")
+
+    return plan
+
+
+def _samples(plan: AuditPlan, seed: int = 0) -> Samples:
+    keys = sorted(pair.key for pair in plan.dataset.pairs)
+    rng = np.random.default_rng(seed)
+    tables = [EmbeddingTable(keys, *rng.normal(size=(2, len(keys), 4))) for _ in range(2)]
+    return Samples(tables[0], tables[1], tuple(keys), ())
+
+
+def _retrieval(n: int):
+    rng = np.random.default_rng(0)
+    found = recall(EmbeddingTable([f"k{i}" for i in range(n)], *rng.normal(size=(2, n, 4))))
+    assert found is not None
+    return found
+
+
+def test_a_slice_that_is_the_whole_set_has_no_rest():
+    one = _retrieval(6)
+    keys = one.text_to_image.keys
+    parts = dict(_parts({"baseline": one, "candidate": one}, {"whole": keys, "part": keys[:2]}))
+    assert list(parts) == ["all", "whole", "part", "rest of part"]
+    assert parts["whole"]["baseline"].estimates() == one.estimates()
+    assert parts["rest of part"]["candidate"].text_to_image.keys == keys[2:]
+
+
+def test_one_sample_is_a_set_without_rest():
+    one = _retrieval(1)
+    assert [name for name, _ in _parts({"baseline": one}, {"it": one.text_to_image.keys})] == ["all", "it"]
+
+
+def test_models_that_cannot_retrieve_have_no_parts_to_measure():
+    assert [(name, dict(parts)) for name, parts in _parts({}, {"a": ("k1",)})] == [("all", {}), ("a", {})]
+
+
+def test_without_directions_only_the_models_as_a_whole_are_measured(planned):
+    plan = planned(12)
+    samples = _samples(plan)
+    same = replace(samples, candidate=samples.baseline)  # a model against itself
+    empty = {
+        side: find_discrepancies(same.baseline, same.candidate, plan.config.discrepancy) for side in ("lost", "gained")
+    }
+    found = {"lost": (), "gained": ()}
+    metrics = measure(plan, same, empty, found, [])
+    assert {r.subset for r in metrics.retrieval} == {"all"}
+    (difference,) = metrics.retrieval_differences
+    assert {(e.value, e.low, e.high) for e in difference.image_to_text.values()} == {(0.0, None, None)}
+    assert metrics.clusters == []
+    assert metrics.quotients == []
+    assert metrics.whole["image"].cka == pytest.approx(1)
+    row_of = {key: row for row, key in enumerate(samples.baseline.keys)}
+    assert with_duplicates(plan, same, found, [], row_of) == []
+
+
+def test_zero_shot_of_slices_without_a_label_is_left_out(planned, monkeypatch):
+    rows = ["filepath\ttitle\tcolour"]
+    rows += [f"{i:03d}.png\tcaption {i}\t{('red', 'blue', '')[i % 3]}" for i in range(9)]
+    plan = planned(9, rows, zero_shot={"column": "colour"})
+    samples = _samples(plan)
+    monkeypatch.setattr(koda.audit.accuracy, "class_vectors_of", lambda *given: np.eye(2, 4))
+    colour = {pair.key: pair.metadata["colour"] for pair in plan.dataset.pairs}
+    labelled = tuple(key for key, value in colour.items() if value in ("red", "blue"))
+    unlabelled = tuple(key for key in colour if key not in labelled)
+    record = zero_shot(plan, samples, {"none": unlabelled, "whole": tuple(colour), "one": labelled[:1]})
+    assert (record.n_labelled, len(unlabelled)) == (6, 3)
+    assert [a.subset for a in record.accuracies] == ["all", "all", "whole", "whole", "one", "one"]
+    assert [list(a.top) for a in record.accuracies] == [["top-1"]] * 6  # of two classes the first five are all
+    every, whole, one = record.differences
+    assert whole.top == every.top
+    assert (one.n, one.top["top-1"].low) == (1, None)
+
+
+def test_zero_shot_where_no_joined_sample_has_a_label_is_empty(planned):
+    plan = planned(6, zero_shot={"column": "colour"})
+    other = EmbeddingTable(["a", "b"], *np.ones((2, 2, 4)))
+    record = zero_shot(plan, Samples(other, other, ("a", "b"), ()), {"it": ("a",)})
+    assert (record.n_labelled, record.accuracies, record.differences) == (0, [], [])
+
+
+def test_zero_shot_of_one_class_is_refused_before_any_work(planned):
+    rows = ["filepath\ttitle\tcolour"] + [f"{i:03d}.png\tcaption {i}\tred" for i in range(4)]
+    with pytest.raises(ConfigError, match="1 value;"):
+        planned(4, rows, zero_shot={"column": "colour"})
