@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from flows.terminal import LOOKS, console, short_path
@@ -12,52 +15,106 @@ from koda.changes import Changes, Difference
 from koda.sweeping import SweepCell, SweepRecord
 
 _TITLES = (
+    ("rules", "results of the rules"),
     ("metrics", "figures"),
     ("models", "models"),
     ("data", "data"),
     ("config", "configuration"),
     ("software", "software"),
 )
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
+_SHARED = 16  # characters of a common beginning of two paths that are left out
 
 
 def show_changes(changes: Changes) -> None:
     """Show what changed from one audit to another."""
     console.print(f"[bold]{changes.before}[/] -> [bold]{changes.after}[/]")
-    for reason in changes.not_comparable:
-        console.print(f"  [yellow]not comparable[/], because {escape(reason)}")
     before, after = (_verdict(status) for status in (changes.verdict_before, changes.verdict_after))
     flip = f"{before} -> {after}" if changes.verdict_flipped else f"{after}, as before"
-    console.print(f"  verdict   {flip}")
+    console.print(f"  verdict: {flip}")
+    for reason in changes.not_comparable:
+        _say(f"[yellow]not comparable[/]: {escape(reason)}")
     if not changes.findings_compared:
-        console.print("  findings  not compared: the audits are of different data")
-    elif not (changes.new or changes.gone or changes.kept):
-        console.print("  findings  none in either")
+        _say("findings: not compared, since the audits are of different data")
     else:
-        console.print(_findings(changes))
+        _show_findings(changes)
     for name, title in _TITLES:
         rows: list[Difference] = getattr(changes, name)
         if not rows:
-            console.print(f"  {title:<13} the same")
             continue
-        table = Table(title, "before", "after", box=None)
+        table = _table(title, "before", "now")
         for row in rows:
-            table.add_row(escape(row.name), escape(_told(row.before)), escape(_told(row.after)))
-        console.print(table)
+            table.add_row(escape(row.name), *map(escape, _both(row.before, row.after)))
+        _show(table)
+    if same := [title for name, title in _TITLES if not getattr(changes, name)]:
+        _say(f"the same: {', '.join(same)}")
 
 
-def _findings(changes: Changes) -> Table:
-    table = Table("finding", "words", "before", "after", "overlap", box=None)
+def _show_findings(changes: Changes) -> None:
+    """Show the findings that were confirmed in either audit; the others are counted."""
+    table = _table("finding", "words", "share", "share now", "overlap", short=("share", "share now", "overlap"))
+    hidden = 0
     for kept in changes.kept:
-        name = f"kept {kept.side} {kept.after}" + (f" (was {kept.before})" if kept.before != kept.after else "")
-        words = escape(", ".join(kept.words[:4]))
-        table.add_row(name, words, f"{kept.share_before:.4f}", f"{kept.share_after:.4f}", f"{kept.overlap:.2f}")
-    for found in changes.new:
-        words = escape(", ".join(found.words[:4]))
-        table.add_row(f"+ new {found.side} {found.direction}", words, "", f"{found.target_share:.4f}", "")
-    for found in changes.gone:
-        words = escape(", ".join(found.words[:4]))
-        table.add_row(f"- gone {found.side} {found.direction}", words, f"{found.target_share:.4f}", "", "")
+        then, now = kept.confirmed_before is not False, kept.confirmed_after is not False
+        hidden += not (then or now)
+        if then or now:
+            name = f"kept {kept.side} {kept.after}" + (f" (was {kept.before})" if kept.before != kept.after else "")
+            name += "" if then == now else ", now confirmed" if now else ", no longer confirmed"
+            shares = f"{kept.share_before:.4f}", f"{kept.share_after:.4f}"
+            table.add_row(name, _words(kept.words), *shares, f"{kept.overlap:.2f}")
+    for sign, found in (("+ new", changes.new), ("- gone", changes.gone)):
+        for one in found:
+            hidden += one.confirmed is False
+            if one.confirmed is not False:
+                share = f"{one.target_share:.4f}"
+                shares = ("", share) if sign == "+ new" else (share, "")
+                table.add_row(f"{sign} {one.side} {one.direction}", _words(one.words), *shares, "")
+    if table.row_count:
+        _show(table)
+    else:
+        _say("findings: none is confirmed in either")
+    if hidden:
+        _say(f"{hidden} {'finding that is' if hidden == 1 else 'findings that are'} not confirmed are left out here")
+
+
+def _words(words: list[str]) -> str:
+    return escape(", ".join(words[:4]))
+
+
+def _table(*columns: str, short: Sequence[str] = ()) -> Table:
+    """Make a table whose first column, and those that are short, are never broken."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in (columns[0], *short))
     return table
+
+
+def _show(table: Table) -> None:
+    console.print(Padding(table, (1, 0, 0, 2), expand=False))
+
+
+def _say(text: str) -> None:
+    console.print(Padding(text, (0, 0, 0, 2), expand=False))
+
+
+def _both(before: Any, after: Any) -> list[str]:
+    """Write two values so that what differs is seen: digests are cut, and paths where they have begun alike."""
+    told = [_told(value) for value in (before, after)]
+    parts = [text.split("/") for text in told]
+    shared = next((place for place, (a, b) in enumerate(zip(*parts, strict=False)) if a != b), 0)
+    if len("/".join(parts[0][:shared])) > _SHARED:
+        return ["/".join(["…", *path[shared:]]) for path in parts]
+    return told
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(inner)}" for name, inner in value.items())
+    return _DIGEST.sub(lambda found: f"{found[0][:12]}…", str(value))
 
 
 def show_sweep(result: dict[str, Any]) -> None:
@@ -90,9 +147,3 @@ def _cell(cell: SweepCell | None) -> str:
 def _verdict(status: str) -> str:
     symbol, colour = LOOKS[status]
     return f"[{colour}]{symbol} {status}[/]"
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "-" if value is None else str(value)

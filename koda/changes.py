@@ -40,6 +40,8 @@ class FindingKept(Part):
     words: list[str] = Field(default_factory=list)
     share_before: float
     share_after: float
+    confirmed_before: bool | None = None
+    confirmed_after: bool | None = None
 
 
 class Changes(Part):
@@ -52,6 +54,7 @@ class Changes(Part):
     not_comparable: list[str] = Field(default=[], description="the reasons why not, in words")
     verdict_before: Status
     verdict_after: Status
+    rules: list[Difference] = Field(default=[], description="figures whose rules have other results, with these")
     findings_compared: bool = Field(description="only audits of the same data have slices that can be compared")
     new: list[FindingSeen] = Field(default_factory=list)
     gone: list[FindingSeen] = Field(default_factory=list)

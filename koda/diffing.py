@@ -1,25 +1,34 @@
 """Differences of two audits: findings that are new, gone or kept, and everything that could be the reason.
 
 A finding is kept when its slice overlaps with one of the other audit. Keys mean the same samples only in the same
-data, so findings are compared only where both audits are over the same data digest. Whether the *verdicts* can be
-compared is another question: for that the baseline and the policy have to be the same too.
+data, so findings are compared only where both audits are over the same data digest. Whether the shares and the
+*verdicts* can be compared is another question: for that the baseline, the kernels, the held-out test and the policy
+have to be the same too.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from koda.changes import Changes, Difference, FindingKept, FindingSeen, NearestPrevious
-from koda.config import Side
+from koda.config import PolicyRule, Side
+from koda.policy import FIGURES, AuditFacts, observe
 from koda.record import AuditRecord, Finding, ModelRecord
 
 SAME_FINDING = 0.3  # least overlap of two slices of one finding
 Place = tuple[Side, int]
 Members = Mapping[Place, frozenset[str]]
 _OF_THE_MODEL = ("fingerprint", "name", "pretrained", "precision", "weights_digest", "config_digest")
+_OF_EACH_MODEL = (  # which the figures of both models say
+    "retrieval.recall",
+    "retrieval.image_to_text.drop",
+    "retrieval.text_to_image.drop",
+    "zero_shot.accuracy",
+)
 _OF_THE_DATA = ("name", "path", "digest", "n_source", "n_compared", "n_rejected")
 _OF_THE_MACHINE = ("koda_version", "code_digest", "python", "platform", "device", "cpu", "threads", "commit", "dirty")
 
@@ -45,10 +54,16 @@ def compare_audits(before: AuditRecord, after: AuditRecord, slices: tuple[Member
             words=now[new].words,
             share_before=was[old].target_share.value,
             share_after=now[new].target_share.value,
+            confirmed_before=was[old].confirmed,
+            confirmed_after=now[new].confirmed,
         )
         for old, new, overlap in pairs
         if old in was and new in now
     ]
+    models = differences(_models(before), _models(after))
+    data = differences(_data(before), _data(after))
+    said = {row.name for row in models} | {f"data.{row.name}" for row in data}
+    config = differences(dotted(before.config), dotted(after.config))
     old_kept, new_kept = {(k.side, k.before) for k in kept}, {(k.side, k.after) for k in kept}
     return Changes(
         before=before.id,
@@ -58,14 +73,15 @@ def compare_audits(before: AuditRecord, after: AuditRecord, slices: tuple[Member
         not_comparable=reasons,
         verdict_before=before.verdict.status,
         verdict_after=after.verdict.status,
+        rules=differences(_results(before), _results(after)),
         findings_compared=same_data,
         new=[_seen(f) for place, f in now.items() if same_data and place not in new_kept],
         gone=[_seen(f) for place, f in was.items() if same_data and place not in old_kept],
         kept=sorted(kept, key=lambda k: (k.side == "gained", k.after)),
         metrics=differences(_metrics(before), _metrics(after)),
-        config=differences(dotted(before.config), dotted(after.config)),
-        data=differences(_data(before), _data(after)),
-        models=differences(_models(before), _models(after)),
+        config=[row for row in config if row.name not in said],
+        data=data,
+        models=models,
         software=differences(_software(before), _software(after)),
     )
 
@@ -127,19 +143,32 @@ def nearest(audit: str, before: Members, place: Place, keys: frozenset[str]) -> 
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Return the entries of two mappings that are not equal; one that a mapping lacks is None in it."""
-    return [
-        Difference(name=name, before=before.get(name), after=after.get(name))
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name)
-    ]
+    """Return the entries of two mappings that are not equal; one that a mapping lacks is None in it.
+
+    Of two entries that are mappings themselves only what differs is returned.
+    """
+    found = []
+    for name in dict.fromkeys([*before, *after]):
+        was, now = before.get(name), after.get(name)
+        if was != now:
+            if isinstance(was, Mapping) and isinstance(now, Mapping):
+                was, now = (
+                    {k: v for k, v in one.items() if k not in two or two[k] != v}
+                    for one, two in ((was, now), (now, was))
+                )
+            found.append(Difference(name=name, before=was, after=now))
+    return found
 
 
 def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings: `policy.0.fail` -> 0.002. Lists of plain values stay as they are."""
+    """Flatten nested settings: `discrepancy.seed` -> 0. Rules and waivers go by their figure, so that their order is
+    no difference: `policy.lost.max_share` -> {fail: 0.002}. Lists of plain values stay as they are.
+    """
     if isinstance(settings, Mapping):
         inner: Iterable[tuple[Any, Any]] = settings.items()
     elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
+        if all(isinstance(item, Mapping) and "figure" in item for item in settings):
+            return {f"{prefix}.{name}": rule for name, rule in _by_figure(settings).items()}
         inner = enumerate(settings)
     else:
         return {prefix: settings}
@@ -149,15 +178,52 @@ def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _by_figure(rules: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each rule on a figure, or each waiver of one, says beside the figure."""
+    found: dict[str, dict[str, Any]] = {}
+    for rule in rules:
+        said = {name: value for name, value in rule.items() if name != "figure" and value is not None}
+        found[_nth(rule["figure"], found)] = said
+    return found
+
+
+def _nth(figure: str, names: Mapping[str, Any]) -> str:
+    """Name a figure among names, where it may be the second of its kind."""
+    again = itertools.chain([figure], (f"{figure} #{number}" for number in itertools.count(2)))
+    return next(name for name in again if name not in names)
+
+
 def _why_not_comparable(before: AuditRecord, after: AuditRecord) -> list[str]:
     reasons = []
     if before.data.digest != after.data.digest:
         reasons.append("the data are not the same: findings cannot be matched, and shares are of other samples")
     if before.baseline.fingerprint != after.baseline.fingerprint:
         reasons.append(f"the baselines are not the same model: {before.baseline.label} and {after.baseline.label}")
+    if (was := _kernel(before)) != (now := _kernel(after)):
+        reasons.append(f"the kernels are not the same ({was}; {now}), so that the shares do not mean the same")
+    if (was := _test(before)) != (now := _test(after)):
+        reasons.append(f"the held-out tests are not the same ({was}; {now}): confirmed does not mean the same")
     if before.verdict.policy_digest != after.verdict.policy_digest:
         reasons.append("the policies are not the same, so that the verdicts do not mean the same")
     return reasons
+
+
+def _kernel(record: AuditRecord) -> str:
+    search = record.config.get("discrepancy") or {}
+    sigma = f", sigma {search['sigma']}" if record.method.kernel == "gaussian" and "sigma" in search else ""
+    return f"{record.method.modality}, {record.method.kernel}{sigma}"
+
+
+def _test(record: AuditRecord) -> str:
+    return f"materiality {record.method.materiality:g}, alpha {record.method.alpha:g}"
+
+
+def _results(record: AuditRecord) -> dict[str, str]:
+    """The results of the rules by figure."""
+    found: dict[str, str] = {}
+    for rule in record.verdict.rules:
+        found[_nth(rule.figure, found)] = rule.result
+    return found
 
 
 def _seen(finding: Finding) -> FindingSeen:
@@ -171,20 +237,22 @@ def _seen(finding: Finding) -> FindingSeen:
 
 
 def _metrics(record: AuditRecord) -> dict[str, float]:
-    """The figures that mean the same in two audits: the rules', counts, and what was measured on the whole set."""
-    figures: dict[str, float] = {
-        rule.figure: rule.observed.value for rule in record.verdict.rules if rule.observed is not None
-    }
+    """The figures that mean the same in two audits, whatever their policies: those of rules, and of the whole set."""
+    facts = AuditFacts(record.findings, record.data, record.metrics)
+    figures: dict[str, float] = {}
+    for name in FIGURES:
+        seen = observe(name, facts, PolicyRule(figure=name, warn=0))
+        if seen and name not in _OF_EACH_MODEL:
+            figures[name] = seen[0].estimate.value
     for side in ("lost", "gained"):
         figures[f"{side}.found"] = sum(f.side == side for f in record.findings)
-        figures[f"{side}.confirmed"] = sum(f.side == side and f.confirmed is True for f in record.findings)
     for recall in record.metrics.retrieval:
         if recall.subset == "all" and recall.role is not None:
             for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
                 figures |= {f"{recall.role} {name} {at}": estimate.value for at, estimate in found.items()}
-    for modality, whole in record.metrics.whole.items():
-        figures[f"similarity.cka.{modality}"] = whole.cka
-        figures[f"similarity.neighbours.{modality}"] = whole.neighbours
+    for accuracy in record.metrics.zero_shot.accuracies if record.metrics.zero_shot else ():
+        if accuracy.subset == "all":
+            figures |= {f"{accuracy.role} zero-shot {at}": estimate.value for at, estimate in accuracy.top.items()}
     return figures
 
 

@@ -72,8 +72,64 @@ def test_members_come_from_the_slices_or_from_the_samples() -> None:
     assert len(members_of(one)[("lost", 1)]) == 24
 
 
-def test_settings_are_compared_by_dotted_keys() -> None:
-    a = {"policy": [{"figure": "x", "fail": 1}], "seed": 0, "names": ["p", "q"]}
-    b = {"policy": [{"figure": "x", "fail": 2}], "seed": 0, "names": ["p"], "pdf": None}
+def test_settings_are_compared_by_dotted_keys_and_rules_by_their_figure() -> None:
+    x, y = {"figure": "x", "fail": 1, "owner": "me"}, {"figure": "y", "warn": 1, "fail": None}
+    a = {"policy": [x, y], "seed": 0, "names": ["p", "q"], "data": [{"path": "d"}]}
+    b = {
+        "policy": [y, {"figure": "x", "fail": 2, "owner": "me"}, y],
+        "seed": 0,
+        "names": ["p"],
+        "pdf": None,
+        "data": [{"path": "e"}],
+    }
     found = {row.name: (row.before, row.after) for row in differences(dotted(a), dotted(b))}
-    assert found == {"policy.0.fail": (1, 2), "names": (["p", "q"], ["p"])}
+    assert found == {
+        "policy.x": ({"fail": 1}, {"fail": 2}),
+        "policy.y #2": (None, {"warn": 1}),
+        "names": (["p", "q"], ["p"]),
+        "data.0.path": ("d", "e"),
+    }
+
+
+def test_other_kernels_or_another_test_are_not_comparable() -> None:
+    one = record(map_points=0)
+    other = one.model_copy(
+        update={
+            "method": one.method.model_copy(update={"materiality": 0.01}),
+            "config": {**one.config, "discrepancy": {"sigma": 2.0}},
+        }
+    )
+    told = compare(one, other).not_comparable
+    assert len(told) == 2
+    assert "sigma 2.0" in told[0] and "shares do not mean the same" in told[0]
+    assert "materiality 0.01" in told[1] and "confirmed does not mean the same" in told[1]
+
+
+def test_results_of_rules_and_figures_that_no_rule_is_on() -> None:
+    one = record(map_points=0)
+    passed = [rule.model_copy(update={"result": "pass"}) for rule in one.verdict.rules]
+    data = one.data.model_copy(update={"n_rejected": one.data.n_rejected + 1})
+    other = one.model_copy(
+        update={"data": data, "verdict": one.verdict.model_copy(update={"rules": passed, "status": "pass"})}
+    )
+    changes = compare(one, other)
+    assert [(row.before, row.after) for row in changes.rules] == [
+        (rule.result, "pass") for rule in one.verdict.rules if rule.result != "pass"
+    ]
+    assert {row.name for row in changes.metrics} == {"rejections.count", "rejections.share"}
+
+
+def test_a_finding_that_is_kept_says_whether_it_is_confirmed_still() -> None:
+    one = record(n_findings=1, map_points=0)
+    doubted = one.model_copy(update={"findings": [one.findings[0].model_copy(update={"confirmed": False})]})
+    (kept,) = compare(one, doubted).kept
+    assert (kept.confirmed_before, kept.confirmed_after) == (True, False)
+
+
+def test_what_models_and_data_say_is_not_said_again_of_the_configuration() -> None:
+    one = record(map_points=0)
+    named = {**one.config, "candidate": {"name": "other", "label": "l"}}
+    candidate = one.candidate.model_copy(update={"name": "other"})
+    changes = compare(one, one.model_copy(update={"config": named, "candidate": candidate}))
+    assert "candidate.name" in [row.name for row in changes.models]
+    assert "candidate.name" not in [row.name for row in changes.config]

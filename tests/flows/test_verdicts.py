@@ -16,7 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from koda.audit.plan import REPORTS, prepare
+from koda.audit.plan import EVALUATIONS, REPORTS, prepare
 from koda.audit.publishing import publish
 from koda.config import AuditConfig, load_config
 from koda.errors import StoreError
@@ -64,15 +64,77 @@ def waiver(expires: str) -> str:
         (FAILS, "fail", 1, 1),
         ("{figure: zero_shot.drop, fail: 0.1}", "inconclusive", 0, 1),  # not recorded
         ("{figure: confirmed.count, fail: -1, direction: below}", "pass", 0, 0),
+        ("{figure: confirmed.count, fail: 99, direction: below}", "fail", 1, 1),
+        ("{figure: similarity.cka.image, warn: 1.5}", "warn", 0, 0),  # low is bad, and it is below 1.5
     ],
 )
-def test_each_verdict_has_its_exit_code(place: Workplace, rule: str, verdict: str, code: int, strict: int) -> None:
+def test_each_verdict_has_its_exit_code(
+    place: Workplace, tmp_path: Path, rule: str, verdict: str, code: int, strict: int
+) -> None:
     found, result = judged(place, rule)
     assert (found, result["verdict"]) == (code, verdict)
-    assert judged(place, rule, "--strict")[0] == strict
+    assert judged(place, rule, "--strict", "--junit", str(tmp_path / "koda.xml"))[0] == strict
+    suite = check_junit((tmp_path / "koda.xml").read_bytes())
+    assert (suite.get("failures"), suite.get("skipped")) == (str(strict), "0")  # as the exit code says
     told = json.loads(Path(result["paths"]["verdict"]).read_text(encoding="utf-8"))
     assert (told["id"], told["verdict"]) == (result["id"], verdict)
     assert len(told["rules"]) == 1
+
+
+def test_a_figure_that_is_not_recorded_says_why(place: Workplace) -> None:
+    _, result = judged(place, "{figure: zero_shot.drop, fail: 0.1}")
+    assert result["reasons"] == [
+        "zero_shot.drop could not be observed: the configuration has no zero_shot section, which names the classes."
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A copy of the workplace in whose evaluation one finding alone is confirmed, with a stability of 0.4."""
+    copy = Workplace(tmp_path_factory.mktemp("found") / "place")
+    shutil.copytree(place.folder, copy.folder)
+    plan = prepare(load_config(copy.config), copy.home)
+    path = plan.artifacts.folder(EVALUATIONS, plan.evaluation_key) / "evaluation.json"
+    note = json.loads(path.read_bytes())
+    for other in note["findings"]:
+        other["confirmed"] = False
+    (first,) = (f for f in note["findings"] if (f["side"], f["direction"]) == ("lost", 1))
+    first |= {
+        "confirmed": True,
+        "target_share": {"value": 0.004, "low": 0.0038, "high": 0.0042},
+        "reference_share": {"value": 0.0005, "low": 0.0003, "high": 0.0007},
+        "stability": {"jaccard": 0.4, "subspace": 0.5, "n_runs": 2},
+    }
+    path.write_text(json.dumps(note), encoding="utf-8")
+    plan.artifacts.complete(EVALUATIONS, plan.evaluation_key)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict", "code"),
+    [
+        ("{figure: lost.max_share, warn: 0.005, fail: 0.006}", "pass", 0),
+        ("{figure: lost.max_share, warn: 0.003, fail: 0.006}", "warn", 0),
+        ("{figure: lost.max_share, warn: 0.001, fail: 0.002}", "fail", 1),
+        ("{figure: lost.max_share, warn: 0.001, fail: 0.0041}", "inconclusive", 0),  # the interval holds the limit
+        ("{figure: lost.max_share, fail: 0.002, min_stability: 0.3}", "fail", 1),
+        ("{figure: lost.max_share, fail: 0.002, min_stability: 0.6}", "inconclusive", 0),
+        ("{figure: lost.max_share, fail: 0.006, min_stability: 0.6}", "pass", 0),
+        ("{figure: lost.max_share, fail: 0.002, max_reference_share: 0.0001}", "pass", 0),
+        ("{figure: lost.max_share, fail: 0.006, direction: below}", "fail", 1),
+        ("{figure: confirmed.count, fail: 0}", "fail", 1),
+    ],
+)
+def test_rules_on_a_confirmed_finding(found: Workplace, tmp_path: Path, rule: str, verdict: str, code: int) -> None:
+    exit_code, result = judged(found, rule, "--junit", str(tmp_path / "koda.xml"))
+    assert (exit_code, result["verdict"]) == (code, verdict)
+    assert judged(found, rule, "--strict")[0] == (code or int(verdict == "inconclusive"))
+    suite = check_junit((tmp_path / "koda.xml").read_bytes())
+    assert suite.get("failures") == str(int(verdict == "fail"))
+    assert suite.get("skipped") == str(int(verdict == "inconclusive"))
+    (judged_rule,) = record_of(result).verdict.rules
+    if verdict == "inconclusive" and judged_rule.min_stability is not None:
+        assert "has a stability of 0.4, under the min_stability of 0.6" in result["reasons"][0]
 
 
 def test_an_interval_that_holds_the_limit_is_inconclusive(place: Workplace) -> None:
@@ -118,6 +180,11 @@ def test_the_record_is_another_one_once_a_waiver_has_expired(place: Workplace) -
         ("{figure: retrieval.drops, fail: 1}", "[]", "Did you mean 'retrieval.drop'?"),
         ("{figure: rejections.count, fail: 1, min_stability: 0.5}", "[]", "min_stability has no meaning"),
         ("{figure: lost.max_share, fail: 1}", waiver("2999-12-31"), "no rule of the policy is on the figure"),
+        ("{figure: rejections.count, warn: 2, fail: 1}", "[]", "could never warn"),
+        ("{figure: rejections.count, fail: 1, max_reference_share: 0.1}", "[]", "max_reference_share has no meaning"),
+        (FAILS, "[{figure: rejections.count, reason: r, expires: 2999-12-31}]", "'waivers.0.person' is missing"),
+        (FAILS, "[{figure: rejections.count, person: ' ', reason: r, expires: 2999-12-31}]", "it is empty"),
+        (FAILS, "[{figure: rejections.count, person: Ada, reason: r}]", "'waivers.0.expires' is missing"),
         (FAILS, "[{figure: rejections.count, person: Ada, expires: 2999-12-31}]", "'waivers.0.reason' is missing"),
         (FAILS, "[{figure: rejections.count, person: Ada, reason: r, expires: soon}]", "waivers.0.expires"),
     ],
@@ -151,7 +218,7 @@ def test_a_second_audit_says_what_changed_and_keeps_saying_it(place: Workplace) 
     assert (changes.before, changes.verdict_before, changes.verdict_after) == (before["id"], "pass", "fail")
     assert not changes.comparable and "policies" in changes.not_comparable[0]
     assert len(changes.kept) == len(record_of(after).findings) and not changes.new and not changes.gone
-    assert {"policy.0.fail", "report.title"} <= {row.name for row in changes.config}
+    assert {"policy.rejections.count", "report.title"} <= {row.name for row in changes.config}
     report = report_of(after)
     assert report.index("What changed since the last audit</h2>") < report.index(" Policy</h2>")
     assert "Not comparable" in report
@@ -202,15 +269,18 @@ def test_diff_takes_ids_beginnings_and_files(place: Workplace) -> None:
     _, two = judged(place, FAILS)
     answer = run(place, "diff", one["id"], two["paths"]["record"], "--json")
     assert answer.exit_code == 0
-    told = json.loads(answer.stdout)
+    told = json.loads(answer.stdout)  # one object and nothing else
     assert (told["before"], told["after"], told["comparable"]) == (one["id"], two["id"], False)
     assert (told["verdict_before"], told["verdict_after"]) == ("pass", "fail")
     assert all(kept["overlap"] == 1 for kept in told["kept"])
     shown = run(place, "diff", one["id"].removeprefix("audit-"), two["paths"]["folder"]).stderr
-    assert "not comparable" in shown and "✓ pass -> ✕ fail" in shown and "policy.0.fail" in shown
+    assert "not comparable" in shown and "✓ pass -> ✕ fail" in shown and "policy.rejections.count" in shown
     same = json.loads(run(place, "diff", one["id"], one["id"], "--json").stdout)
     assert same["comparable"] and not same["config"] and not same["software"]
-    assert run(place, "diff", one["id"], "audit-zzz").exit_code == 2
+    unknown = run(place, "diff", one["id"], "audit-zzz", "--json")
+    assert (unknown.exit_code, json.loads(unknown.stdout)["exit_code"]) == (2, 2)
+    assert "There is no audit 'audit-zzz'" in json.loads(unknown.stdout)["error"]
+    assert "audits begin with 'audit-'" in run(place, "diff", one["id"], "audit-").stderr
     assert run(place, "diff", one["id"], str(place.folder / "no.json")).exit_code == 2
 
 
@@ -222,7 +292,7 @@ def test_audits_of_different_data_are_not_compared(place: Workplace) -> None:
     assert "data are not the same" in told["not_comparable"][0]
     assert "n_compared" in [row["name"] for row in told["data"]]
     shown = run(place, "diff", one["id"], other["id"])
-    assert shown.exit_code == 0 and "not compared: the audits are of different data" in shown.stderr
+    assert shown.exit_code == 0 and "not compared, since the audits are of different data" in shown.stderr
     changes = record_of(other).changes
     assert changes is not None and not changes.comparable and not changes.findings_compared
     assert "Directions were not compared" in report_of(other)
