@@ -14,7 +14,7 @@ from koda.errors import ConfigError, DataError
 from koda.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
 from koda.kernels import Kernel
 from koda.record import OverRepresented, Similarity, Word
-from koda.words import TermCounts, distinctive_words, over_represented
+from koda.words import TermCounts, distinctive_words, label_counts, over_represented
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FLOOR, CAP = 5, 0.1  # size of a lobe: samples at least, share of all samples at most
 LISTED = 50  # samples that a ranking holds at least, where so many have the sign
 _SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
-_BACKGROUND = 20_000  # captions that stand for "the rest" in the words
+_BACKGROUND = 20_000  # samples that stand for "the rest", or for a lobe that has more, in words and metadata
 
 __all__ = ["Lobe", "Slice", "common_keys", "extend", "lobe_size", "members", "slices"]
 
@@ -202,7 +202,9 @@ def _parts(
     positive: np.ndarray[Any, Any], negative: np.ndarray[Any, Any], n: int, rng: np.random.Generator
 ) -> list[np.ndarray[Any, Any]]:
     """Return rows of both lobes and of the rest, each at most 2000, drawn without replacement."""
-    rest = np.setdiff1d(np.arange(n), np.concatenate([positive, negative]))
+    outside = np.ones(n, dtype=bool)
+    outside[np.concatenate([positive, negative])] = False
+    rest = np.flatnonzero(outside)
     return [
         part if len(part) <= _SUBSAMPLE else np.sort(rng.choice(part, size=_SUBSAMPLE, replace=False))
         for part in (positive, negative, rest)
@@ -251,16 +253,26 @@ class _Background:
             self.rows = np.arange(n)
         self.captions = self.columns.get("caption")
         self.counts = TermCounts.of([] if self.captions is None else [self.captions[row] for row in self.rows])
+        labels = {name: column for name, column in self.columns.items() if name != "caption"}
+        self.labels = {name: label_counts(column, self.rows.tolist()) for name, column in labels.items()}
 
     def words(self, members: np.ndarray[Any, Any], limit: int) -> tuple[Word, ...]:
         """Return what the captions of the members say that the rest do not."""
         if self.captions is None:
             return ()
-        inside = TermCounts.of(self.captions[row] for row in members)
+        inside = TermCounts.of(self.captions[row] for row in _some(members))
         counted = TermCounts.of(self.captions[row] for row in np.intersect1d(members, self.rows))
         return distinctive_words(inside, self.counts.without(counted), limit=limit)
 
     def over_represented(self, members: np.ndarray[Any, Any], limit: int) -> tuple[OverRepresented, ...]:
         """Return the metadata values that are commoner among the members than in the rest."""
-        outside = np.setdiff1d(self.rows, members)
-        return over_represented(self.columns, members.tolist(), outside.tolist(), limit=limit)
+        counted = np.intersect1d(members, self.rows).tolist()
+        outside = {name: counts - label_counts(self.columns[name], counted) for name, counts in self.labels.items()}
+        return over_represented(self.columns, _some(members).tolist(), outside, limit=limit)
+
+
+def _some(members: RowArray) -> RowArray:
+    """Return members at equal steps of their ranking, as many as stand for the rest; all where there are fewer."""
+    if len(members) <= _BACKGROUND:
+        return members
+    return members[np.linspace(0, len(members) - 1, _BACKGROUND).astype(np.int64)]

@@ -140,7 +140,7 @@ def _parts(term: str) -> list[str]:
 def over_represented(
     columns: Mapping[str, Sequence[Any]],
     inside: Sequence[int],
-    outside: Sequence[int],
+    outside: Sequence[int] | Mapping[str, Counter[str]],
     *,
     limit: int = 5,
     skip: Iterable[str] = ("caption",),
@@ -150,7 +150,7 @@ def over_represented(
     Args:
         columns: metadata, a value per row; columns in ``skip`` and those whose values are all distinct,
             or all the same, name nothing and are left out, as are absent values.
-        inside, outside: row numbers, disjoint.
+        inside, outside: row numbers, disjoint; of those outside their :func:`label_counts` will do.
         limit: at most this many, over all columns.
         skip: columns that are not categories.
 
@@ -163,8 +163,8 @@ def over_represented(
     for column, values in columns.items():
         if column in left_out:
             continue
-        here = Counter(label for row in inside if (label := label_of(values[row])) is not None)
-        there = Counter(label for row in outside if (label := label_of(values[row])) is not None)
+        here = label_counts(values, inside)
+        there = outside[column] if isinstance(outside, Mapping) else label_counts(values, outside)
         n_here, n_there = here.total(), there.total()
         distinct = len(here.keys() | there.keys())
         if n_here == 0 or n_there == 0 or distinct < 2 or distinct == n_here + n_there:
@@ -181,6 +181,11 @@ def over_represented(
             found.append((z, entry))
     found.sort(key=lambda pair: (-pair[0], pair[1].column, pair[1].value))
     return tuple(entry for _, entry in found[:limit])
+
+
+def label_counts(values: Sequence[Any], rows: Iterable[int]) -> Counter[str]:
+    """Return how many of the rows hold each value that is not absent."""
+    return Counter(label for row in rows if (label := label_of(values[row])) is not None)
 
 
 def lift_interval(count: int, n: int, count_out: int, n_out: int) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ from koda.discrepancy import Direction, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, KodaError, SolverError
 from koda.slicing import common_keys, extend, lobe_size, slices
+from koda.words import distinctive_words, over_represented
 
 N, DISCOVERY, GROUP = 400, 250, 0.1
 
@@ -214,6 +215,28 @@ def test_slices_do_not_depend_on_the_order_of_rows(planted, sliced):
         assert one.positive.members == other.positive.members
         assert one.negative.members == other.negative.members
         assert one.positive.words == other.positive.words
+
+
+@pytest.mark.parametrize("stand", [20_000, 60, 10])
+def test_words_and_metadata_are_those_of_a_plain_count(planted, monkeypatch, stand):
+    """Where samples stand for the rest, or for a large lobe, they alone are counted."""
+    solution, target, reference, _ = planted
+    monkeypatch.setattr(koda.slicing, "_BACKGROUND", stand)
+    row_of = {key: row for row, key in enumerate(target.keys)}
+    ranked = sorted(target.keys)
+    drawn = np.random.default_rng(0).choice(N, size=min(stand, N), replace=False)
+    background = {row_of[ranked[row]] for row in drawn}
+    for piece in slices(solution, target, reference, n_words=5):
+        for lobe in (piece.positive, piece.negative):
+            members = [row_of[key] for key in lobe.members]
+            some = members
+            if len(members) > stand:
+                some = [members[int(place)] for place in np.linspace(0, len(members) - 1, stand)]
+            rest = sorted(background - set(members))
+            assert lobe.metadata == over_represented(target.metadata, some, rest, limit=5)
+            captions = target.metadata["caption"]
+            words = distinctive_words([captions[row] for row in some], [captions[row] for row in rest], limit=5)
+            assert lobe.words == words
 
 
 def test_more_directions_do_not_index_the_samples_again(planted, monkeypatch):
