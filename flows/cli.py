@@ -15,9 +15,18 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import aligning, more
+from flows import aligning, several
 from flows.environment import settle
-from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, guarded, koda_home
+from flows.guard import (
+    FreshOption,
+    JsonOption,
+    JunitOption,
+    SetOption,
+    StrictOption,
+    guarded,
+    koda_home,
+    no_stale,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,10 +35,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Find what two vision-language models see differently, say how sure that is, and report it.",
 )
-
-JunitOption = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Write the rules and their results as JUnit XML.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -294,16 +299,11 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
     """Run an audit, print its result and exit with the code of its verdict."""
 
     def audited() -> dict[str, Any]:
-        if junit is None:
-            return work()
-        from koda.artifacts import explain_os_errors, write_atomically
-        from koda.errors import ConfigError
-
-        if junit.is_dir():
-            raise ConfigError(f"--junit {junit} is a folder.", "Give the name of a file, such as koda.xml.")
-        with explain_os_errors(junit):
-            junit.unlink(missing_ok=True)  # else that of an earlier audit would pass for this one's if it fails
+        no_stale(junit)
         result = work()
+        if junit is None:
+            return result
+        from koda.artifacts import write_atomically
         from koda.record import AuditRecord
         from koda.verdict_files import junit_xml
 
@@ -323,8 +323,8 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
 
 
 app.command()(aligning.align)
-app.command()(more.diff)
-app.command()(more.sweep)
+app.command()(several.diff)
+app.command()(several.sweep)
 
 
 def main() -> None:

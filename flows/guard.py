@@ -22,6 +22,9 @@ SetOption = Annotated[
 ]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Execute every step again.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write the rules and their results as JUnit XML.")
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 also when the verdict is inconclusive.")]
 
 
@@ -42,6 +45,24 @@ def guarded(work: Callable[[], Any], as_json: bool) -> Any:
         if told is not None:
             fail(str(told), as_json, exit_code_of(told))
         fail(unexpected(error), as_json, 3)
+
+
+def no_stale(junit: Path | None) -> None:
+    """Remove the JUnit file of an earlier run, which would pass for this one's if it fails.
+
+    Raises:
+        ConfigError: a folder of that name.
+        StoreError: it cannot be removed.
+    """
+    from koda.artifacts import explain_os_errors
+    from koda.errors import ConfigError
+
+    if junit is None:
+        return
+    if junit.is_dir():
+        raise ConfigError(f"--junit {junit} is a folder.", "Give the name of a file, such as koda.xml.")
+    with explain_os_errors(junit):
+        junit.unlink(missing_ok=True)
 
 
 def exit_code_of(error: KodaError) -> int:

@@ -14,8 +14,10 @@ from flows.terminal import watch
 from koda.artifacts import write_atomically
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare, remember
 from koda.extraction import KIND as EMBEDDINGS
+from koda.models.fingerprint import label_of
+from koda.record import AuditRecord
 from koda.report.sweep import render_sweep
-from koda.sweeping import SweepCell, SweepConfig, SweepRecord, SweptAudit, audits_of, sweep_id
+from koda.sweeping import SweepCell, SweepConfig, SweepRecord, SweptAudit, audits_of, found, sweep_id
 
 _FAILED = {False: {"fail"}, True: {"fail", "inconclusive"}}
 
@@ -43,8 +45,8 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
         started=started,
         ended=datetime.now(UTC),
         data=list(dict.fromkeys(one.data for one in audits)),
-        baselines=list(dict.fromkeys(one.baseline for one in audits)),
-        candidates=list(dict.fromkeys(one.candidate for one in audits)),
+        baselines=_in_order(checked, {one.baseline for one in audits}),
+        candidates=_in_order(checked, {one.candidate for one in audits}),
         cells=cells,
     )
     folder = Path(home) / "sweeps" / record.id
@@ -66,20 +68,21 @@ def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, st
         told = in_words(error)
         code, why = (3, unexpected(error)) if told is None else (exit_code_of(told), str(told))
         return SweepCell(**names, exit_code=code, error=why)
-    shares = {
-        side: max((f["target_share"] for f in result["findings"] if f["side"] == side), default=None)
-        for side in ("lost", "gained")
-    }
+    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     return SweepCell(
         **names,
         exit_code=int(result["verdict"] in _FAILED[strict]),
-        audit=result["id"],
-        verdict=result["verdict"],
-        reasons=result["reasons"],
-        lost_share=shares["lost"],
-        gained_share=shares["gained"],
-        report=f"../../audits/{result['id']}/report.html",
+        audit=record.id,
+        verdict=record.verdict.status,
+        reasons=record.verdict.reasons,
+        report=f"../../audits/{record.id}/report.html",
+        **found(record),
     )
+
+
+def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:
+    """Put models in the order of the configuration."""
+    return [label for spec in config.all_models if (label := label_of(spec)) in labels]
 
 
 def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:

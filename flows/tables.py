@@ -118,19 +118,19 @@ def _told(value: Any) -> str:
 
 
 def show_sweep(result: dict[str, Any]) -> None:
-    """Show the matrix of a sweep for each data set, the reasons of what did not run, and where the summary is."""
+    """Show the matrices of a sweep, the reasons of what did not run, and where the summary is."""
     extra = ("paths", "exit_code")
     record = SweepRecord.model_validate({k: v for k, v in result.items() if k not in extra})
-    for data in record.data:
-        table = Table("candidate \\ baseline", *map(escape, record.baselines), title=escape(data), box=None)
-        for candidate in record.candidates:
-            cells = [record.cell(data, candidate, baseline) for baseline in record.baselines]
+    for matrix in record.matrices():
+        console.print(f"\n[bold]{escape(matrix.title)}[/]")
+        table = _table("candidate", *map(escape, matrix.columns))
+        for candidate, cells in matrix.rows:
             table.add_row(escape(candidate), *map(_cell, cells))
-        console.print(table)
+        console.print(Padding(table, (0, 0, 0, 2), expand=False))
     for cell in record.cells:
         if cell.error is not None:
-            who = f"{cell.candidate} against {cell.baseline} on {cell.data}"
-            console.print(f"  [red]✕[/] {escape(who)}: {escape(cell.error)}")
+            _say(f"\n[red]✕[/] {escape(cell.candidate)} against {escape(cell.baseline)} on {escape(cell.data)}:")
+            console.print(Padding(escape(cell.error), (0, 0, 0, 4), expand=False))
     console.print()
     for name, path in result["paths"].items():
         console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
@@ -139,9 +139,12 @@ def show_sweep(result: dict[str, Any]) -> None:
 def _cell(cell: SweepCell | None) -> str:
     if cell is None:
         return "-"
-    if cell.verdict is None:
+    if cell.verdict is None or cell.lost is None or cell.gained is None:
         return "[red]✕ not run[/]"
-    return f"{_verdict(cell.verdict)} " + ("nothing lost" if cell.lost_share is None else f"lost {cell.lost_share:.4f}")
+    lines = [_verdict(cell.verdict)]
+    for name, side in (("lost", cell.lost), ("gained", cell.gained)):
+        lines.append(f"nothing {name}" if side.share is None else f"{name} {side.share:.4f}")
+    return "\n".join(lines)
 
 
 def _verdict(status: str) -> str:

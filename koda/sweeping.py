@@ -19,6 +19,7 @@ from koda.config import (
     ModelSpec,
     PolicyRule,
     ReportConfig,
+    Side,
     SignificanceConfig,
     Waiver,
     ZeroShotConfig,
@@ -28,6 +29,8 @@ from koda.config import (
 from koda.digest import digest_json
 from koda.figures import Part
 from koda.models.fingerprint import label_of
+from koda.policy import AuditFacts, Observation, observe
+from koda.record import AuditRecord
 from koda.settings import Strict, check_settings, read_settings
 
 
@@ -84,6 +87,14 @@ class SweptAudit:
     config: AuditConfig
 
 
+class SweepSide(Part):
+    """What one audit of a sweep found on one side."""
+
+    confirmed: int = Field(description="directions")
+    share: float | None = Field(default=None, description="largest held-out share, as max_share; None: no finding")
+    words: list[str] = Field(default=[], description="of the finding with that share")
+
+
 class SweepCell(Part):
     """How one audit of a sweep came out; `error` says why one that did not run has no verdict."""
 
@@ -94,10 +105,25 @@ class SweepCell(Part):
     audit: str | None = None
     verdict: Status | None = None
     reasons: list[str] = Field(default_factory=list)
-    lost_share: float | None = Field(default=None, description="largest held-out share lost; None: no finding")
-    gained_share: float | None = None
+    lost: SweepSide | None = None
+    gained: SweepSide | None = None
+    retrieval_drop: float | None = Field(default=None, description="fall of R@1 on the whole set, if it was measured")
     error: str | None = None
     report: str | None = Field(default=None, description="path of the audit's report, relative to the summary")
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Data set, candidate and baseline: a sweep has one cell of each."""
+        return self.data, self.candidate, self.baseline
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A table of a sweep: a row for each candidate, a column for each baseline, or for each data set of one."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[SweepCell | None]]]  # None where a model would meet itself
 
 
 class SweepRecord(Part):
@@ -113,15 +139,48 @@ class SweepRecord(Part):
     candidates: list[str]
     cells: list[SweepCell]
 
-    def cell(self, data: str, candidate: str, baseline: str) -> SweepCell | None:
-        """Return the cell of one pair on one data set; None where a model would meet itself."""
-        wanted = (data, candidate, baseline)
-        return next((cell for cell in self.cells if (cell.data, cell.candidate, cell.baseline) == wanted), None)
+    def matrices(self) -> list[Matrix]:
+        """Return the cells as tables: one for each data set, or a single one where there is one baseline."""
+        cells = {cell.place: cell for cell in self.cells}
+        if len(self.baselines) == 1:
+            baseline = self.baselines[0]
+            rows = [(c, [cells.get((data, c, baseline)) for data in self.data]) for c in self.candidates]
+            return [Matrix(f"Against {baseline}", self.data, rows)]
+        return [
+            Matrix(
+                data, self.baselines, [(c, [cells.get((data, c, b)) for b in self.baselines]) for c in self.candidates]
+            )
+            for data in self.data
+        ]
 
     @property
     def exit_code(self) -> int:
         """The worst of all: the greatest exit code of the audits."""
         return max((cell.exit_code for cell in self.cells), default=0)
+
+
+def found(record: AuditRecord) -> dict[str, Any]:
+    """Return what a cell says of an audit's findings and of its retrieval."""
+    facts = AuditFacts(record.findings, record.data, record.metrics)
+
+    def worst(figure: str) -> Observation | None:
+        return next(iter(observe(figure, facts, PolicyRule(figure=figure, warn=0))), None)
+
+    def side(name: Side) -> SweepSide:
+        seen = worst(f"{name}.max_share")
+        finding = None if seen is None else seen.finding
+        return SweepSide(
+            confirmed=sum(f.side == name and f.confirmed is True for f in record.findings),
+            share=None if finding is None else finding.target_share.value,
+            words=[] if finding is None else finding.words,
+        )
+
+    drop = worst("retrieval.drop")
+    return {
+        "lost": side("lost"),
+        "gained": side("gained"),
+        "retrieval_drop": None if drop is None else drop.estimate.value,
+    }
 
 
 def load_sweep(path: str | Path, overrides: dict[str, Any] | None = None) -> SweepConfig:

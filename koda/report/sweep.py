@@ -19,9 +19,21 @@ def render_sweep(record: SweepRecord) -> bytes:
         .get_template("sweep.html.j2")
         .render(
             sweep=record,
+            matrices=record.matrices(),
+            counts=_counts(record),
+            ids={cell.place: f"audit-{number}" for number, cell in enumerate(record.cells, start=1)},
             style=style,
             csp=environment.policy(style, ""),
             created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
     )
     return drawn.encode("utf-8")
+
+
+def _counts(record: SweepRecord) -> str:
+    """Say how many audits had which verdict, the worst first."""
+    kinds = {"fail": "failed", "inconclusive": "inconclusive", "warn": "warned", "pass": "passed"}
+    verdicts = [cell.verdict for cell in record.cells]
+    told = [f"{n} {word}" for word, n in ((word, verdicts.count(kind)) for kind, word in kinds.items()) if n]  # type: ignore[arg-type]
+    missing = verdicts.count(None)
+    return ", ".join(([f"{missing} could not be run"] if missing else []) + told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from flows.audit import audit
 from flows.cli import app
 from koda.errors import ConfigError
-from koda.sweeping import SweepRecord, audits_of, load_sweep
+from koda.sweeping import SweepCell, SweepRecord, audits_of, found, load_sweep
 from tests.flows.test_audit import Workplace, make_workplace
+from tests.report_factory import record
+from tests.test_verdict_files import check_suites
 
 SETTINGS: dict[str, Any] = {
     "models": [{"name": "local-dir:old"}, {"name": "local-dir:new"}],
@@ -69,19 +73,20 @@ def test_a_sweep_that_cannot_be_is_refused_in_words(tmp_path: Path, changes: dic
     assert words in str(caught.value)
 
 
-def test_two_models_and_one_that_is_not_there(tmp_path: Path) -> None:
+def test_two_models_and_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_workplace(tmp_path)
     path = write(tmp_path)
     code, result, shown = run(place, path)
     assert code == 0
     folder = Path(result["paths"]["folder"])
-    record = SweepRecord.model_validate_json((folder / "sweep.json").read_bytes())
-    assert [(cell.candidate, cell.baseline, cell.verdict) for cell in record.cells] == [
+    swept = SweepRecord.model_validate_json((folder / "sweep.json").read_bytes())
+    assert (swept.candidates, swept.baselines) == (["old", "new"], ["old", "new"])
+    assert [(cell.candidate, cell.baseline, cell.verdict) for cell in swept.cells] == [
         ("new", "old", "pass"),
         ("old", "new", "pass"),
     ]
     page = (folder / "sweep.html").read_text(encoding="utf-8")
-    for cell in record.cells:
+    for cell in swept.cells:
         assert cell.report is not None and (folder / cell.report).is_file()
         assert f'href="{cell.report}"' in page
     assert "✓ pass" in page and "Sweep &lt;of&gt; two" in page
@@ -91,19 +96,68 @@ def test_two_models_and_one_that_is_not_there(tmp_path: Path) -> None:
     # the same audits with another policy, and a third model that does not exist
     third = [*SETTINGS["models"], {"name": "local-dir:gone"}]
     failing = [{"figure": "rejections.count", "fail": -1}]
-    code, result, shown = run(place, write(tmp_path, models=third, baseline={"name": "local-dir:old"}, policy=failing))
+    junit = tmp_path / "koda.xml"
+    path = write(tmp_path, models=third, baseline={"name": "local-dir:old"}, policy=failing)
+    code, result, shown = run(place, path, "--junit", str(junit))
     assert code == 2  # worse than the 1 of the pair that failed
     cells = {cell["candidate"]: cell for cell in result["cells"]}
     assert (cells["new"]["verdict"], cells["new"]["exit_code"]) == ("fail", 1)
+    suites = check_suites(junit.read_bytes())
+    assert [(suite.get("name"), suite.get("failures"), suite.get("errors")) for suite in suites] == [
+        (cells["new"]["audit"], "1", "0"),
+        ("gone against old on pairs", "0", "1"),
+    ]
     assert cells["gone"]["verdict"] is None and "does not exist" in cells["gone"]["error"]
     page = Path(result["paths"]["html"]).read_text(encoding="utf-8")
     assert "✗ fail" in page and "✗ not run" in page
+    assert "2 audits:</b> 1 could not be run, 1 failed" in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "Traceback" not in shown
 
     os.environ["KODA_HOME"] = str(place.home)
     table = CliRunner().invoke(app, ["sweep", str(write(tmp_path))])
     assert table.exit_code == 0
     assert "✓ pass" in table.stderr and "sweep.html" in table.stderr.replace("\n", "")
+
+    # a pair that breaks while it runs leaves the others what they are
+    def breaks(config: dict[str, Any], home: str) -> dict[str, Any]:
+        if config["candidate"]["name"].endswith("new"):
+            raise RuntimeError("no such luck")
+        return audit(config, home)
+
+    monkeypatch.setattr("flows.sweep.audit", breaks)
+    code, result, shown = run(place, write(tmp_path))
+    assert code == 3
+    cells = {cell["candidate"]: cell for cell in result["cells"]}
+    assert cells["old"]["verdict"] == "pass" and (folder / cells["old"]["report"]).is_file()
+    assert "RuntimeError: no such luck" in cells["new"]["error"] and "the traceback is in" in cells["new"]["error"]
+
+
+def cell(data: str, candidate: str, baseline: str) -> SweepCell:
+    return SweepCell(data=data, candidate=candidate, baseline=baseline, exit_code=3, error="e")
+
+
+def test_the_matrix_has_baselines_or_data_sets_as_columns() -> None:
+    now = datetime.now(UTC)
+    common = {"id": "s", "title": "t", "started": now, "ended": now, "data": ["d", "e"]}
+    cells = [cell(data, *pair) for data in "de" for pair in (("a", "b"), ("b", "a"))]
+    every = SweepRecord.model_validate({**common, "baselines": ["a", "b"], "candidates": ["a", "b"], "cells": cells})
+    first, second = every.matrices()
+    assert (first.title, first.columns, second.title) == ("d", ["a", "b"], "e")
+    assert first.rows == [("a", [None, cells[0]]), ("b", [cells[1], None])]
+    one = SweepRecord.model_validate({**common, "baselines": ["a"], "candidates": ["b"], "cells": [cells[1], cells[3]]})
+    (matrix,) = one.matrices()
+    assert (matrix.title, matrix.columns, matrix.rows) == ("Against a", ["d", "e"], [("b", [cells[1], cells[3]])])
+    assert (every.exit_code, one.model_copy(update={"cells": []}).exit_code) == (3, 0)
+
+
+def test_a_cell_says_what_its_audit_found() -> None:
+    full = record(map_points=0)
+    told = found(full)
+    lost = [f for f in full.findings if f.side == "lost"]
+    assert told["lost"].confirmed == sum(f.confirmed is True for f in lost)
+    assert told["lost"].share == max(f.target_share.value for f in lost if f.confirmed)
+    assert told["lost"].words == next(f.words for f in lost if f.target_share.value == told["lost"].share)
+    assert found(full.model_copy(update={"findings": []}))["lost"].share is None
 
 
 def test_a_policy_that_no_audit_can_meet_stops_a_sweep_at_once(tmp_path: Path) -> None:
