@@ -145,7 +145,7 @@ def test_the_report_shows_stability_and_the_tuning_curve(tmp_path):
         render(made, factory.thumbnails(made), tmp_path / name, pdf=False).html.read_text(encoding="utf-8")
         for name, made in (("with", shown), ("without", record))
     ]
-    for phrase in ("slice found again (mean Jaccard of 2\u00a0searches)", "62 %", "held-out contrast", "0.0123"):
+    for phrase in ("slice found again (mean Jaccard of 2\u00a0searches)", "62\u00a0%", "held-out contrast", "0.0123"):
         assert phrase in texts[0]
     assert "slice found again" not in texts[1]
     assert "held-out contrast" not in texts[1]
