@@ -248,6 +248,28 @@ def export(
 
 
 @app.command()
+def figures(as_json: JsonOption = False) -> None:
+    """List the figures that the rules of a policy may limit."""
+    from koda.policy import FIGURES
+
+    if as_json:
+        rows = {
+            name: {
+                "words": figure.words,
+                "bad": figure.bad,
+                "percent": figure.percent,
+                "of_a_finding": figure.of_a_finding,
+            }
+            for name, figure in FIGURES.items()
+        }
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    from flows.tables import show_figures
+
+    show_figures(FIGURES)
+
+
+@app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run."""
     home = koda_home()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from flows.terminal import LOOKS, console, short_path
+from flows.terminal import LOOKS, console, say, short_path
 from koda.changes import Changes, Difference
+from koda.policy import Figure
 from koda.sweeping import SweepCell, SweepRecord
 
 _TITLES = (
@@ -33,9 +34,9 @@ def show_changes(changes: Changes) -> None:
     flip = f"{before} -> {after}" if changes.verdict_flipped else f"{after}, as before"
     console.print(f"  verdict: {flip}")
     for reason in changes.not_comparable:
-        _say(f"[yellow]not comparable[/]: {escape(reason)}")
+        say(f"[yellow]not comparable[/]: {escape(reason)}")
     if not changes.findings_compared:
-        _say("findings: not compared, since the audits are of different data")
+        say("findings: not compared, since the audits are of different data")
     else:
         _show_findings(changes)
     for name, title in _TITLES:
@@ -47,7 +48,7 @@ def show_changes(changes: Changes) -> None:
             table.add_row(escape(row.name), *map(escape, _both(row.before, row.after)))
         _show(table)
     if same := [title for name, title in _TITLES if not getattr(changes, name)]:
-        _say(f"the same: {', '.join(same)}")
+        say(f"the same: {', '.join(same)}")
 
 
 def _show_findings(changes: Changes) -> None:
@@ -72,9 +73,9 @@ def _show_findings(changes: Changes) -> None:
     if table.row_count:
         _show(table)
     else:
-        _say("findings: none is confirmed in either")
+        say("findings: none is confirmed in either")
     if hidden:
-        _say(f"{hidden} {'finding that is' if hidden == 1 else 'findings that are'} not confirmed are left out here")
+        say(f"{hidden} {'finding that is' if hidden == 1 else 'findings that are'} not confirmed are left out here")
 
 
 def _words(words: list[str]) -> str:
@@ -91,10 +92,6 @@ def _table(*columns: str, short: Sequence[str] = ()) -> Table:
 
 def _show(table: Table) -> None:
     console.print(Padding(table, (1, 0, 0, 2), expand=False))
-
-
-def _say(text: str) -> None:
-    console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _both(before: Any, after: Any) -> list[str]:
@@ -117,6 +114,18 @@ def _told(value: Any) -> str:
     return _DIGEST.sub(lambda found: f"{found[0][:12]}…", str(value))
 
 
+def show_figures(figures: Mapping[str, Figure]) -> None:
+    """Show the figures of policies: name, what they are, and which side of a limit is bad."""
+    table = _table("figure", "what it is", "bad")
+    for name, figure in figures.items():
+        table.add_row(name, figure.words, figure.bad)
+    console.print(table)
+    console.print(
+        "\nShares, falls and accuracies are fractions: 0.02 is 2 %. A fall is positive where the candidate is lower. "
+        "A rule's `direction` overrides which side is bad."
+    )
+
+
 def show_sweep(result: dict[str, Any]) -> None:
     """Show the matrices of a sweep, the reasons of what did not run, and where the summary is."""
     extra = ("paths", "exit_code")
@@ -129,8 +138,8 @@ def show_sweep(result: dict[str, Any]) -> None:
         console.print(Padding(table, (0, 0, 0, 2), expand=False))
     for cell in record.cells:
         if cell.error is not None:
-            _say(f"\n[red]✕[/] {escape(cell.candidate)} against {escape(cell.baseline)} on {escape(cell.data)}:")
-            console.print(Padding(escape(cell.error), (0, 0, 0, 4), expand=False))
+            say(f"\n[red]✕[/] {escape(cell.candidate)} against {escape(cell.baseline)} on {escape(cell.data)}:")
+            say(escape(cell.error), 4)
     console.print()
     for name, path in result["paths"].items():
         console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)

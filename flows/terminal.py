@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -67,14 +68,19 @@ def watch(plan: AuditPlan) -> Iterator[None]:
             unlisten(draw)
 
 
+def say(text: str, indent: int = 2) -> None:
+    """Print text that stays indented where it has to be broken."""
+    console.print(Padding(text, (0, 0, 0, indent), expand=False))
+
+
 def show_result(result: dict[str, Any]) -> None:
     """Show the verdict of an audit, its reasons, and where the report is."""
     symbol, colour = LOOKS[result["verdict"]]
     console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
     for reason in result["reasons"]:
-        console.print(f"  {escape(reason)}")
+        say(escape(reason))
     for finding in result["findings"]:
-        console.print(f"  {_finding_line(finding)}")
+        say(_finding_line(finding))
     console.print()
     for name, path in result["paths"].items():
         if path is not None:
@@ -181,7 +187,7 @@ def show_record(record: AuditRecord, home: Path) -> None:
     symbol, colour = LOOKS[record.verdict.status]
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
     for reason in record.verdict.reasons:
-        console.print(f"  {escape(reason)}")
+        say(escape(reason))
     if record.alignment is not None:
         console.print(f"  {escape(_alignment_line(record.alignment))}", soft_wrap=True)
     table = Table("side", "words", "target share", "reference share", "p", "confirmed", box=None)

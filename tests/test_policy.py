@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from koda.config import DEFAULT_POLICY, PolicyRule, Waiver
 from koda.errors import ConfigError
-from koda.policy import AuditFacts, check_policy, judge
+from koda.policy import FIGURES, AuditFacts, check_policy, judge
 from koda.record import (
     AccuracyDifference,
     AccuracyRecord,
@@ -400,3 +403,20 @@ def test_of_two_waivers_the_longer_one_counts() -> None:
 def test_a_waiver_without_a_rule_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"(?s)waivers\.0.*'lost\.max_share'.*The rules are on: rejections\.share"):
         check_policy([PolicyRule(figure="rejections.share", fail=1)], [WAIVER])
+
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_readme_lists_every_figure() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [name for name in FIGURES if f"`{name}`" not in text] == []
+
+
+def test_the_policies_in_the_readme_are_right() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    policies = [settings for block in blocks if "policy" in (settings := yaml.safe_load(block))]
+    assert len(policies) >= 3
+    for settings in policies:
+        rules = [PolicyRule.model_validate(rule) for rule in settings["policy"]]
+        check_policy(rules, [Waiver.model_validate(waiver) for waiver in settings.get("waivers", [])], searches=2)

@@ -283,7 +283,7 @@ FIGURES: dict[str, Figure] = {
         "number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected), percent=False
     ),
     "duplicates.share": Figure(
-        "share of samples whose image another sample has too", _share_of_compared(lambda data: data.n_duplicate_images)
+        "share of samples whose image an earlier sample has", _share_of_compared(lambda data: data.n_duplicate_images)
     ),
     "captions.long_share": Figure(
         "share of captions cut at the context length, of the model that cuts more",

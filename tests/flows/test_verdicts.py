@@ -264,6 +264,12 @@ def run(place: Workplace, *arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
+def test_the_figures_are_listed(place: Workplace) -> None:
+    told = json.loads(run(place, "figures", "--json").stdout)
+    assert told["retrieval.recall"]["bad"] == "below" and told["lost.max_share"]["words"] == "largest share lost"
+    assert "slice.retrieval_drop" in run(place, "figures").stderr
+
+
 def test_diff_takes_ids_beginnings_and_files(place: Workplace) -> None:
     _, one = judged(place, "{figure: rejections.count, fail: 5}")
     _, two = judged(place, FAILS)
