@@ -37,7 +37,7 @@ def demo_config(pair: str, home: Path, overrides: dict[str, Any] | None = None) 
         "discrepancy": {"n_directions": 5},
         "zero_shot": {"column": "colour", "templates": ["a {} circle", "a {} square", "a {} heart"]},
         "report": {"title": _TITLES[pair]},
-        "alignment": {"learning_rate": 0.001},  # of tiny models; 1e-5, the default, is for large ones
+        "alignment": {"learning_rate": 0.001, "steps": 250},  # for tiny models; 1e-5, the default, is for large ones
     }
     path = folder / f"{pair}.yaml"
     write_atomically(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
