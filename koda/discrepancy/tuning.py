@@ -30,9 +30,9 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     the sum of their differences of coherent shares on the other half, d of :func:`koda.significance.confirm`. The
     largest contrast wins; among equal ones the multiplier that is nearest to 0.4.
 
-    A share grows with the bandwidth, so the contrast leans towards wide ones: it finds more in all, of samples that are
-    less alike. On the scenes of the demo it took 1.0 of the median distance, where lobes reach the cap on their size and
-    mix colours that they keep apart at 0.4. For slices of like things look at the curve in ``tuning`` before the choice.
+    A share grows with the bandwidth, so the contrast leans towards wide ones: more of the data in a slice, of samples
+    that are less alike. On the scenes of the demo it took 1.0 of the median distance, where lobes reach the cap on
+    their size and mix colours that 0.4 keeps apart. For slices of like things keep ``sigma: auto``.
 
     The samples given must be those of the search alone: the contrast is a maximum over multipliers, so samples that
     took part in it cannot test a finding. An audit passes its discovery part.
