@@ -95,9 +95,13 @@ def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Pla
     """
     if slices_csv is not None:
         rows = csv.DictReader(io.StringIO(slices_csv.decode("utf-8"), newline=""))
-        flagged = "in_slice" not in record.data.metadata_columns  # else the column is the data set's own
+        sizes: dict[tuple[str, str, str], int] = {
+            (f.side, str(f.direction), lobe.sign): lobe.size
+            for f in record.findings
+            for lobe in (f.positive, f.negative)
+        }
         return members_of_rows(
-            row for row in rows if not flagged or row.get("in_slice", "True").lower() in ("true", "1")
+            row for row in rows if int(row["rank"]) <= sizes.get((row["side"], row["direction"], row["lobe"]), 0)
         )
     return {
         (f.side, f.direction): frozenset(s.key for lobe in (f.positive, f.negative) for s in lobe.samples)

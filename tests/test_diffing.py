@@ -67,8 +67,16 @@ def test_other_data_baseline_or_policy_is_not_comparable_and_says_why() -> None:
 
 def test_members_come_from_the_slices_or_from_the_samples() -> None:
     one = record(n_findings=1, map_points=0)
-    text = "side,direction,lobe,rank,key,in_slice\nlost,1,positive,1,a,True\nlost,1,negative,1,b,True\n"
-    assert members_of(one, (text + "lost,1,negative,2,c,False\n").encode()) == {("lost", 1): frozenset("ab")}
+    sizes = one.findings[0].positive.size, one.findings[0].negative.size
+    rows = [
+        ("lost,1,positive,1,a", True),
+        (f"lost,1,positive,{sizes[0]},b", True),
+        (f"lost,1,positive,{sizes[0] + 1},c", False),  # listed, but beyond the slice
+        (f"lost,1,negative,{sizes[1] + 1},d", False),
+        ("gained,1,positive,1,e", True),  # of no finding
+    ]
+    text = "side,direction,lobe,rank,key,in_slice\n" + "".join(f"{row},{inside}\n" for row, inside in rows)
+    assert members_of(one, text.encode()) == {("lost", 1): frozenset("ab")}
     assert len(members_of(one)[("lost", 1)]) == 24
 
 

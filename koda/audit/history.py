@@ -29,7 +29,12 @@ def with_changes(home: Path, record: AuditRecord, slices: Sequence[dict[str, Any
     before = previous_audit(home, record)
     if before is None:
         return record
-    was, now = _members(before, home / "audits" / before.id), members_of_rows(r for r in slices if r["in_slice"])
+    was, now = _both(
+        before,
+        record,
+        _listed(before, home / "audits" / before.id),
+        members_of_rows(row for row in slices if row["in_slice"]),
+    )
     findings = record.findings
     if before.data.digest == record.data.digest:
         findings = [
@@ -68,25 +73,30 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
         DataError: a file that is no audit record.
     """
     (before, was), (after, now) = (_read(home, name) for name in (a, b))
-    return compare_audits(before, after, (was, now))
+    return compare_audits(before, after, _both(before, after, was, now))
 
 
-def _read(home: Path, name: str) -> tuple[AuditRecord, Members]:
+def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
     path = Path(name).expanduser()
     if path.is_dir() and (path / "audit.json").is_file():
         path = path / "audit.json"
     if path.is_file():
         record = AuditRecord.from_json(path.read_bytes(), str(path))
-        return record, _members(record, path.parent)
+        return record, _listed(record, path.parent)
     if path.suffix == ".json":
         raise ConfigError(f"There is no file {path}.")
     record = read_published(home, name)
-    return record, _members(record, home / "audits" / record.id)
+    return record, _listed(record, home / "audits" / record.id)
 
 
-def _members(record: AuditRecord, folder: Path) -> Members:
-    """The slices of an audit: of the file beside its record, else of the samples in it."""
+def _listed(record: AuditRecord, folder: Path) -> Members | None:
+    """The slices of an audit by the file beside its record; None where it is not there."""
     try:
         return members_of(record, (folder / "slices.csv").read_bytes())
     except (OSError, ValueError, KeyError):
-        return members_of(record)
+        return None
+
+
+def _both(before: AuditRecord, after: AuditRecord, was: Members | None, now: Members | None) -> tuple[Members, Members]:
+    """The slices of two audits; where those of one are not there, the samples in the records stand for both."""
+    return (members_of(before), members_of(after)) if was is None or now is None else (was, now)

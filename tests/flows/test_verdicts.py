@@ -290,6 +290,14 @@ def test_diff_takes_ids_beginnings_and_files(place: Workplace) -> None:
     assert run(place, "diff", one["id"], str(place.folder / "no.json")).exit_code == 2
 
 
+def test_a_record_without_its_slices_is_compared_by_the_samples_it_shows(place: Workplace, tmp_path: Path) -> None:
+    _, one = judged(place, "{figure: rejections.count, fail: 5}")
+    alone = tmp_path / "audit.json"
+    shutil.copyfile(one["paths"]["record"], alone)
+    told = json.loads(run(place, "diff", one["id"], str(alone), "--json").stdout)
+    assert told["kept"] and all(kept["overlap"] == 1 for kept in told["kept"])
+
+
 def test_audits_of_different_data_are_not_compared(place: Workplace) -> None:
     _, one = judged(place, "{figure: rejections.count, fail: 5}")
     _, other, _ = place.run("--set", "data.limit=80", "--set", "policy=[{figure: rejections.count, fail: 5}]")
