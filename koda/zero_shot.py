@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from koda.config import ZeroShotConfig
 from koda.datasets import PairDataset
 from koda.embeddings import FloatArray
 from koda.errors import ConfigError, DataError
-from koda.retrieval import TIE
 from koda.words import label_of
+
+if TYPE_CHECKING:
+    import torch
 
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
 
@@ -86,6 +87,10 @@ def class_ranks(images: FloatArray, vectors: FloatArray, right: IntArray, device
         vectors: (c, d), of length 1.
         right: (n,) the number of the right class.
     """
+    import torch  # here, since the classes alone are asked for by what a cached audit runs
+
+    from koda.retrieval import TIE
+
     ranks = np.empty(len(images), dtype=np.int64)
     step = max(1, _CHUNK_ELEMENTS // max(vectors.shape))
     classes = torch.from_numpy(np.ascontiguousarray(vectors)).to(device, torch.float32)

@@ -22,6 +22,11 @@ def test_import_koda_loads_neither_torch_nor_prefect() -> None:
     assert python(f"import flows.cli, sys; print(sorted({heavy} & set(sys.modules)))") == "[]\n"
 
 
+def test_what_is_stored_is_read_without_torch() -> None:
+    code = "import koda.audit.history, koda.audit.plan, sys; print({'torch', 'scipy', 'sklearn'} & set(sys.modules))"
+    assert python(code) == "set()\n"
+
+
 def test_every_public_name_is_there() -> None:
     names = "all(getattr(koda, name) is not None for name in koda.__all__)"
     assert python(f"import koda, koda.slicing; print({names}, callable(koda.slices))") == "True True\n"
