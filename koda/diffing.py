@@ -170,6 +170,8 @@ def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
     """
     if isinstance(settings, Mapping):
         inner: Iterable[tuple[Any, Any]] = settings.items()
+    elif settings == []:  # without items there is nothing to name, whatever they would be
+        return {}
     elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
         if all(isinstance(item, Mapping) and "figure" in item for item in settings):
             return {f"{prefix}.{name}": rule for name, rule in _by_figure(settings).items()}

@@ -82,9 +82,10 @@ def test_members_come_from_the_slices_or_from_the_samples() -> None:
 
 def test_settings_are_compared_by_dotted_keys_and_rules_by_their_figure() -> None:
     x, y = {"figure": "x", "fail": 1, "owner": "me"}, {"figure": "y", "warn": 1, "fail": None}
-    a = {"policy": [x, y], "seed": 0, "names": ["p", "q"], "data": [{"path": "d"}]}
+    a = {"policy": [x, y], "waivers": [], "seed": 0, "names": ["p", "q"], "data": [{"path": "d"}]}
     b = {
         "policy": [y, {"figure": "x", "fail": 2, "owner": "me"}, y],
+        "waivers": [{"figure": "x", "person": "Ada"}],
         "seed": 0,
         "names": ["p"],
         "pdf": None,
@@ -96,6 +97,7 @@ def test_settings_are_compared_by_dotted_keys_and_rules_by_their_figure() -> Non
         "policy.y #2": (None, {"warn": 1}),
         "names": (["p", "q"], ["p"]),
         "data.0.path": ("d", "e"),
+        "waivers.x": (None, {"person": "Ada"}),
     }
 
 
