@@ -23,6 +23,7 @@ from flows.guard import (
     JunitOption,
     SetOption,
     StrictOption,
+    code_of_verdict,
     guarded,
     koda_home,
     no_stale,
@@ -340,8 +341,7 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
         from flows.terminal import show_result
 
         show_result(result)
-    failed = {"fail", "inconclusive"} if strict else {"fail"}
-    raise typer.Exit(1 if result["verdict"] in failed else 0)
+    raise typer.Exit(code_of_verdict(result["verdict"], strict))
 
 
 app.command()(aligning.align)

@@ -65,6 +65,11 @@ def no_stale(junit: Path | None) -> None:
         junit.unlink(missing_ok=True)
 
 
+def code_of_verdict(verdict: str, strict: bool) -> int:
+    """Return the exit code of an audit that ran."""
+    return int(verdict == "fail" or (strict and verdict == "inconclusive"))
+
+
 def exit_code_of(error: KodaError) -> int:
     """Return the exit code of an error that was meant for people."""
     return 3 if isinstance(error, SolverError | TrainingError) else 2

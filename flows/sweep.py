@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.audit import audit
-from flows.guard import exit_code_of, in_words, unexpected
+from flows.guard import code_of_verdict, exit_code_of, in_words, unexpected
 from flows.terminal import watch
 from koda.artifacts import write_atomically
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare, remember
@@ -18,8 +18,6 @@ from koda.models.fingerprint import label_of
 from koda.record import AuditRecord
 from koda.report.sweep import render_sweep
 from koda.sweeping import SweepCell, SweepConfig, SweepRecord, SweptAudit, audits_of, found, sweep_id
-
-_FAILED = {False: {"fail"}, True: {"fail", "inconclusive"}}
 
 
 @flow(name="koda-sweep", flow_run_name="{home}", validate_parameters=False, persist_result=False)
@@ -71,7 +69,7 @@ def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, st
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     return SweepCell(
         **names,
-        exit_code=int(result["verdict"] in _FAILED[strict]),
+        exit_code=code_of_verdict(record.verdict.status, strict),
         audit=record.id,
         verdict=record.verdict.status,
         reasons=record.verdict.reasons,

@@ -60,7 +60,7 @@ def _show_findings(changes: Changes) -> None:
         hidden += not (then or now)
         if then or now:
             name = f"kept {kept.side} {kept.after}" + (f" (was {kept.before})" if kept.before != kept.after else "")
-            name += "" if then == now else ", now confirmed" if now else ", no longer confirmed"
+            name += "" if then == now else "\nnow confirmed" if now else "\nno longer confirmed"
             shares = f"{kept.share_before:.4f}", f"{kept.share_after:.4f}"
             table.add_row(name, _words(kept.words), *shares, f"{kept.overlap:.2f}")
     for sign, found in (("+ new", changes.new), ("- gone", changes.gone)):

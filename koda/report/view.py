@@ -171,12 +171,15 @@ def verdict_sentence(record: AuditRecord) -> str:
     name = figure_name(rule.figure)
     subject = f"The {name}" if name != rule.figure else f"The figure {name}"
     if rule.observed is None:
-        return f"{subject} was not observed, so its rule could not be applied."
+        why = f": {rule.note}" if rule.note else ""
+        return f"{subject} was not observed, so its rule could not be applied{why}."
     where = f" for n{text.NBSP}={text.NBSP}{text.number(rule.observed.n)}" if rule.observed.n else ""
     said = f"{subject} is {figure_value(rule, words=True)}{where}"
     limit = rule.fail if rule.result == "fail" else rule.warn if rule.result == "warn" else None
     if limit is not None:
         return f"{said}, {rule.direction} the {rule.result} limit of {_limit(rule, limit)}."
+    if rule.result == "inconclusive" and rule.note:
+        return f"{said}, but {rule.note}."
     straddled = _straddled(rule)
     if rule.result == "inconclusive" and straddled is not None:
         return f"{said}: the interval holds the limit of {_limit(rule, straddled)}, so neither side of it is supported."

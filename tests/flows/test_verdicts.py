@@ -86,6 +86,7 @@ def test_a_figure_that_is_not_recorded_says_why(place: Workplace) -> None:
     assert result["reasons"] == [
         "zero_shot.drop could not be observed: the configuration has no zero_shot section, which names the classes."
     ]
+    assert "could not be applied: the configuration has no zero_shot section" in report_of(result)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,7 @@ def test_rules_on_a_confirmed_finding(found: Workplace, tmp_path: Path, rule: st
     (judged_rule,) = record_of(result).verdict.rules
     if verdict == "inconclusive" and judged_rule.min_stability is not None:
         assert "has a stability of 0.4, under the min_stability of 0.6" in result["reasons"][0]
+        assert ", but the finding that decides, lost 1, has a stability of 0.4" in report_of(result)
 
 
 def test_an_interval_that_holds_the_limit_is_inconclusive(place: Workplace) -> None:
