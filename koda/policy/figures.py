@@ -277,7 +277,8 @@ FIGURES: dict[str, Figure] = {
         "zero-shot accuracy of the candidate on the whole set", _accuracy, bad="below", absent=_no_zero_shot
     ),
     "rejections.share": Figure(
-        "share of samples left out", lambda facts, rule: _alone(facts.data.n_rejected / facts.data.n_source)
+        "share of samples left out",
+        lambda facts, rule: _alone(facts.data.n_rejected / facts.data.n_source, facts.data.n_source),
     ),
     "rejections.count": Figure(
         "number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected), percent=False
