@@ -35,7 +35,7 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     clock = time.monotonic()
     before = audit(config, home, fresh)
     plan = planned(config, Path(home))
-    made = []
+    made, records = [], []
     for number in range(seeds):
         settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
         alignment = plan_alignment(plan, settings)
@@ -50,16 +50,17 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
             alignment=settings.model_dump(mode="json"),
         )
         report(f"align, seed {settings.seed}{'' if result.executed else ' (cached)'}", 1, 1)
-        made.append((alignment, result, round(time.monotonic() - begun, 3)))
-    first = made[0][0]
-    records = [read_alignment(each.folder / RECORD_FILE) for each, _, _ in made]
-    follow_up = remember(prepare(first.follow_up, plan.home))
+        made.append((result, round(time.monotonic() - begun, 3)))
+        records.append(read_alignment(alignment.folder / RECORD_FILE))
+        if number == 0:
+            folder, second = alignment.folder, alignment.follow_up
+    follow_up = remember(prepare(second, plan.home))
     after = audit(follow_up.config.model_dump(mode="json"), home, fresh)
-    paths = publish_alignment(plan.home, records[0], first.folder, after["id"])
-    executed = sum(result.executed for _, result, _ in made)
-    steps = [{"name": result.name, "executed": result.executed, "seconds": seconds} for _, result, seconds in made]
+    paths = publish_alignment(plan.home, records[0], folder, after["id"])
+    executed = sum(result.executed for result, _ in made)
+    steps = [{"name": result.name, "executed": result.executed, "seconds": seconds} for result, seconds in made]
     return {
-        "id": first.id,
+        "id": records[0].id,
         "verdict": after["verdict"],
         "verdict_before": before["verdict"],
         "verdict_after": after["verdict"],

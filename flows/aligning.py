@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, guarded, koda_home
+from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, code_of_verdict, guarded, koda_home
 
 
 def align(
@@ -54,8 +54,7 @@ def align(
         from flows.alignment_tables import show_alignment
 
         show_alignment(result)
-    failed = {"fail", "inconclusive"} if strict else {"fail"}
-    raise typer.Exit(1 if result["verdict_after"] in failed else 0)
+    raise typer.Exit(code_of_verdict(result["verdict_after"], strict))
 
 
 def _configuration(config: Path | None, audit: str | None, set_: list[str] | None) -> Any:

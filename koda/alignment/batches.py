@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from koda.datasets import Pair, decode_image
+from koda.datasets import Pair
 from koda.errors import DataError
+from koda.extraction.images import decoding_threads, write_picture
 from koda.models import Encoder
 
 _KEPT_BYTES = 2**30  # of decoded pictures in memory; the others are decoded each time
@@ -67,8 +67,7 @@ class Pictures:
         self._pixels, self._pairs = encoder.pixels, pairs
         self._kept: dict[str, Tensor] = {}
         self._room = _KEPT_BYTES // (3 * encoder.pixels.size[0] * encoder.pixels.size[1] * 4)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(max(2, min(16, cores)), thread_name_prefix="decode")
+        self._pool = decoding_threads()
 
     def __enter__(self) -> Pictures:
         return self
@@ -102,9 +101,7 @@ class Pictures:
         if (kept := self._kept.get(key)) is not None:
             return key, kept
         row = self._pixels.empty(1)[0]  # (3, h, w)
-        try:
-            self._pixels.write(decode_image(self._pairs[key]), row)
-        except DataError as error:
-            self.unreadable[key] = error.message
+        if (fault := write_picture(self._pixels, self._pairs[key], row)) is not None:
+            self.unreadable[key] = fault
             return key, None
         return key, row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from koda import __version__
@@ -44,7 +45,7 @@ class AlignmentPlan:
             return modalities_of(self.audit.config.discrepancy)
         return ("image", "text") if self.config.towers == "both" else (self.config.towers,)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Digest of everything that decides the result: both models on the data, the slices, the settings."""
         audit = self.audit
@@ -72,7 +73,7 @@ class AlignmentPlan:
         """Where the aligned model lies, or is to lie."""
         return self.audit.artifacts.folder(KIND, self.key) / MODEL
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """What there is to learn."""
         pairs = {pair.key: pair for pair in self.audit.dataset.pairs}

@@ -18,6 +18,8 @@ from koda.models import Encoder
 if TYPE_CHECKING:
     import torch
 
+    from koda.models.pixels import Pixels
+
 _AHEAD = 2  # batches prepared while one is in the model
 _MOST_THREADS = 16
 
@@ -61,7 +63,7 @@ class ImageStream:
         self._free: list[torch.Tensor] = []
         self._given: torch.Tensor | None = None
         self._ready: deque[tuple[Sequence[Pair], torch.Tensor, list[Future[str | None]]]] = deque()
-        self._pool = ThreadPoolExecutor(min(_MOST_THREADS, max(2, _cores())), thread_name_prefix="decode")
+        self._pool = decoding_threads()
 
     def __enter__(self) -> ImageStream:
         return self
@@ -97,18 +99,24 @@ class ImageStream:
 
     def _one(self, pair: Pair, out: torch.Tensor) -> str | None:
         assert self._encoder.pixels is not None
-        try:
-            image = decode_image(pair)
-            if max(image.size) / min(image.size) * max(self._encoder.pixels.size) ** 2 > MAX_PIXELS:
-                return f"the image is too narrow: {image.width} x {image.height} pixels"
-            self._encoder.pixels.write(image, out)
-        except DataError as error:
-            return error.message
-        except Exception as error:  # a picture that no transform can take is one picture less, not the end
-            return f"the image cannot be prepared: {reason_of(error)}"
-        return None
+        return write_picture(self._encoder.pixels, pair, out)
 
 
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def write_picture(pixels: Pixels, pair: Pair, out: torch.Tensor) -> str | None:
+    """Decode and transform one picture into a row (3, h, w); return why it cannot be used, or None."""
+    try:
+        image = decode_image(pair)
+        if max(image.size) / min(image.size) * max(pixels.size) ** 2 > MAX_PIXELS:
+            return f"the image is too narrow: {image.width} x {image.height} pixels"
+        pixels.write(image, out)
+    except DataError as error:
+        return error.message
+    except Exception as error:  # a picture that no transform can take is one picture less, not the end
+        return f"the image cannot be prepared: {reason_of(error)}"
+    return None
+
+
+def decoding_threads() -> ThreadPoolExecutor:
+    """Return threads for :func:`write_picture`, as many as the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(min(_MOST_THREADS, max(2, cores)), thread_name_prefix="decode")
