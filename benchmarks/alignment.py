@@ -20,11 +20,12 @@ import torch
 
 from flows.demo import demo_config
 from koda.alignment import AlignmentRecord, align, plan_alignment, read_alignment
-from koda.alignment_record import RECORD_FILE, State
 from koda.audit.evaluation import evaluate
-from koda.audit.plan import AuditPlan, Role, prepare
+from koda.audit.plan import AuditPlan, prepare
 from koda.audit.solutions import discover
 from koda.extraction import extract
+from koda.records import RECORD_FILE, State
+from koda.typing import Role
 
 HERE = Path(__file__).parent
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -45,13 +45,13 @@ from safetensors.torch import save_file
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from koda.artifacts import ArtifactStore  # noqa: E402
 from koda.config import DataConfig, ModelSpec  # noqa: E402
 from koda.datasets import PairDataset, read_dataset  # noqa: E402
+from koda.devices import device_of  # noqa: E402
 from koda.extraction import artifact, extract  # noqa: E402
 from koda.extraction.batches import Batches  # noqa: E402
-from koda.kernels import device_of  # noqa: E402
 from koda.models import Encoder, load_encoder, resolve_model  # noqa: E402
+from koda.storage import ArtifactStore  # noqa: E402
 
 ARCHITECTURE, SIDE, FILES = "ViT-B-32", 224, 2048
 BARE_SECONDS = 6.0  # of one bare measurement

@@ -54,7 +54,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import koda  # noqa: E402
-from koda.kernels import device_of  # noqa: E402
+from koda.devices import device_of  # noqa: E402
 
 PLANTED = (0.04, 0.03, 0.02, 0.015, 0.01)
 TIGHT = 0.25  # spread of a group that one model alone has

@@ -12,8 +12,8 @@ from prefect import flow
 from flows.audit import audit
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
-from koda.alignment_record import RECORD_FILE
 from koda.audit.plan import planned, prepare, remember
+from koda.records import RECORD_FILE
 from tasks.align import align as align_step
 from tasks.progress import report
 from tasks.step import run_step

@@ -68,8 +68,8 @@ def _configuration(config: Path | None, audit: str | None, set_: list[str] | Non
 
         return demo_config("regressed", koda_home(), overrides)
     from koda.audit.publishing import read_published
-    from koda.config import AuditConfig
-    from koda.settings import check_settings, override
+    from koda.config import AuditConfig, override
+    from koda.config.strict import check_settings
 
     record = read_published(koda_home(), audit)
     return check_settings(AuditConfig, override(record.config, overrides), f"the audit {record.id}")

@@ -10,10 +10,10 @@ from typing import Any
 
 from prefect import flow
 
-from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Role, planned
+from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, planned
 from koda.audit.publishing import publish
-from koda.config import Side
 from koda.extraction import KIND as EMBEDDINGS
+from koda.typing import Role, Side
 from tasks.discover import discover
 from tasks.embed import embed
 from tasks.evaluate import evaluate

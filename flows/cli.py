@@ -120,7 +120,7 @@ def history(as_json: JsonOption = False) -> None:
     """List the audits in KODA_HOME, the latest first."""
 
     def work() -> list[dict[str, Any]]:
-        from koda.store import AuditStore
+        from koda.storage.database import AuditStore
 
         return AuditStore(koda_home()).list_audits()
 
@@ -326,8 +326,8 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
         result = work()
         if junit is None:
             return result
-        from koda.artifacts import write_atomically
-        from koda.record import AuditRecord
+        from koda.records import AuditRecord
+        from koda.storage import write_atomically
         from koda.verdict_files import junit_xml
 
         record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from koda.artifacts import write_atomically
 from koda.config import AuditConfig, load_config
 from koda.demo import PAIRS, model_path, write_data
 from koda.errors import ConfigError
+from koda.storage import write_atomically
 
 _TITLES = {
     "regressed": "Demo: a candidate that confuses purple with blue",

@@ -54,8 +54,8 @@ def no_stale(junit: Path | None) -> None:
         ConfigError: a folder of that name.
         StoreError: it cannot be removed.
     """
-    from koda.artifacts import explain_os_errors
     from koda.errors import ConfigError
+    from koda.storage.artifacts import explain_os_errors
 
     if junit is None:
         return
@@ -79,7 +79,7 @@ def in_words(error: BaseException) -> KodaError | None:
     """Find the error that was meant for people in a chain that a flow may have wrapped."""
     from shutil import disk_usage
 
-    from koda.artifacts import explain_os_error, full_disk, nearest_existing
+    from koda.storage.artifacts import explain_os_error, full_disk, nearest_existing
 
     seen: set[int] = set()
     here: BaseException | None = error

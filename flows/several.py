@@ -53,9 +53,8 @@ def sweep(
     """Audit many pairs of models on one or several data sets, and sum up; the worst audit decides the exit code."""
 
     def work() -> dict[str, Any]:
+        from koda.config import load_sweep, parse_override
         from koda.policy import check_policy
-        from koda.settings import parse_override
-        from koda.sweeping import load_sweep
 
         no_stale(junit)
         checked = load_sweep(config, dict(parse_override(item) for item in set_ or []))
@@ -82,8 +81,8 @@ def sweep(
 
 def _write_junit(junit: Path, cells: list[dict[str, Any]], strict: bool) -> None:
     """Write the verdicts of a sweep as JUnit XML: a suite for each audit, an error for each that could not be run."""
-    from koda.artifacts import write_atomically
     from koda.audit.publishing import read_published
+    from koda.storage import write_atomically
     from koda.verdict_files import junit_xml
 
     records = [read_published(koda_home(), cell["audit"]) for cell in cells if cell["audit"] is not None]

@@ -11,13 +11,13 @@ from prefect import flow
 from flows.audit import audit
 from flows.guard import code_of_verdict, exit_code_of, in_words, unexpected
 from flows.terminal import watch
-from koda.artifacts import write_atomically
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare, remember
+from koda.config import SweepConfig
 from koda.extraction import KIND as EMBEDDINGS
-from koda.models.fingerprint import label_of
-from koda.record import AuditRecord
+from koda.records import AuditRecord, SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
-from koda.sweeping import SweepCell, SweepConfig, SweepRecord, SweptAudit, audits_of, found, sweep_id
+from koda.storage import write_atomically
+from koda.sweeping import SweptAudit, audits_of, found, sweep_id
 
 
 @flow(name="koda-sweep", flow_run_name="{home}", validate_parameters=False, persist_result=False)
@@ -25,7 +25,7 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     """Audit every pair of a sweep. One that cannot be run is noted with its reason; the others go on.
 
     Args:
-        config: a :class:`koda.sweeping.SweepConfig` as JSON.
+        config: a :class:`koda.config.SweepConfig` as JSON.
         home: KODA_HOME, an absolute path.
         fresh: execute every step of every audit again, a shared one once.
         strict: whether an inconclusive verdict counts as a failed one.
@@ -80,7 +80,7 @@ def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, st
 
 def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:
     """Put models in the order of the configuration."""
-    return [label for spec in config.all_models if (label := label_of(spec)) in labels]
+    return [label for spec in config.all_models if (label := spec.display_name) in labels]
 
 
 def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:

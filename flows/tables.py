@@ -11,9 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.terminal import LOOKS, console, say, short_path
-from koda.changes import Changes, Difference
 from koda.policy import Figure
-from koda.sweeping import SweepCell, SweepRecord
+from koda.records import Changes, Difference, SweepCell, SweepRecord
 
 _TITLES = (
     ("rules", "results of the rules"),

@@ -14,9 +14,8 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from koda.alignment_record import AlignmentRecord
 from koda.audit.plan import AuditPlan
-from koda.record import AuditRecord, Estimate
+from koda.records import AlignmentRecord, AuditRecord, Estimate
 from tasks.progress import listen, unlisten
 
 console = Console(stderr=True, highlight=False)

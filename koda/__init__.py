@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AuditConfig": "koda.config",
-    "AuditRecord": "koda.record",
+    "AuditRecord": "koda.records",
     "Direction": "koda.discrepancy",
     "DiscrepancyConfig": "koda.config",
     "EmbeddingTable": "koda.embeddings",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from koda.discrepancy import Direction, Solution, find_discrepancies, quantile_sweep
     from koda.embeddings import EmbeddingTable
     from koda.errors import KodaError
-    from koda.record import AuditRecord
+    from koda.records import AuditRecord
     from koda.slicing import Slice, slices
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from koda.figures import Estimate
+from koda.records import Estimate
+from koda.typing import BoolArray, IntArray
 
 RESAMPLES = 2000
 _SPARSE = 8  # times their number: the range of numbers up to which counting needs no sort
-
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def paired_difference(

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from koda.artifacts import nearest_existing, write_atomically
 from koda.config import DiscrepancyConfig
-from koda.digest import digest_file, digest_json
 from koda.embedding_shards import ShardedTable
-from koda.embeddings import MODALITIES, EmbeddingTable, TableLike
+from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import ConfigError, DataError, StoreError
+from koda.storage import digest_file, digest_json, write_atomically
+from koda.storage.artifacts import nearest_existing
+from koda.typing import MODALITIES
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution

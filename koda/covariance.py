@@ -15,10 +15,11 @@ from itertools import pairwise
 
 import torch
 
-from koda.digest import digest_json
+from koda.devices import has_int8_products
 from koda.embeddings import TableLike
 from koda.errors import DataError
 from koda.features import FeatureMap
+from koda.storage import digest_json
 
 _EXACT_FP32 = float(2**24)  # every integer up to here is a float32
 _ROWS = {"cpu": 7168, "cuda": 16_384}  # of a chunk
@@ -202,14 +203,6 @@ def accumulate(features: StackedFeatures, *, blocks: int = 8) -> CovarianceBlock
         else:
             _add_fp32(sums, x, edges)
     return CovarianceBlocks(sums.triu_(), features.n, features.maps, features.exact)
-
-
-def has_int8_products(device: torch.device) -> bool:
-    """Tell whether int8 x int8 -> int32 is quicker than float32 there: with tensor cores, AMX or VNNI."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (7, 5)
-    supported = [getattr(torch.cpu, name, None) for name in ("_is_vnni_supported", "_is_avx512_vnni_supported")]
-    return device.type == "cpu" and any(test() for test in supported if test is not None)
 
 
 def _add_int8(sums: torch.Tensor, x: torch.Tensor, edges: Sequence[int]) -> None:

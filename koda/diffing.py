@@ -14,10 +14,19 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from koda.changes import Changes, Difference, FindingKept, FindingSeen, NearestPrevious
-from koda.config import PolicyRule, Side
+from koda.config import PolicyRule
 from koda.policy import FIGURES, AuditFacts, observe
-from koda.record import AuditRecord, Finding, ModelRecord
+from koda.records import (
+    AuditRecord,
+    Changes,
+    Difference,
+    Finding,
+    FindingKept,
+    FindingSeen,
+    ModelRecord,
+    NearestPrevious,
+)
+from koda.typing import Side
 
 SAME_FINDING = 0.3  # least overlap of two slices of one finding
 Place = tuple[Side, int]

@@ -13,8 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from koda.artifacts import nearest_existing, write_atomically
 from koda.errors import KodaError
+from koda.storage import write_atomically
+from koda.storage.artifacts import nearest_existing
 
 State = Literal["ok", "note", "fault"]
 _NEEDED = ("torch", "open_clip_torch", "prefect", "duckdb", "jinja2", "weasyprint", "pyarrow", "fsspec")
@@ -141,7 +142,7 @@ def _home(home: Path) -> list[Check]:
 
 
 def _database(home: Path) -> list[Check]:
-    from koda.store import AuditStore
+    from koda.storage.database import AuditStore
 
     store = AuditStore(home)
     if not store.path.is_file():

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
-from koda.kernels import device_of
 from koda.kernels.kernel import unit_embeddings
 
 COSINE = 0.98

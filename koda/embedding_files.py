@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from koda.embeddings import FloatArray, IntArray
 from koda.errors import DataError
+from koda.typing import FloatArray, IntArray
 
 NOTES = "koda"  # the entry of a shard's header that holds keys and rejections, as JSON
 _SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}

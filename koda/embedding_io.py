@@ -16,10 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from koda.artifacts import explain_os_errors, write_atomically
 from koda.embedding_files import NOTES, read_shard_header
-from koda.embeddings import FloatArray, TableLike
+from koda.embeddings import TableLike
 from koda.errors import DataError
+from koda.storage import write_atomically
+from koda.storage.artifacts import explain_os_errors
+from koda.storage.parquet import write_parquet
+from koda.typing import FloatArray
 
 Layout = Literal["koda", "clip-retrieval"]
 
@@ -111,21 +114,3 @@ _WRITERS: dict[Layout, Callable[[TableLike, Path], None]] = {
     "koda": _write_shards,
     "clip-retrieval": _write_clip_retrieval,
 }
-
-
-def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns as a Parquet file, atomically; values of mixed types are written as text."""
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    arrays = {}
-    for name, values in columns.items():
-        try:
-            arrays[name] = pa.array(list(values))
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            arrays[name] = pa.array([None if value is None else str(value) for value in values])
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(arrays), buffer)
-    write_atomically(path, buffer.getvalue())

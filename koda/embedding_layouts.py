@@ -16,8 +16,9 @@ import numpy as np
 
 from koda.embedding_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
 from koda.embedding_io import CLIP_FOLDERS, shard_name
-from koda.embeddings import MODALITIES, FloatArray, IntArray, checked_keys
+from koda.embeddings import checked_keys
 from koda.errors import DataError
+from koda.typing import MODALITIES, FloatArray, IntArray
 
 _ONE_RUN = "They were not made by one run."
 

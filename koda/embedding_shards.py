@@ -14,7 +14,6 @@ from koda.embedding_layouts import Source, open_folder
 from koda.embeddings import (
     CHUNK_ROWS,
     EmbeddingTable,
-    IntArray,
     Rows,
     checked_keys,
     checked_modalities,
@@ -24,6 +23,7 @@ from koda.embeddings import (
     rows_of,
     unusable,
 )
+from koda.typing import IntArray
 
 
 class LazyColumns(Mapping[str, list[Any]]):

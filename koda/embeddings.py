@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from koda.errors import ConfigError, DataError
+from koda.typing import MODALITIES, FloatArray, IntArray
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 Rows = Iterable[int] | np.ndarray[Any, Any]
 
-MODALITIES = ("image", "text")
 CHUNK_ROWS = 8192  # rows checked at a time: the temporaries stay at some megabytes
 
 if TYPE_CHECKING:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, SolverError
-from koda.kernels import Kernel, device_of
+from koda.kernels import Kernel
+from koda.typing import FloatArray
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution
 
-    FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 _ROUNDING = 1e-9  # of nu: float64 after sums over n
 _EXACT_ROWS = 8192  # up to so many samples x'Ax is exact, beyond it is estimated on as many

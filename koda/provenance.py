@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import koda
-from koda.digest import digest_file, digest_json
+from koda.storage import digest_file, digest_json
 
 _PACKAGES = (
     "torch",

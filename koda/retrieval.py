@@ -14,16 +14,14 @@ from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from koda.bootstrap import paired_difference
+from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
-from koda.figures import Estimate
-from koda.kernels import device_of
+from koda.records import Estimate
+from koda.typing import BoolArray, IntArray
 
 TIE = 1e-6  # cosines closer than this are equal: what float32 products leave of identical vectors
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
-
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.extension import extend, kernel_blocks, roles, usable
 from koda.kernels import Kernel
+from koda.typing import FloatArray
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution
 
-    FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 MIN_SAMPLES = 30  # fewer confirmation samples give no interval: the normal limit is too far off
 LEVEL = 0.95

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
-from koda.kernels import device_of
 
 NEIGHBOURS = 10
 MAX_SAMPLES = 8192  # for the neighbours, whose cost is quadratic

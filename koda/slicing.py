@@ -13,7 +13,8 @@ from koda.embeddings import EmbeddingTable, rows_of
 from koda.errors import ConfigError, DataError
 from koda.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
 from koda.kernels import Kernel
-from koda.record import OverRepresented, Similarity, Word
+from koda.records import OverRepresented, Similarity, Word
+from koda.typing import BoolArray, FloatArray, IntArray
 from koda.words import TermCounts, distinctive_words, label_counts, over_represented
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ _SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
 _BACKGROUND = 20_000  # samples that stand for "the rest", or for a lobe that has more, in words and metadata
 
 __all__ = ["Lobe", "Slice", "common_keys", "extend", "lobe_size", "members", "slices"]
-
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
-RowArray = np.ndarray[Any, np.dtype[np.intp]]
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ def slices(
     return tuple(found)
 
 
-def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP) -> tuple[RowArray, RowArray]:
+def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP) -> tuple[IntArray, IntArray]:
     """Return the rows of the positive and of the negative lobe of a direction, farthest from 0 first.
 
     Args:
@@ -271,7 +267,7 @@ class _Background:
         return over_represented(self.columns, _some(members).tolist(), outside, limit=limit)
 
 
-def _some(members: RowArray) -> RowArray:
+def _some(members: IntArray) -> IntArray:
     """Return members at equal steps of their ranking, as many as stand for the rest; all where there are fewer."""
     if len(members) <= _BACKGROUND:
         return members

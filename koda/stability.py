@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from koda.embeddings import EmbeddingTable
 from koda.extension import common_keys, extend, parts_used, roles
-from koda.record import Stability
+from koda.records import Stability
 from koda.slicing import CAP, FLOOR, members
+from koda.typing import FloatArray
 
 if TYPE_CHECKING:
     from koda.config import DiscrepancyConfig
     from koda.discrepancy import Solution
 
-    FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 MAX_SAMPLES = 2000  # of a search again
 COMMON = 4096  # samples at most on which slices are compared

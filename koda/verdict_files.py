@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from koda.record import AuditRecord, RuleResult
+from koda.records import AuditRecord, RuleResult
 
 VERDICT_VERSION = 1
 _UNTESTED = "held-out test"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from koda.record import OverRepresented, Word
+from koda.records import OverRepresented, Word
 
 MAX_TOKENS = 256  # of one caption: a hostile caption of megabytes must not set the cost of an audit
 PRIOR_CAPTIONS = 10.0  # weight of the prior, in captions; a lobe holds some ten to some hundred
@@ -185,7 +185,7 @@ def over_represented(
 
 def label_counts(values: Sequence[Any], rows: Iterable[int]) -> Counter[str]:
     """Return how many of the rows hold each value that is not absent."""
-    return Counter(label for row in rows if (label := label_of(values[row])) is not None)
+    return Counter(label for row in rows if (label := category_of(values[row])) is not None)
 
 
 def lift_interval(count: int, n: int, count_out: int, n_out: int) -> tuple[float, float, float]:
@@ -201,7 +201,7 @@ def lift_interval(count: int, n: int, count_out: int, n_out: int) -> tuple[float
     return lift, lift / reach, lift * reach
 
 
-def label_of(value: Any) -> str | None:
+def category_of(value: Any) -> str | None:
     """Return a metadata value as text, or None where it is absent."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None

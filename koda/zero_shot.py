@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from koda.config import ZeroShotConfig
 from koda.datasets import PairDataset
-from koda.embeddings import FloatArray
 from koda.errors import ConfigError, DataError
-from koda.words import label_of
+from koda.typing import FloatArray, IntArray
+from koda.words import category_of
 
 if TYPE_CHECKING:
     import torch
 
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
-
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -37,7 +35,7 @@ def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str,
             )
     classes = config.classes
     if classes is None:
-        values = {label_of(pair.metadata[config.column]) for pair in dataset.pairs if config.column is not None}
+        values = {category_of(pair.metadata[config.column]) for pair in dataset.pairs if config.column is not None}
         classes = tuple(sorted(value for value in values if value is not None))
     if len(classes) < 2:
         raise ConfigError(
@@ -46,7 +44,7 @@ def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str,
             "Choose another column, or list the classes.",
         )
     number = {name: place for place, name in enumerate(classes)}
-    labels = {pair.key: label_of(pair.metadata[config.labels]) for pair in dataset.pairs}
+    labels = {pair.key: category_of(pair.metadata[config.labels]) for pair in dataset.pairs}
     right = {key: number[label] for key, label in labels.items() if label in number}
     if not right:
         seen = next((label for label in labels.values() if label is not None), None)

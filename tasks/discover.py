@@ -7,7 +7,7 @@ from typing import Any
 from prefect import task
 
 from koda.audit.plan import SOLUTIONS
-from koda.config import Side
+from koda.typing import Side
 from tasks.step import STEP, gpu_slot, make_once, plan_of
 
 

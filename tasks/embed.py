@@ -6,8 +6,8 @@ from typing import Any
 
 from prefect import task
 
-from koda.audit.plan import Role
 from koda.extraction import extract
+from koda.typing import Role
 from tasks.progress import report
 from tasks.step import STEP, gpu_slot, plan_of
 

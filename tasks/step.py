@@ -56,7 +56,7 @@ def gpu_slot(device: str) -> Iterator[None]:
 
     The limit is made with `prefect gcl create gpu --limit 1`; without one there is no waiting.
     """
-    from koda.kernels import device_of
+    from koda.devices import device_of
 
     if device_of(device).type == "cpu":
         yield

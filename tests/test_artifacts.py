@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from koda.artifacts import MARK, ArtifactStore, write_atomically
 from koda.errors import StoreError
+from koda.storage import ArtifactStore, write_atomically
+from koda.storage.artifacts import MARK
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from koda.diffing import compare_audits, differences, dotted, matched, members_of, nearest, overlap
-from koda.record import AuditRecord
+from koda.records import AuditRecord
 from tests.report_factory import record
 
 

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from koda.embedding_files import _SPAN
-from koda.embedding_io import shard_name, write_parquet, write_shard
+from koda.embedding_io import shard_name, write_shard
 from koda.embedding_shards import ShardedTable
 from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import ConfigError, DataError
+from koda.storage.parquet import write_parquet
 
 SIZES = (7, 1, 0, 12, 5)  # rows of the parts; one of them is empty
 N = sum(SIZES)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koda import DiscrepancyConfig, EmbeddingTable
+from koda.devices import device_of
 from koda.errors import ConfigError, DataError
-from koda.kernels import Kernel, KernelPair, choose_kernels, device_of
+from koda.kernels import Kernel, KernelPair, choose_kernels
 from koda.kernels import kernel as module
 
 

@@ -14,7 +14,7 @@ import yaml
 from koda.config import DEFAULT_POLICY, PolicyRule, Waiver
 from koda.errors import ConfigError
 from koda.policy import FIGURES, AuditFacts, check_policy, judge
-from koda.record import (
+from koda.records import (
     AccuracyDifference,
     AccuracyRecord,
     DataRecord,

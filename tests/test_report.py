@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from koda.errors import DataError, KodaError, PrerequisiteError
-from koda.record import AuditRecord, Estimate, Metrics, Word
+from koda.records import AuditRecord, Estimate, Metrics, Word
 from koda.report import RenderedReport, prerequisite, render, template_folder, text
 from koda.report.pdf import write_pdf
 from koda.report.view import changed

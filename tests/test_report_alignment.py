@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from koda.record import AuditRecord, Estimate
+from koda.records import AuditRecord, Estimate
 from koda.report import render
 from tests import report_factory as factory
 from tests.test_report import FORBIDDEN, Page, needs_pango, page_of, small

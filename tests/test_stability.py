@@ -11,7 +11,7 @@ import koda.stability
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, find_discrepancies
 from koda.embeddings import EmbeddingTable
-from koda.record import Stability
+from koda.records import Stability
 from koda.report import render
 from koda.stability import stability, subspace_overlap
 from tests import report_factory as factory

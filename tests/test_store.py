@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from koda.errors import StoreError
-from koda.store import AuditStore
+from koda.storage.database import AuditStore
 from tests.report_factory import aligned
 from tests.report_factory import record as make_record
 

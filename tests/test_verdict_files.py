@@ -7,7 +7,7 @@ import re
 from datetime import date
 from xml.etree import ElementTree as ET
 
-from koda.record import AuditRecord, Estimate, RuleResult, WaiverRecord
+from koda.records import AuditRecord, Estimate, RuleResult, WaiverRecord
 from koda.verdict_files import junit_xml, verdict_json
 from tests.report_factory import record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from koda.alignment.aligning import align
 from koda.alignment.plan import KIND, AlignmentPlan, plan_alignment
 from koda.alignment.summary import recoveries, score_table
-from koda.alignment_record import AlignmentRecord, read_alignment
+from koda.records import AlignmentRecord, read_alignment
 
 __all__ = [
     "KIND",

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from koda.alignment.groups import Group, members_of
-from koda.alignment_record import AccuracyState, State
 from koda.audit.accuracy import DEPTHS, class_vectors_of
 from koda.audit.plan import AuditPlan
 from koda.bootstrap import paired_difference
+from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
-from koda.figures import AccuracyDifference
-from koda.kernels import device_of
 from koda.models import ResolvedModel
-from koda.retrieval import IntArray, wilson
+from koda.records import AccuracyDifference, AccuracyState, State
+from koda.retrieval import wilson
+from koda.typing import IntArray
 from koda.zero_shot import class_ranks, classes_of
 
 

@@ -12,12 +12,13 @@ from koda.alignment.plan import KIND, AlignmentPlan
 from koda.alignment.saving import save_model
 from koda.alignment.student import Student
 from koda.alignment.training import BEST, STATE, Progress, Trained, train
-from koda.alignment_record import RECORD_FILE, AlignmentRecord, GroupRecord, SplitRecord, State
-from koda.artifacts import explain_os_errors, write_atomically
-from koda.digest import digest_weights
 from koda.embeddings import EmbeddingTable
 from koda.extraction import embedding_key, extract, load_embeddings
 from koda.models import ResolvedModel, resolve_model
+from koda.models.weights import digest_weights
+from koda.records import RECORD_FILE, AlignmentRecord, GroupRecord, SplitRecord, State
+from koda.storage import write_atomically
+from koda.storage.artifacts import explain_os_errors
 
 
 def align(plan: AlignmentPlan, progress: Progress | None = None) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 
 from koda.audit.evaluation import Evaluation
 from koda.audit.solutions import Samples
-from koda.config import AlignmentConfig, Side
+from koda.config import AlignmentConfig
 from koda.errors import ConfigError, DataError
+from koda.typing import Side
 
 MIN_DISCOVERY, MIN_HELD_OUT = 10, 5  # samples of a finding, both lobes together, that a split needs
 

@@ -11,13 +11,22 @@ import numpy as np
 
 from koda.alignment.groups import members_of, rankings_within
 from koda.alignment.lesson import Task
-from koda.alignment_record import STATES, GroupScores, GroupShares, RecallState, Retest, Sample, State
 from koda.clusters import cluster_scores, tops
 from koda.config import SignificanceConfig
 from koda.datasets import Pair
 from koda.embeddings import EmbeddingTable
 from koda.extension import extend
-from koda.figures import Estimate, RecallDifference
+from koda.records import (
+    STATES,
+    Estimate,
+    GroupScores,
+    GroupShares,
+    RecallDifference,
+    RecallState,
+    Retest,
+    Sample,
+    State,
+)
 from koda.retrieval import Recall, recall, recall_difference
 from koda.significance import HeldOut, Interval, held_out_shares, holm
 

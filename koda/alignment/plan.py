@@ -11,13 +11,13 @@ from koda.alignment.groups import Group, Split, groups_of, split_samples
 from koda.alignment.lesson import Task
 from koda.alignment.student import check_student
 from koda.audit.evaluation import load_evaluation
-from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan, Role
+from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.solutions import Samples, load_samples, load_solution
-from koda.config import AlignmentConfig, AuditConfig, ModelSpec, Side
-from koda.digest import digest_json
+from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of
 from koda.discrepancy import Solution
 from koda.errors import DataError
-from koda.kernels.choice import modalities_of
+from koda.storage import digest_json
+from koda.typing import Role, Side
 
 KIND = "alignments"
 MODEL = "model"  # the folder of the aligned model within the artifact

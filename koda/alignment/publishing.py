@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from koda.alignment.saving import CONFIG, WEIGHTS
-from koda.alignment_record import RECORD_FILE, AlignmentRecord
-from koda.store import AuditStore
+from koda.records import RECORD_FILE, AlignmentRecord
+from koda.storage.database import AuditStore
 
 
 def publish_alignment(home: Path, record: AlignmentRecord, folder: Path, follow_up: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from koda.alignment_record import RECORD_FILE
-from koda.artifacts import explain_os_errors, write_atomically
+from koda.config import LOCAL
 from koda.models import ResolvedModel
-from koda.models.fingerprint import LOCAL
+from koda.records import RECORD_FILE
+from koda.storage import write_atomically
+from koda.storage.artifacts import explain_os_errors
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _WEIGHTS_OF_THE_STUDENT = {".safetensors", ".pt", ".bin", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"}

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from koda.config import PYTHON, STORED, TIMM
 from koda.errors import ConfigError, ModelError, PrerequisiteError
 from koda.models import Encoder, ResolvedModel, load_encoder
-from koda.models.fingerprint import PYTHON, STORED, TIMM
 
 _NOT_TEXT = ("visual.", "text_decoder.", "logit_scale", "logit_bias")  # of an open_clip model
 _ADAPTED = (nn.Linear, nn.MultiheadAttention)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from koda.alignment.judging import recovery
-from koda.alignment_record import STATES, AlignmentRecord, Sample, State
+from koda.records import STATES, AlignmentRecord, Sample, State
 
 SCORES = ("ami", "nmi", "ari")
 

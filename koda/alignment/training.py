@@ -18,11 +18,10 @@ from koda.alignment.lesson import Lesson, Task
 from koda.alignment.looking import Validation
 from koda.alignment.objective import loss_parts
 from koda.alignment.student import Student
-from koda.alignment_record import Look
-from koda.artifacts import write_atomically
+from koda.devices import is_fast_at_bf16, is_out_of_memory
 from koda.errors import ModelError, TrainingError
-from koda.extraction.batches import is_out_of_memory
-from koda.models.precision import is_fast_at_bf16
+from koda.records import Look
+from koda.storage import write_atomically
 
 STATE, BEST = "training.pt", "best.pt"  # checkpoints; both are gone when the model is saved
 _CLIP = 1.0  # norm of the gradient at most

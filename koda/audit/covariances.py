@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from koda.artifacts import write_atomically
 from koda.audit.plan import COVARIANCES, TUNINGS, AuditPlan
-from koda.config import Side
+from koda.config import modalities_of
 from koda.covariance import CovarianceBlocks
+from koda.devices import device_of
 from koda.embeddings import TableLike
 from koda.features import draw_pair, n_features_of
-from koda.kernels import Kernel, KernelPair, device_of, modalities_of
+from koda.kernels import Kernel, KernelPair
+from koda.storage import write_atomically
+from koda.typing import Side
 
 
 def save_covariance(plan: AuditPlan, side: Side, blocks: CovarianceBlocks, kernels: KernelPair) -> None:

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koda.artifacts import write_atomically
 from koda.audit.measures import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.solutions import Samples, load_samples, load_solution
-from koda.config import Side
 from koda.datasets import Pair
 from koda.discrepancy import Direction
-from koda.embedding_io import write_parquet
 from koda.embeddings import EmbeddingTable
-from koda.record import Estimate, Finding, LobeRecord, Metrics, SampleRecord, Stability
+from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, Stability
 from koda.significance import HeldOut, Interval, confirm, holm
 from koda.slicing import Lobe, Slice, slices
 from koda.stability import stability
+from koda.storage import write_atomically
+from koda.storage.parquet import write_parquet
+from koda.typing import Side
 
 SIDES: tuple[Side, ...] = ("lost", "gained")
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding

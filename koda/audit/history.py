@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.publishing import read_published
-from koda.changes import Changes
 from koda.diffing import Members, compare_audits, members_of, members_of_rows, nearest
 from koda.errors import ConfigError, KodaError
-from koda.record import AuditRecord
-from koda.store import AuditStore
+from koda.records import AuditRecord, Changes
+from koda.storage.database import AuditStore
 
 
 def with_changes(home: Path, record: AuditRecord, slices: Sequence[dict[str, Any]]) -> AuditRecord:

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from koda.audit.accuracy import zero_shot
-from koda.audit.plan import AuditPlan, Role
+from koda.audit.plan import AuditPlan
 from koda.audit.solutions import Samples
 from koda.clusters import cluster_scores, tops
-from koda.config import DiscrepancyConfig, Side
+from koda.config import DiscrepancyConfig, modalities_of
 from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.embeddings import EmbeddingTable
 from koda.errors import KodaError
-from koda.kernels.choice import modalities_of
-from koda.record import (
+from koda.records import (
     ClusterScores,
     Finding,
     LobeRecord,
@@ -30,6 +29,7 @@ from koda.record import (
 from koda.retrieval import Recall, recall, recall_difference
 from koda.similarity import global_similarity
 from koda.slicing import Lobe, Slice
+from koda.typing import Role, Side
 
 ROLES: tuple[Role, ...] = ("baseline", "candidate")
 _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from koda import __version__
-from koda.alignment_record import RECORD_FILE, read_alignment
-from koda.artifacts import ArtifactStore, nearest_existing, write_atomically
-from koda.config import AuditConfig, Side
+from koda.config import AuditConfig
 from koda.datasets import ImageDigests, PairDataset, read_dataset
-from koda.digest import digest_file, digest_json
 from koda.embedding_io import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import embedding_key
 from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy, waivers_in_force
+from koda.records import RECORD_FILE, read_alignment
+from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
+from koda.storage.artifacts import nearest_existing
+from koda.typing import Side
 from koda.zero_shot import classes_of
 
 Role = Literal["baseline", "candidate"]
@@ -84,9 +85,9 @@ class AuditPlan:
     @property
     def _search(self) -> dict[str, Any]:
         """What decides a search: not the device, unless the number of features depends on it."""
+        from koda.devices import device_of
         from koda.discrepancy.forms import EXACT_SAMPLES
         from koda.features import n_features_of
-        from koda.kernels import device_of
 
         config = self.config.discrepancy
         search = config.model_dump(exclude={"device"})
@@ -189,7 +190,7 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
 
 def _check_modalities(config: AuditConfig, models: dict[Role, ResolvedModel]) -> None:
     """Refuse to compare what a model has not got."""
-    from koda.kernels.choice import modalities_of
+    from koda.config import modalities_of
 
     for role, model in models.items():
         missing = [name for name in modalities_of(config.discrepancy) if name not in model.modalities]

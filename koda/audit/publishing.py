@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from koda.artifacts import explain_os_errors, write_atomically
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
-from koda.digest import digest_file
 from koda.errors import ConfigError, StoreError
-from koda.record import AuditRecord
-from koda.store import AuditStore
+from koda.records import AuditRecord
+from koda.storage import digest_file, write_atomically
+from koda.storage.artifacts import explain_os_errors
+from koda.storage.database import AuditStore
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 _MAY_LACK = {"report.pdf"}

@@ -10,20 +10,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from koda.alignment_record import AlignmentRecord, read_alignment
-from koda.artifacts import write_atomically
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
-from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan, Role
+from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
 from koda.audit.solutions import all_rejections, load_samples, load_solution
-from koda.config import Side
-from koda.digest import digest_json
 from koda.discrepancy import Solution
-from koda.embedding_io import write_parquet
 from koda.extraction import KIND as EMBEDDINGS
 from koda.policy import AuditFacts, judge
 from koda.provenance import describe_hardware, describe_software
-from koda.record import (
+from koda.records import (
+    AlignmentRecord,
     AuditRecord,
     DataRecord,
     MethodRecord,
@@ -31,8 +27,12 @@ from koda.record import (
     Provenance,
     RejectionRecord,
     SideMethod,
+    read_alignment,
 )
+from koda.storage import digest_json, write_atomically
+from koda.storage.parquet import write_parquet
 from koda.thumbnails import make_thumbnails
+from koda.typing import Role, Side
 from koda.verdict_files import verdict_json
 
 _LISTED_REJECTIONS = 200

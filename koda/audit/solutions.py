@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from koda.artifacts import write_atomically
 from koda.audit.covariances import kernels_from_note, kernels_to_note, load_covariance, save_covariance
 from koda.audit.plan import SOLUTIONS, AuditPlan
-from koda.config import DiscrepancyConfig, Side
+from koda.config import DiscrepancyConfig
 from koda.datasets import Rejection, check_rejections
 from koda.discrepancy import Direction, Problem, Solution
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
+from koda.storage import write_atomically
+from koda.typing import Side
 
 MIN_SAMPLES = 3
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from koda.digest import digest_file
 from koda.errors import DataError, KodaError
-from koda.record import AuditRecord
+from koda.records import AuditRecord
+from koda.storage import digest_file
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from koda.datasets.stored import read_stored
 from koda.datasets.tables import read_table
 from koda.datasets.text import is_text, printable
 from koda.datasets.webdataset import read_webdataset
-from koda.digest import digest_json
 from koda.errors import DataError
+from koda.storage import digest_json
 
 _DATA_VERSION = 1
 READERS: dict[str, Callable[[DataConfig], Source]] = {

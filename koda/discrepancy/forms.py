@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from koda.covariance import CovarianceBlocks, StackedFeatures, accumulate
+from koda.devices import fits_in_memory
 from koda.discrepancy.gram import GramSpace
 from koda.discrepancy.single import UNIT
 from koda.discrepancy.spaces import ExactSpace, Space
@@ -273,18 +273,6 @@ def feature_forms(
         diagonal = covariance.sums.diagonal()
         apart = float(diagonal.sum() - 2 * covariance.sums[:split, split:].diagonal().sum()) / float(diagonal.sum())
     return FeatureForms(covariance, features, abs(apart) <= 1e-13, stats)
-
-
-def fits_in_memory(n: int, device: torch.device) -> bool:
-    """Say whether five (n, n) float64 matrices (two forms, a factor and its copies) fit in what is free."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        try:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (ValueError, OSError, AttributeError):  # not every system tells
-            return True
-    return 5 * 8 * n * n <= 0.9 * free
 
 
 def use_exact(features: str, n: int, device: torch.device) -> bool:

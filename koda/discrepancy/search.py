@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from koda.config import DiscrepancyConfig
+from koda.config import DiscrepancyConfig, modalities_of
 from koda.covariance import CovarianceBlocks
+from koda.devices import device_of
 from koda.discrepancy.dense import solve_dense
 from koda.discrepancy.forms import FeatureForms, Forms, exact_forms, feature_forms, use_exact
 from koda.discrepancy.join import join_tables
@@ -21,7 +22,7 @@ from koda.discrepancy.subspace import solve_subspace
 from koda.embeddings import TableLike
 from koda.errors import ConfigError, SolverError
 from koda.features import n_features_of
-from koda.kernels import KernelPair, choose_kernels, device_of, modalities_of
+from koda.kernels import KernelPair, choose_kernels
 
 DENSE_SIZE = 200  # coordinates up to which full eigendecompositions are quicker
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from koda.config import DiscrepancyConfig, SignificanceConfig
+from koda.config import DiscrepancyConfig, SignificanceConfig, modalities_of
 from koda.discrepancy.limits import at_size
 from koda.discrepancy.search import find_discrepancies
 from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import DataError
-from koda.kernels import AUTO_MULTIPLIER, KernelPair, choose_kernels, modalities_of
+from koda.kernels import AUTO_MULTIPLIER, KernelPair, choose_kernels
 from koda.significance import MIN_SAMPLES, confirm
 
 MULTIPLIERS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the reference's median distance

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from koda.artifacts import ArtifactStore
 from koda.datasets import Pair, PairDataset
-from koda.digest import digest_json
 from koda.embedding_files import read_shard_header
 from koda.embedding_io import SHARD_SIZE, read_shard, shard_name, write_shard
 from koda.embeddings import EmbeddingTable
@@ -20,6 +18,7 @@ from koda.extraction.precision import cosine_to_fp32
 from koda.extraction.shards import embed_shard
 from koda.extraction.stored import copy_stored
 from koda.models import ResolvedModel, load_encoder
+from koda.storage import ArtifactStore, digest_json
 
 KIND = "embeddings"
 _EXTRACTION_VERSION = 2

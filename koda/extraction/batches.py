@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from koda.embeddings import FloatArray
+from koda.devices import is_out_of_memory
 from koda.errors import ModelError
 from koda.models import Encoder
+from koda.typing import FloatArray
 
 # Quickest for ViT-B-32 in bf16 on two cores: 38 images/s at 16, 39 at 32, 41 at 64, 35 at 128. A GPU wants more.
 _SIZES = {"cpu": 64, "cuda": 256}
@@ -53,16 +54,6 @@ class Batches:
         self.size //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out; the CPU's allocator has no class of its own for it."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    words = str(error)
-    return "can't allocate memory" in words or "not enough memory" in words
 
 
 def joined(parts: Sequence[FloatArray], width: int) -> FloatArray:

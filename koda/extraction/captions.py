@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from koda.embeddings import FloatArray
+from koda.typing import FloatArray
 
 
 class CaptionMemory:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from koda.datasets import Pair, decode_image
-from koda.embeddings import FloatArray
 from koda.errors import DataError, ModelError
 from koda.models import Encoder, ResolvedModel, load_encoder
+from koda.typing import FloatArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from koda.datasets import Pair
-from koda.embeddings import EmbeddingTable, FloatArray
+from koda.embeddings import EmbeddingTable
 from koda.extraction.batches import Batches, joined
 from koda.extraction.captions import CaptionMemory
 from koda.extraction.images import ImageStream
 from koda.models import Encoder
+from koda.typing import FloatArray
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from functools import cache, cached_property
 import numpy as np
 import torch
 
-from koda.digest import digest_json
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.features.base import FeatureKind, check_dims
 from koda.kernels import Kernel
+from koda.storage import digest_json
 
 LEVEL = 127  # the integer that stands for 1
 _Z_BITS, _W_BITS = 10, 8  # z in steps of 2^-10 bandwidths, frequencies in steps of 2^-8 turns

@@ -19,11 +19,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from koda.digest import digest_json
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.features.base import FeatureKind, check_dims, generator
 from koda.kernels import Kernel, unit_embeddings
+from koda.storage import digest_json
 
 _POWER = {"cosine": 1, "polynomial": 3}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from koda.kernels.choice import AGREEMENT, AUTO_MULTIPLIER, KernelPair, choose_kernels, device_of, modalities_of
+from koda.config import modalities_of
+from koda.devices import device_of
+from koda.kernels.choice import AGREEMENT, AUTO_MULTIPLIER, KernelPair, choose_kernels
 from koda.kernels.kernel import Kernel, KernelKind, dimensions, scaled_embeddings, unit_embeddings
 
 __all__ = [

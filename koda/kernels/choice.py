@@ -9,40 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from koda.config import DiscrepancyConfig
+from koda.config import DiscrepancyConfig, modalities_of
+from koda.devices import device_of
 from koda.embeddings import EmbeddingTable, TableLike
-from koda.errors import ConfigError, DataError
+from koda.errors import DataError
 from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
 
 AUTO_MULTIPLIER = 0.4  # of the median distance: local enough for slices of like things
 AGREEMENT = 0.05  # relative difference at which two leading eigenvalues count as comparable
 _SMALL = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
-
-
-def device_of(name: str) -> torch.device:
-    """Return the torch device of that name; ``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: a name torch does not know, or a device that this machine lacks.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device: {name!r} is not a device.", "Use auto, cpu, cuda or cuda:<number>.") from error
-    try:
-        torch.empty(1, device=device, dtype=torch.float64)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise ConfigError(
-            f"device: {name!r} cannot be used on this machine for float64.", "Use auto or cpu."
-        ) from error
-    return device
-
-
-def modalities_of(config: DiscrepancyConfig) -> tuple[str, ...]:
-    """Return the modalities that the configuration compares: ("image", "text") for joint."""
-    return ("image", "text") if config.modality == "joint" else (config.modality,)
 
 
 @dataclass(frozen=True)

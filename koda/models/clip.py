@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koda.config import ModelSpec
-from koda.digest import digest_weights
+from koda.config import HUB, LOCAL, ModelSpec
 from koda.errors import ModelError, PrerequisiteError
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import HUB, LOCAL, Found, ResolvedModel
+from koda.models.fingerprint import Found, ResolvedModel
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
-from koda.models.weights import check_finite
+from koda.models.weights import check_finite, digest_weights
 from koda.models.words import first_line, quiet
 
 if TYPE_CHECKING:

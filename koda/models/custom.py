@@ -20,16 +20,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from koda.config import ModelSpec
-from koda.digest import digest_file, digest_json, digest_state_dict
-from koda.embeddings import MODALITIES
+from koda.config import PYTHON, ModelSpec
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import PYTHON, Found, ResolvedModel
+from koda.models.fingerprint import Found, ResolvedModel
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
-from koda.models.weights import check_finite
+from koda.models.weights import check_finite, digest_state_dict
 from koda.models.words import first_line
+from koda.storage import digest_file, digest_json
+from koda.typing import MODALITIES
 
 if TYPE_CHECKING:
     import torch

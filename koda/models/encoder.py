@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from koda.models.fingerprint import ResolvedModel
+from koda.typing import FloatArray
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
     from koda.models.pixels import Pixels
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -62,23 +59,23 @@ class Encoder:
         self.pixels.write(image, row)
         return row
 
-    def encode_images(self, pixels: torch.Tensor) -> Array:
+    def encode_images(self, pixels: torch.Tensor) -> FloatArray:
         """Encode preprocessed images (b, 3, h, w); returns (b, d) of unit length, float32."""
         assert self.image is not None, "a model without images"
         return self._unit(self.image, pixels.to(self.device, self.dtype, non_blocking=True))
 
-    def encode_texts(self, captions: Sequence[str]) -> Array:
+    def encode_texts(self, captions: Sequence[str]) -> FloatArray:
         """Encode captions; returns (b, d) of unit length, float32. Longer ones are cut, see :meth:`count_long`."""
         assert self.text is not None, "a model without text"
         return self._unit(self.text, list(captions))
 
-    def _unit(self, encode: Callable[[Any], torch.Tensor], batch: Any) -> Array:
+    def _unit(self, encode: Callable[[Any], torch.Tensor], batch: Any) -> FloatArray:
         import torch
 
         with torch.inference_mode():
             features = encode(batch).float()
             features = features / features.norm(dim=-1, keepdim=True)
-        array: Array = features.cpu().numpy()
+        array: FloatArray = features.cpu().numpy()
         return array
 
     def count_long(self, captions: Sequence[str]) -> int:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from koda.config import ModelSpec
-from koda.digest import digest_json
-from koda.embeddings import MODALITIES
+from koda.config import STORED, ModelSpec
+from koda.storage import digest_json
+from koda.typing import MODALITIES
 
-LOCAL, HUB, TIMM, PYTHON, STORED = "local-dir:", "hf-hub:", "timm:", "python:", "embeddings:"
 _FINGERPRINT_VERSION = 1
 
 
@@ -75,7 +74,7 @@ class ResolvedModel:
     @property
     def label(self) -> str:
         """The name the report uses."""
-        return label_of(self.spec)
+        return self.spec.display_name
 
     @property
     def stored(self) -> bool:
@@ -85,17 +84,3 @@ class ResolvedModel:
     def in_fp32(self) -> ResolvedModel:
         """Return the same model in full precision."""
         return replace(self, fingerprint=replace(self.fingerprint, precision="fp32"))
-
-
-def label_of(spec: ModelSpec) -> str:
-    """The name of a model in reports: its own, or what its name says."""
-    if spec.label:
-        return spec.label
-    name = spec.name
-    if name.startswith((LOCAL, STORED)):
-        return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
-    if name.startswith(PYTHON):
-        place, _, function = name.removeprefix(PYTHON).rpartition(":")
-        return f"{Path(place).name}:{function}"
-    name = name.removeprefix(HUB).removeprefix(TIMM)
-    return f"{name}@{Path(spec.pretrained).name}" if spec.pretrained else name

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from koda.config import ModelSpec
+from koda.config import PYTHON, ModelSpec
+from koda.devices import is_fast_at_bf16
 from koda.errors import ModelError
-from koda.models.fingerprint import PYTHON
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_AMPERE = 8  # the first CUDA generation with bf16 in hardware
 
 
 def resolve_precision(spec: ModelSpec, place: torch.device) -> Precision:
@@ -29,19 +28,6 @@ def resolve_precision(spec: ModelSpec, place: torch.device) -> Precision:
     if spec.precision != "auto":
         return spec.precision
     return "bf16" if not spec.name.startswith(PYTHON) and is_fast_at_bf16(place) else "fp32"
-
-
-def is_fast_at_bf16(place: torch.device) -> bool:
-    """Tell whether a device multiplies bf16 in hardware: CUDA from capability 8 on, a CPU with AMX or AVX512 bf16."""
-    import torch
-
-    if place.type == "cuda":
-        return torch.cuda.get_device_capability(place)[0] >= _AMPERE
-    if place.type != "cpu":
-        return False
-    # torch tells only its own kernels; the names are the same from 2.6 on
-    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
 
 
 def dtype_of(precision: str) -> torch.dtype:

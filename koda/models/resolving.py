@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from koda.config import ModelSpec
+from koda.config import PYTHON, STORED, TIMM, ModelSpec
 from koda.models import clip, custom, stored, timm_models
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import PYTHON, STORED, TIMM, ModelFingerprint, ResolvedModel
+from koda.models.fingerprint import ModelFingerprint, ResolvedModel
 from koda.models.precision import resolve_precision
 
 _FINDERS = {TIMM: timm_models.find, PYTHON: custom.find, STORED: stored.find}
@@ -25,7 +25,7 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
             one the weights were trained with, preprocessing that nobody stated, or a precision the device lacks.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    from koda.kernels import device_of
+    from koda.devices import device_of
 
     place = device_of(device)
     precision = "as stored" if _kind(spec) == STORED else resolve_precision(spec, place)
@@ -41,7 +41,7 @@ def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:
         ModelError: weights that do not fit the configuration, or that hold NaN or infinity.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    from koda.kernels import device_of
+    from koda.devices import device_of
 
     return _LOADERS.get(_kind(resolved.spec), clip.load)(resolved, device_of(device))
 

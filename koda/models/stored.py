@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koda.config import ModelSpec
-from koda.digest import digest_file
+from koda.config import STORED, ModelSpec
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError, ModelError
-from koda.models.fingerprint import STORED, Found, ModelFingerprint
+from koda.models.fingerprint import Found, ModelFingerprint
+from koda.storage import digest_file
 
 if TYPE_CHECKING:
     from koda.embedding_shards import ShardedTable

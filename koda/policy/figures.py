@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from koda.config import PolicyRule, Side
-from koda.figures import Estimate, Metrics
+from koda.config import PolicyRule
 from koda.policy.intervals import fall, of_several
-from koda.record import DataRecord, Finding
+from koda.records import DataRecord, Estimate, Finding, Metrics
+from koda.typing import Side
 
 _AT_ONE = "R@1"
 _TOP_ONE = "top-1"

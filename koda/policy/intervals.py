@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import NormalDist
 
-from koda.figures import Estimate
+from koda.records import Estimate
 
 
 def fall(difference: Estimate | None, units: int | None = None) -> Estimate | None:

@@ -15,10 +15,10 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from koda.config import PolicyRule, Waiver
-from koda.digest import digest_json
 from koda.policy.figures import FIGURES, AuditFacts, Observation, name_of, observe
 from koda.policy.waivers import check_policy, waiver_of
-from koda.record import Estimate, RuleResult, Verdict
+from koda.records import Estimate, RuleResult, Verdict
+from koda.storage import digest_json
 
 Result = Literal["pass", "warn", "fail", "inconclusive"]
 _WORST_FIRST: tuple[Result, ...] = ("fail", "inconclusive", "warn", "pass")

@@ -9,7 +9,7 @@ from datetime import date
 from koda.config import PolicyRule, Waiver
 from koda.errors import ConfigError
 from koda.policy.figures import FIGURES
-from koda.record import WaiverRecord
+from koda.records import WaiverRecord
 
 
 def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = (), searches: int | None = None) -> None:

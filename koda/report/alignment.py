@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.alignment_record import STATES, AlignmentRecord, Sample
 from koda.plots import IntervalRow, curve_plot, interval_plot
-from koda.record import AuditRecord, Estimate
+from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, Sample
 from koda.report import text
 from koda.report.costs import Cost, retrieval_cost, zero_shot_cost
 from koda.report.view import interval

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from koda.alignment_record import STATES, AlignmentRecord, State
-from koda.record import Estimate
+from koda.records import STATES, AlignmentRecord, Estimate, State
 from koda.report import text
 from koda.report.measures import Cell, cell, subset_name
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koda.figures import Side
-from koda.record import AuditRecord, ClusterScores, RecallDifference, RecallRecord
+from koda.records import AuditRecord, ClusterScores, RecallDifference, RecallRecord
 from koda.report import text
 from koda.report.measures import Cell, cell
+from koda.typing import Side
 
 _AT = "R@1"
 _WAYS = ("image_to_text", "text_to_image")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from koda.plots import curve_plot
-from koda.record import AuditRecord, Estimate
+from koda.records import AuditRecord, Estimate
 from koda.report import text
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from koda.errors import DataError, PrerequisiteError
 from koda.plots import line_plot, map_plot
-from koda.record import AuditRecord
+from koda.records import AuditRecord
 from koda.report import alignment, environment, fonts, measures, text, view
 from koda.report.found import found_table
 from koda.report.pdf import write_pdf

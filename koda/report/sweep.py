@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from koda.records import SweepRecord
 from koda.report import environment, text
-from koda.sweeping import SweepRecord
 
 
 def render_sweep(record: SweepRecord) -> bytes:

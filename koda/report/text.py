@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from koda.record import Estimate
+from koda.records import Estimate
 
 NBSP = "\u00a0"
 NONE = "–"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from koda.record import AuditRecord, SampleRecord
+from koda.records import AuditRecord, SampleRecord
 from koda.report.text import shorten
 
 CAPTION_LENGTH = 140

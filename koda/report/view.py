@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from koda.plots import Interval, IntervalRow, interval_plot
 from koda.policy import FIGURES
-from koda.record import AuditRecord, Estimate, Finding, LobeRecord, RuleResult
+from koda.records import AuditRecord, Estimate, Finding, LobeRecord, RuleResult
 from koda.report import text
 from koda.report.thumbnails import Gallery, Shot
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from koda.audit.evaluation import evaluate
-from koda.audit.plan import AuditPlan, Role, prepare
+from koda.audit.plan import AuditPlan, prepare
 from koda.audit.solutions import discover
 from koda.config import AuditConfig
 from koda.demo import model_path, write_data
 from koda.extraction import extract
+from koda.typing import Role
 
 N = 700
 

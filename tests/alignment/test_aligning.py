@@ -16,14 +16,14 @@ from koda.alignment import AlignmentPlan, align, plan_alignment, read_alignment,
 from koda.alignment.groups import digest_keys, rankings_within
 from koda.alignment.judging import recovery
 from koda.alignment.saving import WEIGHTS, copy_model, save_model
-from koda.alignment_record import RECORD_FILE, AlignmentRecord, GroupScores
 from koda.audit.plan import AuditPlan
 from koda.clusters import cluster_scores, tops
 from koda.config import AlignmentConfig
-from koda.digest import digest_weights
 from koda.errors import DataError
 from koda.extraction import embedding_key, load_embeddings
 from koda.models import resolve_model
+from koda.models.weights import digest_weights
+from koda.records import RECORD_FILE, AlignmentRecord, GroupScores
 from koda.retrieval import recall
 
 

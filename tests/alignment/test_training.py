@@ -18,12 +18,12 @@ from koda.alignment import KIND, AlignmentPlan, align, plan_alignment, read_alig
 from koda.alignment.saving import WEIGHTS
 from koda.alignment.student import Student
 from koda.alignment.training import BEST, STATE, Trained, train
-from koda.alignment_record import RECORD_FILE, Look
 from koda.audit.plan import AuditPlan
 from koda.config import AlignmentConfig, AuditConfig
-from koda.digest import digest_state_dict, digest_weights
 from koda.errors import ConfigError, TrainingError
 from koda.models import ResolvedModel
+from koda.models.weights import digest_state_dict, digest_weights
+from koda.records import RECORD_FILE, Look
 
 QUICK: dict[str, Any] = {
     "findings": (1,),

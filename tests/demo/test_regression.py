@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import koda
-from koda.artifacts import ArtifactStore
 from koda.config import DataConfig, ModelSpec
 from koda.datasets import PairDataset, read_dataset
 from koda.demo import model_path, write_data
 from koda.extraction import embedding_key, extract, load_embeddings
 from koda.models import resolve_model
+from koda.storage import ArtifactStore
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 import koda.extraction.artifact
-from koda.artifacts import ArtifactStore
 from koda.config import DataConfig, ModelSpec
 from koda.datasets import PairDataset, read_dataset
 from koda.errors import DataError, ModelError
 from koda.extraction import KIND, embedding_key, extract, load_embeddings
 from koda.models import Encoder, ResolvedModel, resolve_model
+from koda.storage import ArtifactStore
 from tests.tiny import write_tiny_model
 
 Write = Callable[..., Path]

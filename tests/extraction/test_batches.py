@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from koda.config import ModelSpec
+from koda.devices import is_out_of_memory
 from koda.errors import ModelError
-from koda.extraction.batches import Batches, is_out_of_memory, joined
+from koda.extraction.batches import Batches, joined
 from koda.models import Encoder, load_encoder, resolve_model
 from tests.tiny import write_tiny_model
 

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 import koda.extraction.artifact as artifact
-from koda.artifacts import MARK, ArtifactStore
 from koda.config import DataConfig, ModelSpec
 from koda.datasets import PairDataset, read_dataset
 from koda.extraction import KIND, embedding_key, extract
 from koda.models import ResolvedModel, resolve_model
+from koda.storage import ArtifactStore
+from koda.storage.artifacts import MARK
 from tests.tiny import write_tiny_model
 
 Write = Callable[..., Path]

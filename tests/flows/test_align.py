@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from koda.record import AuditRecord
+from koda.records import AuditRecord
 from tests.alignment.conftest import demo_settings
 
 QUICK = {

@@ -22,7 +22,7 @@ from flows.cli import app
 from koda.audit.plan import prepare
 from koda.config import load_config
 from koda.extraction import load_embeddings
-from koda.record import AuditRecord
+from koda.records import AuditRecord
 from tests.tiny import write_tiny_model
 
 N = 90

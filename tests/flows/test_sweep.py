@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from flows.audit import audit
 from flows.cli import app
+from koda.config import load_sweep
 from koda.errors import ConfigError
-from koda.sweeping import SweepCell, SweepRecord, audits_of, found, load_sweep
+from koda.records import SweepCell, SweepRecord
+from koda.sweeping import audits_of, found
 from tests.flows.test_audit import Workplace, make_workplace
 from tests.report_factory import record
 from tests.test_verdict_files import check_suites

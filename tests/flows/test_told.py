@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from koda.store import AuditStore
+from koda.storage.database import AuditStore
 from tests import report_factory as factory
 
 

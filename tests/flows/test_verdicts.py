@@ -20,7 +20,7 @@ from koda.audit.plan import EVALUATIONS, REPORTS, prepare
 from koda.audit.publishing import publish
 from koda.config import AuditConfig, load_config
 from koda.errors import StoreError
-from koda.record import AuditRecord
+from koda.records import AuditRecord
 from koda.report import environment
 from tests.flows.test_audit import Workplace, make_workplace
 from tests.test_verdict_files import check_junit

@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from koda.config import ModelSpec
-from koda.digest import digest_weights
 from koda.errors import ModelError, PrerequisiteError
 from koda.models import load_encoder, resolve_model
+from koda.models.weights import digest_weights
 from tests.tiny import write_tiny_model
 
 

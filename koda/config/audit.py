@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from koda.config.alignment import AlignmentConfig
+from koda.config.strict import Strict, check_settings, read_settings
 from koda.errors import ConfigError
-from koda.settings import Strict, check_settings, read_settings
-from koda.settings import parse_override as parse_override
 
-Side = Literal["lost", "gained"]
+LOCAL, HUB, TIMM, PYTHON, STORED = "local-dir:", "hf-hub:", "timm:", "python:", "embeddings:"  # kinds of models
 _DEFAULT_SHARE = 0.0005  # of the reference, where nothing else sets eps
 
 
@@ -45,6 +45,20 @@ class ModelSpec(Strict):
         if (self.image_mean is None) != (self.image_std is None):
             raise ValueError("image_mean and image_std are stated together, or not at all")
         return self
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in reports: its label, or what its name says."""
+        if self.label:
+            return self.label
+        name = self.name
+        if name.startswith((LOCAL, STORED)):
+            return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
+        if name.startswith(PYTHON):
+            place, _, function = name.removeprefix(PYTHON).rpartition(":")
+            return f"{Path(place).name}:{function}"
+        name = name.removeprefix(HUB).removeprefix(TIMM)
+        return f"{name}@{Path(self.pretrained).name}" if self.pretrained else name
 
 
 class DataConfig(Strict):
@@ -232,58 +246,6 @@ class ReportConfig(Strict):
     pdf: bool = True
 
 
-class AlignmentConfig(Strict):
-    """How one of the two models is fine-tuned until it sees the slices as the other does (method section 8)."""
-
-    student: Literal["candidate", "baseline"] = Field(
-        default="candidate", description="which model is fine-tuned; the other one is the teacher"
-    )
-    findings: tuple[int, ...] | None = Field(
-        default=None, min_length=1, description="directions to learn from; default: the confirmed ones"
-    )
-    towers: Literal["image", "text", "both"] | None = Field(
-        default=None, description="what is trained; default: the towers whose embeddings the audit compares"
-    )
-    kernel: Literal["polynomial", "gaussian", "cosine"] = Field(
-        default="polynomial", description="polynomial: cubic, with a learnt scale; gaussian: the audit's bandwidths"
-    )
-    keep_weight: float = Field(
-        default=5.0, ge=0, description="of the distance to the student's former embeddings, outside the slices"
-    )
-    kernel_weight: float = Field(default=4.0, ge=0, description="of the distance to the teacher's kernel")
-    cross_weight: float | None = Field(
-        default=None,
-        ge=0,
-        description="of the distance to the teacher's image-text cosines; default: 1 where both models have them",
-    )
-    steps: int = Field(default=400, ge=1)
-    batch_size: int = Field(default=192, ge=4)
-    accumulate: int = Field(default=1, ge=1, description="batches whose gradients are added up before a step")
-    slice_share: float = Field(default=0.5, gt=0, le=1, description="of a batch: samples of the slices")
-    learning_rate: float = Field(default=1e-5, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    warm_up: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
-    rank: int | None = Field(default=None, ge=1, description="of low-rank adapters; default: all weights are trained")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="of the products while training; auto: bf16 on a GPU that is fast at it"
-    )
-    validation_share: float = Field(default=0.2, gt=0, lt=1, description="of the discovery samples, never trained on")
-    evaluate_every: int = Field(default=50, ge=1, description="steps")
-    patience: int = Field(default=4, ge=1, description="looks without a better agreement before training stops")
-    max_retrieval_drop: float = Field(
-        default=0.02, ge=0, le=1, description="of R@1 on the validation samples; beyond it training stops"
-    )
-    seed: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> AlignmentConfig:
-        if self.kernel_weight == 0 and self.cross_weight == 0:
-            raise ValueError("kernel_weight and cross_weight are both 0, so nothing would be learnt from the teacher")
-        if self.findings is not None and len(set(self.findings)) < len(self.findings):
-            raise ValueError("findings names a direction twice")
-        return self
-
-
 DEFAULT_POLICY = (
     PolicyRule(figure="lost.max_share", warn=0.001, fail=0.002, reason="structure that the candidate no longer has"),
     PolicyRule(figure="gained.max_share", warn=0.002, reason="structure that the baseline does not have"),
@@ -344,15 +306,15 @@ def check_config(raw: dict[str, Any], where: str, folder: Path) -> AuditConfig:
 def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
     """Make the paths of a model, which are relative to `folder`, absolute."""
     changes: dict[str, Any] = {}
-    for prefix in ("local-dir:", "embeddings:"):
+    for prefix in (LOCAL, STORED):
         if spec.name.startswith(prefix):
             changes["name"] = prefix + _resolve(spec.name.removeprefix(prefix), folder)
-    if spec.name.startswith("python:"):
-        place, _, function = spec.name.removeprefix("python:").rpartition(":")
+    if spec.name.startswith(PYTHON):
+        place, _, function = spec.name.removeprefix(PYTHON).rpartition(":")
         if place.endswith(".py"):
-            changes["name"] = f"python:{_resolve(place, folder)}:{function}"
+            changes["name"] = f"{PYTHON}{_resolve(place, folder)}:{function}"
     if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
-        changes["name"] = "local-dir:" + _resolve(spec.name, folder)
+        changes["name"] = LOCAL + _resolve(spec.name, folder)
     if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
         changes["pretrained"] = _resolve(spec.pretrained, folder)
     return spec.model_copy(update=changes)
@@ -375,3 +337,8 @@ def _resolve(text: str, folder: Path) -> str:
         return str((folder / Path(text).expanduser()).resolve())
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
         raise ConfigError(f"{text!r} is not a path: {error}.") from error
+
+
+def modalities_of(config: DiscrepancyConfig) -> tuple[str, ...]:
+    """Return the modalities that the configuration compares: ("image", "text") for joint."""
+    return ("image", "text") if config.modality == "joint" else (config.modality,)

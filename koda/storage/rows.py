@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from koda.alignment_record import AlignmentRecord
-from koda.figures import Estimate
-from koda.record import AuditRecord
+from koda.records import AlignmentRecord, AuditRecord, Estimate
 
 
 def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:

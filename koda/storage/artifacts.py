@@ -21,8 +21,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from koda.digest import digest_file
 from koda.errors import StoreError
+from koda.storage.digests import digest_file
 
 MARK = "complete.json"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -123,7 +123,7 @@ class ArtifactStore:
 
     def complete(self, kind: str, key: str, info: dict[str, Any] | None = None) -> str:
         """Set the commit mark over the files of an artifact, and return the digest of their content."""
-        from koda.digest import digest_json
+        from koda.storage.digests import digest_json
 
         folder = self.folder(kind, key)
         files = {}

@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from koda.errors import DataError
-from koda.figures import AccuracyDifference, Estimate, Part, RecallDifference
+from koda.records.base import Part, parse_record, to_json
+from koda.records.metrics import AccuracyDifference, Estimate, RecallDifference
 
 ALIGNMENT_VERSION = 1
 RECORD_FILE = "alignment.json"
@@ -153,7 +154,7 @@ class AlignmentRecord(Part):
 
     def to_json(self) -> str:
         """Return the record as indented JSON, the same text for the same record."""
-        return self.model_dump_json(indent=2) + "\n"
+        return to_json(self)
 
 
 def read_alignment(path: Path) -> AlignmentRecord:
@@ -162,21 +163,8 @@ def read_alignment(path: Path) -> AlignmentRecord:
     Raises:
         DataError: not a record, or one written by a newer koda than this.
     """
-    import json
-
     try:
-        raw = json.loads(path.read_bytes())
-        version = raw["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not the record of an alignment: {error}.") from error
-    if isinstance(version, int) and version > ALIGNMENT_VERSION:
-        raise DataError(
-            f"{path} has version {version}; this koda reads versions up to {ALIGNMENT_VERSION}.",
-            "Use the koda that wrote it, or a newer one.",
-        )
-    try:
-        return AlignmentRecord.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path} is not the record of an alignment: {place}: {first['msg']}.") from error
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return parse_record(AlignmentRecord, text, str(path), "the record of an alignment", ALIGNMENT_VERSION)

@@ -10,33 +10,20 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from koda.alignment_record import AlignmentRecord as AlignmentRecord
-from koda.changes import Changes as Changes
-from koda.changes import NearestPrevious as NearestPrevious
-from koda.errors import DataError
-from koda.figures import AccuracyDifference as AccuracyDifference
-from koda.figures import AccuracyRecord as AccuracyRecord
-from koda.figures import ClusterScores as ClusterScores
-from koda.figures import Estimate as Estimate
-from koda.figures import MapRecord as MapRecord
-from koda.figures import Metrics as Metrics
-from koda.figures import QuotientCurve as QuotientCurve
-from koda.figures import QuotientPoint as QuotientPoint
-from koda.figures import RecallDifference as RecallDifference
-from koda.figures import RecallRecord as RecallRecord
-from koda.figures import WholeSimilarity as WholeSimilarity
-from koda.figures import ZeroShotRecord as ZeroShotRecord
+from koda.records.alignment import AlignmentRecord
+from koda.records.base import Part, parse_record, to_json
+from koda.records.changes import Changes, NearestPrevious
+from koda.records.metrics import (
+    Estimate,
+    Metrics,
+)
 
 RECORD_VERSION = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
-
-
-class WaiverRecord(_Part):
+class WaiverRecord(Part):
     """Who decided that a figure may be over its limits, why, and until when."""
 
     person: str
@@ -45,7 +32,7 @@ class WaiverRecord(_Part):
     expired: bool = Field(description="on the day of the audit; it then counted for nothing")
 
 
-class RuleResult(_Part):
+class RuleResult(Part):
     """One policy rule beside what was observed."""
 
     figure: str
@@ -63,16 +50,16 @@ class RuleResult(_Part):
     waived: Literal["warn", "fail"] | None = Field(default=None, description="what the result is without the waiver")
 
 
-class Verdict(_Part):
+class Verdict(Part):
     """Pass, warn, fail or inconclusive, with the reasons in words."""
 
     status: Literal["pass", "warn", "fail", "inconclusive"]
     reasons: list[str]
-    rules: list[RuleResult] = []
+    rules: list[RuleResult] = Field(default=[])
     policy_digest: str | None = None
 
 
-class ModelRecord(_Part):
+class ModelRecord(Part):
     """What is known of a model: enough to load the same one again, and to see that it is the same."""
 
     label: str
@@ -97,14 +84,14 @@ class ModelRecord(_Part):
     source: str | None = None
 
 
-class RejectionRecord(_Part):
+class RejectionRecord(Part):
     """A sample left out, and why."""
 
     key: str
     reason: str
 
 
-class DataRecord(_Part):
+class DataRecord(Part):
     """The data set, by digest and by count."""
 
     name: str
@@ -125,14 +112,14 @@ class DataRecord(_Part):
         default={}, description="captions cut at the context length, by model label"
     )
     rejections: list[RejectionRecord] = Field(default=[], description="the first 200")
-    rejection_reasons: dict[str, int] = {}
-    metadata_columns: list[str] = []
+    rejection_reasons: dict[str, int] = Field(default={})
+    metadata_columns: list[str] = Field(default=[])
     licence: str | None = None
     source: str | None = None
     datasheet: str | None = None
 
 
-class SideMethod(_Part):
+class SideMethod(Part):
     """How one of the two questions was solved."""
 
     target: str = Field(description="label of the model that should tie the samples together")
@@ -153,10 +140,10 @@ class SideMethod(_Part):
     feature_error_bound: float | None = None
     status: str = Field(description="what the solver says of the search, in words")
     n_directions: int
-    stats: dict[str, Any] = {}
+    stats: dict[str, Any] = Field(default={})
 
 
-class MethodRecord(_Part):
+class MethodRecord(Part):
     """Kernels, bandwidths, seeds, split and solver of the audit."""
 
     modality: str
@@ -172,7 +159,7 @@ class MethodRecord(_Part):
     deviations: list[str] = Field(default=[], description="where this differs from the paper, in words")
 
 
-class Similarity(_Part):
+class Similarity(Part):
     """Mean similarity inside each lobe, across the two, and of the lobes to the rest, under one model."""
 
     inside_positive: float | None
@@ -182,17 +169,17 @@ class Similarity(_Part):
     negative_to_rest: float | None
 
 
-class SampleRecord(_Part):
+class SampleRecord(Part):
     """One sample of a slice, as the gallery shows it."""
 
     key: str
     caption: str | None
     score: float
     split: Literal["discovery", "confirmation"]
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default={})
 
 
-class Word(_Part):
+class Word(Part):
     """A word or phrase that the captions of a lobe use more than the rest."""
 
     text: str
@@ -201,7 +188,7 @@ class Word(_Part):
     share_out: float
 
 
-class OverRepresented(_Part):
+class OverRepresented(Part):
     """A metadata value that is commoner in a lobe than elsewhere."""
 
     column: str
@@ -213,14 +200,14 @@ class OverRepresented(_Part):
     high: float | None = None
 
 
-class LobeRecord(_Part):
+class LobeRecord(Part):
     """One end of a direction: samples ranked by signed score."""
 
     sign: Literal["positive", "negative"]
     size: int = Field(description="samples in the slice by the size rule")
     samples: list[SampleRecord] = Field(description="the gallery: the first of the ranking")
-    words: list[Word] = []
-    metadata: list[OverRepresented] = []
+    words: list[Word] = Field(default=[])
+    metadata: list[OverRepresented] = Field(default=[])
     near_duplicates: float | None = Field(
         default=None,
         description="share of the members with a twin among them: the same image bytes, or a cosine over 0.98 in "
@@ -228,7 +215,7 @@ class LobeRecord(_Part):
     )
 
 
-class Stability(_Part):
+class Stability(Part):
     """How much of a finding comes back in searches on other samples; see :mod:`koda.stability`."""
 
     jaccard: float = Field(description="mean over the runs of the best overlap of the slice with one of theirs")
@@ -236,7 +223,7 @@ class Stability(_Part):
     n_runs: int
 
 
-class Finding(_Part):
+class Finding(Part):
     """One direction of one side: structure of the target model that the reference lacks.
 
     The lobe that carries more weight comes first (`positive`); the other is its counterpart, which
@@ -269,7 +256,7 @@ class Finding(_Part):
     note: str | None = None
 
 
-class Provenance(_Part):
+class Provenance(Part):
     """What made the record: software, hardware, digests, times."""
 
     koda_version: str
@@ -284,10 +271,10 @@ class Provenance(_Part):
     dirty: bool | None = None
     config_digest: str
     artifacts: dict[str, str] = Field(description="step -> digest of what it made")
-    determinism: dict[str, Any] = {}
+    determinism: dict[str, Any] = Field(default={})
 
 
-class AuditRecord(_Part):
+class AuditRecord(Part):
     """Everything the report says, and nothing else."""
 
     version: int = RECORD_VERSION
@@ -311,7 +298,7 @@ class AuditRecord(_Part):
 
     def to_json(self) -> str:
         """Return the record as indented JSON, the same text for the same record."""
-        return self.model_dump_json(indent=2) + "\n"
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "the audit record") -> AuditRecord:
@@ -320,23 +307,4 @@ class AuditRecord(_Part):
         Raises:
             DataError: not a record, or one written by a newer koda than this.
         """
-        import json
-
-        try:
-            raw = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"{where} is not JSON: {error}.") from error
-        version = raw.get("version") if isinstance(raw, dict) else None
-        if not isinstance(version, int):
-            raise DataError(f"{where} is not an audit record: it has no version.")
-        if version > RECORD_VERSION:
-            raise DataError(
-                f"{where} has record version {version}; this koda reads versions up to {RECORD_VERSION}.",
-                "Use the koda that wrote it, or a newer one.",
-            )
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"{where} is not a valid audit record: {place}: {first['msg']}.") from error
+        return parse_record(cls, text, where, "an audit record", RECORD_VERSION)

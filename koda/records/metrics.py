@@ -1,22 +1,16 @@
 """The figures of a record beside its findings: retrieval, zero-shot, cluster scores, curves and the models as a whole.
 
-They are parts of :class:`koda.record.AuditRecord`, which names them all.
+They are parts of :class:`koda.records.AuditRecord`, which names them all.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Role = Literal["baseline", "candidate"]
-Side = Literal["lost", "gained"]
-
-
-class Part(BaseModel):
-    """What every part of a record is: closed, frozen, and without numbers that JSON lacks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+from koda.records.base import Part
+from koda.typing import Role, Side
 
 
 class Estimate(Part):
@@ -79,8 +73,8 @@ class ZeroShotRecord(Part):
     classes: list[str]
     templates: list[str]
     n_labelled: int = Field(description="samples whose label is one of the classes; the others are left out")
-    accuracies: list[AccuracyRecord] = []
-    differences: list[AccuracyDifference] = []
+    accuracies: list[AccuracyRecord] = Field(default=[])
+    differences: list[AccuracyDifference] = Field(default=[])
     unavailable: dict[str, str] = Field(default={}, description="model label -> why it has no accuracy, in words")
 
 
@@ -142,11 +136,11 @@ class MapRecord(Part):
 class Metrics(Part):
     """Figures beside the findings."""
 
-    retrieval: list[RecallRecord] = []
-    retrieval_differences: list[RecallDifference] = []
+    retrieval: list[RecallRecord] = Field(default=[])
+    retrieval_differences: list[RecallDifference] = Field(default=[])
     zero_shot: ZeroShotRecord | None = None
-    clusters: list[ClusterScores] = []
-    quotients: list[QuotientCurve] = []
+    clusters: list[ClusterScores] = Field(default=[])
+    quotients: list[QuotientCurve] = Field(default=[])
     whole: dict[str, WholeSimilarity] = Field(default={}, description="modality -> similarity of the two models")
     spectra: dict[str, list[float]] = Field(default={}, description="leading kernel eigenvalues by model role")
     map: MapRecord | None = None

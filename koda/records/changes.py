@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from koda.figures import Part, Side
+from koda.records.base import Part
+from koda.typing import Side
 
 Status = Literal["pass", "warn", "fail", "inconclusive"]
 

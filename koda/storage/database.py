@@ -20,12 +20,11 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from koda.alignment_record import AlignmentRecord
-from koda.artifacts import explain_os_errors
-from koda.embedding_io import write_parquet
 from koda.errors import StoreError
-from koda.record import AuditRecord
-from koda.store_rows import alignment_tables, audit_tables
+from koda.records import AlignmentRecord, AuditRecord
+from koda.storage.artifacts import explain_os_errors
+from koda.storage.parquet import write_parquet
+from koda.storage.rows import alignment_tables, audit_tables
 
 T = TypeVar("T")
 

@@ -1,0 +1,60 @@
+"""Configurations: YAML files, checked in full before anything runs."""
+
+from __future__ import annotations
+
+from koda.config.alignment import AlignmentConfig
+from koda.config.audit import (
+    DEFAULT_POLICY,
+    HUB,
+    LOCAL,
+    PYTHON,
+    STORED,
+    TIMM,
+    AuditConfig,
+    DataConfig,
+    DiscrepancyConfig,
+    ModelSpec,
+    PolicyRule,
+    ReportConfig,
+    SignificanceConfig,
+    Waiver,
+    ZeroShotConfig,
+    absolute_data,
+    absolute_model,
+    check_config,
+    load_config,
+    modalities_of,
+)
+from koda.config.strict import Strict, override, parse_override, read_settings
+from koda.config.sweep import SweepConfig, data_label, load_sweep
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "HUB",
+    "LOCAL",
+    "PYTHON",
+    "STORED",
+    "TIMM",
+    "AlignmentConfig",
+    "AuditConfig",
+    "DataConfig",
+    "DiscrepancyConfig",
+    "ModelSpec",
+    "PolicyRule",
+    "ReportConfig",
+    "SignificanceConfig",
+    "Strict",
+    "SweepConfig",
+    "Waiver",
+    "ZeroShotConfig",
+    "absolute_data",
+    "absolute_model",
+    "check_config",
+    "data_label",
+    "load_config",
+    "load_sweep",
+    "modalities_of",
+    "override",
+    "parse_override",
+    "read_settings",
+]

@@ -1,0 +1,8 @@
+"""All that writes files: artifacts, digests, Parquet, and the database."""
+
+from __future__ import annotations
+
+from koda.storage.artifacts import ArtifactStore, write_atomically
+from koda.storage.digests import digest_bytes, digest_file, digest_json
+
+__all__ = ["ArtifactStore", "digest_bytes", "digest_file", "digest_json", "write_atomically"]
