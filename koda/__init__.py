@@ -15,7 +15,7 @@ _HOME = {
     "AuditRecord": "koda.records",
     "Direction": "koda.discrepancy",
     "DiscrepancyConfig": "koda.config",
-    "EmbeddingTable": "koda.embeddings",
+    "EmbeddingTable": "koda.embeddings.tables",
     "KodaError": "koda.errors",
     "Slice": "koda.slicing",
     "Solution": "koda.discrepancy",

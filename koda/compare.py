@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from koda.config import DiscrepancyConfig
-from koda.embedding_shards import ShardedTable
-from koda.embeddings import EmbeddingTable, TableLike
+from koda.embeddings import EmbeddingTable, ShardedTable, TableLike
 from koda.errors import ConfigError, DataError, StoreError
 from koda.storage import digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing

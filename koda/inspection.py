@@ -109,8 +109,9 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
         DataError: data or models that are no longer those of the audit, or a folder with files in it.
     """
     from koda.audit.plan import prepare
-    from koda.embedding_io import Layout, save_table
     from koda.embeddings import EmbeddingTable
+    from koda.embeddings.layout import Layout
+    from koda.embeddings.writing import save_table
     from koda.errors import DataError
     from koda.extraction import KIND, load_embeddings
 

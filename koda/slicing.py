@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from koda.embeddings import EmbeddingTable, rows_of
+from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import rows_of
 from koda.errors import ConfigError, DataError
 from koda.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
 from koda.kernels import Kernel

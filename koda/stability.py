@@ -102,8 +102,8 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
     Only overlaps are read off, so no gap is proved.
     """
     from koda.discrepancy import Problem
-    from koda.discrepancy.join import FEWEST
     from koda.discrepancy.limits import at_size
+    from koda.embeddings.join import FEWEST
 
     if target.n < FEWEST:
         return None

@@ -22,7 +22,6 @@ from koda.features import (
     kernel_error,
     n_features_of,
     shares_randomness,
-    slice_rows,
 )
 from koda.kernels import Kernel, KernelPair
 
@@ -242,7 +241,7 @@ def test_integers_do_not_depend_on_chunks_threads_precision_or_neighbours(monkey
     m = draw_features(KERNEL, x, r, seed=2)
     whole = m.integers(x)
     for size in (1, 7, 1000):
-        parts = [m.integers(slice_rows(x, i, i + size)) for i in range(0, n if size > 1 else 40, size)]
+        parts = [m.integers(x.take(range(i, min(i + size, n)))) for i in range(0, n if size > 1 else 40, size)]
         assert torch.equal(torch.cat(parts), whole[: sum(len(part) for part in parts)])
     monkeypatch.setattr("koda.features.fourier._ELEMENTS", {"cpu": 2000})
     assert torch.equal(m.integers(x), whole)

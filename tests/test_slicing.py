@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import koda
-import koda.embeddings
+import koda.embeddings.tables
 import koda.extension
 import koda.slicing
 from koda.config import DiscrepancyConfig
@@ -246,9 +246,9 @@ def test_more_directions_do_not_index_the_samples_again(planted, monkeypatch):
     assert len(solution.directions) == 3
     looks = []
     for name in ("checked_keys", "rows_of"):
-        real = getattr(koda.embeddings, name)
+        real = getattr(koda.embeddings.tables, name)
         watched = lambda keys, *rest, real=real: looks.append(len(keys)) or real(keys, *rest)  # noqa: E731
-        monkeypatch.setattr(koda.embeddings, name, watched)
+        monkeypatch.setattr(koda.embeddings.tables, name, watched)
         if name == "rows_of":
             monkeypatch.setattr(koda.slicing, name, watched)
     counts = []

@@ -56,8 +56,8 @@ def load_covariance(plan: AuditPlan, side: Side, target: TableLike, reference: T
 
 def _tuned(plan: AuditPlan, side: Side, target: TableLike, reference: TableLike) -> KernelPair:
     """Return the kernels that `sigma: tune` chooses for a question, chosen once for all counts of directions."""
-    from koda.discrepancy.join import join_tables
     from koda.discrepancy.tuning import tune_kernels
+    from koda.embeddings import join_tables
 
     key = plan.tuning_key(side)
     path = plan.artifacts.folder(TUNINGS, key) / "kernels.json"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from koda import __version__
 from koda.config import AuditConfig
 from koda.datasets import ImageDigests, PairDataset, read_dataset
-from koda.embedding_io import SHARD_SIZE
+from koda.embeddings.layout import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import embedding_key

@@ -15,7 +15,7 @@ from koda.devices import fits_in_memory
 from koda.discrepancy.gram import GramSpace
 from koda.discrepancy.single import UNIT
 from koda.discrepancy.spaces import ExactSpace, Space
-from koda.embeddings import EmbeddingTable, TableLike
+from koda.embeddings import TableInMemory, TableLike
 from koda.errors import ConfigError, DataError
 from koda.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 from koda.kernels import KernelPair
@@ -211,7 +211,7 @@ class FeatureForms:
 
 
 def exact_forms(
-    target: EmbeddingTable, reference: EmbeddingTable, kernels: KernelPair, device: torch.device
+    target: TableInMemory, reference: TableInMemory, kernels: KernelPair, device: torch.device
 ) -> SampleForms:
     """Return the forms of the exact kernels."""
     a = kernels.target.matrix(target, device=device).div_(target.n)
@@ -290,7 +290,7 @@ def use_exact(features: str, n: int, device: torch.device) -> bool:
     return features == "exact" or (features == "auto" and n <= EXACT_SAMPLES and fits)
 
 
-def _gram(feature_map: FeatureMap, table: EmbeddingTable, device: torch.device) -> torch.Tensor:
+def _gram(feature_map: FeatureMap, table: TableInMemory, device: torch.device) -> torch.Tensor:
     phi = feature_map(table, device=device)  # (n, width)
     k = phi @ phi.T / table.n
     return (k + k.T) / 2
@@ -304,6 +304,6 @@ def _largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return max(float((p - q).abs().max()) for p, q in zip(torch.split(a, 1024), torch.split(b, 1024), strict=True))
 
 
-def _unit(table: EmbeddingTable, modalities: tuple[str, ...]) -> float:
+def _unit(table: TableInMemory, modalities: tuple[str, ...]) -> float:
     """Return the relative rounding of the coarsest embeddings that are compared."""
     return max(float(np.finfo(getattr(table, name).dtype).eps) for name in modalities) or UNIT

@@ -14,12 +14,11 @@ from koda.covariance import CovarianceBlocks
 from koda.devices import device_of
 from koda.discrepancy.dense import solve_dense
 from koda.discrepancy.forms import FeatureForms, Forms, exact_forms, feature_forms, use_exact
-from koda.discrepancy.join import join_tables
 from koda.discrepancy.limits import Spectrum, limit_of
 from koda.discrepancy.solution import Direction, RawDirection, RawSolution, Solution
 from koda.discrepancy.spaces import Block, Space
 from koda.discrepancy.subspace import solve_subspace
-from koda.embeddings import TableLike
+from koda.embeddings import TableLike, join_tables
 from koda.errors import ConfigError, SolverError
 from koda.features import n_features_of
 from koda.kernels import KernelPair, choose_kernels

@@ -90,4 +90,5 @@ def trial_of(config: DiscrepancyConfig) -> DiscrepancyConfig:
 
 
 def _in_memory(table: TableLike) -> EmbeddingTable:
-    return table.take(np.arange(table.n))
+    part = table.take(np.arange(table.n))
+    return EmbeddingTable(part.keys, part.image, part.text)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from koda.datasets import Pair, PairDataset
-from koda.embedding_files import read_shard_header
-from koda.embedding_io import SHARD_SIZE, read_shard, shard_name, write_shard
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.layout import SHARD_SIZE, shard_name
+from koda.embeddings.matrix_files import read_shard_header
+from koda.embeddings.reading import read_shard
+from koda.embeddings.writing import write_shard
 from koda.errors import DataError
 from koda.extraction.batches import Batches
 from koda.extraction.captions import CaptionMemory

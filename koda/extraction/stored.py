@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from koda.datasets import Pair
-from koda.embedding_io import shard_name, write_shard
+from koda.embeddings.layout import shard_name
+from koda.embeddings.writing import write_shard
 from koda.models import ResolvedModel
 from koda.models.stored import describe, open_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from koda.features.base import FeatureKind, FeatureMap, slice_rows
+from koda.features.base import FeatureKind, FeatureMap
 from koda.features.draw import draw_features, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
 from koda.features.fourier import FourierMap, draw_frequencies
 from koda.features.sketch import SketchMap
@@ -19,5 +19,4 @@ __all__ = [
     "kernel_error",
     "n_features_of",
     "shares_randomness",
-    "slice_rows",
 ]

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 import torch
 
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import TableInMemory
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel, KernelKind, dimensions
 
@@ -55,11 +55,11 @@ class FeatureMap(Protocol):
     def scale(self) -> float: ...  # noqa: D102
 
     def __call__(
-        self, table: EmbeddingTable, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+        self, table: TableInMemory, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> torch.Tensor:
         """Return the features (n, width)."""
 
-    def integers(self, table: EmbeddingTable, *, device: torch.device | str = "cpu") -> torch.Tensor:
+    def integers(self, table: TableInMemory, *, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return scale x features as int8 (n, width); only where ``bounded``."""
 
     def digest(self) -> str:
@@ -85,7 +85,7 @@ def check_kind(kernel: Kernel, kind: str | None) -> FeatureKind:
     )
 
 
-def check_dims(feature_map: FeatureMap, table: EmbeddingTable) -> None:
+def check_dims(feature_map: FeatureMap, table: TableInMemory) -> None:
     """Refuse a table that the map was not drawn for.
 
     Raises:
@@ -104,15 +104,6 @@ def check_dims(feature_map: FeatureMap, table: EmbeddingTable) -> None:
 def generator(seed: int, dims: tuple[int, ...]) -> np.random.Generator:
     """Return the generator of a draw: it depends on the seed and the dimensions, not on the model."""
     return np.random.default_rng((seed, *dims))
-
-
-def slice_rows(table: EmbeddingTable, start: int, stop: int) -> EmbeddingTable:
-    """Return consecutive rows without copying the embeddings or the metadata."""
-    return EmbeddingTable(
-        keys=table.keys[start:stop],
-        image=None if table.image is None else table.image[start:stop],
-        text=None if table.text is None else table.text[start:stop],
-    )
 
 
 def _words(dims: tuple[int, ...]) -> str:

@@ -27,7 +27,7 @@ from functools import cache, cached_property
 import numpy as np
 import torch
 
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import TableInMemory
 from koda.errors import ConfigError, DataError
 from koda.features.base import FeatureKind, check_dims
 from koda.kernels import Kernel
@@ -102,7 +102,7 @@ class FourierMap:
         )
 
     def __call__(
-        self, table: EmbeddingTable, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+        self, table: TableInMemory, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> torch.Tensor:
         """Return the features (n, 2r), cosines before sines.
 
@@ -113,7 +113,7 @@ class FourierMap:
         """
         return self.integers(table, device=device).to(dtype).div_(self.scale)
 
-    def integers(self, table: EmbeddingTable, *, device: torch.device | str = "cpu") -> torch.Tensor:
+    def integers(self, table: TableInMemory, *, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return 127 cos and 127 sin of the phases, rounded: int8 (n, 2r), cosines before sines.
 
         A row gives the same integers in whatever chunk, on whatever device, in single as in double precision
@@ -135,7 +135,7 @@ class FourierMap:
             result[start : start + rows, r:] = both[:, :, 1]
         return result
 
-    def _steps_of_turn(self, table: EmbeddingTable, rows: slice, device: torch.device) -> torch.Tensor:
+    def _steps_of_turn(self, table: TableInMemory, rows: slice, device: torch.device) -> torch.Tensor:
         """Return the phases less their whole turns, in steps of the table, (n, r) int32."""
         steps = [
             torch.as_tensor(getattr(table, name)[rows])

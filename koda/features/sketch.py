@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import TableInMemory
 from koda.errors import DataError
 from koda.features.base import FeatureKind, check_dims, generator
 from koda.kernels import Kernel, unit_embeddings
@@ -80,7 +80,7 @@ class SketchMap:
         )
 
     def __call__(
-        self, table: EmbeddingTable, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+        self, table: TableInMemory, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> torch.Tensor:
         """Return the features (n, width).
 
@@ -112,7 +112,7 @@ class SketchMap:
         sketch: torch.Tensor = torch.fft.irfft(product, n=2 * self.r, dim=0).T.contiguous()
         return sketch
 
-    def integers(self, table: EmbeddingTable, *, device: torch.device | str = "cpu") -> torch.Tensor:
+    def integers(self, table: TableInMemory, *, device: torch.device | str = "cpu") -> torch.Tensor:
         """Refuse: these features are not bounded, so no fixed scale makes integers of them.
 
         Raises:

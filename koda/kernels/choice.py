@@ -11,7 +11,7 @@ import torch
 
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
-from koda.embeddings import EmbeddingTable, TableLike
+from koda.embeddings import TableInMemory, TableLike
 from koda.errors import DataError
 from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
 
@@ -136,7 +136,7 @@ def _subsample(keys: Sequence[str], size: int, seed: int) -> list[str]:
     return [ordered[row] for row in rows]
 
 
-def _refuse_one_direction(table: EmbeddingTable, names: tuple[str, ...], role: str) -> None:
+def _refuse_one_direction(table: TableInMemory, names: tuple[str, ...], role: str) -> None:
     """Refuse embeddings that all point the same way: kernels of their directions cannot tell them apart."""
     for name in names:
         u = unit_embeddings(table, name, "cpu", torch.float64)  # (m, d)
@@ -148,7 +148,7 @@ def _refuse_one_direction(table: EmbeddingTable, names: tuple[str, ...], role: s
 
 
 def _median_scaled(
-    table: EmbeddingTable, names: tuple[str, ...], role: str, device: torch.device
+    table: TableInMemory, names: tuple[str, ...], role: str, device: torch.device
 ) -> tuple[dict[str, float], torch.Tensor]:
     """Return the median distances, and the sum of squared distances over twice their squares, (m, m) float32."""
     m = table.n

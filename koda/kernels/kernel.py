@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from koda.embeddings import EmbeddingTable, TableLike
+from koda.embeddings import TableInMemory, TableLike
 from koda.errors import ConfigError, DataError
 
 KernelKind = Literal["gaussian", "cosine", "polynomial"]
@@ -42,7 +42,7 @@ def need(table: TableLike, modality: str) -> None:
         )
 
 
-def values_of(table: EmbeddingTable, modality: str) -> np.ndarray:
+def values_of(table: TableInMemory, modality: str) -> np.ndarray:
     """Return the embeddings (n, d) of one modality.
 
     Raises:
@@ -102,8 +102,8 @@ class Kernel:
 
     def matrix(
         self,
-        x: EmbeddingTable,
-        y: EmbeddingTable | None = None,
+        x: TableInMemory,
+        y: TableInMemory | None = None,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
@@ -139,7 +139,7 @@ class Kernel:
         return result
 
     def _factors(
-        self, x: EmbeddingTable, y: EmbeddingTable, device: torch.device, dtype: torch.dtype
+        self, x: TableInMemory, y: TableInMemory, device: torch.device, dtype: torch.dtype
     ) -> list[Callable[[slice, slice], torch.Tensor]]:
         """Return functions of (rows, columns) whose product is that block of the kernel matrix."""
         if dimensions(self, x) != dimensions(self, y):
@@ -207,7 +207,7 @@ def dimensions(kernel: Kernel, table: TableLike) -> tuple[int, ...]:
 
 
 def scaled_embeddings(
-    kernel: Kernel, table: EmbeddingTable, device: torch.device | str, dtype: torch.dtype
+    kernel: Kernel, table: TableInMemory, device: torch.device | str, dtype: torch.dtype
 ) -> torch.Tensor:
     """Return the embeddings over their bandwidths, side by side: the kernel is Gaussian with sigma 1 on them."""
     parts = [
@@ -218,7 +218,7 @@ def scaled_embeddings(
 
 
 def unit_embeddings(
-    table: EmbeddingTable, modality: str, device: torch.device | str, dtype: torch.dtype
+    table: TableInMemory, modality: str, device: torch.device | str, dtype: torch.dtype
 ) -> torch.Tensor:
     """Return the embeddings of one modality over their lengths, (n, d).
 

@@ -13,7 +13,7 @@ from koda.models.fingerprint import Found, ModelFingerprint
 from koda.storage import digest_file
 
 if TYPE_CHECKING:
-    from koda.embedding_shards import ShardedTable
+    from koda.embeddings import ShardedTable
 
 
 def find(spec: ModelSpec, place: Any) -> Found:

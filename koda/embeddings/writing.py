@@ -1,4 +1,4 @@
-"""Writing embedding folders, in koda's layout and in clip-retrieval's, and reading a shard whole.
+"""Writing embedding folders, in koda's layout and in clip-retrieval's.
 
 koda's layout is `shard-00000.safetensors`, `shard-00001.safetensors`, ... each with the tensors
 `image` (n, d) and `text` (n, d) and, in its header, the keys of its rows and the samples that were
@@ -12,28 +12,18 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from koda.embedding_files import NOTES, read_shard_header
-from koda.embeddings import TableLike
+from koda.embeddings.layout import CLIP_FOLDERS, CLIP_PART_ROWS, SHARD_SIZE, Layout, shard_name
+from koda.embeddings.matrix_files import NOTES
+from koda.embeddings.rows import TableLike
 from koda.errors import DataError
 from koda.storage import write_atomically
 from koda.storage.artifacts import explain_os_errors
 from koda.storage.parquet import write_parquet
 from koda.typing import FloatArray
-
-Layout = Literal["koda", "clip-retrieval"]
-
-SHARD_SIZE = 1024
-CLIP_PART_ROWS = 1_000_000
-CLIP_FOLDERS = {"image": "img_emb", "text": "text_emb"}
-
-
-def shard_name(number: int) -> str:
-    """Return the file name of a shard."""
-    return f"shard-{number:05d}.safetensors"
 
 
 def write_shard(
@@ -50,21 +40,6 @@ def write_shard(
     # one entry only: safetensors writes several in an order that changes from call to call
     metadata = {NOTES: json.dumps(notes, sort_keys=True)}
     write_atomically(path, save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata=metadata))
-
-
-def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str], dict[str, Any]]:
-    """Read a shard: keys, arrays by modality, rejected key -> reason, extra notes.
-
-    Raises:
-        DataError: a file that is not a whole shard.
-    """
-    header = read_shard_header(path)
-    arrays: dict[str, FloatArray] = {}
-    for name, matrix in header.arrays.items():
-        arrays[name] = np.empty((matrix.rows, matrix.d), dtype=matrix.dtype)
-        every = np.arange(matrix.rows)
-        matrix.read(every, arrays[name], every)
-    return header.keys, arrays, header.rejected, header.notes
 
 
 def save_table(table: TableLike, folder: Path, layout: Layout = "koda") -> None:

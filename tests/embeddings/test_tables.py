@@ -168,9 +168,8 @@ def test_either_layout_reads_back_equal(tmp_path: Path, layout: str) -> None:
 
 
 def test_clip_retrievals_layout_is_written_as_its_tools_expect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from koda import embedding_io
 
-    monkeypatch.setattr(embedding_io, "CLIP_PART_ROWS", 2)
+    monkeypatch.setattr("koda.embeddings.writing.CLIP_PART_ROWS", 2)
     whole = EmbeddingTable(["a", "b", "c"], np.eye(3), np.eye(3)[::-1], {"caption": ["x", "y", "z"]})
     whole.save(tmp_path / "out", "clip-retrieval")
     names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from koda.embeddings import TableLike
+from koda.embeddings.rows import TableLike
 from koda.errors import DataError
 
 FEWEST = 3  # samples under which no group and no rest can be told apart

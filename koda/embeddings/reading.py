@@ -1,6 +1,6 @@
 """The two layouts of embedding folders, read by their headers: koda's shards, and clip-retrieval's parts.
 
-Either becomes a :class:`Source`: keys in row order, and for each part of the rows where its matrices lie.
+Either becomes a :class:`EmbeddingFolder`: keys in row order, and for each part of the rows where its matrices lie.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from koda.embedding_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
-from koda.embedding_io import CLIP_FOLDERS, shard_name
-from koda.embeddings import checked_keys
+from koda.embeddings.layout import CLIP_FOLDERS, shard_name
+from koda.embeddings.matrix_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
+from koda.embeddings.rows import checked_keys
 from koda.errors import DataError
 from koda.typing import MODALITIES, FloatArray, IntArray
 
@@ -39,7 +39,7 @@ class Metadata:
 
 
 @dataclass(frozen=True)
-class Source:
+class EmbeddingFolder:
     """An embedding folder as its headers describe it; nothing but the keys is held of its n samples.
 
     Args:
@@ -118,7 +118,22 @@ class Source:
         return np.fromiter((row.get(key, -1) for key in self.keys), dtype=np.int64, count=len(self.keys))
 
 
-def open_folder(folder: Path) -> Source:
+def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str], dict[str, Any]]:
+    """Read a shard: keys, arrays by modality, rejected key -> reason, extra notes.
+
+    Raises:
+        DataError: a file that is not a whole shard.
+    """
+    header = read_shard_header(path)
+    arrays: dict[str, FloatArray] = {}
+    for name, matrix in header.arrays.items():
+        arrays[name] = np.empty((matrix.rows, matrix.d), dtype=matrix.dtype)
+        every = np.arange(matrix.rows)
+        matrix.read(every, arrays[name], every)
+    return header.keys, arrays, header.rejected, header.notes
+
+
+def open_folder(folder: Path) -> EmbeddingFolder:
     """Read what the headers of an embedding folder say, and check that its parts fit together.
 
     Raises:
@@ -143,7 +158,7 @@ def open_folder(folder: Path) -> Source:
     return source
 
 
-def _open_shards(folder: Path, n_shards: int) -> Source:
+def _open_shards(folder: Path, n_shards: int) -> EmbeddingFolder:
     paths = [folder / shard_name(number) for number in range(n_shards)]
     if missing := [path for path in paths if not path.exists()]:
         raise DataError(f"{folder}: the shard {missing[0].name} is missing.", "Copy the folder again.")
@@ -173,10 +188,10 @@ def _open_shards(folder: Path, n_shards: int) -> Source:
         if "key" not in names:
             raise DataError(f"{table} has no column `key`.")
         metadata = Metadata(tuple(name for name in names if name != "key"), ((table, count),), "key")
-    return Source(folder, keys, parts, metadata, fingerprint)
+    return EmbeddingFolder(folder, keys, parts, metadata, fingerprint)
 
 
-def _open_clip_retrieval(folder: Path) -> Source:
+def _open_clip_retrieval(folder: Path) -> EmbeddingFolder:
     """Open `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`, rows aligned."""
     arrays = {
         modality: {number: read_npy_header(path) for number, path in _numbered(folder / name, ".npy").items()}
@@ -215,7 +230,7 @@ def _open_clip_retrieval(folder: Path) -> Source:
     n = sum(next(iter(part.values())).rows for part in parts)
     keys = next((found for name in ("key", "image_path") if name in common and (found := _keys(files, name))), None)
     metadata = Metadata(common, tuple(files) if common else ())
-    return Source(folder, keys or tuple(map(str, range(n))), tuple(parts), metadata)
+    return EmbeddingFolder(folder, keys or tuple(map(str, range(n))), tuple(parts), metadata)
 
 
 def _check_dims(folder: Path, what: str, parts: Sequence[Mapping[str, MatrixFile]]) -> None:

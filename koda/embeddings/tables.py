@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from koda.errors import ConfigError, DataError
+from koda.embeddings.reading import EmbeddingFolder, open_folder
+from koda.embeddings.rows import (
+    CHUNK_ROWS,
+    Rows,
+    checked_keys,
+    checked_modalities,
+    reasons_of,
+    row_numbers,
+    row_slices,
+    rows_of,
+    unusable,
+)
+from koda.errors import DataError
 from koda.typing import MODALITIES, FloatArray, IntArray
-
-Rows = Iterable[int] | np.ndarray[Any, Any]
-
-CHUNK_ROWS = 8192  # rows checked at a time: the temporaries stay at some megabytes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from koda.embedding_io import Layout
-    from koda.embedding_shards import ShardedTable
-
-
-class TableLike(Protocol):
-    """What a search needs of a table: :class:`EmbeddingTable` in memory, or a ``ShardedTable`` on disk.
-
-    ``select`` and ``only`` stay what the table is; ``take`` and ``chunks`` give tables in memory.
-    """
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """The sample keys, in row order."""
-
-    @property
-    def metadata(self) -> Mapping[str, Sequence[Any]]:
-        """Columns of n values each."""
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Digest of the model that made the embeddings, where known."""
-
-    @property
-    def n(self) -> int:
-        """Number of samples."""
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities present: of "image" and "text"."""
-
-    @property
-    def dims(self) -> Mapping[str, int]:
-        """Modality -> dimension of its embeddings."""
-
-    def take(self, rows: Rows) -> EmbeddingTable:
-        """Return the given rows in memory, in their order."""
-
-    def select(self, keys: Sequence[str]) -> TableLike:
-        """Return the rows of the given keys, in their order."""
-
-    def only(self, modalities: Sequence[str]) -> TableLike:
-        """Return the table without its other modalities."""
-
-    def invalid_rows(self) -> dict[str, str]:
-        """Return key -> reason for the rows that no kernel can use."""
-
-    def chunks(self, size: int) -> Iterator[tuple[slice, EmbeddingTable]]:
-        """Yield consecutive rows, ``size`` at a time, without metadata."""
+    from koda.embeddings.layout import Layout
 
 
 def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
@@ -237,7 +199,7 @@ class EmbeddingTable:
         Raises:
             DataError: as :meth:`load`; only headers and keys are read.
         """
-        from koda.embedding_shards import ShardedTable
+        pass  # MOVED
 
         return ShardedTable.open(Path(path))
 
@@ -248,105 +210,156 @@ class EmbeddingTable:
             DataError: a folder with files in it.
             StoreError: the disk is full, read-only or forbidden.
         """
-        from koda.embedding_io import save_table
+        from koda.embeddings.writing import save_table
 
         save_table(self, Path(path), layout)
 
 
-def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys as text.
+class LazyColumns(Mapping[str, list[Any]]):
+    """Metadata columns that are read from disk when they are first asked for, and kept from then on."""
 
-    Raises:
-        DataError: no keys, or a key twice.
+    def __init__(self, source: EmbeddingFolder, rows: IntArray) -> None:
+        self._source, self._rows = source, rows
+        self._read: dict[str, list[Any]] = {}
+
+    def __getitem__(self, name: str) -> list[Any]:
+        """Return a column, a value per row."""
+        if name not in self._source.metadata.names:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = self._source.column(name, self._rows)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source.metadata.names)
+
+    def __len__(self) -> int:
+        return len(self._source.metadata.names)
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedTable:
+    """Embeddings of n samples in a folder, of which memory holds the keys and a row number each.
+
+    It is read like an :class:`~koda.embeddings.EmbeddingTable`; :meth:`select` and :meth:`only` are views.
+    Tables that :meth:`take` and :meth:`chunks` return hold no metadata: columns are read from
+    ``metadata``, where one that is asked for is read as a whole and stays in memory.
+    A file that is gone or has changed since :meth:`open` is a :class:`~koda.errors.DataError` that names it.
+
+    Args:
+        source: the folder.
+        keys: n distinct keys.
+        rows: (n,) the row of each in the folder.
+        modalities: those that the view shows.
     """
-    found = tuple(map(str, keys))
-    if not found:
-        raise DataError("The embedding table has no rows.", "An audit needs samples.")
-    if len(distinct := set(found)) != len(found):
-        seen: set[str] = set()
-        first = next(key for key in found if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise DataError(
-            f"The key {first!r} occurs more than once ({len(found) - len(distinct)} repeated keys in all).",
-            "Keys identify samples across models; make them distinct.",
-        )
-    return found
 
+    source: EmbeddingFolder
+    keys: tuple[str, ...]
+    rows: IntArray
+    modalities: tuple[str, ...]
 
-def checked_modalities(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities asked for, image before text.
+    @classmethod
+    def open(cls, folder: Path) -> ShardedTable:
+        """Open an embedding folder of either layout; see :meth:`EmbeddingTable.open`."""
+        source = open_folder(folder)
+        return cls(source, source.keys, np.arange(len(source.keys), dtype=np.int64), tuple(source.dims))
 
-    Raises:
-        DataError: one that is not there, or none.
-    """
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    missing = [name for name in names if name not in present]
-    if missing or not names:
-        raise DataError(
-            f"The table has no {missing[0]} embeddings." if missing else "No modality was asked for.",
-            f"It has {' and '.join(present)} embeddings.",
-        )
-    return tuple(name for name in MODALITIES if name in names)
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} ({self.n}, {d})" for name, d in self.dims.items())
+        return f"ShardedTable({str(self.source.folder)!r}: {parts})"
 
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.keys)
 
-def row_numbers(rows: Rows, n: int) -> IntArray:
-    """Return row numbers from 0 to n - 1 for numbers (negative ones from the end) or a mask.
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality -> dimension of its embeddings."""
+        return {name: self.source.dims[name] for name in self.modalities}
 
-    Raises:
-        DataError: a number or a mask that is not of a table of n rows.
-    """
-    given = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
-    if given.dtype == bool:
-        if given.shape != (n,):
-            raise DataError(f"The mask of rows has shape {given.shape}, the table {n} rows.", "Give one value a row.")
-        return np.flatnonzero(given).astype(np.int64)
-    if given.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise DataError(
-            f"Rows of type {given.dtype} and shape {given.shape} were asked for.", "Give a list of numbers."
-        )
-    index = given.astype(np.int64)
-    if (outside := (index < -n) | (index >= n)).any():
-        raise DataError(f"The row {index[outside][0]} was asked for; the table has {n} rows, from 0 on.")
-    return np.where(index < 0, index + n, index)
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the embeddings and the metadata come from."""
+        return self.source.files
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the model that made the embeddings, where known."""
+        return self.source.fingerprint
 
-def rows_of(keys: Sequence[str], wanted: Sequence[str]) -> IntArray:
-    """Return the row number of each wanted key.
+    @cached_property
+    def metadata(self) -> LazyColumns:
+        """Metadata columns, each read when it is first asked for."""
+        return LazyColumns(self.source, self.rows)
 
-    Raises:
-        DataError: a key that is not in the table.
-    """
-    row = {key: number for number, key in enumerate(keys)}
-    found = np.fromiter((row.get(key, -1) for key in wanted), dtype=np.int64, count=len(wanted))
-    if (missing := found < 0).any():
-        first = wanted[int(np.argmax(missing))]
-        raise DataError(f"{missing.sum()} of {len(wanted)} keys are not in the table, the first is {first!r}.")
-    return found
+    def take(self, rows: Rows) -> EmbeddingTable:
+        """Read the given rows into memory, in their order and without metadata; each file is opened once.
 
+        Args:
+            rows: row numbers of this view, negative ones from the end, or a mask of n truth values.
 
-def row_slices(n: int, size: int) -> Iterator[slice]:
-    """Yield the slices that cut n rows into pieces of ``size``, the last one shorter.
+        Raises:
+            DataError: a row that is not there, a row twice, or none; a file that is gone or has changed.
+        """
+        return self._read(row_numbers(rows, self.n))
 
-    Raises:
-        ConfigError: a size below 1.
-    """
-    if size < 1:
-        raise ConfigError(f"The rows were to be read {size} at a time; at least 1 is needed.")
-    return (slice(first, min(first + size, n)) for first in range(0, n, size))
+    def select(self, keys: Sequence[str]) -> ShardedTable:
+        """Return a view of the rows of the given keys, in their order; nothing is read.
 
+        Raises:
+            DataError: a key that is not in the table, a key twice, or none.
+        """
+        names = checked_keys(keys)
+        return replace(self, keys=names, rows=self.rows[rows_of(self.keys, names)])
 
-def unusable(values: FloatArray) -> dict[str, IntArray]:
-    """Return fault -> row numbers for the rows of (n, d) embeddings that no kernel can use."""
-    finite = np.isfinite(values).all(axis=1)  # (n,)
-    zero = finite & ~(values != 0).any(axis=1)  # (n,)
-    return {"holds NaN or infinity": np.flatnonzero(~finite), "is the zero vector": np.flatnonzero(zero)}
+    def only(self, modalities: Sequence[str]) -> ShardedTable:
+        """Return a view without the other modalities; nothing is read.
 
+        Raises:
+            DataError: a modality that the table lacks, or none asked for.
+        """
+        return replace(self, modalities=checked_modalities(modalities, self.modalities))
 
-def reasons_of(keys: Sequence[str], faults: Sequence[tuple[str, str, IntArray]]) -> dict[str, str]:
-    """Return key -> reason for (modality, fault, row numbers), in row order; one reason a key, of the first fault."""
-    found: dict[int, str] = {}
-    for name, fault, rows in faults:
-        for row in rows.tolist():
-            found.setdefault(row, f"the {name} embedding {fault}")
-    return {keys[row]: found[row] for row in sorted(found)}
+    def chunks(self, size: int) -> Iterator[tuple[slice, EmbeddingTable]]:
+        """Yield consecutive rows, read ``size`` at a time, without metadata.
+
+        Yields:
+            (rows, table): the slice of row numbers, and the table of these rows.
+
+        Raises:
+            ConfigError: a size below 1.
+            DataError: a file that is gone or has changed.
+        """
+        for rows in row_slices(self.n, size):
+            yield rows, self._read(np.arange(rows.start, rows.stop))
+
+    def invalid_rows(self) -> dict[str, str]:
+        """Return key -> reason for the rows that no kernel can use (NaN, infinity, zero norm), read in chunks.
+
+        Raises:
+            DataError: a file that is gone or has changed.
+        """
+        order = np.argsort(self.rows, kind="stable")  # as on disk, so that each part is read once
+        faults: list[tuple[str, str, IntArray]] = []
+        for name in self.modalities:
+            for piece in row_slices(self.n, CHUNK_ROWS):
+                at = order[piece]
+                values = self.source.read(self.rows[at], name)  # (chunk, d)
+                faults += [(name, fault, at[found]) for fault, found in unusable(values).items()]
+        return reasons_of(self.keys, faults)
+
+    def to_memory(self) -> EmbeddingTable:
+        """Read the whole view, metadata included.
+
+        Raises:
+            DataError: a file that is gone or has changed.
+        """
+        parts = {name: self.source.read(self.rows, name) for name in self.modalities}
+        return EmbeddingTable(self.keys, parts.get("image"), parts.get("text"), dict(self.metadata), self.fingerprint)
+
+    def _read(self, index: IntArray) -> EmbeddingTable:
+        """Read the rows of this view with the given numbers."""
+        keys = [self.keys[row] for row in index.tolist()]
+        parts = {name: self.source.read(self.rows[index], name) for name in self.modalities}
+        return EmbeddingTable(keys, parts.get("image"), parts.get("text"), fingerprint=self.fingerprint)

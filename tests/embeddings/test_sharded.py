@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from koda.embedding_files import _SPAN
-from koda.embedding_io import shard_name, write_shard
-from koda.embedding_shards import ShardedTable
-from koda.embeddings import EmbeddingTable, TableLike
+from koda.embeddings import EmbeddingTable, ShardedTable, TableLike
+from koda.embeddings.layout import shard_name
+from koda.embeddings.matrix_files import _SPAN
+from koda.embeddings.writing import write_shard
 from koda.errors import ConfigError, DataError
 from koda.storage.parquet import write_parquet
 

@@ -1,0 +1,15 @@
+"""How embedding folders are laid out: koda's shards, and clip-retrieval's parts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Layout = Literal["koda", "clip-retrieval"]
+SHARD_SIZE = 1024
+CLIP_PART_ROWS = 1_000_000
+CLIP_FOLDERS = {"image": "img_emb", "text": "text_emb"}
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:05d}.safetensors"
