@@ -33,8 +33,9 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.data import pair  # noqa: E402
 from koda import DiscrepancyConfig  # noqa: E402
-from koda.discrepancy.search import Problem  # noqa: E402
-from koda.discrepancy.single import _solve_single, complement  # noqa: E402
+from koda.discrepancy.problem import Problem  # noqa: E402
+from koda.discrepancy.solver.direction import _solve_single  # noqa: E402
+from koda.discrepancy.solver.numerics import complement  # noqa: E402
 
 
 def check(n: int, r: int, kind: str, quantile: float | None, directions: int) -> dict[str, Any]:

@@ -36,13 +36,13 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.data import pair  # noqa: E402
 from koda import DiscrepancyConfig, EmbeddingTable  # noqa: E402
-from koda.covariance import StackedFeatures, accumulate  # noqa: E402
 from koda.devices import device_of, has_int8_products  # noqa: E402
 from koda.discrepancy.forms import FeatureForms  # noqa: E402
-from koda.discrepancy.search import _checked  # noqa: E402
-from koda.discrepancy.subspace import solve_subspace  # noqa: E402
-from koda.features import draw_pair  # noqa: E402
+from koda.discrepancy.problem import _checked  # noqa: E402
+from koda.discrepancy.solver.subspace import solve_subspace  # noqa: E402
 from koda.kernels import choose_kernels  # noqa: E402
+from koda.kernels.covariance import StackedFeatures, accumulate  # noqa: E402
+from koda.kernels.features import draw_pair  # noqa: E402
 
 DIRECTIONS = 10
 EVALUATIONS = 20  # of lambda for a direction of Algorithm 1: bisection to a millionth

@@ -61,9 +61,9 @@ sys.path.insert(0, str(HERE.parent))
 import koda  # noqa: E402
 from koda.config import SignificanceConfig  # noqa: E402
 from koda.discrepancy import Solution  # noqa: E402
-from koda.features import draw_pair  # noqa: E402
+from koda.discrepancy.significance import HeldOut, confirm, holm  # noqa: E402
 from koda.kernels import Kernel, KernelPair  # noqa: E402
-from koda.significance import HeldOut, confirm, holm  # noqa: E402
+from koda.kernels.features import draw_pair  # noqa: E402
 from koda.slicing import extend, lobe_size  # noqa: E402
 
 DIMENSIONS, TOPICS = 32, 30

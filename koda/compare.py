@@ -298,7 +298,7 @@ def _write(
     Raises:
         StoreError: the folder cannot be written.
     """
-    from koda.audit.solutions import save_solution
+    from koda.discrepancy.saving import save_solution
 
     mark = json.dumps({"inputs": inputs}, indent=1, sort_keys=True).encode()
     try:

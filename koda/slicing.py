@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from koda.discrepancy.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import rows_of
 from koda.errors import ConfigError, DataError
-from koda.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
 from koda.kernels import Kernel
 from koda.records import OverRepresented, Similarity, Word
 from koda.typing import BoolArray, FloatArray, IntArray
@@ -38,7 +38,8 @@ class Lobe:
         size: samples in the slice by the size rule; the first ``size`` of the ranking are the members.
         keys: the ranking, at least ``max(size, 50)`` samples where so many have the sign.
         scores: (len(keys),) signed values of the direction, farthest from 0 first.
-        in_sample: (len(keys),) whether the search used the sample; the others are extended, see :mod:`koda.extension`.
+        in_sample: (len(keys),) whether the search used the sample; the others are extended, see
+            :mod:`koda.discrepancy.extension`.
         words: what the members' captions say that the others do not.
         metadata: metadata values that are over-represented among the members.
     """
@@ -65,7 +66,7 @@ class Slice:
         direction: 1 is the strongest.
         positive, negative: the lobes; the positive one carries more weight.
         similarity: role ("target", "reference") -> mean similarities within, across and to the rest. The
-            samples were chosen by these kernels, so the table describes; :mod:`koda.significance` tests.
+            samples were chosen by these kernels, so the table describes; :mod:`koda.discrepancy.significance` tests.
     """
 
     direction: int

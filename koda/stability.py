@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koda.discrepancy.extension import common_keys, extend, parts_used, roles
 from koda.embeddings import EmbeddingTable
-from koda.extension import common_keys, extend, parts_used, roles
 from koda.records import Stability
 from koda.slicing import CAP, FLOOR, members
 from koda.typing import FloatArray

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import koda
-from koda.audit.solutions import load_solution
 from koda.compare import Comparison, Question, compare_folders, slices_csv, summarise
+from koda.discrepancy.saving import load_solution
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, StoreError
 from tests.discrepancy.problems import tables

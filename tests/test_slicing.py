@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import koda
+import koda.discrepancy.extension
 import koda.embeddings.tables
-import koda.extension
 import koda.slicing
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Direction, find_discrepancies
@@ -117,8 +117,8 @@ def test_new_samples_are_on_the_scale_of_the_search(planted):
 def test_blocks_and_order_do_not_matter(planted, monkeypatch):
     solution, target, reference, _ = planted
     want = extend(solution, target, reference)
-    monkeypatch.setattr(koda.extension, "_BLOCK_ROWS", 7)
-    monkeypatch.setattr(koda.extension, "_BLOCK_COLUMNS", 31)
+    monkeypatch.setattr(koda.discrepancy.extension, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(koda.discrepancy.extension, "_BLOCK_COLUMNS", 31)
     order = np.random.default_rng(0).permutation(N)
     got = extend(solution, target.take(order), reference.take(order[::-1]), target.keys)
     assert got == pytest.approx(want, abs=1e-12)
@@ -128,7 +128,7 @@ def test_estimated_inner_products_are_close(planted, monkeypatch):
     """Unbiased row sampling: the values move by a common factor and a little of the directions before."""
     solution, target, reference, _ = planted
     want = extend(solution, target, reference)[:, DISCOVERY:]
-    monkeypatch.setattr(koda.extension, "_EXACT_ROWS", 240)
+    monkeypatch.setattr(koda.discrepancy.extension, "_EXACT_ROWS", 240)
     got = extend(solution, target, reference)[:, DISCOVERY:]
     for k in range(len(want)):
         assert np.corrcoef(got[k], want[k])[0, 1] > 0.98

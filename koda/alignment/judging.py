@@ -14,8 +14,9 @@ from koda.alignment.lesson import Task
 from koda.clusters import cluster_scores, tops
 from koda.config import SignificanceConfig
 from koda.datasets import Pair
+from koda.discrepancy.extension import extend
+from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
 from koda.embeddings import EmbeddingTable
-from koda.extension import extend
 from koda.records import (
     STATES,
     Estimate,
@@ -28,7 +29,6 @@ from koda.records import (
     State,
 )
 from koda.retrieval import Recall, recall, recall_difference
-from koda.significance import HeldOut, Interval, held_out_shares, holm
 
 _CLUSTERINGS = 10  # each the best of ten runs
 _NOTHING_TO_RECOVER = 0.02  # of AMI between student and teacher: below it their ratio means nothing

@@ -12,9 +12,10 @@ from koda.alignment.lesson import Task
 from koda.alignment.student import check_student
 from koda.audit.evaluation import load_evaluation
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
-from koda.audit.solutions import Samples, load_samples, load_solution
+from koda.audit.solutions import Samples, load_samples
 from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of
 from koda.discrepancy import Solution
+from koda.discrepancy.saving import load_solution
 from koda.errors import DataError
 from koda.storage import digest_json
 from koda.typing import Role, Side

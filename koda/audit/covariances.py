@@ -7,11 +7,12 @@ from typing import Any
 
 from koda.audit.plan import COVARIANCES, TUNINGS, AuditPlan
 from koda.config import modalities_of
-from koda.covariance import CovarianceBlocks
 from koda.devices import device_of
 from koda.embeddings import TableLike
-from koda.features import draw_pair, n_features_of
-from koda.kernels import Kernel, KernelPair
+from koda.kernels import KernelPair
+from koda.kernels.bandwidths import kernels_from_note, kernels_to_note
+from koda.kernels.covariance import CovarianceBlocks
+from koda.kernels.features import draw_pair, n_features_of
 from koda.storage import write_atomically
 from koda.typing import Side
 
@@ -77,30 +78,4 @@ def _key(plan: AuditPlan, side: Side, kernels: KernelPair | None) -> str:
         return plan.covariance_key(side)
     return plan.covariance_key(
         side, {"target": dict(kernels.target.sigmas), "reference": dict(kernels.reference.sigmas)}
-    )
-
-
-def kernels_to_note(pair: KernelPair) -> dict[str, Any]:
-    """Return the kernels as JSON values."""
-    return {
-        "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
-        "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
-        "median_distances": {role: dict(found) for role, found in pair.median_distances.items()},
-        "leading_eigenvalues": dict(pair.leading_eigenvalues),
-        "rule": pair.rule,
-        "curve": pair.curve,
-        "tuning": pair.tuning,
-    }
-
-
-def kernels_from_note(note: dict[str, Any]) -> KernelPair:
-    """Return the kernels that :func:`kernels_to_note` noted."""
-    return KernelPair(
-        Kernel(**note["target"]),
-        Kernel(**note["reference"]),
-        note["median_distances"],
-        note["leading_eigenvalues"],
-        note["rule"],
-        tuple((multiplier, value) for multiplier, value in note["curve"]),
-        tuple((multiplier, value) for multiplier, value in note.get("tuning", [])),
     )

@@ -12,12 +12,13 @@ from typing import Any
 
 from koda.audit.measures import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
-from koda.audit.solutions import Samples, load_samples, load_solution
+from koda.audit.solutions import Samples, load_samples
 from koda.datasets import Pair
 from koda.discrepancy import Direction
+from koda.discrepancy.saving import load_solution
+from koda.discrepancy.significance import HeldOut, Interval, confirm, holm
 from koda.embeddings import EmbeddingTable
 from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, Stability
-from koda.significance import HeldOut, Interval, confirm, holm
 from koda.slicing import Lobe, Slice, slices
 from koda.stability import stability
 from koda.storage import write_atomically

@@ -87,7 +87,7 @@ class AuditPlan:
         """What decides a search: not the device, unless the number of features depends on it."""
         from koda.devices import device_of
         from koda.discrepancy.forms import EXACT_SAMPLES
-        from koda.features import n_features_of
+        from koda.kernels.features import n_features_of
 
         config = self.config.discrepancy
         search = config.model_dump(exclude={"device"})

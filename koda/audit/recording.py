@@ -13,8 +13,9 @@ from typing import Any
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
 from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
-from koda.audit.solutions import all_rejections, load_samples, load_solution
+from koda.audit.solutions import all_rejections, load_samples
 from koda.discrepancy import Solution
+from koda.discrepancy.saving import load_solution
 from koda.extraction import KIND as EMBEDDINGS
 from koda.policy import AuditFacts, judge
 from koda.provenance import describe_hardware, describe_software

@@ -10,15 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from koda.covariance import CovarianceBlocks, StackedFeatures, accumulate
 from koda.devices import fits_in_memory
-from koda.discrepancy.gram import GramSpace
-from koda.discrepancy.single import UNIT
-from koda.discrepancy.spaces import ExactSpace, Space
+from koda.discrepancy.solver.feature_space import GramSpace
+from koda.discrepancy.solver.numerics import UNIT
+from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.space import Space
 from koda.embeddings import TableInMemory, TableLike
 from koda.errors import ConfigError, DataError
-from koda.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 from koda.kernels import KernelPair
+from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulate
+from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 
 _READ_ROWS = {"cpu": 256}
 EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from koda.config import DiscrepancyConfig
-from koda.discrepancy.dense import check_eps
-from koda.discrepancy.single import UNIT
+from koda.discrepancy.solver.dense import check_eps
+from koda.discrepancy.solver.numerics import UNIT
 from koda.errors import ConfigError
 
 EXACT_SPECTRUM = 3072  # rows up to which the quantile comes from all eigenvalues

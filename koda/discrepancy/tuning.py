@@ -8,11 +8,11 @@ import numpy as np
 
 from koda.config import DiscrepancyConfig, SignificanceConfig, modalities_of
 from koda.discrepancy.limits import at_size
-from koda.discrepancy.search import find_discrepancies
+from koda.discrepancy.problem import Problem
+from koda.discrepancy.significance import MIN_SAMPLES, confirm
 from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import DataError
 from koda.kernels import AUTO_MULTIPLIER, KernelPair, choose_kernels
-from koda.significance import MIN_SAMPLES, confirm
 
 MULTIPLIERS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the reference's median distance
 MAX_SAMPLES = 2048  # half of them to search, half to judge
@@ -27,8 +27,9 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     At most 2048 of the samples are drawn with the seed and cut in half. For each multiplier of the reference's
     median distance (the target's bandwidth matched as ever, see :func:`koda.kernels.choose_kernels`) the first three
     directions are found on one half with exact kernels and the configured limit. The contrast of the multiplier is
-    the sum of their differences of coherent shares on the other half, d of :func:`koda.significance.confirm`. The
-    largest contrast wins; among equal ones the multiplier that is nearest to 0.4.
+    the sum of their differences of coherent shares on the other half, d of
+    :func:`koda.discrepancy.significance.confirm`. The largest contrast wins; among equal ones the multiplier that is
+    nearest to 0.4.
 
     A share grows with the bandwidth, so the contrast leans towards wide ones: more of the data in a slice, of samples
     that are less alike. On the scenes of the demo it took 1.0 of the median distance, where lobes reach the cap on
@@ -61,7 +62,7 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     tuning: dict[float, float] = {}
     for multiplier in MULTIPLIERS:
         kernels = choose_kernels(seen[0], seen[1], config, multiplier=multiplier)
-        solution = find_discrepancies(seen[0], seen[1], search, kernels=kernels)
+        solution = Problem.of(seen[0], seen[1], search, kernels=kernels).solve(search)
         found = confirm(solution, parts[0], parts[1], judged, SignificanceConfig())
         tuning[multiplier] = sum(held.difference.value for held in found)
     highest = max(tuning.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from koda.config import modalities_of
 from koda.devices import device_of
-from koda.kernels.choice import AGREEMENT, AUTO_MULTIPLIER, KernelPair, choose_kernels
+from koda.kernels.bandwidths import AGREEMENT, AUTO_MULTIPLIER, KernelPair, choose_kernels
 from koda.kernels.kernel import Kernel, KernelKind, dimensions, scaled_embeddings, unit_embeddings
 
 __all__ = [

@@ -75,7 +75,7 @@ class GroupShares(Part):
 
     finding: str = Field(description="'lost 1'")
     state: State
-    share: Estimate = Field(description="coherent share, see koda.significance")
+    share: Estimate = Field(description="coherent share, see koda.discrepancy.significance")
     coherence: float = Field(description="the share in samples")
     quotient: float | None = Field(description="teacher's share over this share; None where this one is not positive")
 
@@ -166,5 +166,5 @@ def read_alignment(path: Path) -> AlignmentRecord:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} is not the record of an alignment: {error.strerror}.") from error
     return parse_record(AlignmentRecord, text, str(path), "the record of an alignment", ALIGNMENT_VERSION)

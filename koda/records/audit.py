@@ -2,7 +2,7 @@
 
 The report is drawn from an :class:`AuditRecord` and thumbnails, and from nothing else, so a
 stored ``audit.json`` can be rendered again, compared and verified without the models or the data.
-Shares are fractions of the data set (1.0 is all of it); see :mod:`koda.significance`.
+Shares are fractions of the data set (1.0 is all of it); see :mod:`koda.discrepancy.significance`.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from koda import DiscrepancyConfig, find_discrepancies
-from koda.covariance import covariance
-from koda.features import draw_pair
 from koda.kernels import choose_kernels
+from koda.kernels.covariance import covariance
+from koda.kernels.features import draw_pair
 from tests.discrepancy.problems import tables
 
 pytestmark = [

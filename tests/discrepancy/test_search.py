@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from koda import DiscrepancyConfig, EmbeddingTable, find_discrepancies
-from koda.discrepancy import Problem, forms, search
-from koda.discrepancy.dense import solve_dense
-from koda.discrepancy.solution import RawDirection
+from koda.discrepancy import Problem, forms
+from koda.discrepancy.solver.dense import solve_dense
+from koda.discrepancy.solver.outcome import RawDirection
 from koda.errors import ConfigError, DataError, SolverError
 from koda.kernels import Kernel, KernelPair
 from tests.discrepancy.problems import tables
@@ -187,7 +187,7 @@ def test_an_infeasible_limit_returns_no_directions_and_says_why():
 
 def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
     target, reference = tables(40)
-    honest = search.solve_dense
+    honest = problem.solve_dense
 
     def wrong(*args, **kwargs):
         solution = honest(*args, **kwargs)
@@ -195,7 +195,7 @@ def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
         bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.status)
         return type(solution)((bad, *solution.directions[1:]))
 
-    monkeypatch.setattr(search, "solve_dense", wrong)
+    monkeypatch.setattr(problem, "solve_dense", wrong)
     with pytest.raises(SolverError, match="fails its checks"):
         find_discrepancies(target, reference, config())
 
@@ -203,7 +203,7 @@ def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
 @pytest.mark.parametrize(("n", "r"), [(90, 60), (500, 40)])
 def test_features_solve_the_problem_of_the_feature_kernels(n, r):
     """For n > 4 r in the range of G, and else over the samples: both the dense answer for Phi Phi' / n."""
-    from koda.features import draw_pair
+    from koda.kernels.features import draw_pair
 
     target, reference = tables(n)
     solution = find_discrepancies(target, reference, config(features="orf", n_features=r, max_reference_share=0.02))

@@ -8,11 +8,11 @@ import pytest
 from koda.config import DiscrepancyConfig, SignificanceConfig
 from koda.discrepancy import find_discrepancies
 from koda.discrepancy.limits import at_size
+from koda.discrepancy.significance import confirm
 from koda.discrepancy.tuning import LEADING, MULTIPLIERS, tune_kernels
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.kernels import choose_kernels
-from koda.significance import confirm
 
 TUNE = DiscrepancyConfig(modality="image", sigma="tune", n_directions=2, device="cpu")
 

@@ -52,10 +52,10 @@ def test_a_stated_precision_stands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_resolved_precision_stands_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModelSpec(name=f"local-dir:{write_tiny_model(tmp_path / 'tiny', seed=0)}")
-    monkeypatch.setattr("koda.devices.is_fast_at_bf16", lambda place: True)
+    monkeypatch.setattr("koda.models.precision.is_fast_at_bf16", lambda place: True)
     model = resolve_model(spec, "cpu")
     assert model.fingerprint.precision == "bf16"
     assert load_encoder(model, "cpu").dtype == torch.bfloat16
     assert load_encoder(model.in_fp32(), "cpu").dtype == torch.float32
-    monkeypatch.setattr("koda.devices.is_fast_at_bf16", lambda place: False)
+    monkeypatch.setattr("koda.models.precision.is_fast_at_bf16", lambda place: False)
     assert resolve_model(spec, "cpu").fingerprint.digest != model.fingerprint.digest

@@ -21,8 +21,8 @@ import torch
 
 from koda.embeddings import TableInMemory
 from koda.errors import DataError
-from koda.features.base import FeatureKind, check_dims, generator
 from koda.kernels import Kernel, unit_embeddings
+from koda.kernels.features.base import FeatureKind, check_dims, generator
 from koda.storage import digest_json
 
 _POWER = {"cosine": 1, "polynomial": 3}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from koda.discrepancy.dense import solve_dense
-from koda.discrepancy.gram import GramSpace
-from koda.discrepancy.spaces import Block, ExactSpace
-from koda.discrepancy.subspace import solve_subspace
+from koda.discrepancy.solver.dense import solve_dense
+from koda.discrepancy.solver.feature_space import GramSpace
+from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.space import Block
+from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import complement
 
 

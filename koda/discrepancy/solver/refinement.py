@@ -2,8 +2,8 @@
 
 Solved one after the other while the subspace grew, each direction is right for its own moment. Solved again in
 the final subspace, all of them are the exact answer there. What the subspace misses is bounded by
-:mod:`koda.discrepancy.bounds`; where a gap is too wide the subspace grows by the residuals, and where something of
-weight lies off it, the shifted inverse of a higher bound finds that.
+:mod:`koda.discrepancy.solver.bounds`; where a gap is too wide the subspace grows by the residuals, and where
+something of weight lies off it, the shifted inverse of a higher bound finds that.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from statistics import median
 
 import torch
 
-from koda.discrepancy.bounds import Coupling, coupled_bound, is_bound
-from koda.discrepancy.single import Single, complement
-from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection
-from koda.discrepancy.spaces import Block, Solve, Space, Squares
-from koda.discrepancy.subspace import Effort, Question, State, grow, grow_at_random, precondition, shift_of
+from koda.discrepancy.solver.bounds import Coupling, coupled_bound, is_bound
+from koda.discrepancy.solver.direction import Single
+from koda.discrepancy.solver.numerics import complement
+from koda.discrepancy.solver.outcome import INACTIVE, OPTIMAL, RawDirection
+from koda.discrepancy.solver.space import Block, Solve, Space, Squares
+from koda.discrepancy.solver.state import Effort, Question, State, grow, grow_at_random, precondition, shift_of
 
 _ROUNDS = 10
 _LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value

@@ -29,8 +29,8 @@ import torch
 
 from koda.embeddings import TableInMemory
 from koda.errors import ConfigError, DataError
-from koda.features.base import FeatureKind, check_dims
 from koda.kernels import Kernel
+from koda.kernels.features.base import FeatureKind, check_dims
 from koda.storage import digest_json
 
 LEVEL = 127  # the integer that stands for 1

@@ -18,7 +18,7 @@ import torch
 from koda.devices import has_int8_products
 from koda.embeddings import TableLike
 from koda.errors import DataError
-from koda.features import FeatureMap
+from koda.kernels.features import FeatureMap
 from koda.storage import digest_json
 
 _EXACT_FP32 = float(2**24)  # every integer up to here is a float32

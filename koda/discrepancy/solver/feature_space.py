@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import torch
 
-from koda.discrepancy.single import UNIT
-from koda.discrepancy.spaces import Block, Certificate, Solve, Squares, skinny
+from koda.discrepancy.solver.numerics import UNIT, skinny
+from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
 
 _LOST = 1e-6  # of a vector's norm; less than that is rounding of the others' span
 _NULL = 1e-5  # of a vector's length by its coordinates; shorter ones are next to the null space

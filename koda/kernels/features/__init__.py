@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from koda.features.base import FeatureKind, FeatureMap
-from koda.features.draw import draw_features, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
-from koda.features.fourier import FourierMap, draw_frequencies
-from koda.features.sketch import SketchMap
+from koda.kernels.features.base import FeatureKind, FeatureMap
+from koda.kernels.features.draw import (
+    draw_features,
+    draw_pair,
+    error_bound,
+    kernel_error,
+    n_features_of,
+    shares_randomness,
+)
+from koda.kernels.features.fourier import FourierMap, draw_frequencies
+from koda.kernels.features.sketch import SketchMap
 
 __all__ = [
     "FeatureKind",

@@ -12,9 +12,9 @@ import torch
 from scipy.stats import norm
 
 from koda.config import SignificanceConfig
+from koda.discrepancy.extension import extend, kernel_blocks, roles, usable
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
-from koda.extension import extend, kernel_blocks, roles, usable
 from koda.kernels import Kernel
 from koda.typing import FloatArray
 
@@ -76,7 +76,7 @@ def confirm(
 ) -> tuple[HeldOut, ...]:
     """Estimate the coherent shares of each direction on new samples, and test their difference.
 
-    With f the extension of the direction (:func:`koda.extension.extend`) to m confirmation samples and
+    With f the extension of the direction (:func:`koda.discrepancy.extension.extend`) to m confirmation samples and
     exact kernels, per sample and in sum ::
 
         h_i = f_i sum_{j != i} f_j (k_A - k_B)(i, j) / (m - 1)

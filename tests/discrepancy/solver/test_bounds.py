@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from koda.discrepancy.bounds import Coupling, coupled_bound
-from koda.discrepancy.spaces import ExactSpace
+from koda.discrepancy.solver.bounds import Coupling, coupled_bound
+from koda.discrepancy.solver.sample_space import ExactSpace
 from tests.discrepancy.problems import kernel, wishart
 
 

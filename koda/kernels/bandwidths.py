@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -233,3 +234,29 @@ def _leading_eigenvalue(kernel: torch.Tensor, steps: int = 60, tolerance: float 
         off.append(norm)
         q = y / norm
     return value / n
+
+
+def kernels_to_note(pair: KernelPair) -> dict[str, Any]:
+    """Return the kernels as JSON values."""
+    return {
+        "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
+        "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
+        "median_distances": {role: dict(found) for role, found in pair.median_distances.items()},
+        "leading_eigenvalues": dict(pair.leading_eigenvalues),
+        "rule": pair.rule,
+        "curve": pair.curve,
+        "tuning": pair.tuning,
+    }
+
+
+def kernels_from_note(note: dict[str, Any]) -> KernelPair:
+    """Return the kernels that :func:`kernels_to_note` noted."""
+    return KernelPair(
+        Kernel(**note["target"]),
+        Kernel(**note["reference"]),
+        note["median_distances"],
+        note["leading_eigenvalues"],
+        note["rule"],
+        tuple((multiplier, value) for multiplier, value in note["curve"]),
+        tuple((multiplier, value) for multiplier, value in note.get("tuning", [])),
+    )

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koda.discrepancy.dense import solve_dense
-from koda.discrepancy.gram import GramSpace
-from koda.discrepancy.solution import RawSolution
-from koda.discrepancy.spaces import ExactSpace
-from koda.discrepancy.subspace import Effort, solve_subspace
+from koda.discrepancy.solver.dense import solve_dense
+from koda.discrepancy.solver.feature_space import GramSpace
+from koda.discrepancy.solver.outcome import RawSolution
+from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.state import Effort
+from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import Matrix, best_by_program, commuting, complement, kernel, wishart
 
 DIRECTIONS = 3

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-import koda.extension
+import koda.discrepancy.extension
 from koda.config import DiscrepancyConfig, SignificanceConfig
 from koda.discrepancy import Direction, find_discrepancies
+from koda.discrepancy.extension import extend
+from koda.discrepancy.significance import confirm, holm
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
-from koda.extension import extend
-from koda.significance import confirm, holm
 
 CONFIG = SignificanceConfig()
 IMAGE = DiscrepancyConfig(modality="image", n_directions=3, device="cpu")
@@ -173,8 +173,8 @@ def test_power_for_a_planted_group():
 def test_order_and_blocks_do_not_matter(planted, monkeypatch):
     solution, target, reference, new, *_ = planted
     want = confirm(solution, target, reference, new, CONFIG)
-    monkeypatch.setattr(koda.extension, "_BLOCK_ROWS", 13)
-    monkeypatch.setattr(koda.extension, "_BLOCK_COLUMNS", 50)
+    monkeypatch.setattr(koda.discrepancy.extension, "_BLOCK_ROWS", 13)
+    monkeypatch.setattr(koda.discrepancy.extension, "_BLOCK_COLUMNS", 50)
     order = np.random.default_rng(0).permutation(target.n)
     got = confirm(solution, target.take(order), reference, new[::-1], CONFIG)
     for one, other in zip(want, got, strict=True):

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from koda.discrepancy.single import UNIT
-from koda.discrepancy.spaces import Squares
+from koda.discrepancy.solver.numerics import UNIT
+from koda.discrepancy.solver.space import Squares
 
 
 @dataclass(frozen=True)

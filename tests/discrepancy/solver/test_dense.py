@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koda.discrepancy.dense import solve_dense
-from koda.discrepancy.single import planar_optimum, solve_single
+from koda.discrepancy.solver.dense import solve_dense
+from koda.discrepancy.solver.direction import planar_optimum, solve_single
 from koda.errors import ConfigError, DataError
 from tests.discrepancy.problems import best_by_dual, best_by_program, commuting, complement, kernel, wishart
 

@@ -11,7 +11,8 @@ import torch
 
 from koda import DiscrepancyConfig, EmbeddingTable
 from koda.errors import ConfigError, DataError
-from koda.features import (
+from koda.kernels import Kernel, KernelPair
+from koda.kernels.features import (
     FeatureMap,
     FourierMap,
     SketchMap,
@@ -23,7 +24,6 @@ from koda.features import (
     n_features_of,
     shares_randomness,
 )
-from koda.kernels import Kernel, KernelPair
 
 KERNEL = Kernel({"image": 2.0, "text": 1.5})
 IMAGE = Kernel({"image": 3.0})
@@ -243,7 +243,7 @@ def test_integers_do_not_depend_on_chunks_threads_precision_or_neighbours(monkey
     for size in (1, 7, 1000):
         parts = [m.integers(x.take(range(i, min(i + size, n)))) for i in range(0, n if size > 1 else 40, size)]
         assert torch.equal(torch.cat(parts), whole[: sum(len(part) for part in parts)])
-    monkeypatch.setattr("koda.features.fourier._ELEMENTS", {"cpu": 2000})
+    monkeypatch.setattr("koda.kernels.features.fourier._ELEMENTS", {"cpu": 2000})
     assert torch.equal(m.integers(x), whole)
     threads = torch.get_num_threads()
     try:

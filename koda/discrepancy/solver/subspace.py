@@ -1,109 +1,26 @@
 """The production solver: one shared subspace for all directions, and a proved bound for each.
 
 Rayleigh-Ritz on a growing orthonormal basis: the two-constraint problem is solved exactly in the basis by
-:func:`koda.discrepancy.single.solve_single`; the basis grows by the residuals of the leading Ritz vectors,
+:func:`koda.discrepancy.solver.direction.solve_single`; the basis grows by the residuals of the leading Ritz vectors,
 preconditioned by ``(B + tau I)^-1`` with tau = mu / lambda, because ``value = min over tau of (eps + tau)
-lambda_max(A, B + tau I)``. When all directions stand to a modest accuracy, :mod:`koda.discrepancy.refine` solves them
-again in the whole subspace, proves their gaps, and goes on until the proof is good enough.
+lambda_max(A, B + tau I)``. When all directions stand to a modest accuracy, :mod:`koda.discrepancy.solver.refinement`
+solves them again in the whole subspace, proves their gaps, and goes on until the proof is good enough.
 """
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import torch
 
-from koda.discrepancy.single import NO_GAIN, Single, complement, fixed_single, one_thread, solve_single
-from koda.discrepancy.solution import RawSolution
-from koda.discrepancy.spaces import Block, Solve, Space
+from koda.discrepancy.solver.direction import Single
+from koda.discrepancy.solver.numerics import complement, one_thread
+from koda.discrepancy.solver.outcome import RawSolution
+from koda.discrepancy.solver.refinement import refine
+from koda.discrepancy.solver.space import Block, Space
+from koda.discrepancy.solver.state import Effort, Question, State, grow, grow_at_random, precondition, shift_of, turn
 
 _SMALL = 512  # dimensions up to which one thread is quicker than several
-_FLAT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
-_ROUGH = 1e-11  # relative gap of the small problem while the basis grows
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How hard the solver tries.
-
-    Args:
-        block: vectors added a step.
-        start: random vectors of the first block.
-        most: size of the basis at which it is restarted.
-        kept: leading Ritz vectors that a restart keeps.
-        steps: block steps for one direction, at most.
-        proofs: factorisations for the proofs, at most.
-    """
-
-    block: int = 8
-    start: int = 24
-    most: int = 160
-    kept: int = 56
-    steps: int = 120
-    proofs: int = 32
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a space.
-
-    Args:
-        eps: limit on x'Bx; not used where eta is given.
-        n_directions: at most this many.
-        tolerance: relative gap that is to be proved.
-        stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
-        eta: None, or the fixed multiplier of SPEC: leading eigenvectors of A - eta B instead of a limit.
-        prove: whether the gaps are to be proved at all.
-    """
-
-    eps: float
-    n_directions: int
-    tolerance: float = 1e-6
-    stop_without_gain: bool = False
-    eta: float | None = None
-    prove: bool = True
-
-    @property
-    def residual(self) -> float:
-        """Residual, relative to the value, that a proof of the tolerance needs: it enters it squared."""
-        return min(1e-2, 0.3 * math.sqrt(self.tolerance))
-
-    def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> Single:
-        """Solve one direction in a small space."""
-        if self.eta is not None:
-            return fixed_single(a, b, self.eta)
-        return solve_single(a, b, self.eps, start=start, accuracy=_ROUGH)
-
-    def limit(self, one: Single) -> float:
-        """Return what the reference energy is limited by in the bound of this direction."""
-        return self.eps if self.eta is None else one.reference
-
-    def no_gain(self, one: Single) -> bool:
-        """Tell whether the target ties the direction together no more than the reference does."""
-        weight = 1.0 if self.eta is None else self.eta
-        return self.stop_without_gain and one.target <= weight * one.reference * (1 + NO_GAIN)
-
-
-@dataclass
-class State:
-    """The search as it stands: basis, small matrices, locked directions, counters.
-
-    ``whole`` says that the basis and the locked directions span the space, to rounding.
-    """
-
-    basis: Block
-    a: torch.Tensor  # (k, k)
-    b: torch.Tensor  # (k, k)
-    locked: Block
-    tau: float = 0.0
-    solve: Solve | None = None
-    steps: int = 0
-    factorisations: int = 0
-    restarts: int = 0
-    whole: bool = False
-    multipliers: list[float] = field(default_factory=list)
 
 
 def solve_subspace(
@@ -121,7 +38,7 @@ def solve_subspace(
 ) -> RawSolution:
     """Find directions one after the other in one subspace; every gap is proved by a factorisation.
 
-    Gives what :func:`koda.discrepancy.dense.solve_dense` gives, to the proved gap.
+    Gives what :func:`koda.discrepancy.solver.dense.solve_dense` gives, to the proved gap.
 
     Args:
         space: the two forms.
@@ -142,7 +59,6 @@ def solve_subspace(
 
 
 def _solve(space: Space, question: Question, seed: int, effort: Effort, warm: Block | None) -> RawSolution:
-    from koda.discrepancy.refine import refine
 
     generator = torch.Generator().manual_seed(seed)
     state = _start(space, question, effort, generator, warm)
@@ -193,36 +109,6 @@ def _start(space: Space, question: Question, effort: Effort, generator: torch.Ge
     return state
 
 
-def grow(space: Space, state: State, raw: torch.Tensor) -> int:
-    """Add what the vectors bring to the basis; return how many they were."""
-    new = space.extend(raw, [state.locked, state.basis])
-    if new.size == 0:
-        return 0
-    state.whole = state.locked.size + state.basis.size + new.size >= space.dim
-    cross = space.forms(state.basis, new)
-    inner = space.forms(new, new)
-    state.a, state.b = (
-        torch.cat([torch.cat([old, side], 1), torch.cat([side.T, (corner + corner.T) / 2], 1)])
-        for old, side, corner in zip((state.a, state.b), cross, inner, strict=True)
-    )
-    state.basis = state.basis.join(new)
-    state.steps += 1
-    return new.size
-
-
-def grow_at_random(space: Space, state: State, generator: torch.Generator, effort: Effort) -> int:
-    """Add random vectors; where they bring nothing the space is whole."""
-    grown = grow(space, state, space.random(effort.block, generator))
-    state.whole = state.whole or grown == 0
-    return grown
-
-
-def turn(state: State, c: torch.Tensor) -> None:
-    """Replace the basis by the combinations c (k, m), orthonormal."""
-    state.basis = state.basis.mix(c)
-    state.a, state.b = ((m + m.T) / 2 for m in (c.T @ state.a @ c, c.T @ state.b @ c))
-
-
 def _restart(state: State, c: torch.Tensor) -> None:
     turn(state, c)
     state.restarts += 1
@@ -262,21 +148,6 @@ def _direction(
         _make_room(state, one, effort)
         if grow(space, state, precondition(space, state, shift_of(one, question), raw)) == 0:
             grow_at_random(space, state, generator, effort)
-
-
-def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> torch.Tensor:
-    """Apply (B + tau I)^-1, refactoring where tau has moved more than fourfold; a large tau is left out."""
-    if tau > _FLAT * space.reference_size:
-        return raw
-    if state.solve is None or not state.tau / 4 <= tau <= state.tau * 4:
-        state.tau, state.solve = tau, space.inverse(tau)
-        state.factorisations += 1
-    return state.solve(raw)
-
-
-def shift_of(one: Single, question: Question) -> float:
-    """Return tau = mu / lambda, at which the two problems share their solution."""
-    return max(one.top / one.multiplier, question.limit(one) / 8) if one.multiplier > 0 else math.inf
 
 
 def _expand_down(

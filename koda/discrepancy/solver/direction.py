@@ -10,13 +10,12 @@ eigenvector is optimal: two of them are combined.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-UNIT = 2.0**-53  # unit roundoff of float64
+from koda.discrepancy.solver.numerics import UNIT, one_thread
+
 _GAP = 1e-13  # relative gap at which the search for lambda stops
 _MAX_EVALUATIONS = 200
 NO_GAIN = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
@@ -67,25 +66,6 @@ class _Point:
     slope: float
     values: torch.Tensor
     vectors: torch.Tensor
-
-
-def complement(y: torch.Tensor) -> torch.Tensor:
-    """Return an orthonormal basis (k, k - 1) of the complement of the unit vector y, by a Householder reflection."""
-    v = y.clone()  # (k,)
-    v[0] += torch.copysign(torch.ones((), dtype=y.dtype), y[0])
-    reflection = torch.eye(len(y), dtype=y.dtype) - torch.outer(v, v) * (2 / (v @ v))  # (k, k)
-    return reflection[:, 1:]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run small problems on one thread: they gain nothing from more, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def solve_single(

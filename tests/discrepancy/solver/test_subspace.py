@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from koda.discrepancy.dense import solve_dense
-from koda.discrepancy.spaces import ExactSpace
-from koda.discrepancy.subspace import Effort, solve_subspace
+from koda.discrepancy.solver.dense import solve_dense
+from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.state import Effort
+from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import commuting, kernel, wishart
 
 SMALL = Effort(most=72, kept=28, start=12)  # a basis far under the dimension, so that restarts happen

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import torch
 
-from koda.discrepancy.single import NO_GAIN, complement, fixed_single, one_thread, solve_single
-from koda.discrepancy.solution import INACTIVE, OPTIMAL, RawDirection, RawSolution
+from koda.discrepancy.solver.direction import NO_GAIN, fixed_single, solve_single
+from koda.discrepancy.solver.numerics import complement, one_thread
+from koda.discrepancy.solver.outcome import INACTIVE, OPTIMAL, RawDirection, RawSolution
 from koda.errors import ConfigError, DataError
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from koda import EmbeddingTable
-from koda import covariance as module
-from koda.covariance import StackedFeatures, accumulate, covariance, merge
 from koda.errors import DataError
-from koda.features import draw_features
 from koda.kernels import Kernel
+from koda.kernels import covariance as module
+from koda.kernels.covariance import StackedFeatures, accumulate, covariance, merge
+from koda.kernels.features import draw_features
 
 
 def pair(n: int) -> tuple[EmbeddingTable, EmbeddingTable]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from koda.config import DiscrepancyConfig
-from koda.discrepancy.search import Problem
+from koda.discrepancy.problem import Problem
+from koda.discrepancy.search import prepared
 from koda.discrepancy.solution import Solution
 from koda.embeddings import TableLike
 from koda.errors import ConfigError
@@ -60,7 +61,7 @@ def quantile_sweep(
         raise ConfigError(
             f"quantiles: {list(quantiles)} are not all over 0 and up to 1.", "Use for example 0.1 ... 1.0."
         )
-    problem = problem or Problem.of(target, reference, config)
+    problem = problem or prepared(target, reference, config)
     points = []
     # from the widest limit down, each subspace is a good start for the next
     for q in sorted(quantiles, reverse=True):

@@ -11,10 +11,10 @@ import torch
 from koda.config import DiscrepancyConfig
 from koda.embeddings import TableLike
 from koda.errors import ConfigError
-from koda.features.base import FeatureMap, check_kind
-from koda.features.fourier import FourierMap, draw_frequencies
-from koda.features.sketch import SketchMap
 from koda.kernels import Kernel, KernelPair, dimensions
+from koda.kernels.features.base import FeatureMap, check_kind
+from koda.kernels.features.fourier import FourierMap, draw_frequencies
+from koda.kernels.features.sketch import SketchMap
 
 _FEATURES = {"cpu": 1000}  # r by device where the configuration leaves it open
 _FEATURES_GPU = 3000

@@ -1,0 +1,10 @@
+"""Solvers of the constrained problem: dense, and in a growing subspace with proved gaps."""
+
+from __future__ import annotations
+
+from koda.discrepancy.solver.dense import check_eps, solve_dense
+from koda.discrepancy.solver.outcome import RawDirection, RawSolution
+from koda.discrepancy.solver.state import Effort, Question
+from koda.discrepancy.solver.subspace import solve_subspace
+
+__all__ = ["Effort", "Question", "RawDirection", "RawSolution", "check_eps", "solve_dense", "solve_subspace"]
