@@ -17,12 +17,12 @@ _HOME = {
     "DiscrepancyConfig": "koda.config",
     "EmbeddingTable": "koda.embeddings.tables",
     "KodaError": "koda.errors",
-    "Slice": "koda.slicing",
+    "Slice": "koda.slicing.slices",
     "Solution": "koda.discrepancy",
     "find_discrepancies": "koda.discrepancy",
     "quantile_sweep": "koda.discrepancy",
     "load_config": "koda.config",
-    "slices": "koda.slicing",
+    "slices": "koda.slicing.slices",
 }
 
 __all__ = [
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from koda.embeddings import EmbeddingTable
     from koda.errors import KodaError
     from koda.records import AuditRecord
-    from koda.slicing import Slice, slices
+    from koda.slicing.slices import Slice, slices
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ from koda.typing import MODALITIES
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution
-    from koda.slicing import Lobe, Slice
+    from koda.slicing.slices import Lobe, Slice
 
 MARK = "compare.json"  # in a folder of results: which inputs they are of
 SHOWN = 10  # keys of a lobe and reasons of rejection in a summary
@@ -245,7 +245,7 @@ def _explain(error: Any) -> str:
 def _ask(side: Role, target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig) -> Question:
     """Search one question and cut the slices."""
     from koda.discrepancy import find_discrepancies
-    from koda.slicing import slices
+    from koda.slicing.slices import slices
 
     solution = find_discrepancies(target, reference, config)
     used = tuple(solution.kernels.target.sigmas)

@@ -9,14 +9,13 @@ import numpy as np
 from koda.alignment.groups import Group, members_of
 from koda.audit.accuracy import DEPTHS, class_vectors_of
 from koda.audit.plan import AuditPlan
-from koda.bootstrap import paired_difference
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
+from koda.metrics.intervals import paired_difference, wilson
+from koda.metrics.zero_shot import class_ranks, classes_of
 from koda.models import ResolvedModel
 from koda.records import AccuracyDifference, AccuracyState, State
-from koda.retrieval import wilson
 from koda.typing import IntArray
-from koda.zero_shot import class_ranks, classes_of
 
 
 def zero_shot_states(

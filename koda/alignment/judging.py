@@ -11,12 +11,13 @@ import numpy as np
 
 from koda.alignment.groups import members_of, rankings_within
 from koda.alignment.lesson import Task
-from koda.clusters import cluster_scores, tops
 from koda.config import SignificanceConfig
 from koda.datasets import Pair
 from koda.discrepancy.extension import extend
 from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
 from koda.embeddings import EmbeddingTable
+from koda.metrics.clustering import cluster_scores, tops
+from koda.metrics.retrieval import Recall, recall, recall_difference
 from koda.records import (
     STATES,
     Estimate,
@@ -28,7 +29,6 @@ from koda.records import (
     Sample,
     State,
 )
-from koda.retrieval import Recall, recall, recall_difference
 
 _CLUSTERINGS = 10  # each the best of ten runs
 _NOTHING_TO_RECOVER = 0.02  # of AMI between student and teacher: below it their ratio means nothing

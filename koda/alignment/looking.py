@@ -15,7 +15,7 @@ from koda.alignment.objective import KernelMatrix
 from koda.alignment.student import Student
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
-from koda.retrieval import recall
+from koda.metrics.retrieval import recall
 
 _MOST = {"slice": 1000, "rest": 3000}  # samples at a look, at most
 _BATCH = 256

@@ -8,15 +8,14 @@ import numpy as np
 
 from koda.audit.plan import AuditPlan
 from koda.audit.solutions import Samples
-from koda.bootstrap import paired_difference
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.extraction.batches import Batches, joined
+from koda.metrics.intervals import paired_difference, wilson
+from koda.metrics.zero_shot import class_ranks, class_vectors, classes_of
 from koda.models import ResolvedModel, load_encoder
 from koda.records import AccuracyDifference, AccuracyRecord, ZeroShotRecord
-from koda.retrieval import wilson
 from koda.typing import FloatArray, IntArray, Role
-from koda.zero_shot import class_ranks, class_vectors, classes_of
 
 DEPTHS = (1, 5)
 

@@ -19,8 +19,8 @@ from koda.discrepancy.saving import load_solution
 from koda.discrepancy.significance import HeldOut, Interval, confirm, holm
 from koda.embeddings import EmbeddingTable
 from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, Stability
-from koda.slicing import Lobe, Slice, slices
-from koda.stability import stability
+from koda.slicing.slices import Lobe, Slice, slices
+from koda.slicing.stability import stability
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
 from koda.typing import Side

@@ -9,12 +9,13 @@ import numpy as np
 from koda.audit.accuracy import zero_shot
 from koda.audit.plan import AuditPlan
 from koda.audit.solutions import Samples
-from koda.clusters import cluster_scores, tops
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
-from koda.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.embeddings import EmbeddingTable
 from koda.errors import KodaError
+from koda.metrics.clustering import cluster_scores, tops
+from koda.metrics.retrieval import Recall, recall, recall_difference
+from koda.metrics.similarity import global_similarity
 from koda.records import (
     ClusterScores,
     Finding,
@@ -26,9 +27,8 @@ from koda.records import (
     RecallRecord,
     WholeSimilarity,
 )
-from koda.retrieval import Recall, recall, recall_difference
-from koda.similarity import global_similarity
-from koda.slicing import Lobe, Slice
+from koda.slicing.duplicates import MAX_MEMBERS, near_duplicate_share
+from koda.slicing.slices import Lobe, Slice
 from koda.typing import Role, Side
 
 ROLES: tuple[Role, ...] = ("baseline", "candidate")

@@ -18,13 +18,13 @@ from koda.embeddings.layout import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import embedding_key
+from koda.metrics.zero_shot import classes_of
 from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy, waivers_in_force
 from koda.records import RECORD_FILE, read_alignment
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.typing import Side
-from koda.zero_shot import classes_of
 
 Role = Literal["baseline", "candidate"]
 COVARIANCES, TUNINGS = "covariances", "tunings"

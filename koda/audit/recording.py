@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +27,7 @@ from koda.records import (
     SideMethod,
     read_alignment,
 )
+from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
 from koda.storage.parquet import write_parquet
 from koda.thumbnails import make_thumbnails
@@ -37,7 +35,6 @@ from koda.typing import Role, Side
 from koda.verdict_files import verdict_json
 
 _LISTED_REJECTIONS = 200
-_SLICE_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
 
 
 def write_record(plan: AuditPlan, started: datetime) -> str:
@@ -112,19 +109,6 @@ def _with_confirmation(plan: AuditPlan, data: DataRecord) -> DataRecord:
     from koda.alignment.groups import digest_keys  # which builds on audits
 
     return data.model_copy(update={"confirmation_digest": digest_keys(load_samples(plan).confirmation)})
-
-
-def slices_csv(rows: Sequence[dict[str, Any]], metadata_columns: Sequence[str]) -> bytes:
-    """Write the slices as CSV: a row a sample, with the data set's metadata columns and `in_slice`, `split`."""
-    extra = [name for name in metadata_columns if name not in _SLICE_COLUMNS]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*_SLICE_COLUMNS, *extra, *(name for name in ("in_slice", "split") if name not in extra)])
-    for row in rows:
-        metadata = json.loads(row["metadata"])
-        flags = [row[name] for name in ("in_slice", "split") if name not in extra]
-        writer.writerow([row[name] for name in _SLICE_COLUMNS] + [metadata.get(name) for name in extra] + flags)
-    return text.getvalue().encode()
 
 
 def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRecord:

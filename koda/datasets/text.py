@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -58,3 +59,10 @@ def is_text(text: str) -> bool:
 def printable(text: str) -> str:
     """Return a text with what cannot be written as UTF-8 spelled out."""
     return text if is_text(text) else text.encode("utf-8", "backslashreplace").decode()
+
+
+def category_of(value: Any) -> str | None:
+    """Return a metadata value as text, or None where it is absent."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value).strip() or None

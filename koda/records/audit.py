@@ -216,7 +216,7 @@ class LobeRecord(Part):
 
 
 class Stability(Part):
-    """How much of a finding comes back in searches on other samples; see :mod:`koda.stability`."""
+    """How much of a finding comes back in searches on other samples; see :mod:`koda.slicing.stability`."""
 
     jaccard: float = Field(description="mean over the runs of the best overlap of the slice with one of theirs")
     subspace: float = Field(description="mean squared cosine between all directions of the side and the runs'")

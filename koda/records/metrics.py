@@ -111,7 +111,7 @@ class QuotientCurve(Part):
 
 
 class WholeSimilarity(Part):
-    """How alike the two models are over all samples, in one modality; see :mod:`koda.similarity`."""
+    """How alike the two models are over all samples, in one modality; see :mod:`koda.metrics.similarity`."""
 
     cka: float = Field(description="linear CKA: 1 for embeddings that are equal up to rotation and scale")
     neighbours: float = Field(description="mean share of the k nearest neighbours that the models agree on")

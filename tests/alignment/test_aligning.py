@@ -17,14 +17,14 @@ from koda.alignment.groups import digest_keys, rankings_within
 from koda.alignment.judging import recovery
 from koda.alignment.saving import WEIGHTS, copy_model, save_model
 from koda.audit.plan import AuditPlan
-from koda.clusters import cluster_scores, tops
 from koda.config import AlignmentConfig
 from koda.errors import DataError
 from koda.extraction import embedding_key, load_embeddings
+from koda.metrics.clustering import cluster_scores, tops
+from koda.metrics.retrieval import recall
 from koda.models import resolve_model
 from koda.models.weights import digest_weights
 from koda.records import RECORD_FILE, AlignmentRecord, GroupScores
-from koda.retrieval import recall
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from koda.config import AuditConfig
 from koda.discrepancy import find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError
-from koda.retrieval import recall
+from koda.metrics.retrieval import recall
 from tests.tiny import write_tiny_model
 
 

@@ -187,7 +187,7 @@ def test_an_infeasible_limit_returns_no_directions_and_says_why():
 
 def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
     target, reference = tables(40)
-    honest = problem.solve_dense
+    honest = solve_dense
 
     def wrong(*args, **kwargs):
         solution = honest(*args, **kwargs)
@@ -195,7 +195,7 @@ def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
         bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.status)
         return type(solution)((bad, *solution.directions[1:]))
 
-    monkeypatch.setattr(problem, "solve_dense", wrong)
+    monkeypatch.setattr("koda.discrepancy.problem.solve_dense", wrong)
     with pytest.raises(SolverError, match="fails its checks"):
         find_discrepancies(target, reference, config())
 

@@ -29,7 +29,7 @@ def test_what_is_stored_is_read_without_torch() -> None:
 
 def test_every_public_name_is_there() -> None:
     names = "all(getattr(koda, name) is not None for name in koda.__all__)"
-    assert python(f"import koda, koda.slicing; print({names}, callable(koda.slices))") == "True True\n"
+    assert python(f"import koda, koda.slicing.slices; print({names}, callable(koda.slices))") == "True True\n"
 
 
 def test_help_names_the_commands() -> None:

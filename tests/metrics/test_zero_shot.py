@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import koda.zero_shot
+import koda.metrics.zero_shot
 from koda.config import DataConfig, ZeroShotConfig
 from koda.datasets import read_dataset
 from koda.errors import ConfigError, DataError
-from koda.zero_shot import class_ranks, class_vectors, classes_of
+from koda.metrics.zero_shot import class_ranks, class_vectors, classes_of
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ def test_a_class_is_the_mean_of_its_unit_embeddings():
 
 @pytest.mark.parametrize("chunk", [1, 50, 10_000_000])
 def test_ranks_equal_a_loop(monkeypatch, chunk):
-    monkeypatch.setattr(koda.zero_shot, "_CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(koda.metrics.zero_shot, "_CHUNK_ELEMENTS", chunk)
     rng = np.random.default_rng(0)
     images, right = rng.normal(size=(40, 6)), rng.integers(0, 7, 40)
     vectors = class_vectors(lambda texts: rng.normal(size=(len(texts), 6)), list("abcdefg"), ["{}"])

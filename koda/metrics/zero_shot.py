@@ -10,9 +10,9 @@ import numpy as np
 
 from koda.config import ZeroShotConfig
 from koda.datasets import PairDataset
+from koda.datasets.text import category_of
 from koda.errors import ConfigError, DataError
 from koda.typing import FloatArray, IntArray
-from koda.words import category_of
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def class_ranks(images: FloatArray, vectors: FloatArray, right: IntArray, device
     """
     import torch  # here, since the classes alone are asked for by what a cached audit runs
 
-    from koda.retrieval import TIE
+    from koda.metrics.retrieval import TIE
 
     ranks = np.empty(len(images), dtype=np.int64)
     step = max(1, _CHUNK_ELEMENTS // max(vectors.shape))

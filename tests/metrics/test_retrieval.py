@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import koda.retrieval
+import koda.metrics.retrieval
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
-from koda.retrieval import recall, recall_difference, wilson
+from koda.metrics.intervals import wilson
+from koda.metrics.retrieval import recall, recall_difference
 
 
 def _table(n=60, d=8, noise=1.0, seed=0, **metadata):
@@ -43,7 +44,7 @@ def _brute(table, captions, images):
 
 @pytest.mark.parametrize("chunk", [1, 100, 10_000_000])
 def test_every_rank_equals_brute_force(monkeypatch, chunk):
-    monkeypatch.setattr(koda.retrieval, "_CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(koda.metrics.retrieval, "_CHUNK_ELEMENTS", chunk)
     table = _table()
     found = recall(table)
     i2t, t2i = _brute(table, list(range(60)), list(range(60)))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from koda.words import TermCounts, distinctive_words, log_odds_z, over_represented, terms, tokenise
+from koda.slicing.words import TermCounts, distinctive_words, log_odds_z, over_represented, terms, tokenise
 
 
 def test_tokens_are_lower_case_words_in_every_script():

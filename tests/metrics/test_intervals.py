@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from koda.bootstrap import _kinds, _pooled, paired_difference
+from koda.metrics.intervals import _kinds, _pooled, paired_difference
 
 
 def _one_by_one(candidate, baseline, groups, resamples, seed):

@@ -10,13 +10,13 @@ import pytest
 import koda
 import koda.discrepancy.extension
 import koda.embeddings.tables
-import koda.slicing
+import koda.slicing.slices
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Direction, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, KodaError, SolverError
-from koda.slicing import common_keys, extend, lobe_size, slices
-from koda.words import distinctive_words, over_represented
+from koda.slicing.slices import common_keys, extend, lobe_size, slices
+from koda.slicing.words import distinctive_words, over_represented
 
 N, DISCOVERY, GROUP = 400, 250, 0.1
 
@@ -221,7 +221,7 @@ def test_slices_do_not_depend_on_the_order_of_rows(planted, sliced):
 def test_words_and_metadata_are_those_of_a_plain_count(planted, monkeypatch, stand):
     """Where samples stand for the rest, or for a large lobe, they alone are counted."""
     solution, target, reference, _ = planted
-    monkeypatch.setattr(koda.slicing, "_BACKGROUND", stand)
+    monkeypatch.setattr(koda.slicing.slices, "_BACKGROUND", stand)
     row_of = {key: row for row, key in enumerate(target.keys)}
     ranked = sorted(target.keys)
     drawn = np.random.default_rng(0).choice(N, size=min(stand, N), replace=False)
@@ -250,7 +250,7 @@ def test_more_directions_do_not_index_the_samples_again(planted, monkeypatch):
         watched = lambda keys, *rest, real=real: looks.append(len(keys)) or real(keys, *rest)  # noqa: E731
         monkeypatch.setattr(koda.embeddings.tables, name, watched)
         if name == "rows_of":
-            monkeypatch.setattr(koda.slicing, name, watched)
+            monkeypatch.setattr(koda.slicing.slices, name, watched)
     counts = []
     for given in (one, solution):
         looks.clear()

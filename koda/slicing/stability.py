@@ -10,7 +10,7 @@ import numpy as np
 from koda.discrepancy.extension import common_keys, extend, parts_used, roles
 from koda.embeddings import EmbeddingTable
 from koda.records import Stability
-from koda.slicing import CAP, FLOOR, members
+from koda.slicing.slices import CAP, FLOOR, members
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from koda.datasets.text import category_of
 from koda.records import OverRepresented, Word
 
 MAX_TOKENS = 256  # of one caption: a hostile caption of megabytes must not set the cost of an audit
@@ -199,10 +200,3 @@ def lift_interval(count: int, n: int, count_out: int, n_out: int) -> tuple[float
     lift = (a / m) / (b / k)
     reach = math.exp(_Z95 * math.sqrt(1 / a - 1 / m + 1 / b - 1 / k))
     return lift, lift / reach, lift * reach
-
-
-def category_of(value: Any) -> str | None:
-    """Return a metadata value as text, or None where it is absent."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return str(value).strip() or None

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from scipy.stats import norm
 
-from koda.bootstrap import paired_difference
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
+from koda.metrics.intervals import paired_difference, wilson
 from koda.records import Estimate
 from koda.typing import BoolArray, IntArray
 
@@ -122,7 +121,7 @@ class Recall:
 def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> dict[str, dict[str, Estimate]]:
     """Return recall at k of the candidate less that of the baseline, with paired bootstrap intervals.
 
-    The bootstrap draws images, each with all its captions; see :func:`koda.bootstrap.paired_difference`.
+    The bootstrap draws images, each with all its captions; see :func:`koda.metrics.intervals.paired_difference`.
 
     Args:
         candidate, baseline: of the same queries in the same order.
@@ -142,25 +141,6 @@ def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> 
         images = None if name == "image_to_text" else new.images  # an image asks once
         found[name] = {f"R@{k}": paired_difference(new.hits(k), old.hits(k), images, seed=seed) for k in candidate.ks}
     return found
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
-    """Return a share with its Wilson score interval: inside [0, 1], and not empty at 0 or n.
-
-    Raises:
-        ValueError: n under 1, or successes outside 0..n.
-
-    Source: Wilson (1927).
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is not a share")
-    z = float(norm.ppf((1 + level) / 2))
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else centre - reach
-    high = 1.0 if successes == n else centre + reach
-    return Estimate(value=p, low=low, high=high, level=level, n=n)
 
 
 def recall(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from koda.clusters import cluster_scores, tops
-from koda.duplicates import near_duplicate_share
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
-from koda.words import lift_interval
+from koda.metrics.clustering import cluster_scores, tops
+from koda.slicing.duplicates import near_duplicate_share
+from koda.slicing.words import lift_interval
 
 
 def _table(groups=3, each=20, noise=0.05, d=8, seed=0):
@@ -72,11 +72,11 @@ def test_the_same_bytes_are_twins_whatever_the_models_say():
 
 
 def test_pieces_do_not_matter(monkeypatch):
-    import koda.duplicates
+    import koda.slicing.duplicates
 
     table = _table(noise=0.02)
     want = near_duplicate_share(table.keys, [None] * 60, [table, table], ["image"])
-    monkeypatch.setattr(koda.duplicates, "_CHUNK", 7)
+    monkeypatch.setattr(koda.slicing.duplicates, "_CHUNK", 7)
     assert near_duplicate_share(table.keys, [None] * 60, [table, table], ["image"]) == want > 0.5
 
 
@@ -145,12 +145,12 @@ def test_members_that_are_all_the_same_are_all_twins():
 
 
 def test_of_very_many_members_the_first_are_looked_at(monkeypatch):
-    import koda.duplicates
+    import koda.slicing.duplicates
 
     keys = [f"k{i}" for i in range(9)]
     rows = np.eye(9)
     rows[8] = rows[7]  # twins that are not among the first five
     table = EmbeddingTable(keys, image=rows)
     assert near_duplicate_share(keys, [None] * 9, [table], ["image"]) == pytest.approx(2 / 9)
-    monkeypatch.setattr(koda.duplicates, "MAX_MEMBERS", 5)
+    monkeypatch.setattr(koda.slicing.duplicates, "MAX_MEMBERS", 5)
     assert near_duplicate_share(keys, [None] * 9, [table], ["image"]) == 0.0

@@ -15,8 +15,8 @@ from koda.embeddings.rows import rows_of
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel
 from koda.records import OverRepresented, Similarity, Word
+from koda.slicing.words import TermCounts, distinctive_words, label_counts, over_represented
 from koda.typing import BoolArray, FloatArray, IntArray
-from koda.words import TermCounts, distinctive_words, label_counts, over_represented
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution

@@ -8,7 +8,7 @@ import torch
 
 from koda import EmbeddingTable
 from koda.errors import DataError
-from koda.similarity import global_similarity, linear_cka, mutual_neighbours
+from koda.metrics.similarity import global_similarity, linear_cka, mutual_neighbours
 
 
 def table(x: np.ndarray, y: np.ndarray | None = None) -> EmbeddingTable:
@@ -101,12 +101,12 @@ def test_models_without_a_common_modality_have_no_figures() -> None:
 
 
 def test_neighbours_of_many_samples_are_those_of_a_seeded_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    import koda.similarity
+    import koda.metrics.similarity
 
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(60, 4)), rng.normal(size=(60, 4))
     whole = global_similarity(table(x), table(y))["image"]
-    monkeypatch.setattr(koda.similarity, "MAX_SAMPLES", 25)
+    monkeypatch.setattr(koda.metrics.similarity, "MAX_SAMPLES", 25)
     part, again, other = (global_similarity(table(x), table(y), seed=seed)["image"] for seed in (0, 0, 1))
     assert part == again != other
     assert part.n == 25

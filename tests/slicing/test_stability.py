@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import koda.stability
+import koda.slicing.stability
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.records import Stability
 from koda.report import render
-from koda.stability import stability, subspace_overlap
+from koda.slicing.stability import stability, subspace_overlap
 from tests import report_factory as factory
 
 CONFIG = DiscrepancyConfig(modality="image", n_directions=1, device="cpu")
@@ -47,7 +47,9 @@ def test_the_same_search_again_overlaps_in_full(monkeypatch):
     """Where every run is given the solution's own samples, nothing changes."""
     config = CONFIG.model_copy(update={"n_directions": 3})
     solution, target, reference = _searched(0.1, config, n=300)
-    monkeypatch.setattr(koda.stability, "_draw", lambda keys, size, seed, run: list(keys if run < 1 else solution.keys))
+    monkeypatch.setattr(
+        koda.slicing.stability, "_draw", lambda keys, size, seed, run: list(keys if run < 1 else solution.keys)
+    )
     for one in stability(solution, target, reference, runs=2):
         assert one.jaccard > 0.9  # to the tolerance of the runs
         assert one.subspace == pytest.approx(1, abs=1e-2)
@@ -72,18 +74,18 @@ def test_random_features_are_replaced_by_exact_kernels():
 
 def test_runs_are_capped(monkeypatch):
     sizes = []
-    real = koda.stability._again
-    monkeypatch.setattr(koda.stability, "MAX_SAMPLES", 90)
-    monkeypatch.setattr(koda.stability, "COMMON", 120)
-    monkeypatch.setattr(koda.stability, "_again", lambda *args: sizes.append(args[1].n) or real(*args))
+    real = koda.slicing.stability._again
+    monkeypatch.setattr(koda.slicing.stability, "MAX_SAMPLES", 90)
+    monkeypatch.setattr(koda.slicing.stability, "COMMON", 120)
+    monkeypatch.setattr(koda.slicing.stability, "_again", lambda *args: sizes.append(args[1].n) or real(*args))
     stability(*_searched(0.1), runs=2)
     assert sizes == [90, 90]
 
 
 def test_odd_runs_take_half_of_the_searched_samples_and_even_ones_another_split(monkeypatch):
     drawn = []
-    real = koda.stability._again
-    monkeypatch.setattr(koda.stability, "_again", lambda *args: drawn.append(set(args[1].keys)) or real(*args))
+    real = koda.slicing.stability._again
+    monkeypatch.setattr(koda.slicing.stability, "_again", lambda *args: drawn.append(set(args[1].keys)) or real(*args))
     solution, target, reference = _searched(0.1)
     stability(solution, target, reference, runs=2)
     assert len(drawn[0]) == 100
@@ -95,7 +97,7 @@ def test_odd_runs_take_half_of_the_searched_samples_and_even_ones_another_split(
 def test_a_search_without_proofs_overlaps_as_one_with_them(monkeypatch):
     config = CONFIG.model_copy(update={"n_directions": 3})
     searched = _searched(0.1, config, n=900)
-    monkeypatch.setattr(koda.stability, "MAX_SAMPLES", 300)  # over the size that is solved densely
+    monkeypatch.setattr(koda.slicing.stability, "MAX_SAMPLES", 300)  # over the size that is solved densely
     quick = stability(*searched, runs=2)
     real, asked = Problem.solve, []
 
@@ -117,7 +119,7 @@ def test_nothing_asked_or_nothing_found_is_nothing():
 
 
 def test_a_run_that_finds_nothing_counts_as_0(monkeypatch):
-    monkeypatch.setattr(koda.stability, "_again", lambda *args: None)
+    monkeypatch.setattr(koda.slicing.stability, "_again", lambda *args: None)
     (one,) = stability(*_searched(0.1), runs=2)
     assert one.jaccard == one.subspace == 0
 
