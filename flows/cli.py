@@ -186,7 +186,7 @@ def models(
     """Show the models that a configuration names, by fingerprint, without running anything."""
 
     def work() -> dict[str, Any]:
-        from koda.inspection import look_at_models
+        from koda.models.inspection import look_at_models
 
         return look_at_models(_load(config, set_))
 
@@ -209,7 +209,7 @@ def data(
     """Show the data that a configuration names: counts, what is left out and why, a page of samples."""
 
     def work() -> dict[str, Any]:
-        from koda.inspection import look_at_data
+        from koda.datasets.inspection import look_at_data
 
         return look_at_data(_load(config, set_), page)
 
@@ -232,9 +232,9 @@ def export(
     """Write the embeddings of an audit's models as folders, which `koda compare` and other tools read."""
 
     def work() -> dict[str, Any]:
+        from koda.audit.export import export_embeddings
         from koda.audit.publishing import read_published
         from koda.config import AuditConfig
-        from koda.inspection import export_embeddings
 
         record = read_published(koda_home(), audit_id)
         return export_embeddings(AuditConfig.model_validate(record.config), koda_home(), out, layout)
@@ -326,9 +326,9 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
         result = work()
         if junit is None:
             return result
+        from koda.policy.export import junit_xml
         from koda.records import AuditRecord
         from koda.storage import write_atomically
-        from koda.verdict_files import junit_xml
 
         record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
         write_atomically(junit, junit_xml([record], strict))

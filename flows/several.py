@@ -82,8 +82,8 @@ def sweep(
 def _write_junit(junit: Path, cells: list[dict[str, Any]], strict: bool) -> None:
     """Write the verdicts of a sweep as JUnit XML: a suite for each audit, an error for each that could not be run."""
     from koda.audit.publishing import read_published
+    from koda.policy.export import junit_xml
     from koda.storage import write_atomically
-    from koda.verdict_files import junit_xml
 
     records = [read_published(koda_home(), cell["audit"]) for cell in cells if cell["audit"] is not None]
     failed = {

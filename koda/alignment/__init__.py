@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from koda.alignment.aligning import align
 from koda.alignment.plan import KIND, AlignmentPlan, plan_alignment
+from koda.alignment.step import align
 from koda.alignment.summary import recoveries, score_table
 from koda.records import AlignmentRecord, read_alignment
 

@@ -6,14 +6,13 @@ not see are never touched before the end. So what is said of them holds for new 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from koda.audit.evaluation import Evaluation
-from koda.audit.solutions import Samples
+from koda.audit.samples import Samples
 from koda.config import AlignmentConfig
 from koda.errors import ConfigError, DataError
 from koda.typing import Side
@@ -147,8 +146,3 @@ def rankings_within(groups: Sequence[Group], keys: Iterable[str]) -> Mapping[str
     """Return group -> its ranking, of the given keys only."""
     wanted = set(keys)
     return {group.name: [key for key in group.ranking if key in wanted] for group in groups}
-
-
-def digest_keys(keys: Iterable[str]) -> str:
-    """Return the sha256 of the sorted keys, a line each."""
-    return hashlib.sha256("".join(f"{key}\n" for key in sorted(keys)).encode()).hexdigest()

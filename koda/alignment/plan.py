@@ -8,11 +8,11 @@ from pathlib import Path
 
 from koda import __version__
 from koda.alignment.groups import Group, Split, groups_of, split_samples
-from koda.alignment.lesson import Task
 from koda.alignment.student import check_student
+from koda.alignment.targets import Task
 from koda.audit.evaluation import load_evaluation
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
-from koda.audit.solutions import Samples, load_samples
+from koda.audit.samples import Samples, load_samples
 from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of
 from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from koda.alignment.judging import recovery
+from koda.alignment.evaluation import recovery
 from koda.records import STATES, AlignmentRecord, Sample, State
 
 SCORES = ("ami", "nmi", "ari")

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from koda.alignment.batches import Pictures
-from koda.alignment.lesson import Lesson, Task
-from koda.alignment.looking import Validation
 from koda.alignment.objective import loss_parts
 from koda.alignment.student import Student
+from koda.alignment.targets import Lesson, Task
+from koda.alignment.validation import Validation
 from koda.devices import is_fast_at_bf16, is_out_of_memory
 from koda.errors import ModelError, TrainingError
 from koda.records import Look

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koda.audit.measures import measure, with_duplicates
+from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
-from koda.audit.solutions import Samples, load_samples
+from koda.audit.samples import Samples, load_samples
 from koda.datasets import Pair
 from koda.discrepancy import Direction
 from koda.discrepancy.saving import load_solution

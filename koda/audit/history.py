@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
 from koda.audit.publishing import read_published
-from koda.diffing import Members, compare_audits, members_of, members_of_rows, nearest
 from koda.errors import ConfigError, KodaError
 from koda.records import AuditRecord, Changes
 from koda.storage.database import AuditStore

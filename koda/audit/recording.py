@@ -10,12 +10,14 @@ from typing import Any
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
 from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
-from koda.audit.solutions import all_rejections, load_samples
+from koda.audit.provenance import describe_hardware, describe_software
+from koda.audit.samples import all_rejections, load_samples
+from koda.audit.thumbnails import make_thumbnails
 from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution
 from koda.extraction import KIND as EMBEDDINGS
 from koda.policy import AuditFacts, judge
-from koda.provenance import describe_hardware, describe_software
+from koda.policy.export import verdict_json
 from koda.records import (
     AlignmentRecord,
     AuditRecord,
@@ -30,9 +32,7 @@ from koda.records import (
 from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
 from koda.storage.parquet import write_parquet
-from koda.thumbnails import make_thumbnails
 from koda.typing import Role, Side
-from koda.verdict_files import verdict_json
 
 _LISTED_REJECTIONS = 200
 
@@ -106,7 +106,7 @@ def _alignment(plan: AuditPlan, models: Mapping[Role, ModelRecord]) -> Alignment
 
 def _with_confirmation(plan: AuditPlan, data: DataRecord) -> DataRecord:
     """Name the held-out samples by digest, so that they can be compared with those of the alignment."""
-    from koda.alignment.groups import digest_keys  # which builds on audits
+    from koda.storage.digests import digest_keys  # which builds on audits
 
     return data.model_copy(update={"confirmation_digest": digest_keys(load_samples(plan).confirmation)})
 

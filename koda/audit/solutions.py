@@ -2,72 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from koda.audit.covariances import load_covariance, save_covariance
 from koda.audit.plan import SOLUTIONS, AuditPlan
-from koda.datasets import Rejection, check_rejections
+from koda.audit.samples import load_samples
 from koda.discrepancy import Problem
 from koda.discrepancy.saving import save_solution
-from koda.embeddings import EmbeddingTable
-from koda.errors import DataError
-from koda.extraction import KIND as EMBEDDINGS
-from koda.extraction import load_embeddings
 from koda.typing import Side
-
-MIN_SAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The samples that both models embedded, and which of them the search may see."""
-
-    baseline: EmbeddingTable
-    candidate: EmbeddingTable
-    discovery: tuple[str, ...]
-    confirmation: tuple[str, ...]
-
-
-def load_samples(plan: AuditPlan) -> Samples:
-    """Join the embeddings of both models by key and split them, seeded, into discovery and confirmation.
-
-    Raises:
-        DataError: too few samples that both models embedded, or too many that were left out.
-    """
-    all_rejections(plan)
-    tables = {role: load_embeddings(plan.artifacts, plan.embedding_key(role), plan.dataset) for role in plan.models}
-    common = sorted(set(tables["baseline"].keys) & set(tables["candidate"].keys))
-    share = plan.config.significance.confirmation_share
-    n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES)
-    if len(common) < 2 * MIN_SAMPLES:
-        raise DataError(
-            f"Only {len(common)} samples were embedded by both models; an audit needs {2 * MIN_SAMPLES} at the least.",
-            "Add samples: some hundreds are needed for a finding to be confirmed.",
-        )
-    order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(common))
-    confirmation = sorted(common[row] for row in order[:n_confirmation])
-    discovery = sorted(common[row] for row in order[n_confirmation:])
-    baseline, candidate = (tables[role].select(common) for role in ("baseline", "candidate"))
-    return Samples(baseline, candidate, tuple(discovery), tuple(confirmation))
-
-
-def all_rejections(plan: AuditPlan) -> list[Rejection]:
-    """Return what the reader and the two models left out, one reason a sample.
-
-    Raises:
-        DataError: more than `data.max_rejected` allows.
-    """
-    data = plan.dataset
-    found: dict[str, str] = {}
-    for role in plan.models:
-        info = plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {}
-        for key, reason in info.get("rejected", {}).items():
-            found.setdefault(key, reason)
-    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(found.items()))]
-    check_rejections(data.name, data.n_source, rejections, plan.config.data.max_rejected)
-    return rejections
 
 
 def discover(plan: AuditPlan, side: Side) -> str:

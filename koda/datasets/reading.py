@@ -12,10 +12,10 @@ from koda.datasets.captions import draw
 from koda.datasets.coco import read_coco
 from koda.datasets.condition import matching
 from koda.datasets.digests import ImageDigests
+from koda.datasets.embedding_folder import read_stored
 from koda.datasets.folder import read_folder
 from koda.datasets.huggingface import read_huggingface
 from koda.datasets.shards import has_braces
-from koda.datasets.stored import read_stored
 from koda.datasets.tables import read_table
 from koda.datasets.text import is_text, printable
 from koda.datasets.webdataset import read_webdataset

@@ -15,10 +15,10 @@ from koda.embeddings.writing import write_shard
 from koda.errors import DataError
 from koda.extraction.batches import Batches
 from koda.extraction.captions import CaptionMemory
+from koda.extraction.embedding_folder import copy_stored
 from koda.extraction.images import ImageStream
 from koda.extraction.precision import cosine_to_fp32
 from koda.extraction.shards import embed_shard
-from koda.extraction.stored import copy_stored
 from koda.models import ResolvedModel, load_encoder
 from koda.storage import ArtifactStore, digest_json
 

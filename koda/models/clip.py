@@ -11,10 +11,10 @@ from koda.config import HUB, LOCAL, ModelSpec
 from koda.errors import ModelError, PrerequisiteError
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.messages import first_line, quiet
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_weights
-from koda.models.words import first_line, quiet
 
 if TYPE_CHECKING:
     import torch

@@ -24,10 +24,10 @@ from koda.config import PYTHON, ModelSpec
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.messages import first_line
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_state_dict
-from koda.models.words import first_line
 from koda.storage import digest_file, digest_json
 from koda.typing import MODALITIES
 

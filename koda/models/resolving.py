@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from koda.config import PYTHON, STORED, TIMM, ModelSpec
-from koda.models import clip, custom, stored, timm_models
+from koda.models import clip, custom, embedding_folder, timm_models
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelFingerprint, ResolvedModel
 from koda.models.precision import resolve_precision
 
-_FINDERS = {TIMM: timm_models.find, PYTHON: custom.find, STORED: stored.find}
+_FINDERS = {TIMM: timm_models.find, PYTHON: custom.find, STORED: embedding_folder.find}
 _LOADERS = {TIMM: timm_models.load, PYTHON: custom.load}
 
 

@@ -9,10 +9,10 @@ from koda.config import TIMM, ModelSpec
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.messages import first_line, quiet
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_weights, read_weights
-from koda.models.words import first_line, quiet
 
 if TYPE_CHECKING:
     import torch

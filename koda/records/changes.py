@@ -1,4 +1,4 @@
-"""What differs between two audits, as a record holds it; :mod:`koda.diffing` finds it out."""
+"""What differs between two audits, as a record holds it; :mod:`koda.audit.diff` finds it out."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.plots import IntervalRow, curve_plot, interval_plot
 from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, Sample
 from koda.report import text
-from koda.report.costs import Cost, retrieval_cost, zero_shot_cost
+from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
+from koda.report.plots import IntervalRow, curve_plot, interval_plot
 from koda.report.view import interval
 
 _LISTED_UNREADABLE = 5

@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from koda.errors import PrerequisiteError
-from koda.plots import mark_icon
-from koda.report import text, view
+from koda.report import cover, text, view
+from koda.report.plots import mark_icon
 
 
 def template_folder() -> Path:
@@ -61,11 +61,11 @@ def environment(folder: Path) -> Environment:
     )
     made.globals.update(
         plural=text.plural,
-        figure_name=view.figure_name,
-        figure_value=view.figure_value,
-        figure_limit=view.figure_limit,
-        changed=view.changed,
-        symbols=view.SYMBOLS,
+        figure_name=cover.figure_name,
+        figure_value=cover.figure_value,
+        figure_limit=cover.figure_limit,
+        changed=cover.changed,
+        symbols=cover.SYMBOLS,
         mark_icon=mark_icon,
     )
     return made

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from koda.errors import DataError, PrerequisiteError
-from koda.plots import line_plot, map_plot
 from koda.records import AuditRecord
-from koda.report import alignment, environment, fonts, measures, text, view
-from koda.report.found import found_table
+from koda.report import alignment, cover, environment, fonts, metric_tables, text, view
+from koda.report.found_subset import found_table
 from koda.report.pdf import write_pdf
+from koda.report.plots import line_plot, map_plot
 from koda.report.thumbnails import Gallery, gallery
 
 
@@ -80,7 +80,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
 
 def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str, notes: list[str]) -> str:
     """Return the HTML of one target, html or pdf."""
-    chapters, annexes = view.sections(record)
+    chapters, annexes = cover.sections(record)
     findings = [view.view(record, finding, pictures) for finding in _ordered(record)]
     style, script = environment.style(folder, target), environment.script(folder)
     return (
@@ -95,9 +95,9 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             sections=chapters,
             annexes=annexes,
             numbers={section.id: section.number for section in (*chapters, *annexes)},
-            cards=view.cards(record),
-            counts=view.verdict_counts(record),
-            sentence=view.verdict_sentence(record),
+            cards=cover.cards(record),
+            counts=cover.verdict_counts(record),
+            sentence=cover.verdict_sentence(record),
             findings=findings,
             overviews={side: view.overview(record, side, findings) for side in ("lost", "gained")},
             pictures=pictures,
@@ -109,10 +109,10 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
                 x_axis="number of the eigenvalue",
                 y_axis="eigenvalue of K / n",
             ),
-            quotients=measures.quotients(record),
+            quotients=metric_tables.quotients(record),
             found=found_table(record),
-            retrieval=measures.retrieval(record),
-            zero_shot=measures.zero_shot(record),
+            retrieval=metric_tables.retrieval(record),
+            zero_shot=metric_tables.zero_shot(record),
             alignment=alignment.alignment(record),
             aligned=alignment.cover_note(record),
             configuration=environment.configuration(record.model_dump(mode="json")["config"]),

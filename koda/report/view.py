@@ -9,15 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from koda.plots import Interval, IntervalRow, interval_plot
-from koda.policy import FIGURES
-from koda.records import AuditRecord, Estimate, Finding, LobeRecord, RuleResult
+from koda.records import AuditRecord, Estimate, Finding, LobeRecord
 from koda.report import text
+from koda.report.cover import SIDE_WORDS, limit_in_words, state
+from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
 
-SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
-_SIDES = {"lost": "Lost", "gained": "Gained"}
-_DONE = {"pass": "passed", "warn": "warned", "fail": "failed", "inconclusive": "inconclusive", "waived": "waived"}
 # of the solver's statistics: what the table of the method says anyway
 _SAID = {"n", "eps_rule", "features", "feature_error", "feature_error_bound", "warnings"}
 _TELLS = 0.4  # of what the most telling word of a lobe tells
@@ -29,24 +26,6 @@ _SIMILARITIES = (
     ("positive_to_rest", "first lobe to rest"),
     ("negative_to_rest", "counterpart to rest"),
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """A numbered section (or lettered annex); `id` names its anchor and its template."""
-
-    id: str
-    title: str
-    number: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """A key figure on the cover."""
-
-    value: str
-    label: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -74,181 +53,12 @@ class FindingView:
     lobes: list[LobeView]
 
 
-def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
-    """Return the sections that have content, and the annexes."""
-    maps = record.metrics.map is not None and bool(record.metrics.map.keys)
-    spectra, quotients = any(record.metrics.spectra.values()), bool(record.metrics.quotients)
-    curves = spectra or quotients
-    looks = "Maps and curves" if maps and curves else "Maps" if maps else "Curves" if quotients else "Spectra"
-    recalls, accuracies = bool(record.metrics.retrieval), record.metrics.zero_shot is not None
-    tasks = "Retrieval and zero-shot" if recalls and accuracies else "Zero-shot" if accuracies else "Retrieval"
-    wanted = [
-        ("changes", "What changed since the last audit", record.changes is not None),
-        ("policy", "Policy", bool(record.verdict.rules or record.verdict.reasons)),
-        ("scope", "What this report says and does not say", True),
-        ("models", "Models", True),
-        ("data", "Data", True),
-        ("method", "Method", True),
-        ("findings", "Findings", True),
-        ("maps", looks, maps or curves),
-        ("retrieval", tasks, recalls or accuracies),
-        ("alignment", "Alignment", record.alignment is not None),
-        ("provenance", "Provenance and how to verify", True),
-    ]
-    annexes = [
-        ("samples", "Samples of the slices", any(f.positive.samples or f.negative.samples for f in record.findings)),
-        ("rejections", "Samples left out", bool(record.data.rejections)),
-        ("configuration", "Full configuration", bool(record.config)),
-        ("glossary", "Glossary", True),
-    ]
-    return (
-        [Section(i, t, str(k)) for k, (i, t) in enumerate([(i, t) for i, t, has in wanted if has], 1)],
-        [Section(i, t, chr(64 + k)) for k, (i, t) in enumerate([(i, t) for i, t, has in annexes if has], 1)],
-    )
-
-
-def figure_name(figure: str) -> str:
-    """Put the name of a policy figure in words; one without words of its own keeps its name."""
-    return FIGURES[figure].words if figure in FIGURES else figure
-
-
-def figure_value(rule: RuleResult, *, words: bool = False) -> str:
-    """Write what was observed, with its interval, as a share or as a plain number."""
-    if rule.observed is None:
-        return "not observed"
-    return (text.share if is_share(rule.figure) else text.plain)(rule.observed, words=words)
-
-
-def figure_limit(rule: RuleResult, which: str) -> str:
-    """Write the warn or fail limit of a rule with the side that is bad."""
-    limit = rule.warn if which == "warn" else rule.fail
-    if limit is None:
-        return text.NONE
-    return f"{'>' if rule.direction == 'above' else '<'}{text.NBSP}{_limit(rule, limit)}"
-
-
-def is_share(figure: str) -> bool:
-    """Say whether a policy figure is a share, which is written as a percentage."""
-    if figure in FIGURES:
-        return FIGURES[figure].percent
-    return figure.rsplit(".", 1)[-1].endswith(("share", "difference", "drop"))  # of another version of koda
-
-
-def _limit(rule: RuleResult, limit: float) -> str:
-    return text.percent(limit) if is_share(rule.figure) else text.number(limit)
-
-
-def changed(figure: str, before: Any, after: Any) -> tuple[str, str, str]:
-    """Write a figure that two audits have in its own unit: its name in words, and both values."""
-    side, _, what = figure.partition(".")
-    name = f"number of directions {side}" if what == "found" else figure_name(figure)
-    name = name.replace("I2T", "image to text,").replace("T2I", "text to image,")
-    share = is_share(figure) or " R@" in figure or " top-" in figure
-    written = text.percent if share else text.number
-    return name, written(before), written(after)
-
-
-def verdict_counts(record: AuditRecord) -> str:
-    """Say how many rules had which result, the worst first."""
-    rules = record.verdict.rules
-    counts = {status: sum(1 for r in rules if r.result == status) for status in list(_DONE)[1:]}
-    being = {"inconclusive", "waived"}
-    named = [f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_DONE[s]}" for s, n in counts.items() if n]
-    if not rules:
-        return "No policy rule was set." if not record.verdict.reasons else ""
-    if not named:
-        return "The rule passed." if len(rules) == 1 else f"All {len(rules)} rules passed."
-    total = text.plural(len(rules), "rule")
-    return f"Of {total}, {', '.join(named)}." if len(rules) > 1 else f"The rule {named[0].split(' ', 1)[1]}."
-
-
-def verdict_sentence(record: AuditRecord) -> str:
-    """Return the one sentence of the cover: the deciding figure with its value, limit and interval."""
-    rule = next((r for r in record.verdict.rules if r.result == record.verdict.status), None)
-    waived = any(r.result == "waived" for r in record.verdict.rules)
-    if rule is None or (rule.result == "pass" and waived):  # the first reason then is the waived figure
-        return record.verdict.reasons[0] if record.verdict.reasons else ""
-    name = figure_name(rule.figure)
-    subject = f"The {name}" if name != rule.figure else f"The figure {name}"
-    if rule.observed is None:
-        why = f": {rule.note}" if rule.note else ""
-        return f"{subject} was not observed, so its rule could not be applied{why}."
-    where = f" for n{text.NBSP}={text.NBSP}{text.number(rule.observed.n)}" if rule.observed.n else ""
-    said = f"{subject} is {figure_value(rule, words=True)}{where}"
-    limit = rule.fail if rule.result == "fail" else rule.warn if rule.result == "warn" else None
-    if limit is not None:
-        return f"{said}, {rule.direction} the {rule.result} limit of {_limit(rule, limit)}."
-    if rule.result == "inconclusive" and rule.note:
-        return f"{said}, but {rule.note}."
-    straddled = _straddled(rule)
-    if rule.result == "inconclusive" and straddled is not None:
-        return f"{said}: the interval holds the limit of {_limit(rule, straddled)}, so neither side of it is supported."
-    limits = [f"{w} {_limit(rule, v)}" for w, v in (("warn", rule.warn), ("fail", rule.fail)) if v is not None]
-    return f"{said}, on the allowed side of its limits ({', '.join(limits)})." if rule.result == "pass" else f"{said}."
-
-
-def _straddled(rule: RuleResult) -> float | None:
-    seen = rule.observed
-    if seen is None or seen.low is None or seen.high is None:
-        return None
-    return next((v for v in (rule.fail, rule.warn) if v is not None and seen.low <= v <= seen.high), None)
-
-
-def cards(record: AuditRecord) -> list[Card]:
-    """Return the key figures of the cover."""
-    made = [_side_card(record, "lost"), _side_card(record, "gained")]
-    lost, gained = (([f for f in record.findings if f.side == s]) for s in _SIDES)
-    tested = any(f.confirmed is not None for f in record.findings)
-    made.append(
-        Card(
-            f"{sum(f.confirmed is True for f in lost)} / {sum(f.confirmed is True for f in gained)}",
-            "confirmed directions, lost / gained",
-            f"of {len(lost)} / {len(gained)} found; "
-            + (f"Holm, α{text.NBSP}={text.NBSP}{record.method.alpha:g}" if tested else "not tested"),
-        )
-    )
-    rejected = record.data.n_rejected
-    note = f"{text.number(record.data.n_confirmation)} of them held out to confirm"
-    made.append(
-        Card(
-            text.number(record.data.n_compared),
-            "samples compared",
-            note + (f"; {text.number(rejected)} left out" if rejected else ""),
-        )
-    )
-    return made
-
-
-def _side_card(record: AuditRecord, side: str) -> Card:
-    """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
-    found = [f for f in record.findings if f.side == side]
-    if not found:
-        return Card("none", f"no direction {side}", "over the limit with this search")
-    rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
-    if rule is not None:
-        kept = [f for f in found if f.target_share == rule.observed]
-    else:
-        kept = [f for f in found if f.confirmed is not False] or found
-    if not kept:
-        return Card("none", f"no direction {side} that counts", f"of {len(found)} found, by the rule of the policy")
-    top = max(kept, key=lambda f: f.target_share.value)
-    value, _, spread = text.share(top.target_share).partition(" [")
-    notes = ["" if top.confirmed else state(top), f"[{spread}" if spread else ""]
-    notes.append(f"{top.reference}: {text.share(top.reference_share).partition(' [')[0]}")
-    return Card(value, f"largest share {side}, held out", "; ".join(note for note in notes if note))
-
-
-def state(finding: Finding) -> str:
-    """Say how a finding came out of its test."""
-    return {True: "confirmed", False: "not confirmed", None: "not tested"}[finding.confirmed]
-
-
 def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView:
     """Put one finding in words, rows and a figure."""
     first, second = (_telling(*pair) for pair in _both_ways(finding))
     words = " against ".join(", ".join(text.shorten(w, 32) for w in side) for side in (first, second) if side)
     words = words or ", ".join(text.shorten(w, 32) for w in finding.words[:4])
-    name = f"{_SIDES[finding.side]} {finding.direction}"
+    name = f"{SIDE_WORDS[finding.side]} {finding.direction}"
     target, reference = finding.target, finding.reference
     figures = [
         ("difference (held out)", text.share(finding.difference)),
@@ -369,7 +179,7 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
     if not shown:
         return Markup("")
     limits = {
-        f"{which} limit {_limit(rule, value)}": value
+        f"{which} limit {limit_in_words(rule, value)}": value
         for rule in record.verdict.rules
         if rule.figure == f"{side}.max_share"
         for which, value in (("warn", rule.warn), ("fail", rule.fail))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,8 @@ def digest_file(path: Path) -> str:
         while block := file.read(_BLOCK):
             state.update(block)
     return state.hexdigest()
+
+
+def digest_keys(keys: Iterable[str]) -> str:
+    """Return the sha256 of the sorted keys, a line each."""
+    return hashlib.sha256("".join(f"{key}\n" for key in sorted(keys)).encode()).hexdigest()

@@ -8,11 +8,12 @@ import pytest
 
 from koda.alignment import plan_alignment
 from koda.alignment.batches import Pictures, Sampler
-from koda.alignment.groups import digest_keys, members_of
+from koda.alignment.groups import members_of
 from koda.audit.plan import AuditPlan
 from koda.config import AlignmentConfig
 from koda.errors import ConfigError, DataError, ModelError
 from koda.models import load_encoder
+from koda.storage.digests import digest_keys
 
 FIRST = AlignmentConfig(findings=(1,))
 

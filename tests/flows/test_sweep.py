@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from flows.audit import audit
 from flows.cli import app
+from koda.audit.sweep import audits_of, found
 from koda.config import load_sweep
 from koda.errors import ConfigError
 from koda.records import SweepCell, SweepRecord
-from koda.sweeping import audits_of, found
 from tests.flows.test_audit import Workplace, make_workplace
-from tests.report_factory import record
-from tests.test_verdict_files import check_suites
+from tests.policy.test_export import check_suites
+from tests.report.factory import record
 
 SETTINGS: dict[str, Any] = {
     "models": [{"name": "local-dir:old"}, {"name": "local-dir:new"}],

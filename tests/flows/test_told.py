@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from koda.storage.database import AuditStore
-from tests import report_factory as factory
+from tests.report import factory as factory
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from koda.errors import StoreError
 from koda.records import AuditRecord
 from koda.report import environment
 from tests.flows.test_audit import Workplace, make_workplace
-from tests.test_verdict_files import check_junit
+from tests.policy.test_export import check_junit
 
 
 @pytest.fixture(scope="module")

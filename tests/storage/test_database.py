@@ -11,8 +11,8 @@ import pytest
 
 from koda.errors import StoreError
 from koda.storage.database import AuditStore
-from tests.report_factory import aligned
-from tests.report_factory import record as make_record
+from tests.report.factory import aligned
+from tests.report.factory import record as make_record
 
 
 def rows(audit: str) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from koda.audit.plan import AuditPlan
-from koda.audit.solutions import Samples
+from koda.audit.samples import Samples
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.extraction.batches import Batches, joined

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from koda.alignment.batches import Pictures
-from koda.alignment.lesson import ROUNDING, Lesson, Task
 from koda.alignment.objective import KernelMatrix
 from koda.alignment.student import Student
+from koda.alignment.targets import ROUNDING, Lesson, Task
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
 from koda.metrics.retrieval import recall

@@ -405,7 +405,7 @@ def test_a_waiver_without_a_rule_is_refused() -> None:
         check_policy([PolicyRule(figure="rejections.share", fail=1)], [WAIVER])
 
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_readme_lists_every_figure() -> None:

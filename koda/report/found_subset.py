@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from koda.records import AuditRecord, ClusterScores, RecallDifference, RecallRecord
 from koda.report import text
-from koda.report.measures import Cell, cell
+from koda.report.metric_tables import Cell, cell
 from koda.typing import Side
 
 _AT = "R@1"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from koda.records import STATES, AlignmentRecord, Estimate, State
 from koda.report import text
-from koda.report.measures import Cell, cell, subset_name
+from koda.report.metric_tables import Cell, cell, subset_name
 
 _LISTED_FALLS = 10
 _NAMES = {"all": "all held out", "rest": "the rest, in no slice"}

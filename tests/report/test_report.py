@@ -19,11 +19,11 @@ import pytest
 from koda.errors import DataError, KodaError, PrerequisiteError
 from koda.records import AuditRecord, Estimate, Metrics, Word
 from koda.report import RenderedReport, prerequisite, render, template_folder, text
+from koda.report.cover import changed
 from koda.report.pdf import write_pdf
-from koda.report.view import changed
-from tests import report_factory as factory
+from tests.report import factory as factory
 
-PACKAGE = Path(__file__).resolve().parent.parent / "koda"
+PACKAGE = Path(__file__).resolve().parents[2] / "koda"
 needs_pango = pytest.mark.skipif(prerequisite() is not None, reason="Pango is not installed")
 FORBIDDEN = (
     r"\bbetter\b", r"\bsafer\b", r"\bfairer\b", r"\bunbiased\b", r"\bcomplian", r"\bcertif", r"\bprove[sdn]?\b",
@@ -532,7 +532,7 @@ def test_missing_templates_are_a_prerequisite(monkeypatch: pytest.MonkeyPatch, t
 @needs_pango
 def test_the_same_record_gives_the_same_pdf_in_a_fresh_process_of_another_place(pdf: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests import report_factory as f; "
+        "import sys; from pathlib import Path; from tests.report import factory as f; "
         "from koda.report import render; r = f.record(2, gallery=3, map_points=40); "
         "render(r, f.thumbnails(r), Path(sys.argv[1]))"
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.plots import curve_plot
 from koda.records import AuditRecord, Estimate
 from koda.report import text
+from koda.report.plots import curve_plot
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
 _TOPS = (("top_1", "first direction"), ("top_3", "mean of the first 3"), ("top_5", "mean of the first 5"))

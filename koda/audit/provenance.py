@@ -67,14 +67,14 @@ def describe_hardware(device: str) -> dict[str, Any]:
 @cache
 def code_digest() -> str:
     """Return the digest of koda's own source files, installed or in a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     files = [path for part in ("koda", "tasks", "flows") for path in (root / part).rglob("*.py")]
     return digest_json({path.relative_to(root).as_posix(): digest_file(path) for path in sorted(files)})
 
 
 def _commit() -> dict[str, Any]:
     """The commit of the checkout that koda runs from, if it runs from one."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
     try:

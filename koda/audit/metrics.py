@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from koda.audit.accuracy import zero_shot
 from koda.audit.plan import AuditPlan
-from koda.audit.solutions import Samples
+from koda.audit.samples import Samples
+from koda.audit.zero_shot import zero_shot
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.embeddings import EmbeddingTable

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from koda.alignment.groups import members_of, rankings_within
-from koda.alignment.lesson import Task
+from koda.alignment.targets import Task
 from koda.config import SignificanceConfig
 from koda.datasets import Pair
 from koda.discrepancy.extension import extend

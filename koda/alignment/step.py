@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from koda import __version__
-from koda.alignment.accuracy import zero_shot_states
-from koda.alignment.groups import digest_keys, members_of
-from koda.alignment.judging import judge_alignment
+from koda.alignment.evaluation import judge_alignment
+from koda.alignment.groups import members_of
 from koda.alignment.plan import KIND, AlignmentPlan
 from koda.alignment.saving import save_model
 from koda.alignment.student import Student
 from koda.alignment.training import BEST, STATE, Progress, Trained, train
+from koda.alignment.zero_shot import zero_shot_states
 from koda.embeddings import EmbeddingTable
 from koda.extraction import embedding_key, extract, load_embeddings
 from koda.models import ResolvedModel, resolve_model
@@ -19,6 +19,7 @@ from koda.models.weights import digest_weights
 from koda.records import RECORD_FILE, AlignmentRecord, GroupRecord, SplitRecord, State
 from koda.storage import write_atomically
 from koda.storage.artifacts import explain_os_errors
+from koda.storage.digests import digest_keys
 
 
 def align(plan: AlignmentPlan, progress: Progress | None = None) -> str:

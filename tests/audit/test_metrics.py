@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import koda.audit.accuracy
-from koda.audit.accuracy import zero_shot
-from koda.audit.measures import _parts, measure, with_duplicates
+import koda.audit.zero_shot
+from koda.audit.metrics import _parts, measure, with_duplicates
 from koda.audit.plan import AuditPlan, prepare
-from koda.audit.solutions import Samples
+from koda.audit.samples import Samples
+from koda.audit.zero_shot import zero_shot
 from koda.config import AuditConfig
 from koda.discrepancy import find_discrepancies
 from koda.embeddings import EmbeddingTable
@@ -91,7 +91,7 @@ def test_zero_shot_of_slices_without_a_label_is_left_out(planned, monkeypatch):
     rows += [f"{i:03d}.png\tcaption {i}\t{('red', 'blue', '')[i % 3]}" for i in range(9)]
     plan = planned(9, rows, zero_shot={"column": "colour"})
     samples = _samples(plan)
-    monkeypatch.setattr(koda.audit.accuracy, "class_vectors_of", lambda *given: np.eye(2, 4))
+    monkeypatch.setattr(koda.audit.zero_shot, "class_vectors_of", lambda *given: np.eye(2, 4))
     colour = {pair.key: pair.metadata["colour"] for pair in plan.dataset.pairs}
     labelled = tuple(key for key, value in colour.items() if value in ("red", "blue"))
     unlabelled = tuple(key for key in colour if key not in labelled)

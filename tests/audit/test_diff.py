@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from koda.diffing import compare_audits, differences, dotted, matched, members_of, nearest, overlap
+from koda.audit.diff import compare_audits, differences, dotted, matched, members_of, nearest, overlap
 from koda.records import AuditRecord
-from tests.report_factory import record
+from tests.report.factory import record
 
 
 def keys(*numbers: int) -> frozenset[str]:

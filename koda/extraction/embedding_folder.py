@@ -12,7 +12,7 @@ from koda.datasets import Pair
 from koda.embeddings.layout import shard_name
 from koda.embeddings.writing import write_shard
 from koda.models import ResolvedModel
-from koda.models.stored import describe, open_table
+from koda.models.embedding_folder import describe, open_table
 
 
 def copy_stored(

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from koda.alignment.groups import Group, members_of
-from koda.audit.accuracy import DEPTHS, class_vectors_of
 from koda.audit.plan import AuditPlan
+from koda.audit.zero_shot import DEPTHS, class_vectors_of
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.metrics.intervals import paired_difference, wilson

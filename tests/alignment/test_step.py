@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file
 
 from koda.alignment import AlignmentPlan, align, plan_alignment, read_alignment, recoveries, score_table
-from koda.alignment.groups import digest_keys, rankings_within
-from koda.alignment.judging import recovery
+from koda.alignment.evaluation import recovery
+from koda.alignment.groups import rankings_within
 from koda.alignment.saving import WEIGHTS, copy_model, save_model
 from koda.audit.plan import AuditPlan
 from koda.config import AlignmentConfig
@@ -25,6 +25,7 @@ from koda.metrics.retrieval import recall
 from koda.models import resolve_model
 from koda.models.weights import digest_weights
 from koda.records import RECORD_FILE, AlignmentRecord, GroupScores
+from koda.storage.digests import digest_keys
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import re
 from datetime import date
 from xml.etree import ElementTree as ET
 
+from koda.policy.export import junit_xml, verdict_json
 from koda.records import AuditRecord, Estimate, RuleResult, WaiverRecord
-from koda.verdict_files import junit_xml, verdict_json
-from tests.report_factory import record
+from tests.report.factory import record
 
 # the common JUnit schema: element -> (attributes it needs, attributes it may have, children in their order)
 _COUNTS = {"tests", "failures", "errors", "time"}

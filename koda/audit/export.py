@@ -1,0 +1,52 @@
+"""The embeddings of an audit's models as folders that other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from koda.config import AuditConfig
+from koda.errors import ConfigError
+
+
+def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str) -> dict[str, Any]:
+    """Write the stored embeddings of an audit's models as folders of their own, with captions and metadata.
+
+    Args:
+        config: of the audit.
+        home: KODA_HOME that it ran in.
+        folder: where; gets a folder for each model, `baseline` and `candidate`.
+        layout: koda or clip-retrieval.
+
+    Raises:
+        DataError: data or models that are no longer those of the audit, or a folder with files in it.
+    """
+    from koda.audit.plan import prepare
+    from koda.embeddings import EmbeddingTable
+    from koda.embeddings.layout import Layout
+    from koda.embeddings.writing import save_table
+    from koda.errors import DataError
+    from koda.extraction import KIND, load_embeddings
+
+    known: dict[str, Layout] = {"koda": "koda", "clip-retrieval": "clip-retrieval"}
+    if layout not in known:
+        raise ConfigError(f"--layout {layout!r} is not known.", f"Choose one of {', '.join(known)}.")
+    plan = prepare(config, home)
+    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    written: dict[str, Any] = {}
+    for role in plan.models:
+        key = plan.embedding_key(role)
+        if not plan.artifacts.has(KIND, key):
+            raise DataError(
+                f"The embeddings of {plan.label(role)} are not in {home}: the data or the model has changed since.",
+                "Run the audit again, then export it.",
+            )
+        table = load_embeddings(plan.artifacts, key, plan.dataset)
+        images = [pair.image.location if (pair := pairs[name]).image else name for name in table.keys]
+        columns = {**table.metadata, "image_path": images}
+        place = folder / role
+        save_table(
+            EmbeddingTable(table.keys, table.image, table.text, columns, table.fingerprint), place, known[layout]
+        )
+        written[role] = {"folder": str(place), "n": table.n, "dims": dict(table.dims)}
+    return {"layout": layout, **written}

@@ -1,0 +1,36 @@
+"""Two models side by side, without running them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from koda.config import AuditConfig
+from koda.models import resolve_model
+
+
+def look_at_models(config: AuditConfig) -> dict[str, Any]:
+    """Return what is known of both models before they are loaded, by role.
+
+    Raises:
+        ModelError: a model that cannot be found, or has no weights.
+    """
+    found: dict[str, Any] = {}
+    for role in ("baseline", "candidate"):
+        spec = getattr(config, role)
+        model = resolve_model(spec, config.discrepancy.device)
+        fingerprint = model.fingerprint
+        found[role] = {
+            "label": model.label,
+            "name": spec.name,
+            "pretrained": spec.pretrained,
+            "modalities": list(model.modalities),
+            "files": str(model.checkpoint) if model.checkpoint else None,
+            "activation": fingerprint.activation,
+            "preprocessing": fingerprint.preprocessing,
+            "precision": fingerprint.precision,
+            "weights_digest": fingerprint.weights,
+            "config_digest": fingerprint.config_digest,
+            "fingerprint": fingerprint.digest,
+        }
+    found["same"] = found["baseline"]["fingerprint"] == found["candidate"]["fingerprint"]
+    return found
