@@ -12,9 +12,10 @@ from prefect import flow
 from flows.audit import audit
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
-from koda.audit.plan import planned, prepare, remember
+from koda.audit.plan import prepare
 from koda.records import RECORD_FILE
 from tasks.align import align as align_step
+from tasks.plans import planned, remember
 from tasks.progress import report
 from tasks.step import run_step
 

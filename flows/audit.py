@@ -10,13 +10,14 @@ from typing import Any
 
 from prefect import flow
 
-from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, planned
+from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan
 from koda.audit.publishing import publish
 from koda.extraction import KIND as EMBEDDINGS
 from koda.typing import Role, Side
 from tasks.discover import discover
 from tasks.embed import embed
 from tasks.evaluate import evaluate
+from tasks.plans import planned
 from tasks.progress import report
 from tasks.record import record
 from tasks.render import render

@@ -9,15 +9,16 @@ from typing import Any
 from prefect import flow
 
 from flows.audit import audit
-from flows.guard import code_of_verdict, exit_code_of, in_words, unexpected
+from flows.failures import code_of_verdict, exit_code_of, in_words, unexpected
 from flows.terminal import watch
-from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare, remember
+from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare
 from koda.audit.sweep import SweptAudit, audits_of, found, sweep_id
 from koda.config import SweepConfig
 from koda.extraction import KIND as EMBEDDINGS
 from koda.records import AuditRecord, SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
+from tasks.plans import remember
 
 
 @flow(name="koda-sweep", flow_run_name="{home}", validate_parameters=False, persist_result=False)

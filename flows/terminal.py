@@ -6,16 +6,13 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from koda.audit.plan import AuditPlan
-from koda.records import AlignmentRecord, AuditRecord, Estimate
 from tasks.progress import listen, unlisten
 
 console = Console(stderr=True, highlight=False)
@@ -70,150 +67,6 @@ def watch(plan: AuditPlan) -> Iterator[None]:
 def say(text: str, indent: int = 2) -> None:
     """Print text that stays indented where it has to be broken."""
     console.print(Padding(text, (0, 0, 0, indent), expand=False))
-
-
-def show_result(result: dict[str, Any]) -> None:
-    """Show the verdict of an audit, its reasons, and where the report is."""
-    symbol, colour = LOOKS[result["verdict"]]
-    console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
-    for reason in result["reasons"]:
-        say(escape(reason))
-    for finding in result["findings"]:
-        say(_finding_line(finding))
-    console.print()
-    for name, path in result["paths"].items():
-        if path is not None:
-            console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
-    for note in result["notes"]:
-        console.print(f"  [yellow]note[/]      {escape(note)}")
-    total = result["steps_executed"] + result["steps_cached"]
-    console.print(
-        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
-        f"{result.get('seconds_total', result['seconds']):.1f} s"
-    )
-
-
-def _finding_line(finding: dict[str, Any]) -> str:
-    words = escape(", ".join(finding["words"][:4])) or "no common words"
-    mark = "[bold]confirmed[/]" if finding["confirmed"] else "not confirmed"
-    return (
-        f"{finding['side']} {finding['direction']}: {words}; share {finding['target_share']:.4f} against "
-        f"{finding['reference_share']:.4f}, {mark}"
-    )
-
-
-@contextlib.contextmanager
-def comparing(target: Path, reference: Path) -> Iterator[None]:
-    """Show that two folders are being compared."""
-    told = f"[bold]{escape(short_path(str(target)))}[/] against [bold]{escape(short_path(str(reference)))}[/]"
-    with console.status(f"comparing {told}"):
-        yield
-
-
-def show_comparison(result: dict[str, Any]) -> None:
-    """Show what the comparison of two folders found, from what `--json` prints."""
-    rejected = result["rejected"]
-    console.print(f"[bold]{result['n']}[/] samples compared, {rejected['count']} left out")
-    for reason, count in list(rejected["reasons"].items())[:5]:
-        key = next((repr(key) for key, told in rejected["first"].items() if told == reason), None)
-        console.print(f"  {count}: {escape(reason)}" + (f" ({'such as ' * (count > 1)}{escape(key)})" if key else ""))
-    _show_question(result)
-    if "reverse" in result:
-        _show_question(result["reverse"])
-    console.print()
-    for name, path in result["paths"].items():
-        console.print(f"  {name:<10} {escape(short_path(path))}", soft_wrap=True)
-    for note in result["notes"]:
-        console.print(f"  [yellow]note[/]       {escape(note)}")
-    console.print(f"\n  {result['seconds']:.1f} s")
-
-
-def _show_question(question: dict[str, Any]) -> None:
-    """Show the directions of one question of a comparison."""
-    target, reference = (escape(short_path(question[role])) for role in ("target", "reference"))
-    console.print(f"\nWhat [bold]{target}[/] ties together and [bold]{reference}[/] does not")
-    table = Table(box=None)
-    for name in ("", "quotient", "target share", "reference share", "gap", "size"):
-        table.add_column(name, justify="right", no_wrap=True)
-    lobes = [(found["positive"], found["negative"]) for found in question["directions"]]
-    told = any(lobe["words"] or lobe["metadata"] for pair in lobes for lobe in pair)
-    if told:
-        table.add_column("words")
-    for found, pair in zip(question["directions"], lobes, strict=True):
-        figures = (
-            str(found["direction"]),
-            "∞" if found["quotient"] is None else f"{found['quotient']:.2f}",
-            f"{found['target_share']:.4f}",
-            f"{found['reference_share']:.4f}",
-            "n/a" if found["gap"] is None else f"{found['gap']:.0e}",
-            " + ".join(str(lobe["size"]) for lobe in pair),
-        )
-        words = [", ".join([*lobe["words"], *lobe["metadata"]][:4]) or "no common words" for lobe in pair]
-        table.add_row(*figures, *([escape(f"+ {words[0]}\n- {words[1]}")] if told else []))
-    if lobes:
-        console.print(table)
-    console.print(f"  {escape(question['status'])}")
-
-
-def show_history(audits: list[dict[str, Any]]) -> None:
-    """Show a table of audits."""
-    if not audits:
-        console.print("There is no audit yet. Begin with: koda demo")
-        return
-    table = Table("id", "verdict", "candidate", "baseline", "data", "n", "last run (UTC)", box=None)
-    table.columns[0].min_width = max(len(audit["id"]) for audit in audits)  # else a narrow terminal cuts what is typed
-    table.columns[-1].min_width = len("2026-11-23")
-    for audit in audits:
-        symbol, colour = LOOKS[audit["verdict"]]
-        when = audit["last_run"] or audit["ended"]
-        table.add_row(
-            audit["id"],
-            f"[{colour}]{symbol} {audit['verdict']}[/]",
-            escape(audit["candidate"]),
-            escape(audit["baseline"]),
-            escape(audit["dataset"]),
-            str(audit["n_compared"]),
-            f"{when:%Y-%m-%d %H:%M}",
-        )
-    console.print(table)
-    for audit in audits:
-        if audit["aligned_after"]:
-            console.print(f"  {audit['id']} is of a model aligned after {audit['aligned_after']}", soft_wrap=True)
-
-
-def show_record(record: AuditRecord, home: Path) -> None:
-    """Show an audit's verdict, rules and findings."""
-    symbol, colour = LOOKS[record.verdict.status]
-    console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
-    for reason in record.verdict.reasons:
-        say(escape(reason))
-    if record.alignment is not None:
-        console.print(f"  {escape(_alignment_line(record.alignment))}", soft_wrap=True)
-    table = Table("side", "words", "target share", "reference share", "p", "confirmed", box=None)
-    for finding in record.findings:
-        table.add_row(
-            f"{finding.side} {finding.direction}",
-            escape(", ".join(finding.words[:5])),
-            _interval(finding.target_share),
-            _interval(finding.reference_share),
-            "n/a" if finding.p_value is None else f"{finding.p_value:.2g}",
-            {True: "yes", False: "no", None: "untested"}[finding.confirmed],
-        )
-    if record.findings:
-        console.print(table)
-    console.print(f"  {escape(short_path(str(home / 'audits' / record.id)))}")
-
-
-def _alignment_line(found: AlignmentRecord) -> str:
-    """Say who learnt from whom, how much of the clusters came back, and after which audit."""
-    recovered = "" if found.recovery is None else f", recovered {found.recovery:.2f} of the AMI held out"
-    return f"aligned: {found.student} with {found.teacher}{recovered}, from {found.audit_id}"
-
-
-def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.4f}"
-    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]".replace("[", "\\[")
 
 
 def short_path(path: str) -> str:

@@ -71,9 +71,9 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    import koda
+    from koda._version import __version__
 
-    found, missing = [f"koda {koda.__version__}"], []
+    found, missing = [f"koda {__version__}"], []
     for name in _NEEDED:
         try:
             found.append(f"{name} {version(name)}")

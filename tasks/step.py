@@ -16,8 +16,9 @@ from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.concurrency.sync import concurrency
 
-from koda.audit.plan import AuditPlan, planned
+from koda.audit.plan import AuditPlan
 from koda.errors import KodaError
+from tasks.plans import planned
 
 
 def _key(context: Any, parameters: dict[str, Any]) -> str:

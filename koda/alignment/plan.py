@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from koda import __version__
+from koda._version import __version__
 from koda.alignment.groups import Group, Split, groups_of, split_samples
 from koda.alignment.student import check_student
 from koda.alignment.targets import Task

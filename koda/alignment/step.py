@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from koda import __version__
+from koda._version import __version__
 from koda.alignment.evaluation import judge_alignment
 from koda.alignment.groups import members_of
 from koda.alignment.plan import KIND, AlignmentPlan

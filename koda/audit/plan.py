@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from koda import __version__
+from koda._version import __version__
 from koda.config import AuditConfig
 from koda.datasets import ImageDigests, PairDataset, read_dataset
 from koda.embeddings.layout import SHARD_SIZE
@@ -242,20 +242,3 @@ def _check_room(plan: AuditPlan) -> None:
             f"{free / 2**20:.0f} MiB are free.",
             "Free some space or set KODA_HOME to a larger disk.",
         )
-
-
-_latest: list[AuditPlan] = []
-
-
-def remember(plan: AuditPlan) -> AuditPlan:
-    """Keep a plan for the steps that run in this process; only the latest one is kept."""
-    _latest[:] = [plan]
-    return plan
-
-
-def planned(config: dict[str, Any], home: Path) -> AuditPlan:
-    """Return the remembered plan of a configuration, or make it: a step may run in another process."""
-    checked = AuditConfig.model_validate(config)
-    if _latest and _latest[0].config == checked and _latest[0].home == home:
-        return _latest[0]
-    return remember(prepare(checked, home))

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import koda
+from koda._version import __version__
 from koda.storage import digest_file, digest_json
 
 _PACKAGES = (
@@ -38,7 +38,7 @@ def describe_software() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "koda_version": koda.__version__,
+        "koda_version": __version__,
         "code_digest": code_digest(),
         "python": platform.python_version(),
         "platform": platform.platform(),

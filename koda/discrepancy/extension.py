@@ -15,7 +15,7 @@ from koda.kernels import Kernel
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:
-    from koda.discrepancy import Solution
+    from koda.discrepancy.solution import Solution
 
 
 _ROUNDING = 1e-9  # of nu: float64 after sums over n

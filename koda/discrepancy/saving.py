@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from koda.config import DiscrepancyConfig
-from koda.discrepancy import Direction, Solution
+from koda.discrepancy.solution import Direction, Solution
 from koda.kernels.bandwidths import kernels_from_note, kernels_to_note
 from koda.storage import write_atomically
 

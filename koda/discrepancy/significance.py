@@ -19,7 +19,7 @@ from koda.kernels import Kernel
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:
-    from koda.discrepancy import Solution
+    from koda.discrepancy.solution import Solution
 
 
 MIN_SAMPLES = 30  # fewer confirmation samples give no interval: the normal limit is too far off

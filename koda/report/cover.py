@@ -141,8 +141,8 @@ def verdict_sentence(record: AuditRecord) -> str:
         return f"{said}, but {rule.note}."
     straddled = _straddled(rule)
     if rule.result == "inconclusive" and straddled is not None:
-        limit = limit_in_words(rule, straddled)
-        return f"{said}: the interval holds the limit of {limit}, so neither side of it is supported."
+        inside = limit_in_words(rule, straddled)
+        return f"{said}: the interval holds the limit of {inside}, so neither side of it is supported."
     limits = [f"{w} {limit_in_words(rule, v)}" for w, v in (("warn", rule.warn), ("fail", rule.fail)) if v is not None]
     return f"{said}, on the allowed side of its limits ({', '.join(limits)})." if rule.result == "pass" else f"{said}."
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from koda.records import AuditRecord
 from tests.alignment.conftest import demo_settings
 

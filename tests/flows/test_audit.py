@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from koda.audit.plan import prepare
 from koda.config import load_config
 from koda.extraction import load_embeddings

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from koda.embeddings import EmbeddingTable
 from koda.errors import SolverError
 from tests.discrepancy.problems import tables

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from koda import EmbeddingTable
 from tests.tiny import write_tiny_model
 

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.audit import audit
-from flows.cli import app
+from flows.cli.app import app
 from koda.audit.sweep import audits_of, found
 from koda.config import load_sweep
 from koda.errors import ConfigError

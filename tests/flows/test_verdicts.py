@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 from koda.audit.plan import EVALUATIONS, REPORTS, prepare
 from koda.audit.publishing import publish
 from koda.config import AuditConfig, load_config

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.guard import FreshOption, JsonOption, SetOption, StrictOption, code_of_verdict, guarded, koda_home
+from flows.cli.options import FreshOption, JsonOption, SetOption, StrictOption, guarded
+from flows.failures import code_of_verdict, koda_home
 
 
 def align(
@@ -51,7 +52,7 @@ def align(
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
-        from flows.alignment_tables import show_alignment
+        from flows.cli.show_alignment import show_alignment
 
         show_alignment(result)
     raise typer.Exit(code_of_verdict(result["verdict_after"], strict))
@@ -80,7 +81,8 @@ def _run(config: Any, seeds: int, fresh: bool) -> dict[str, Any]:
     begun = time.monotonic()
     home = koda_home()
     from koda.alignment.student import check_student
-    from koda.audit.plan import prepare, remember
+    from koda.audit.plan import prepare
+    from tasks.plans import remember
 
     plan = remember(prepare(config, home))
     check_student(plan.models[plan.config.alignment.student])

@@ -15,19 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import aligning, several
+from flows.cli.align import align
+from flows.cli.options import FreshOption, JsonOption, JunitOption, SetOption, StrictOption, guarded, no_stale
+from flows.cli.sweep import sweep
 from flows.environment import settle
-from flows.guard import (
-    FreshOption,
-    JsonOption,
-    JunitOption,
-    SetOption,
-    StrictOption,
-    code_of_verdict,
-    guarded,
-    koda_home,
-    no_stale,
-)
+from flows.failures import code_of_verdict, koda_home
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -98,7 +90,7 @@ def compare(
     """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not."""
 
     def work() -> dict[str, Any]:
-        from flows.terminal import comparing
+        from flows.cli.show_audit import comparing
         from koda.compare import compare_folders, summarise
         from koda.config import parse_override
 
@@ -110,7 +102,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(result, indent=1))
         return
-    from flows.terminal import show_comparison
+    from flows.cli.show_audit import show_comparison
 
     show_comparison(result)
 
@@ -128,7 +120,7 @@ def history(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(audits, indent=1, default=str))
         return
-    from flows.terminal import show_history
+    from flows.cli.show_audit import show_history
 
     show_history(audits)
 
@@ -149,7 +141,7 @@ def show(
     if as_json:
         typer.echo(record.to_json(), nl=False)
         return
-    from flows.terminal import show_record
+    from flows.cli.show_audit import show_record
 
     show_record(record, koda_home())
 
@@ -194,7 +186,7 @@ def models(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    from flows.inspecting import show_models
+    from flows.cli.show_inputs import show_models
 
     show_models(found)
 
@@ -217,7 +209,7 @@ def data(
     if as_json:
         typer.echo(json.dumps(found, indent=1, default=str))
         return
-    from flows.inspecting import show_data
+    from flows.cli.show_inputs import show_data
 
     show_data(found)
 
@@ -243,9 +235,31 @@ def export(
     if as_json:
         typer.echo(json.dumps(written, indent=1))
         return
-    from flows.inspecting import show_export
+    from flows.cli.show_inputs import show_export
 
     show_export(written)
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="An audit's id, the beginning of one, or an audit.json.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The audit to compare with it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what differs between two audits: findings, verdict, figures, settings, data and software."""
+
+    def work() -> Any:
+        from koda.audit.history import diff_audits
+
+        return diff_audits(koda_home(), a, b)
+
+    changes = guarded(work, as_json)
+    if as_json:
+        typer.echo(changes.model_dump_json(indent=1))
+        return
+    from flows.cli.show_changes import show_changes
+
+    show_changes(changes)
 
 
 @app.command()
@@ -265,7 +279,7 @@ def figures(as_json: JsonOption = False) -> None:
         }
         typer.echo(json.dumps(rows, indent=1))
         return
-    from flows.tables import show_figures
+    from flows.cli.show_changes import show_figures
 
     show_figures(FIGURES)
 
@@ -282,7 +296,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps({"healthy": good, "checks": [vars(check) for check in checks]}, indent=1))
     else:
-        from flows.inspecting import show_checks
+        from flows.cli.show_inputs import show_checks
 
         show_checks(checks)
     raise typer.Exit(0 if good else 3)
@@ -304,7 +318,8 @@ def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
     begun = time.monotonic()
     home = koda_home()
     settle(home)
-    from koda.audit.plan import prepare, remember
+    from koda.audit.plan import prepare
+    from tasks.plans import remember
 
     plan = remember(prepare(config, home))
     # Prefect makes its own folder, but not those above it, and then its server never answers
@@ -338,15 +353,14 @@ def _answer(work: Callable[[], dict[str, Any]], as_json: bool, strict: bool, jun
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
-        from flows.terminal import show_result
+        from flows.cli.show_audit import show_result
 
         show_result(result)
     raise typer.Exit(code_of_verdict(result["verdict"], strict))
 
 
-app.command()(aligning.align)
-app.command()(several.diff)
-app.command()(several.sweep)
+app.command()(align)
+app.command()(sweep)
 
 
 def main() -> None:

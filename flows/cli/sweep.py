@@ -9,37 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.guard import (
-    FreshOption,
-    JsonOption,
-    JunitOption,
-    SetOption,
-    StrictOption,
-    guarded,
-    koda_home,
-    no_stale,
-)
-
-
-def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="An audit's id, the beginning of one, or an audit.json.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The audit to compare with it.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Say what differs between two audits: findings, verdict, figures, settings, data and software."""
-
-    def work() -> Any:
-        from koda.audit.history import diff_audits
-
-        return diff_audits(koda_home(), a, b)
-
-    changes = guarded(work, as_json)
-    if as_json:
-        typer.echo(changes.model_dump_json(indent=1))
-        return
-    from flows.tables import show_changes
-
-    show_changes(changes)
+from flows.cli.options import FreshOption, JsonOption, JunitOption, SetOption, StrictOption, guarded, no_stale
+from flows.failures import koda_home
 
 
 def sweep(
@@ -73,7 +44,7 @@ def sweep(
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
-        from flows.tables import show_sweep
+        from flows.cli.show_changes import show_sweep
 
         show_sweep(result)
     raise typer.Exit(result["exit_code"])
