@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import prefect_server
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    prefect_server.choose()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # which the workers of pytest-xdist have
+        prefect_server.stop()
 
 
 @pytest.fixture(autouse=True)

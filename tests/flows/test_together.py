@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests import prefect_server
 from tests.flows.test_audit import make_workplace
 
 
 def test_two_audits_of_one_configuration_at_once_both_come_out(tmp_path: Path) -> None:
     place = make_workplace(tmp_path)
-    environment = {**os.environ, "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
+    environment = {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from flows.cli import main; main()", "audit", str(place.config), "--json"]
     running = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
