@@ -83,7 +83,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     for key, row in good:
         digest = None if row.image is None else next(found)
         if isinstance(digest, Exception):
-            rejections.append(Rejection(key, f"the image cannot be read: {reason_of(digest)}"))
+            rejections.append(Rejection(key, "the image cannot be read", reason_of(digest)))
         else:
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata))
     pairs.sort(key=lambda pair: pair.key)
@@ -130,13 +130,13 @@ def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]
     for number, row in enumerate(rows, start=1):
         key = printable(row.key if row.key is not None else row.where or f"row {number}")
         if row.key is not None and key in good:
-            rejections.append(Rejection(key, "duplicate key: an earlier row has it"))
+            rejections.append(Rejection(key, "duplicate key", "an earlier row has it"))
         elif row.fault is not None:
-            rejections.append(Rejection(key, printable(row.fault)))
+            rejections.append(Rejection.from_reason(key, printable(row.fault)))
         elif key != row.key:
-            rejections.append(Rejection(key, "the key is not text: it cannot be written as UTF-8"))
+            rejections.append(Rejection(key, "the key is not text", "it cannot be written as UTF-8"))
         elif not is_text(row.caption or ""):
-            rejections.append(Rejection(key, "the caption is not text: it cannot be written as UTF-8"))
+            rejections.append(Rejection(key, "the caption is not text", "it cannot be written as UTF-8"))
         else:
             good[key] = row
     return list(good.items()), rejections
