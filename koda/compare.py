@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 import json
 import math
 import os
@@ -19,7 +16,8 @@ from pydantic import ValidationError
 
 from koda.config import DiscrepancyConfig
 from koda.embeddings import EmbeddingTable, ShardedTable, TableLike
-from koda.errors import ConfigError, DataError, StoreError
+from koda.errors import ConfigError, DataError, StoreError, did_you_mean, nearest
+from koda.slicing.export import SLICE_COLUMNS, table_csv
 from koda.storage import digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.typing import MODALITIES
@@ -34,7 +32,6 @@ IN_SAMPLE = (
     "The shares are those of the samples that the search itself used, not of held-out ones: evidence that a finding "
     "is real is what koda audit gives."
 )
-_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
 
 Role = Literal["target", "reference"]
 
@@ -202,8 +199,7 @@ def _configure(
     known = list(DiscrepancyConfig.model_fields)
     for key in chosen:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"A comparison has the settings {', '.join(known)}."
+            hint = did_you_mean(nearest(key, known)) or f"A comparison has the settings {', '.join(known)}."
             raise ConfigError(f"There is no setting {key!r}.", hint)
     notes = []
     if "modality" not in chosen:
@@ -324,12 +320,20 @@ def slices_csv(questions: list[Question], target: TableLike, reference: TableLik
         for name, values in table.select(keys).metadata.items():
             columns[name] = dict(zip(keys, values, strict=True))
     captions = columns.get("caption", {})
-    extra = [name for name in columns if name not in (*_COLUMNS, "in_slice")]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*_COLUMNS, *extra, "in_slice"])
-    for side, direction, lobe in ranked:
-        for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores.tolist(), strict=True), start=1):
-            row = [side, direction, lobe.sign, rank, key, score, captions.get(key)]
-            writer.writerow([*row, *(columns[name][key] for name in extra), rank <= lobe.size])
-    return text.getvalue().encode()
+    extra = [name for name in columns if name not in (*SLICE_COLUMNS, "in_slice")]
+    rows = (
+        {
+            "side": side,
+            "direction": direction,
+            "lobe": lobe.sign,
+            "rank": rank,
+            "key": key,
+            "score": score,
+            "caption": captions.get(key),
+            **{name: columns[name][key] for name in extra},
+            "in_slice": rank <= lobe.size,
+        }
+        for side, direction, lobe in ranked
+        for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores.tolist(), strict=True), start=1)
+    )
+    return table_csv([*SLICE_COLUMNS, *extra, "in_slice"], rows)

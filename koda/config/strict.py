@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from pathlib import Path
 from types import UnionType
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from koda.errors import ConfigError
+from koda.errors import ConfigError, did_you_mean, nearest
 
 _NOT_KEYS = ("float", "int", "str", "literal['auto','tune']")  # what pydantic adds to the place of an error
 
@@ -147,10 +146,9 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         *parents, key = first["loc"]
         known = _fields_at(parents, root)
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5) or [
-            name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)
-        ]
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
+        elsewhere = [name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)]
+        right = nearest(str(key), known) or elsewhere[:1]
+        hint = did_you_mean(right, "did") if right else f"known keys here: {', '.join(known)}."
         return f"unknown key {place!r}; {hint}"
     if first["type"] == "missing":
         return f"the key {place!r} is missing."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Row
 from koda.datasets.text import printable
-from koda.errors import DataError
+from koda.errors import DataError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,9 +106,8 @@ def _in_words(told: str, message: str, names: list[str]) -> DataError:
     """Return what DuckDB objects to, in a line."""
     known = f"known are {', '.join(names)}."
     if found := re.search(r'Referenced column "(.*?)" not found', message, re.DOTALL):
-        near = difflib.get_close_matches(found[1].lower(), [name.lower() for name in names], n=3, cutoff=0.5)
-        right = [name for name in names if name.lower() in near]
-        hint = f"did you mean {' or '.join(map(repr, right))}?" if right else known
+        near = nearest(found[1].lower(), [name.lower() for name in names], most=3)
+        hint = did_you_mean([name for name in names if name.lower() in near], "did") or known
         return DataError(f"{told}: there is no column {found[1]!r}; {hint}", "Text stands in single quotes.")
     line = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", (message.splitlines() or [message])[0])[:200]
     return DataError(f"{told} cannot be applied: {line.rstrip('.')}.", f"It is an SQL condition; {known}")

@@ -17,7 +17,7 @@ from koda.config import DataConfig
 from koda.datasets.base import Row, Source
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, read_location, reason_of
 from koda.datasets.captions import captioned
-from koda.datasets.text import parse_json
+from koda.datasets.text import listed, parse_json
 from koda.errors import DataError
 
 if TYPE_CHECKING:
@@ -85,23 +85,23 @@ def _data_files(folder: str) -> list[str]:
         raise DataError(f"The folder {folder} does not exist.", "Set data.path to a folder that save_to_disk made.")
     if is_file(join(folder, SPLITS_FILE)):
         splits = _object(join(folder, SPLITS_FILE)).get("splits")
-        names = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
+        known = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
         raise DataError(
-            f"{folder} holds the splits {', '.join(names) or '(none)'}; an audit is of one of them.",
-            f"Set data.path to it: {join(folder, names[0] if names else 'test')}",
+            f"{folder} holds the splits {', '.join(known) or '(none)'}; an audit is of one of them.",
+            f"Set data.path to it: {join(folder, known[0] if known else 'test')}",
         )
     state = _object(join(folder, STATE_FILE))
     if state.get("_indices_data_files") or state.get("_indices_files"):
         raise DataError(f"{folder} was saved with indices.", "Save it again, after flatten_indices().")
     entries = state.get("_data_files")
-    listed = entries if isinstance(entries, list) else []
-    found: list[Any] = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
-    files = [join(folder, name) for name in found if isinstance(name, str) and name]
-    if not files or len(files) != len(found):
+    entries = entries if isinstance(entries, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
+    files = [join(folder, name) for name in names if isinstance(name, str) and name]
+    if not files or len(files) != len(names):
         raise DataError(f"{join(folder, STATE_FILE)} does not list the files of a data set.", "Save the data again.")
     if missing := [file for file in files if not is_file(file)]:
-        told = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise DataError(f"{len(missing)} of {len(files)} Arrow files are missing: {told}.", "Fetch them again.")
+        which = f"{len(missing)} of {len(files)} Arrow files are missing: {listed(missing)}."
+        raise DataError(which, "Fetch them again.")
     return files
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from koda.datasets.blobs import READERS, is_file, is_folder, join, list_folder
+from koda.datasets.text import listed
 from koda.errors import DataError
 
 MAX_SHARDS = 100_000
@@ -42,10 +43,9 @@ def find_shards(path: str) -> list[str]:
     with ThreadPoolExecutor(READERS) as pool:
         missing = [place for place, there in zip(named, pool.map(is_file, named), strict=True) if not there]
     if missing:
-        told = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        which = f"The shard {told} is" if len(found) == 1 else f"{len(missing)} of {len(found)} shards are"
+        which = f"{len(missing)} of {len(found)} shards are missing: {listed(missing)}."
         raise DataError(
-            f"{which} missing" + ("." if len(found) == 1 else f": {told}."),
+            f"The shard {missing[0]} is missing." if len(found) == 1 else which,
             "Fetch them, or name only those that are there: data.path may list several, a.tar::b.tar.",
         )
     return found

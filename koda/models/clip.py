@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.config import HUB, LOCAL, ModelSpec
-from koda.errors import ModelError, PrerequisiteError
+from koda.errors import ModelError, PrerequisiteError, did_you_mean, nearest
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import Found, ResolvedModel
-from koda.models.messages import first_line, quiet
+from koda.models.messages import fetching, first_line, loading, needing, quiet
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_weights
@@ -121,31 +121,24 @@ def _from_hub(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
     from open_clip.pretrained import download_pretrained_from_hf
 
     name = spec.name.removeprefix(HUB)
-    try:
-        with quiet():
-            raw = _get_hf_config(name)
-            config, preprocessing = dict(raw["model_cfg"]), raw.get("preprocess_cfg", {})
-            checkpoint = Path(download_pretrained_from_hf(name))
-    except Exception as error:
-        raise ModelError(
-            f"The model {spec.name} cannot be fetched: {first_line(error)}",
-            "Without internet, copy the repository to this machine and use local-dir:FOLDER.",
-        ) from error
+    remedy = "Without internet, copy the repository to this machine and use local-dir:FOLDER."
+    with fetching(f"The model {spec.name}", remedy), quiet():
+        raw = _get_hf_config(name)
+        config, preprocessing = dict(raw["model_cfg"]), raw.get("preprocess_cfg", {})
+        checkpoint = Path(download_pretrained_from_hf(name))
     return config, _full_preprocessing(preprocessing, config), checkpoint
 
 
 def _from_name(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
-    import difflib
-
     import open_clip
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     name = spec.name.replace("/", "-")
     config = open_clip.get_model_config(name)
     if config is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.4)
+        hint = did_you_mean(nearest(name, open_clip.list_models(), alike=0.4))
         raise ModelError(
-            f"open_clip knows no model {spec.name!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
+            f"open_clip knows no model {spec.name!r}. {hint}".rstrip(),
             "For a folder of your own use local-dir:FOLDER.",
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -166,14 +159,9 @@ def _from_name(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
                 if right == "QuickGELU"
                 else "Use the plain name.",
             )
-        try:
-            with quiet():
-                checkpoint = Path(download_pretrained(tag))
-        except Exception as error:
-            raise ModelError(
-                f"The weights {spec.pretrained!r} of {spec.name} cannot be fetched: {first_line(error)}",
-                "Without internet, put the checkpoint on this machine and give its path as `pretrained`.",
-            ) from error
+        remedy = "Without internet, put the checkpoint on this machine and give its path as `pretrained`."
+        with fetching(f"The weights {spec.pretrained!r} of {spec.name}", remedy), quiet():
+            checkpoint = Path(download_pretrained(tag))
         return config, _full_preprocessing(tag, config), checkpoint
     checkpoint = Path(spec.pretrained)
     if not checkpoint.is_file():
@@ -220,26 +208,17 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     spec, found = resolved.spec, resolved.fingerprint
     name = spec.name if spec.name.startswith((LOCAL, HUB)) else spec.name.replace("/", "-")
     tokenizer = _tokenizer(resolved, name)
-    try:
-        with quiet():
-            model = open_clip.create_model(
-                name,
-                precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[found.precision],
-                device=place,
-                load_weights=False,
-                pretrained_text=False,
-                force_quick_gelu=spec.force_quick_gelu,
-            )
-            load_checkpoint(model, str(resolved.checkpoint), strict=True, weights_only=True, device="cpu")
-    except ImportError as error:
-        raise PrerequisiteError(
-            f"{resolved.label} needs a package that is not installed: {first_line(error)}", "pip install 'koda[siglip]'"
-        ) from error
-    except Exception as error:
-        raise ModelError(
-            f"{resolved.label}: the weights {resolved.checkpoint} do not load: {first_line(error)}",
-            "The configuration must be the one they were trained with.",
-        ) from error
+    remedy = "The configuration must be the one they were trained with."
+    with loading(resolved, remedy), needing("koda[siglip]", resolved.label):
+        model = open_clip.create_model(
+            name,
+            precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[found.precision],
+            device=place,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=spec.force_quick_gelu,
+        )
+        load_checkpoint(model, str(resolved.checkpoint), strict=True, weights_only=True, device="cpu")
     check_finite(resolved.label, model)
     model.eval()
     dtype, width = dtype_of(found.precision), int(found.config["embed_dim"])
@@ -265,13 +244,10 @@ def _tokenizer(resolved: ResolvedModel, name: str) -> Any:
     import open_clip
 
     try:
-        with quiet():
+        with quiet(), needing("koda[siglip]", f"The tokenizer of {resolved.label}"):
             return open_clip.get_tokenizer(name)
-    except ImportError as error:
-        raise PrerequisiteError(
-            f"The tokenizer of {resolved.label} needs a package that is not installed: {first_line(error)}",
-            "pip install 'koda[siglip]'",
-        ) from error
+    except PrerequisiteError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{resolved.label}: its tokenizer cannot be loaded: {first_line(error)}",

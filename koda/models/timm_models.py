@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.config import TIMM, ModelSpec
-from koda.errors import ModelError
+from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import Found, ResolvedModel
-from koda.models.messages import first_line, quiet
+from koda.models.messages import fetching, loading
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_weights, read_weights
@@ -29,17 +29,15 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
     Raises:
         ModelError: no such architecture or tag, no weights, or preprocessing that nobody stated.
     """
-    import difflib
-
     import timm
 
     if spec.force_quick_gelu:
         raise ModelError(f"{spec.name}: force_quick_gelu is for open_clip models.", "Remove it.")
     name, _, tag = spec.name.removeprefix(TIMM).partition(".")
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.4)
+        hint = did_you_mean(nearest(name, timm.list_models(), alike=0.4))
         raise ModelError(
-            f"timm knows no model {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
+            f"timm knows no model {name!r}. {hint}".rstrip(),
             "timm.list_models() names them all.",
         )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
@@ -73,7 +71,8 @@ def _fetch(spec: ModelSpec, known: Any) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from timm.models._hub import download_cached_file, hf_split
 
-    try:
+    remedy = "Without internet, put the checkpoint on this machine and give its path as `pretrained`."
+    with fetching(f"The weights of {spec.name}", remedy):
         if not known.hf_hub_id:
             return Path(download_cached_file(known.url))
         repository, revision = hf_split(known.hf_hub_id)
@@ -86,11 +85,6 @@ def _fetch(spec: ModelSpec, known: Any) -> Path:
             except EntryNotFoundError:
                 continue
         return Path(hf_hub_download(repository, last, revision=revision))
-    except Exception as error:
-        raise ModelError(
-            f"The weights of {spec.name} cannot be fetched: {first_line(error)}",
-            "Without internet, put the checkpoint on this machine and give its path as `pretrained`.",
-        ) from error
 
 
 def _preprocessing(spec: ModelSpec, known: dict[str, Any]) -> dict[str, Any]:
@@ -118,16 +112,8 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
 
     found = resolved.fingerprint
     assert resolved.checkpoint is not None
-    try:
-        with quiet():
-            model = _build(found.config["timm"], found.config["image_size"], read_weights(resolved.checkpoint))
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{resolved.label}: the weights {resolved.checkpoint} do not load: {first_line(error)}",
-            "The architecture and image_size must be those they were trained with.",
-        ) from error
+    with loading(resolved, "The architecture and image_size must be those they were trained with."):
+        model = _build(found.config["timm"], found.config["image_size"], read_weights(resolved.checkpoint))
     check_finite(resolved.label, model)
     dtype = dtype_of(found.precision)
     model.eval().to(place, dtype)

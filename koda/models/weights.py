@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.errors import ModelError
+from koda.storage.safetensors import read_header
 
 if TYPE_CHECKING:
     import torch
@@ -76,16 +75,10 @@ def _digest_tensors(tensors: Iterable[tuple[str, str, list[int], bytes]]) -> str
 
 def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]]:
     """Read tensors as raw bytes, sorted by name, without torch: the header says where each one lies."""
-    from koda.errors import ModelError
-
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
             size = path.stat().st_size
-            if length > size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-            start = 8 + length
+            header, start = read_header(file, size)
             header.pop("__metadata__", None)
             for name in sorted(header):
                 first, last = header[name]["data_offsets"]
@@ -93,7 +86,7 @@ def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]
                     raise ValueError(f"the file ends before the tensor {name!r}")
                 file.seek(start + first)
                 yield name, header[name]["dtype"], header[name]["shape"], file.read(last - first)
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"The weights file {path} cannot be read: {error}.", "It may be truncated; copy it again."
         ) from error
@@ -123,8 +116,6 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     import pickle
 
     import torch
-
-    from koda.errors import ModelError
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)

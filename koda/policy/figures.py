@@ -290,30 +290,23 @@ FIGURES: dict[str, Figure] = {
         "share of captions cut at the context length, of the model that cuts more",
         _share_of_compared(lambda data: max(data.n_long_captions.values(), default=None)),
     ),
-    "similarity.cka.image": Figure(
-        "CKA of the image embeddings",
-        _similarity("cka", "image"),
-        bad="below",
-        percent=False,
-        absent=_no_modality("image"),
-    ),
-    "similarity.cka.text": Figure(
-        "CKA of the caption embeddings",
-        _similarity("cka", "text"),
-        bad="below",
-        percent=False,
-        absent=_no_modality("text"),
-    ),
-    "similarity.neighbours.image": Figure(
-        "agreement on the neighbours of images",
-        _similarity("neighbours", "image"),
-        bad="below",
-        absent=_no_modality("image"),
-    ),
-    "similarity.neighbours.text": Figure(
-        "agreement on the neighbours of captions",
-        _similarity("neighbours", "text"),
-        bad="below",
-        absent=_no_modality("text"),
-    ),
+    **{
+        f"similarity.cka.{modality}": Figure(
+            f"CKA of the {what} embeddings",
+            _similarity("cka", modality),
+            bad="below",
+            percent=False,
+            absent=_no_modality(modality),
+        )
+        for modality, what in (("image", "image"), ("text", "caption"))
+    },
+    **{
+        f"similarity.neighbours.{modality}": Figure(
+            f"agreement on the neighbours of {what}",
+            _similarity("neighbours", modality),
+            bad="below",
+            absent=_no_modality(modality),
+        )
+        for modality, what in (("image", "images"), ("text", "captions"))
+    },
 }

@@ -16,6 +16,13 @@ from koda.errors import PrerequisiteError
 from koda.report import cover, text, view
 from koda.report.plots import mark_icon
 
+# what templates call by its own name
+_FILTERS = (
+    *(text.percent, text.number, text.share, text.plain, text.utc, text.digest),
+    *(text.settings, text.shorten, text.rough, view.statistics),
+)
+_FUNCTIONS = (text.plural, cover.figure_name, cover.figure_value, cover.figure_limit, cover.changed, mark_icon)
+
 
 def template_folder() -> Path:
     """Return the folder of the templates: inside the installed package, or beside it in a checkout.
@@ -45,29 +52,8 @@ def environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    made.filters.update(
-        percent=text.percent,
-        number=text.number,
-        sci=text.scientific,
-        p=text.p_value,
-        share=text.share,
-        plain=text.plain,
-        utc=text.utc,
-        digest=text.digest,
-        settings=text.settings,
-        shorten=text.shorten,
-        rough=text.rough,
-        statistics=view.statistics,
-    )
-    made.globals.update(
-        plural=text.plural,
-        figure_name=cover.figure_name,
-        figure_value=cover.figure_value,
-        figure_limit=cover.figure_limit,
-        changed=cover.changed,
-        symbols=cover.SYMBOLS,
-        mark_icon=mark_icon,
-    )
+    made.filters.update({function.__name__: function for function in _FILTERS}, sci=text.scientific, p=text.p_value)
+    made.globals.update({function.__name__: function for function in _FUNCTIONS}, symbols=cover.SYMBOLS)
     return made
 
 
