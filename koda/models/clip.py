@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from koda.config import HUB, LOCAL, ModelSpec
 from koda.errors import ModelError, PrerequisiteError, did_you_mean, nearest
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.fingerprint import ModelContents, ResolvedModel
 from koda.models.messages import fetching, first_line, loading, needing, quiet
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
@@ -26,7 +26,7 @@ OPENAI_NOTE = (
 _CLIP_VOCABULARY = 49408  # tokens of open_clip's own tokenizer
 
 
-def find(spec: ModelSpec, place: torch.device) -> Found:
+def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """Find an open_clip model's configuration and weights.
 
     Raises:
@@ -49,7 +49,7 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
         config = {**config, "quick_gelu": True}
     if spec.image_mean is not None and spec.image_std is not None:
         preprocessing = {**preprocessing, "mean": list(spec.image_mean), "std": list(spec.image_std)}
-    return Found(digest_weights(checkpoint), config, preprocessing, checkpoint)
+    return ModelContents(digest_weights(checkpoint), config, preprocessing, checkpoint)
 
 
 def _check_text(spec: ModelSpec, config: dict[str, Any]) -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from koda.config import PYTHON, ModelSpec
+from koda.config import ModelSpec, function_of
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.fingerprint import ModelContents, ResolvedModel
 from koda.models.messages import first_line
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
@@ -38,7 +38,7 @@ _PROBE_CAPTION = "a photo"
 _METHODS = {"image": "encode_image", "text": "encode_text"}
 
 
-def find(spec: ModelSpec, place: torch.device) -> Found:
+def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """Make the model once, to see what it can do, and digest its weights and the source that made it.
 
     A Module's weights are its state dict. Of any other object not all weights can be seen, so the embeddings of a
@@ -67,7 +67,7 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
         "held_weights": held,
     }
     weights = held if _is_module(made) else digest_json([held, _probes(spec.name, towers, preprocessing, place)])
-    return Found(weights, config, preprocessing, None, modalities)
+    return ModelContents(weights, config, preprocessing, None, modalities)
 
 
 def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
@@ -111,7 +111,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
 
 def _function(name: str) -> tuple[Callable[[], Any], Path]:
     """Return the function that a name means, and the file its source is in."""
-    place, _, wanted = name.removeprefix(PYTHON).rpartition(":")
+    place, wanted = function_of(name)
     if not place or not wanted.isidentifier():
         raise ModelError(f"{name!r} names no function.", "Write python:package.module:function or python:file.py:name.")
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from koda.config import AuditConfig
 from koda.models import resolve_model
+from koda.typing import ROLES
 
 
 def look_at_models(config: AuditConfig) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def look_at_models(config: AuditConfig) -> dict[str, Any]:
         ModelError: a model that cannot be found, or has no weights.
     """
     found: dict[str, Any] = {}
-    for role in ("baseline", "candidate"):
+    for role in ROLES:
         spec = getattr(config, role)
         model = resolve_model(spec, config.discrepancy.device)
         fingerprint = model.fingerprint

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from koda.config import TIMM, ModelSpec
 from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.fingerprint import ModelContents, ResolvedModel
 from koda.models.messages import fetching, loading
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as repositories of the hub name them, the safe one first
 
 
-def find(spec: ModelSpec, place: torch.device) -> Found:
+def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """Find a timm model's weights and preprocessing.
 
     A tag brings its preprocessing along; a checkpoint file does not, so the configuration states it. Crop and
@@ -62,7 +62,7 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
         raise ModelError(f"{weights!r} is neither a checkpoint file nor a tag of {name}.", told)
     preprocessing = _preprocessing(spec, {} if known is None else known.to_dict())
     config = {"timm": name, "image_size": preprocessing["size"]}
-    return Found(digest_weights(checkpoint), config, preprocessing, checkpoint, ("image",))
+    return ModelContents(digest_weights(checkpoint), config, preprocessing, checkpoint, ("image",))
 
 
 def _fetch(spec: ModelSpec, known: Any) -> Path:

@@ -13,15 +13,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from koda.errors import PrerequisiteError
-from koda.report import cover, text, view
+from koda.report import cover, figures, text
 from koda.report.plots import mark_icon
 
 # what templates call by its own name
 _FILTERS = (
     *(text.percent, text.number, text.share, text.plain, text.utc, text.digest),
-    *(text.settings, text.shorten, text.rough, view.statistics),
+    *(text.settings, text.shorten, text.rough, text.statistics),
 )
-_FUNCTIONS = (text.plural, cover.figure_name, cover.figure_value, cover.figure_limit, cover.changed, mark_icon)
+_FUNCTIONS = (text.plural, figures.figure_name, figures.figure_value, figures.figure_limit, figures.changed, mark_icon)
 
 
 def template_folder() -> Path:

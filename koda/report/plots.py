@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from koda.records import Estimate
+
 INK = "#1b2230"
 MUTED = "#545d6e"
 RULE = "#d3d9e2"
@@ -45,6 +47,11 @@ class Interval:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Interval:
+        """Return what is drawn of an estimate."""
+        return cls(estimate.value, estimate.low, estimate.high)
 
 
 @dataclass(frozen=True)

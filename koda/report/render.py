@@ -16,6 +16,7 @@ from koda.report.pdf import write_pdf
 from koda.report.plots import line_plot, map_plot
 from koda.report.thumbnails import Gallery, gallery
 from koda.storage import write_atomically
+from koda.typing import SIDES
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             counts=cover.verdict_counts(record),
             sentence=cover.verdict_sentence(record),
             findings=findings,
-            overviews={side: view.overview(record, side, findings) for side in ("lost", "gained")},
+            overviews={side: view.overview(record, side, findings) for side in SIDES},
             pictures=pictures,
             notes=notes,
             maps=_maps(record),
