@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from koda.datasets import Pair, decode_image
 from koda.errors import DataError, ModelError
 from koda.models import Encoder, ResolvedModel, load_encoder
@@ -57,8 +59,6 @@ def _first(pairs: Sequence[Pair], decoded: bool) -> list[tuple[str, Image | None
 
 def _embeddings(encoder: Encoder, samples: Sequence[tuple[str, Image | None]]) -> list[FloatArray]:
     """Embed one sample at a time, so that it fits wherever the model does; a list of (n, d) by modality."""
-    import numpy as np
-
     found = []
     if "image" in encoder.modalities:
         pictures = [picture for _, picture in samples if picture is not None]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from koda.config import STORED, ModelSpec
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import EmbeddingTable, ShardedTable
 from koda.errors import DataError, ModelError
 from koda.models.fingerprint import ModelContents, ModelFingerprint
 from koda.storage import digest_file
-
-if TYPE_CHECKING:
-    from koda.embeddings import ShardedTable
 
 
 def find(spec: ModelSpec, place: Any) -> ModelContents:
