@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from koda.discrepancy import Solution
     from koda.slicing.slices import Lobe, Slice
 
-MARK = "compare.json"  # in a folder of results: which inputs they are of
-SHOWN = 10  # keys of a lobe and reasons of rejection in a summary
+MARK = "compare.json"  # it says in a folder of results which inputs they are of
+SUMMARY_LENGTH = 10  # a summary lists so many keys of a lobe, and so many samples that were left out
 IN_SAMPLE = (
     "The shares are those of the samples that the search itself used, not of held-out ones: evidence that a finding "
     "is real is what koda audit gives."
 )
 
-Role = Literal["target", "reference"]
+TableRole = Literal["target", "reference"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Question:
         slices: their lobes, one of each direction.
     """
 
-    side: Role
+    side: TableRole
     solution: Solution
     slices: tuple[Slice, ...]
 
@@ -125,7 +125,7 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
         "rejected": {
             "count": len(rejected),
             "reasons": dict(Counter(rejected.values()).most_common()),
-            "first": dict(list(rejected.items())[:SHOWN]),
+            "first": dict(list(rejected.items())[:SUMMARY_LENGTH]),
         },
         **_summarise_question(first),
         "paths": {name: str(path) for name, path in comparison.paths.items()},
@@ -153,18 +153,18 @@ def _summarise_question(question: Question) -> dict[str, Any]:
         "directions": [
             {
                 "direction": piece.direction,
-                "status": found.status,
-                "target_energy": found.target_energy,
-                "reference_energy": found.reference_energy,
-                "target_share": found.target_share,
-                "reference_share": found.reference_share,
-                "quotient": found.quotient,
-                "multiplier": found.multiplier,
-                "gap": found.gap,
+                "status": direction.status,
+                "target_energy": direction.target_energy,
+                "reference_energy": direction.reference_energy,
+                "target_share": direction.target_share,
+                "reference_share": direction.reference_share,
+                "quotient": direction.quotient,
+                "multiplier": direction.multiplier,
+                "gap": direction.gap,
                 "positive": _summarise_lobe(piece.positive),
                 "negative": _summarise_lobe(piece.negative),
             }
-            for found, piece in zip(solution.directions, question.slices, strict=True)
+            for direction, piece in zip(solution.directions, question.slices, strict=True)
         ],
     }
 
@@ -172,7 +172,7 @@ def _summarise_question(question: Question) -> dict[str, Any]:
 def _summarise_lobe(lobe: Lobe) -> dict[str, Any]:
     return {
         "size": lobe.size,
-        "keys": list(lobe.keys[:SHOWN]),
+        "keys": list(lobe.keys[:SUMMARY_LENGTH]),
         "words": [word.text for word in lobe.words],
         "metadata": [f"{item.column} = {item.value}" for item in lobe.metadata],
     }
@@ -238,7 +238,7 @@ def _explain(error: Any) -> str:
     return f"{error['loc'][0]}: {message[0].lower()}{message[1:]}{got}."
 
 
-def _ask(side: Role, target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig) -> Question:
+def _ask(side: TableRole, target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig) -> Question:
     """Search one question and cut the slices."""
     from koda.discrepancy import find_discrepancies
     from koda.slicing.slices import slices

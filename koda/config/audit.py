@@ -15,7 +15,7 @@ from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, check_settings, read_settings
 from koda.typing import MODALITIES
 
-_DEFAULT_SHARE = 0.0005  # of the reference, where nothing else sets eps
+_DEFAULT_SHARE = 0.0005  # the reference may have so much of its energy where no option sets eps
 
 
 class DiscrepancyConfig(Strict):

@@ -155,9 +155,9 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     messages = [item["msg"].removeprefix("Value error, ").replace("valid tuple", "list") for item in items]
     if not place:
         return f"{'; '.join(messages)}."
-    told = ", or ".join(message[0].lower() + message[1:] for message in messages)
+    problem = ", or ".join(message[0].lower() + message[1:] for message in messages)
     got = "" if first["type"] == "value_error" or isinstance(first["input"], dict) else f" (it is {first['input']!r})"
-    return f"{place}: {told}{got}."
+    return f"{place}: {problem}{got}."
 
 
 def _fields_at(parents: list[Any], root: type[BaseModel]) -> list[str]:
@@ -184,5 +184,5 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list):
-        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
     return None

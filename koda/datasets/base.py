@@ -10,7 +10,7 @@ from typing import Any
 from koda.datasets.blobs import Blob
 from koda.errors import DataError
 
-_MAX_COLUMNS = 200  # of metadata
+_MAX_METADATA_COLUMNS = 200
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def gathered(name: str, rows: list[Row]) -> Source:
     An entry that a row lacks is None. Of more than 200 names, which are no columns but contents, the commonest stay.
     """
     counts = Counter(column for row in rows for column in row.metadata)
-    common = set(sorted(counts, key=lambda column: (-counts[column], column))[:_MAX_COLUMNS])
+    common = set(sorted(counts, key=lambda column: (-counts[column], column))[:_MAX_METADATA_COLUMNS])
     columns = tuple(column for column in counts if column in common)
     for place, row in enumerate(rows):
         if tuple(row.metadata) != columns:

@@ -121,33 +121,33 @@ def _columns(
     """Find out which column is what."""
     import pyarrow as pa
 
-    told = f"its columns are {', '.join(map(repr, names)) or 'none'}"
+    known = f"its columns are {', '.join(map(repr, names)) or 'none'}"
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{folder} has two columns named {repeated[0]!r}.")
 
-    def found(option: str, likely: list[str]) -> str:
+    def column_of(option: str, likely: list[str]) -> str:
         wanted = str(getattr(config, option))
         if option not in config.model_fields_set:
             if not likely:
-                told_option = f"no column is sure to be the {option}"
-                raise DataError(f"{folder}: {told_option}; {told}.", f"Name it as data.{option}.")
+                unsure = f"no column is sure to be the {option}"
+                raise DataError(f"{folder}: {unsure}; {known}.", f"Name it as data.{option}.")
             return wanted if wanted in likely else likely[0]
         if wanted not in names:
-            raise DataError(f"{folder} has no column {wanted!r}; {told}.", f"Name the right one as data.{option}.")
+            raise DataError(f"{folder} has no column {wanted!r}; {known}.", f"Name the right one as data.{option}.")
         return wanted
 
     kinds = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     of_images = [name for name in names if kinds.get(name, {}).get("_type") == "Image"]
     of_images = of_images or [name for name in names if _is_image(schema.field(name).type)]
-    image = found("image_column", of_images if len(of_images) == 1 or config.image_column in of_images else [])
+    image = column_of("image_column", of_images if len(of_images) == 1 or config.image_column in of_images else [])
     if not _is_image(schema.field(image).type):
         raise DataError(
             f"{folder}: the column {image!r} holds {schema.field(image).type}, not images.",
             "Name the column of images as data.image_column.",
         )
-    caption = found("caption_column", [name for name in _CAPTIONS if name in names])
+    caption = column_of("caption_column", [name for name in _CAPTIONS if name in names])
     if config.key_column is not None and config.key_column not in names:
-        raise DataError(f"{folder} has no column {config.key_column!r} (data.key_column); {told}.")
+        raise DataError(f"{folder} has no column {config.key_column!r} (data.key_column); {known}.")
     key = config.key_column or next((name for name in _KEYS if name in names), None)
     scalar = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string, pa.types.is_decimal)
     plain = [
@@ -183,7 +183,7 @@ def _read(
         try:
             batch = reader.read_next_batch()
             batch.validate(full=True)  # damaged offsets would have pyarrow read where nothing is
-            found = list(_of_batch(location, buffer, batch, columns, config, number))
+            batch_rows = list(_of_batch(location, buffer, batch, columns, config, number))
         except StopIteration:
             break
         except DataError:
@@ -191,7 +191,7 @@ def _read(
         except Exception as error:  # pyarrow and the types it makes raise whatever damaged values lead to
             damage = reason_of(error)
             break
-        rows += found
+        rows += batch_rows
         number += batch.num_rows
     if damage is not None:
         rows.append(Row(None, fault=f"the file is damaged: {damage}", where=location.rpartition("/")[2], loss=True))

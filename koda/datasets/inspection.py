@@ -9,7 +9,7 @@ from koda.datasets import PairDataset, count_kinds, read_dataset
 from koda.datasets.base import allowed_rejections
 from koda.errors import ConfigError
 
-PAGE = 20  # samples and rejections shown at a time
+PAGE_SIZE = 20  # samples and rejections shown at a time
 
 
 def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
     """
     lenient = config.data.model_copy(update={"max_rejected": float(2**53)})
     dataset = read_dataset(lenient)
-    pages = -(-len(dataset.pairs) // PAGE)
+    pages = -(-len(dataset.pairs) // PAGE_SIZE)
     if not 1 <= page <= pages:
         raise ConfigError(f"--page {page}: the data set has pages 1 to {pages}.")
     allowed = allowed_rejections(dataset.n_source, config.data.max_rejected)
@@ -44,7 +44,7 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
         "n_empty_captions": dataset.n_empty_captions,
         "metadata_columns": list(dataset.metadata_columns),
         "rejection_reasons": count_kinds(dataset.rejections),
-        "rejections": [{"key": item.key, "reason": item.reason} for item in dataset.rejections[:PAGE]],
+        "rejections": [{"key": item.key, "reason": item.reason} for item in dataset.rejections[:PAGE_SIZE]],
         "page": page,
         "pages": pages,
         "samples": _page(dataset, page),
@@ -52,7 +52,7 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
 
 
 def _page(dataset: PairDataset, page: int) -> list[dict[str, Any]]:
-    pairs = dataset.pairs[(page - 1) * PAGE : page * PAGE]
+    pairs = dataset.pairs[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     return [
         {
             "key": pair.key,

@@ -205,14 +205,14 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     from open_clip.factory import load_checkpoint
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    spec, found = resolved.spec, resolved.fingerprint
+    spec, fingerprint = resolved.spec, resolved.fingerprint
     name = spec.name if spec.name.startswith((LOCAL, HUB)) else spec.name.replace("/", "-")
     tokenizer = _tokenizer(resolved, name)
     remedy = "The configuration must be the one they were trained with."
     with loading(resolved, remedy), needing("koda[siglip]", resolved.label):
         model = open_clip.create_model(
             name,
-            precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[found.precision],
+            precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[fingerprint.precision],
             device=place,
             load_weights=False,
             pretrained_text=False,
@@ -221,19 +221,19 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         load_checkpoint(model, str(resolved.checkpoint), strict=True, weights_only=True, device="cpu")
     check_finite(resolved.label, model)
     model.eval()
-    dtype, width = dtype_of(found.precision), int(found.config["embed_dim"])
+    dtype, width = dtype_of(fingerprint.precision), int(fingerprint.config["embed_dim"])
     return Encoder(
         resolved=resolved,
         device=place,
         dtype=dtype,
-        architecture=f"{type(model).__name__}, {_layers(found.config['vision_cfg'])}",
+        architecture=f"{type(model).__name__}, {_layers(fingerprint.config['vision_cfg'])}",
         dims={"image": width, "text": width},
         image=model.encode_image,
         text=lambda captions: model.encode_text(tokenizer(list(captions)).to(place)),
-        pixels=Pixels.of(image_transform_v2(PreprocessCfg(**found.preprocessing), is_train=False), dtype),
+        pixels=Pixels.of(image_transform_v2(PreprocessCfg(**fingerprint.preprocessing), is_train=False), dtype),
         tokenizer=tokenizer,
         context_length=int(
-            getattr(tokenizer, "context_length", None) or found.config["text_cfg"].get("context_length", 77)
+            getattr(tokenizer, "context_length", None) or fingerprint.config["text_cfg"].get("context_length", 77)
         ),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         model=model,

@@ -13,7 +13,7 @@ from koda.errors import KodaError, ModelError, PrerequisiteError
 if TYPE_CHECKING:
     from koda.models.fingerprint import ResolvedModel
 
-_LONGEST = 200  # characters of a line that names tensors
+_MAX_LINE_LENGTH = 200  # characters of a line that names tensors
 
 
 @contextlib.contextmanager
@@ -81,5 +81,5 @@ def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0]
     if text.endswith(":") and len(lines) > 1:  # torch puts what it found on the next one
-        text = f"{text} {lines[1].strip()[:_LONGEST]}"
+        text = f"{text} {lines[1].strip()[:_MAX_LINE_LENGTH]}"
     return text.rstrip(".") + "."

@@ -28,9 +28,9 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
     """
     place = device_of(device)
     precision = "as stored" if _kind(spec) == STORED else resolve_precision(spec, place)
-    found = _FINDERS.get(_kind(spec), clip.find)(spec, place)
-    fingerprint = ModelFingerprint(found.weights, found.config, found.preprocessing, precision)
-    return ResolvedModel(spec, found.checkpoint, fingerprint, found.modalities)
+    contents = _FINDERS.get(_kind(spec), clip.find)(spec, place)
+    fingerprint = ModelFingerprint(contents.weights, contents.config, contents.preprocessing, precision)
+    return ResolvedModel(spec, contents.checkpoint, fingerprint, contents.modalities)
 
 
 def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:

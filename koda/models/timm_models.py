@@ -17,7 +17,7 @@ from koda.models.weights import check_finite, digest_weights, read_weights
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as repositories of the hub name them, the safe one first
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # as repositories of the hub name them, the safe one first
 
 
 def find(spec: ModelSpec, place: torch.device) -> ModelContents:
@@ -41,10 +41,10 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
             "timm.list_models() names them all.",
         )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
-    told = f"Give a tag ({', '.join(tags) or 'timm has none for it'}) or a checkpoint file."
+    remedy = f"Give a tag ({', '.join(tags) or 'timm has none for it'}) or a checkpoint file."
     weights = spec.pretrained or tag
     if not weights:
-        raise ModelError(f"The model {spec.name} has no weights: `pretrained` is missing.", told)
+        raise ModelError(f"The model {spec.name} has no weights: `pretrained` is missing.", remedy)
     file = Path(weights)
     if file.is_file():
         checkpoint, known = file, timm.get_pretrained_cfg(name)
@@ -59,7 +59,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
         known = timm.get_pretrained_cfg(f"{name}.{weights}")
         checkpoint = _fetch(spec, known)
     else:
-        raise ModelError(f"{weights!r} is neither a checkpoint file nor a tag of {name}.", told)
+        raise ModelError(f"{weights!r} is neither a checkpoint file nor a tag of {name}.", remedy)
     preprocessing = _preprocessing(spec, {} if known is None else known.to_dict())
     config = {"timm": name, "image_size": preprocessing["size"]}
     return ModelContents(digest_weights(checkpoint), config, preprocessing, checkpoint, ("image",))
@@ -76,7 +76,7 @@ def _fetch(spec: ModelSpec, known: Any) -> Path:
         if not known.hf_hub_id:
             return Path(download_cached_file(known.url))
         repository, revision = hf_split(known.hf_hub_id)
-        *others, last = [known.hf_hub_filename] if known.hf_hub_filename else _WEIGHTS
+        *others, last = [known.hf_hub_filename] if known.hf_hub_filename else _WEIGHT_FILES
         for file in others:
             try:
                 return Path(hf_hub_download(repository, file, revision=revision))
@@ -96,9 +96,12 @@ def _preprocessing(spec: ModelSpec, known: dict[str, Any]) -> dict[str, Any]:
         stated = {"mean": spec.image_mean, "std": spec.image_std}
     if spec.image_size is not None:
         stated["input_size"] = (3, spec.image_size, spec.image_size)
-    found = resolve_data_config(stated, pretrained_cfg=known)
-    size = list(found.pop("input_size"))[1:]
-    return {"size": size, **{key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}}
+    settings = resolve_data_config(stated, pretrained_cfg=known)
+    size = list(settings.pop("input_size"))[1:]
+    return {
+        "size": size,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
+    }
 
 
 def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
@@ -110,14 +113,14 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     import torch
     from timm.data import create_transform
 
-    found = resolved.fingerprint
+    fingerprint = resolved.fingerprint
     assert resolved.checkpoint is not None
     with loading(resolved, "The architecture and image_size must be those they were trained with."):
-        model = _build(found.config["timm"], found.config["image_size"], read_weights(resolved.checkpoint))
+        model = _build(fingerprint.config["timm"], fingerprint.config["image_size"], read_weights(resolved.checkpoint))
     check_finite(resolved.label, model)
-    dtype = dtype_of(found.precision)
+    dtype = dtype_of(fingerprint.precision)
     model.eval().to(place, dtype)
-    settings = dict(found.preprocessing)
+    settings = dict(fingerprint.preprocessing)
     transform = create_transform(input_size=(3, *settings.pop("size")), is_training=False, **settings)
     pixels = Pixels.of(transform, dtype)
     with torch.inference_mode():
@@ -126,7 +129,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         resolved=resolved,
         device=place,
         dtype=dtype,
-        architecture=f"timm {found.config['timm']}",
+        architecture=f"timm {fingerprint.config['timm']}",
         dims={"image": int(width)},
         image=model,
         pixels=pixels,

@@ -18,7 +18,7 @@ from koda.typing import Side
 
 _AT_ONE = "R@1"
 _TOP_ONE = "top-1"
-_WHOLE = "all"
+_WHOLE_SET = "all"
 _DIRECTIONS = ("image_to_text", "text_to_image")
 
 
@@ -79,8 +79,8 @@ def _alone(value: float | None, n: int | None = None) -> list[Observation]:
     return [] if value is None else [Observation(Estimate(value=value, n=n))]
 
 
-def _worst_first(found: Iterable[Observation]) -> list[Observation]:
-    return sorted(found, key=lambda seen: -seen.estimate.value)
+def _worst_first(observations: Iterable[Observation]) -> list[Observation]:
+    return sorted(observations, key=lambda seen: -seen.estimate.value)
 
 
 def _max_share(side: Side) -> Observe:
@@ -126,16 +126,16 @@ def _confirmed(*sides: Side) -> Observe:
     return observe
 
 
-def _together(found: Sequence[Observation], least: float = -1.0) -> list[Observation]:
+def _together(observations: Sequence[Observation], least: float = -1.0) -> list[Observation]:
     """Widen the intervals of several figures so that they hold together, the worst of them too."""
-    return [replace(seen, estimate=of_several(seen.estimate, len(found), least, 1.0)) for seen in found]
+    return [replace(seen, estimate=of_several(seen.estimate, len(observations), least, 1.0)) for seen in observations]
 
 
 def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
     """The largest fall on a lobe of a confirmed finding; 0 where none is confirmed."""
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        if falls(facts.metrics, _WHOLE) is None:
+        if falls(facts.metrics, _WHOLE_SET) is None:
             return []
         seen = [
             Observation(estimate, finding)
@@ -151,7 +151,7 @@ def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Obse
 
 def _whole_fall(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, _WHOLE) or ()]))
+        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, _WHOLE_SET) or ()]))
 
     return observe
 
@@ -160,10 +160,10 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate
     """Falls of R@1 on one subset, baseline less candidate, a retrieval direction each; None if it was not measured."""
 
     def falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
-        found = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
-        if found is None:
+        difference = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
+        if difference is None:
             return None
-        each = [fall(getattr(found, direction).get(_AT_ONE), found.n_images) for direction in directions]
+        each = [fall(getattr(difference, direction).get(_AT_ONE), difference.n_images) for direction in directions]
         return [estimate for estimate in each if estimate is not None]
 
     return falls
@@ -172,22 +172,22 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate
 def _zero_shot_falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
     """The fall of zero-shot top-1 accuracy on one subset, baseline less candidate; None if it was not measured."""
     differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
-    found = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
-    return None if found is None else [found]
+    estimate = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
+    return None if estimate is None else [estimate]
 
 
 def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """R@1 of the candidate on the whole set, the lower of both retrieval directions first."""
-    whole = [item for item in facts.metrics.retrieval if item.subset == _WHOLE and item.role == "candidate"]
-    found = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
-    seen = [Observation(estimate) for estimate in found if estimate is not None]
+    whole = [item for item in facts.metrics.retrieval if item.subset == _WHOLE_SET and item.role == "candidate"]
+    recalls = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
+    seen = [Observation(estimate) for estimate in recalls if estimate is not None]
     return _worst_first(_together(seen, least=0.0))[::-1]
 
 
 def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Zero-shot top-1 accuracy of the candidate on the whole set."""
-    found = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
-    whole = [item.top.get(_TOP_ONE) for item in found if item.subset == _WHOLE and item.role == "candidate"]
+    accuracies = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
+    whole = [item.top.get(_TOP_ONE) for item in accuracies if item.subset == _WHOLE_SET and item.role == "candidate"]
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 
@@ -223,7 +223,7 @@ def _no_modality(name: str) -> Callable[[AuditFacts], str]:
     return lambda facts: f"the audit compares no {name} embeddings (discrepancy.modality)"
 
 
-_BOTH = _retrieval_falls(*_DIRECTIONS)
+_BOTH_FALLS = _retrieval_falls(*_DIRECTIONS)
 
 FIGURES: dict[str, Figure] = {
     "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True, of_a_reference=True),
@@ -239,7 +239,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "slice.retrieval_drop": Figure(
         "largest fall of R@1 on a confirmed slice, of both retrieval directions",
-        _worst_slice(_BOTH),
+        _worst_slice(_BOTH_FALLS),
         of_a_finding=True,
         absent=_no_retrieval,
     ),
@@ -251,7 +251,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "retrieval.drop": Figure(
         "fall of R@1 on the whole set, the larger of both retrieval directions",
-        _whole_fall(_BOTH),
+        _whole_fall(_BOTH_FALLS),
         absent=_no_retrieval,
     ),
     "retrieval.image_to_text.drop": Figure(

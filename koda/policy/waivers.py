@@ -34,10 +34,10 @@ def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = (), se
     figures = list(dict.fromkeys(rule.figure for rule in rules))
     for place, waiver in enumerate(waivers):
         if waiver.figure not in figures:
-            told = f"The rules are on: {', '.join(figures)}." if figures else "The policy has no rules."
+            known = f"The rules are on: {', '.join(figures)}." if figures else "The policy has no rules."
             raise ConfigError(
                 f"waivers.{place}: no rule of the policy is on the figure {waiver.figure!r}.",
-                f"{_hint(waiver.figure, figures)}{told}",
+                f"{_hint(waiver.figure, figures)}{known}",
             )
 
 

@@ -11,7 +11,13 @@ from koda.report.view import state
 from koda.typing import SIDES
 
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
-_DONE = {"pass": "passed", "warn": "warned", "fail": "failed", "inconclusive": "inconclusive", "waived": "waived"}
+_RESULT_WORDS = {
+    "pass": "passed",
+    "warn": "warned",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+    "waived": "waived",
+}
 
 
 @dataclass(frozen=True)
@@ -92,16 +98,16 @@ def cards(record: AuditRecord) -> list[Card]:
 
 def _side_card(record: AuditRecord, side: str) -> Card:
     """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
-    found = [f for f in record.findings if f.side == side]
-    if not found:
+    findings = [f for f in record.findings if f.side == side]
+    if not findings:
         return Card("none", f"no direction {side}", "over the limit with this search")
     rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
     if rule is not None:
-        kept = [f for f in found if f.target_share == rule.observed]
+        kept = [f for f in findings if f.target_share == rule.observed]
     else:
-        kept = [f for f in found if f.confirmed is not False] or found
+        kept = [f for f in findings if f.confirmed is not False] or findings
     if not kept:
-        return Card("none", f"no direction {side} that counts", f"of {len(found)} found, by the rule of the policy")
+        return Card("none", f"no direction {side} that counts", f"of {len(findings)} found, by the rule of the policy")
     top = max(kept, key=lambda f: f.target_share.value)
     value, _, spread = text.share(top.target_share).partition(" [")
     notes = ["" if top.confirmed else state(top), f"[{spread}" if spread else ""]
@@ -112,9 +118,11 @@ def _side_card(record: AuditRecord, side: str) -> Card:
 def verdict_counts(record: AuditRecord) -> str:
     """Say how many rules had which result, the worst first."""
     rules = record.verdict.rules
-    counts = {status: sum(1 for r in rules if r.result == status) for status in list(_DONE)[1:]}
+    counts = {status: sum(1 for r in rules if r.result == status) for status in list(_RESULT_WORDS)[1:]}
     being = {"inconclusive", "waived"}
-    named = [f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_DONE[s]}" for s, n in counts.items() if n]
+    named = [
+        f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_RESULT_WORDS[s]}" for s, n in counts.items() if n
+    ]
     if not rules:
         return "No policy rule was set." if not record.verdict.reasons else ""
     if not named:

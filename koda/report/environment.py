@@ -16,7 +16,7 @@ from koda.errors import PrerequisiteError
 from koda.report import cover, figures, text
 from koda.report.plots import mark_icon
 
-# what templates call by its own name
+# templates call each of these by its own name
 _FILTERS = (
     *(text.percent, text.number, text.share, text.plain, text.utc, text.digest),
     *(text.settings, text.shorten, text.rough, text.statistics),

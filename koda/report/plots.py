@@ -37,7 +37,7 @@ _SHAPES = (
 )
 
 
-_DASHES = ("", "6 3", "2 3")  # of the lines of a figure, told apart without colour too
+_DASHES = ("", "6 3", "2 3")  # lines of a figure are told apart without colour too
 
 
 @dataclass(frozen=True)

@@ -129,18 +129,18 @@ def _ordered(record: AuditRecord) -> list[Any]:
 
 def _maps(record: AuditRecord) -> dict[str, Any] | None:
     """Return the two maps and the groups that they mark."""
-    found = record.metrics.map
-    if found is None or not found.keys:
+    points = record.metrics.map
+    if points is None or not points.keys:
         return None
-    if not len(found.keys) == len(found.group) == len(found.candidate) == len(found.baseline):
+    if not len(points.keys) == len(points.group) == len(points.candidate) == len(points.baseline):
         raise DataError("The map of the audit record is damaged: its keys, groups and points differ in number.")
     names = [f"{f.side} {f.direction}" for f in record.findings]
     return {
-        "candidate": map_plot(found.candidate, found.group, title="Map of the samples under the candidate"),
-        "baseline": map_plot(found.baseline, found.group, title="Map of the same samples under the baseline"),
+        "candidate": map_plot(points.candidate, points.group, title="Map of the samples under the candidate"),
+        "baseline": map_plot(points.baseline, points.group, title="Map of the same samples under the baseline"),
         "legend": [
             (g, f"{names[abs(g) - 1] if abs(g) <= len(names) else abs(g)}, {'first lobe' if g > 0 else 'counterpart'}")
-            for g in sorted(set(found.group), key=lambda g: (abs(g), -g))
+            for g in sorted(set(points.group), key=lambda g: (abs(g), -g))
             if g
         ],
     }

@@ -15,8 +15,8 @@ from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
 
 _SIDE_NAMES = {"lost": "Lost", "gained": "Gained"}
-_TELLS = 0.4  # of what the most telling word of a lobe tells
-_RARE = 1e-3  # a share that stands for those below it
+_LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
+_LEAST_SHARE = 1e-3  # a share that stands for those below it
 _SIMILARITIES = (
     ("inside_positive", "inside first lobe"),
     ("inside_negative", "inside counterpart"),
@@ -159,11 +159,13 @@ def _telling(lobe: LobeRecord, other: LobeRecord, count: int = 2) -> list[str]:
     there = {word.text: word.share_in for word in other.words}
     more = {
         word.text: word.share_in
-        * math.log(max(word.share_in, _RARE) / max(there.get(word.text, word.share_out), _RARE))
+        * math.log(max(word.share_in, _LEAST_SHARE) / max(there.get(word.text, word.share_out), _LEAST_SHARE))
         for word in lobe.words
     }
     first = max(more.values(), default=0.0)
-    ranked = [word for word in sorted(more, key=lambda word: -more[word]) if more[word] > max(0.0, _TELLS * first)]
+    ranked = [
+        word for word in sorted(more, key=lambda word: -more[word]) if more[word] > max(0.0, _LEAST_TELLING * first)
+    ]
     chosen: list[str] = []
     for word in ranked or more:
         tokens = set(word.split())
