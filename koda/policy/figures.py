@@ -18,7 +18,7 @@ from koda.typing import Side
 
 _AT_ONE = "R@1"
 _TOP_ONE = "top-1"
-_WHOLE_SET = "all"
+_WHOLE = "all"
 _DIRECTIONS = ("image_to_text", "text_to_image")
 
 
@@ -135,7 +135,7 @@ def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Obse
     """The largest fall on a lobe of a confirmed finding; 0 where none is confirmed."""
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        if falls(facts.metrics, _WHOLE_SET) is None:
+        if falls(facts.metrics, _WHOLE) is None:
             return []
         seen = [
             Observation(estimate, finding)
@@ -151,7 +151,7 @@ def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Obse
 
 def _whole_fall(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, _WHOLE_SET) or ()]))
+        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, _WHOLE) or ()]))
 
     return observe
 
@@ -160,10 +160,10 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate
     """Falls of R@1 on one subset, baseline less candidate, a retrieval direction each; None if it was not measured."""
 
     def falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
-        difference = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
-        if difference is None:
+        found = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
+        if found is None:
             return None
-        each = [fall(getattr(difference, direction).get(_AT_ONE), difference.n_images) for direction in directions]
+        each = [fall(getattr(found, direction).get(_AT_ONE), found.n_images) for direction in directions]
         return [estimate for estimate in each if estimate is not None]
 
     return falls
@@ -172,22 +172,22 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate
 def _zero_shot_falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
     """The fall of zero-shot top-1 accuracy on one subset, baseline less candidate; None if it was not measured."""
     differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
-    estimate = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
-    return None if estimate is None else [estimate]
+    found = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
+    return None if found is None else [found]
 
 
 def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """R@1 of the candidate on the whole set, the lower of both retrieval directions first."""
-    whole = [item for item in facts.metrics.retrieval if item.subset == _WHOLE_SET and item.role == "candidate"]
-    recalls = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
-    seen = [Observation(estimate) for estimate in recalls if estimate is not None]
+    whole = [item for item in facts.metrics.retrieval if item.subset == _WHOLE and item.role == "candidate"]
+    found = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
+    seen = [Observation(estimate) for estimate in found if estimate is not None]
     return _worst_first(_together(seen, least=0.0))[::-1]
 
 
 def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Zero-shot top-1 accuracy of the candidate on the whole set."""
-    accuracies = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
-    whole = [item.top.get(_TOP_ONE) for item in accuracies if item.subset == _WHOLE_SET and item.role == "candidate"]
+    found = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
+    whole = [item.top.get(_TOP_ONE) for item in found if item.subset == _WHOLE and item.role == "candidate"]
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 

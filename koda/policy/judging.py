@@ -117,8 +117,8 @@ def _doubt(rule: PolicyRule, seen: Observation) -> str | None:
     if finding is None:
         return None
     if finding.confirmed is None:
-        why = finding.note or "too few samples were held out"
-        return f"the finding that decides, {name_of(finding)}, could not be tested: {why}"
+        told = finding.note or "too few samples were held out"
+        return f"the finding that decides, {name_of(finding)}, could not be tested: {told}"
     stability = finding.stability
     if rule.min_stability is None or stability is None or stability.jaccard >= rule.min_stability:
         return None

@@ -48,4 +48,6 @@ def is_share(figure: str) -> bool:
     """Say whether a policy figure is a share, which is written as a percentage."""
     if figure in FIGURES:
         return FIGURES[figure].percent
-    return figure.rsplit(".", 1)[-1].endswith(("share", "difference", "drop"))  # a figure that another version of koda has
+    return figure.rsplit(".", 1)[-1].endswith(
+        ("share", "difference", "drop")
+    )  # a figure that another version of koda has

@@ -32,7 +32,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     """Write the report of an audit.
 
     Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same
-    input. Each is there in full or not at all.
+    input. Each is written to a temporary name first and then moved into place.
 
     Args:
         record: the audit.
@@ -69,12 +69,13 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     paper = fonts.replace_lacking(_document(record, pictures, folder, "pdf", notes), covered)
     out = out_dir / "report.pdf"
     try:
-        drawn = write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended))
+        write_atomically(
+            out, write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended))
+        )
     except PrerequisiteError as error:
-        # a PDF of an earlier rendering would contradict the HTML beside it.
+        # A PDF of an earlier rendering would contradict the HTML beside it.
         out.unlink(missing_ok=True)
         return RenderedReport(html, None, [*notes, str(error)])
-    write_atomically(out, drawn)
     return RenderedReport(html, out, notes)
 
 
