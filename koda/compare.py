@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 import json
 import math
 import os
@@ -19,7 +16,8 @@ from pydantic import ValidationError
 
 from koda.config import DiscrepancyConfig
 from koda.embeddings import EmbeddingTable, ShardedTable, TableLike
-from koda.errors import ConfigError, DataError, StoreError
+from koda.errors import ConfigError, DataError, StoreError, did_you_mean, nearest
+from koda.slicing.export import SLICE_COLUMNS, table_csv
 from koda.storage import digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.typing import MODALITIES
@@ -28,15 +26,14 @@ if TYPE_CHECKING:
     from koda.discrepancy import Solution
     from koda.slicing.slices import Lobe, Slice
 
-MARK = "compare.json"  # in a folder of results: which inputs they are of
-SHOWN = 10  # keys of a lobe and reasons of rejection in a summary
+MARK = "compare.json"  # it says in a folder of results which inputs they are of
+SUMMARY_LENGTH = 10  # a summary lists so many keys of a lobe, and so many samples that were left out
 IN_SAMPLE = (
     "The shares are those of the samples that the search itself used, not of held-out ones: evidence that a finding "
     "is real is what koda audit gives."
 )
-_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
 
-Role = Literal["target", "reference"]
+TableRole = Literal["target", "reference"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Question:
         slices: their lobes, one of each direction.
     """
 
-    side: Role
+    side: TableRole
     solution: Solution
     slices: tuple[Slice, ...]
 
@@ -128,7 +125,7 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
         "rejected": {
             "count": len(rejected),
             "reasons": dict(Counter(rejected.values()).most_common()),
-            "first": dict(list(rejected.items())[:SHOWN]),
+            "first": dict(list(rejected.items())[:SUMMARY_LENGTH]),
         },
         **_summarise_question(first),
         "paths": {name: str(path) for name, path in comparison.paths.items()},
@@ -156,18 +153,18 @@ def _summarise_question(question: Question) -> dict[str, Any]:
         "directions": [
             {
                 "direction": piece.direction,
-                "status": found.status,
-                "target_energy": found.target_energy,
-                "reference_energy": found.reference_energy,
-                "target_share": found.target_share,
-                "reference_share": found.reference_share,
-                "quotient": found.quotient,
-                "multiplier": found.multiplier,
-                "gap": found.gap,
+                "status": direction.status,
+                "target_energy": direction.target_energy,
+                "reference_energy": direction.reference_energy,
+                "target_share": direction.target_share,
+                "reference_share": direction.reference_share,
+                "quotient": direction.quotient,
+                "multiplier": direction.multiplier,
+                "gap": direction.gap,
                 "positive": _summarise_lobe(piece.positive),
                 "negative": _summarise_lobe(piece.negative),
             }
-            for found, piece in zip(solution.directions, question.slices, strict=True)
+            for direction, piece in zip(solution.directions, question.slices, strict=True)
         ],
     }
 
@@ -175,7 +172,7 @@ def _summarise_question(question: Question) -> dict[str, Any]:
 def _summarise_lobe(lobe: Lobe) -> dict[str, Any]:
     return {
         "size": lobe.size,
-        "keys": list(lobe.keys[:SHOWN]),
+        "keys": list(lobe.keys[:SUMMARY_LENGTH]),
         "words": [word.text for word in lobe.words],
         "metadata": [f"{item.column} = {item.value}" for item in lobe.metadata],
     }
@@ -202,8 +199,7 @@ def _configure(
     known = list(DiscrepancyConfig.model_fields)
     for key in chosen:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"A comparison has the settings {', '.join(known)}."
+            hint = did_you_mean(nearest(key, known)) or f"A comparison has the settings {', '.join(known)}."
             raise ConfigError(f"There is no setting {key!r}.", hint)
     notes = []
     if "modality" not in chosen:
@@ -242,7 +238,7 @@ def _explain(error: Any) -> str:
     return f"{error['loc'][0]}: {message[0].lower()}{message[1:]}{got}."
 
 
-def _ask(side: Role, target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig) -> Question:
+def _ask(side: TableRole, target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig) -> Question:
     """Search one question and cut the slices."""
     from koda.discrepancy import find_discrepancies
     from koda.slicing.slices import slices
@@ -324,12 +320,20 @@ def slices_csv(questions: list[Question], target: TableLike, reference: TableLik
         for name, values in table.select(keys).metadata.items():
             columns[name] = dict(zip(keys, values, strict=True))
     captions = columns.get("caption", {})
-    extra = [name for name in columns if name not in (*_COLUMNS, "in_slice")]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*_COLUMNS, *extra, "in_slice"])
-    for side, direction, lobe in ranked:
-        for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores.tolist(), strict=True), start=1):
-            row = [side, direction, lobe.sign, rank, key, score, captions.get(key)]
-            writer.writerow([*row, *(columns[name][key] for name in extra), rank <= lobe.size])
-    return text.getvalue().encode()
+    extra = [name for name in columns if name not in (*SLICE_COLUMNS, "in_slice")]
+    rows = (
+        {
+            "side": side,
+            "direction": direction,
+            "lobe": lobe.sign,
+            "rank": rank,
+            "key": key,
+            "score": score,
+            "caption": captions.get(key),
+            **{name: columns[name][key] for name in extra},
+            "in_slice": rank <= lobe.size,
+        }
+        for side, direction, lobe in ranked
+        for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores.tolist(), strict=True), start=1)
+    )
+    return table_csv([*SLICE_COLUMNS, *extra, "in_slice"], rows)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 
 class KodaError(Exception):
     """Base of every error koda raises on purpose.
@@ -51,3 +54,27 @@ class StoreError(KodaError):
 
 class PrerequisiteError(KodaError):
     """Something outside koda is missing; the remedy names the command that installs it."""
+
+
+def nearest(wrong: str, known: Iterable[str], alike: float = 0.5, most: int = 1) -> list[str]:
+    """Return the known names that a wrong one is like, the nearest first.
+
+    Args:
+        wrong: what stands where a known name should.
+        known: the right names.
+        alike: from 0 to 1, how like they are at the least.
+        most: how many at the most.
+
+    >>> nearest("tolernce", ["tolerance", "seed"])
+    ['tolerance']
+    """
+    return difflib.get_close_matches(wrong, list(known), n=most, cutoff=alike)
+
+
+def did_you_mean(names: Sequence[str], opening: str = "Did") -> str:
+    """Return ``Did you mean 'name'?``; nothing where there are no names. Within a sentence it opens with "did".
+
+    >>> did_you_mean(["tolerance"])
+    "Did you mean 'tolerance'?"
+    """
+    return f"{opening} you mean {' or '.join(map(repr, names))}?" if names else ""

@@ -32,6 +32,8 @@ def show_models(found: dict[str, Any]) -> None:
 
 def show_data(found: dict[str, Any]) -> None:
     """Show the counts of a data set, what was left out, and a page of its samples."""
+    from koda.datasets import Rejection  # a look at the machine does without
+
     console.print(f"[bold]{escape(found['name'])}[/] ({found['format']}, {escape(short_path(found['path']))})")
     console.print(
         f"  {found['n_source']} rows in the source: {found['n_pairs']} pairs, {found['n_rejected']} left out"
@@ -44,11 +46,10 @@ def show_data(found: dict[str, Any]) -> None:
     if found["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(found['metadata_columns']))}")
     console.print(f"  digest {found['digest']}")
-    for reason, count in found["rejection_reasons"].items():
-        key = next(item["key"] for item in found["rejections"] if item["reason"].startswith(reason)) if any(
-            item["reason"].startswith(reason) for item in found["rejections"]
-        ) else None  # fmt: skip
-        console.print(f"  [yellow]{count}[/] {escape(reason)}" + (f" (such as {escape(repr(key))})" if key else ""))
+    rejections = [Rejection.from_reason(item["key"], item["reason"]) for item in found["rejections"]]
+    for kind, count in found["rejection_reasons"].items():
+        key = next((rejection.key for rejection in rejections if rejection.kind == kind), None)
+        console.print(f"  [yellow]{count}[/] {escape(kind)}" + (f" (such as {escape(repr(key))})" if key else ""))
     table = Table("key", "caption", "image", box=None)
     for sample in found["samples"]:
         image = "none" if sample["image"] is None else short_path(sample["image"])

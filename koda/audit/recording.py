@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +12,7 @@ from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
 from koda.audit.provenance import describe_hardware, describe_software
 from koda.audit.samples import all_rejections, load_samples
 from koda.audit.thumbnails import make_thumbnails
+from koda.datasets import count_kinds
 from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution
 from koda.extraction import KIND as EMBEDDINGS
@@ -127,7 +127,6 @@ def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict
     """Count what was compared and what was left out; too much of the latter stops the audit."""
     data, settings = plan.dataset, plan.config.data
     rejections = all_rejections(plan)
-    reasons = Counter(rejection.reason.split(":")[0] for rejection in rejections)
     return DataRecord(
         name=data.name,
         path=data.path,
@@ -142,7 +141,7 @@ def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict
         format=data.format,
         n_long_captions={plan.label(role): int(infos[role]["n_long"]) for role in plan.models},
         rejections=[RejectionRecord(key=item.key, reason=item.reason) for item in rejections[:_LISTED_REJECTIONS]],
-        rejection_reasons=dict(reasons.most_common()),
+        rejection_reasons=count_kinds(rejections),
         metadata_columns=list(data.metadata_columns),
         licence=settings.licence,
         source=settings.source,

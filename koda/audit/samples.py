@@ -61,6 +61,6 @@ def all_rejections(plan: AuditPlan) -> list[Rejection]:
         info = plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {}
         for key, reason in info.get("rejected", {}).items():
             found.setdefault(key, reason)
-    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(found.items()))]
+    rejections = [*data.rejections, *(Rejection.from_reason(key, reason) for key, reason in sorted(found.items()))]
     check_rejections(data.name, data.n_source, rejections, plan.config.data.max_rejected)
     return rejections

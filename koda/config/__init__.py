@@ -5,26 +5,20 @@ from __future__ import annotations
 from koda.config.alignment import AlignmentConfig
 from koda.config.audit import (
     DEFAULT_POLICY,
-    HUB,
-    LOCAL,
-    PYTHON,
-    STORED,
-    TIMM,
     AuditConfig,
-    DataConfig,
     DiscrepancyConfig,
-    ModelSpec,
     PolicyRule,
     ReportConfig,
     SignificanceConfig,
     Waiver,
     ZeroShotConfig,
-    absolute_data,
-    absolute_model,
     check_config,
     load_config,
     modalities_of,
 )
+from koda.config.data import DataConfig
+from koda.config.models import HUB, LOCAL, PYTHON, STORED, TIMM, ModelSpec, function_of
+from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, override, parse_override, read_settings
 from koda.config.sweep import SweepConfig, data_label, load_sweep
 
@@ -51,6 +45,7 @@ __all__ = [
     "absolute_model",
     "check_config",
     "data_label",
+    "function_of",
     "load_config",
     "load_sweep",
     "modalities_of",

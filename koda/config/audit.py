@@ -9,83 +9,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from koda.config.alignment import AlignmentConfig
+from koda.config.data import DataConfig
+from koda.config.models import ModelSpec
+from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, check_settings, read_settings
-from koda.errors import ConfigError
+from koda.typing import MODALITIES
 
-LOCAL, HUB, TIMM, PYTHON, STORED = "local-dir:", "hf-hub:", "timm:", "python:", "embeddings:"  # kinds of models
-_DEFAULT_SHARE = 0.0005  # of the reference, where nothing else sets eps
-
-
-class ModelSpec(Strict):
-    """Where a model comes from, and how it is run.
-
-    ``name`` is an open_clip name (with ``pretrained``, a tag or a checkpoint file), an ``hf-hub:`` id, a
-    ``local-dir:`` folder or the path of such a folder, ``timm:`` and a timm name (images only), ``python:`` and
-    ``module:function`` or ``file.py:function`` that makes a model of the team's own, or ``embeddings:`` and a folder
-    of embeddings that another program made.
-    """
-
-    name: str = Field(min_length=1)
-    pretrained: str | None = None
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto: bf16 where the hardware is fast at it, else fp32"
-    )
-    image_size: int | None = Field(
-        default=None, ge=1, description="pixels of a side; for python: models and timm: checkpoint files"
-    )
-    label: str | None = Field(default=None, description="the name the report uses")
-    force_quick_gelu: bool = False
-    image_mean: tuple[float, float, float] | None = None
-    image_std: tuple[float, float, float] | None = None
-    licence: str | None = None
-    source: str | None = None
-
-    @model_validator(mode="after")
-    def _both_or_neither(self) -> ModelSpec:
-        if (self.image_mean is None) != (self.image_std is None):
-            raise ValueError("image_mean and image_std are stated together, or not at all")
-        return self
-
-    @property
-    def display_name(self) -> str:
-        """The name of the model in reports: its label, or what its name says."""
-        if self.label:
-            return self.label
-        name = self.name
-        if name.startswith((LOCAL, STORED)):
-            return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
-        if name.startswith(PYTHON):
-            place, _, function = name.removeprefix(PYTHON).rpartition(":")
-            return f"{Path(place).name}:{function}"
-        name = name.removeprefix(HUB).removeprefix(TIMM)
-        return f"{name}@{Path(self.pretrained).name}" if self.pretrained else name
-
-
-class DataConfig(Strict):
-    """The image-caption pairs, where and how they lie."""
-
-    path: str = Field(min_length=1, description="a table, a COCO JSON file, tar shards, a folder; or their URL")
-    images: str | None = Field(default=None, description="folder of the images; default: beside the table")
-    format: Literal["csv", "coco", "webdataset", "folder", "huggingface", "embeddings"] | None = Field(
-        default=None, description="default: from the path; csv is any table"
-    )
-    image_column: str = "filepath"
-    caption_column: str = "title"
-    key_column: str | None = Field(default=None, description="default: `key` if there is one, else the image path")
-    captions: Literal["first", "all", "random"] = Field(
-        default="first", description="which caption of an image that has several; random is drawn with `seed`"
-    )
-    where: str | None = Field(
-        default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
-    )
-    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
-    pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
-    seed: int = Field(default=0, ge=0)
-    max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
-    name: str | None = None
-    licence: str | None = None
-    source: str | None = None
-    datasheet: str | None = None
+_DEFAULT_SHARE = 0.0005  # the reference may have so much of its energy where no option sets eps
 
 
 class DiscrepancyConfig(Strict):
@@ -150,6 +80,11 @@ class DiscrepancyConfig(Strict):
         elif self.method == "spec" and self.max_reference_share != _DEFAULT_SHARE:
             raise ValueError(f"{given[0]} is a limit of method koda; method spec has none, it weighs by eta")
         return self
+
+
+def modalities_of(config: DiscrepancyConfig) -> tuple[str, ...]:
+    """Return the modalities that the configuration compares: ("image", "text") for joint."""
+    return MODALITIES if config.modality == "joint" else (config.modality,)
 
 
 class SignificanceConfig(Strict):
@@ -301,44 +236,3 @@ def check_config(raw: dict[str, Any], where: str, folder: Path) -> AuditConfig:
             "data": absolute_data(config.data, folder),
         }
     )
-
-
-def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
-    """Make the paths of a model, which are relative to `folder`, absolute."""
-    changes: dict[str, Any] = {}
-    for prefix in (LOCAL, STORED):
-        if spec.name.startswith(prefix):
-            changes["name"] = prefix + _resolve(spec.name.removeprefix(prefix), folder)
-    if spec.name.startswith(PYTHON):
-        place, _, function = spec.name.removeprefix(PYTHON).rpartition(":")
-        if place.endswith(".py"):
-            changes["name"] = f"{PYTHON}{_resolve(place, folder)}:{function}"
-    if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
-        changes["name"] = LOCAL + _resolve(spec.name, folder)
-    if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
-        changes["pretrained"] = _resolve(spec.pretrained, folder)
-    return spec.model_copy(update=changes)
-
-
-def absolute_data(data: DataConfig, folder: Path) -> DataConfig:
-    """Make the paths of a data set, which are relative to `folder`, absolute."""
-    return data.model_copy(
-        update={
-            "path": "::".join(_resolve(part, folder) if part else "" for part in data.path.split("::")),
-            "images": None if data.images is None else _resolve(data.images, folder),
-        }
-    )
-
-
-def _resolve(text: str, folder: Path) -> str:
-    if "://" in text:
-        return text
-    try:
-        return str((folder / Path(text).expanduser()).resolve())
-    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
-        raise ConfigError(f"{text!r} is not a path: {error}.") from error
-
-
-def modalities_of(config: DiscrepancyConfig) -> tuple[str, ...]:
-    """Return the modalities that the configuration compares: ("image", "text") for joint."""
-    return ("image", "text") if config.modality == "joint" else (config.modality,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from pathlib import Path
 from types import UnionType
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from koda.errors import ConfigError
+from koda.errors import ConfigError, did_you_mean, nearest
 
 _NOT_KEYS = ("float", "int", "str", "literal['auto','tune']")  # what pydantic adds to the place of an error
 
@@ -147,19 +146,18 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         *parents, key = first["loc"]
         known = _fields_at(parents, root)
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5) or [
-            name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)
-        ]
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}."
+        elsewhere = [name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)]
+        right = nearest(str(key), known) or elsewhere[:1]
+        hint = did_you_mean(right, "did") if right else f"known keys here: {', '.join(known)}."
         return f"unknown key {place!r}; {hint}"
     if first["type"] == "missing":
         return f"the key {place!r} is missing."
     messages = [item["msg"].removeprefix("Value error, ").replace("valid tuple", "list") for item in items]
     if not place:
         return f"{'; '.join(messages)}."
-    told = ", or ".join(message[0].lower() + message[1:] for message in messages)
+    problem = ", or ".join(message[0].lower() + message[1:] for message in messages)
     got = "" if first["type"] == "value_error" or isinstance(first["input"], dict) else f" (it is {first['input']!r})"
-    return f"{place}: {told}{got}."
+    return f"{place}: {problem}{got}."
 
 
 def _fields_at(parents: list[Any], root: type[BaseModel]) -> list[str]:
@@ -186,5 +184,5 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list):
-        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
     return None

@@ -9,17 +9,16 @@ from pydantic import Field, field_validator, model_validator
 
 from koda.config.audit import (
     DEFAULT_POLICY,
-    DataConfig,
     DiscrepancyConfig,
-    ModelSpec,
     PolicyRule,
     ReportConfig,
     SignificanceConfig,
     Waiver,
     ZeroShotConfig,
-    absolute_data,
-    absolute_model,
 )
+from koda.config.data import DataConfig
+from koda.config.models import ModelSpec
+from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, check_settings, read_settings
 
 

@@ -6,7 +6,7 @@ rows of the source.
 
 from __future__ import annotations
 
-from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections
+from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections, count_kinds
 from koda.datasets.blobs import Blob
 from koda.datasets.digests import ImageDigests
 from koda.datasets.images import decode_bytes, decode_image, read_image
@@ -22,6 +22,7 @@ __all__ = [
     "Row",
     "Source",
     "check_rejections",
+    "count_kinds",
     "decode_bytes",
     "decode_image",
     "format_of",

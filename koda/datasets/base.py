@@ -10,15 +10,37 @@ from typing import Any
 from koda.datasets.blobs import Blob
 from koda.errors import DataError
 
-_MAX_COLUMNS = 200  # of metadata
+_MAX_METADATA_COLUMNS = 200
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A row that was left out, and why."""
+    """A row that was left out, and why.
+
+    Args:
+        key: names the sample.
+        kind: the short text by which rejections are counted, such as "duplicate key".
+        detail: what is wrong with this row in particular; empty where the kind says it all.
+    """
 
     key: str
-    reason: str
+    kind: str
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The whole sentence, ``kind: detail``, as records and shards hold it."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+    @classmethod
+    def from_reason(cls, key: str, reason: str) -> Rejection:
+        """Return the rejection that a whole sentence tells of.
+
+        >>> Rejection.from_reason("cat", "the image cannot be read: no such file").kind
+        'the image cannot be read'
+        """
+        kind, _, detail = reason.partition(": ")
+        return cls(key, kind, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +87,7 @@ def gathered(name: str, rows: list[Row]) -> Source:
     An entry that a row lacks is None. Of more than 200 names, which are no columns but contents, the commonest stay.
     """
     counts = Counter(column for row in rows for column in row.metadata)
-    common = set(sorted(counts, key=lambda column: (-counts[column], column))[:_MAX_COLUMNS])
+    common = set(sorted(counts, key=lambda column: (-counts[column], column))[:_MAX_METADATA_COLUMNS])
     columns = tuple(column for column in counts if column in common)
     for place, row in enumerate(rows):
         if tuple(row.metadata) != columns:
@@ -116,6 +138,16 @@ class PairDataset:
         return sum(not pair.caption.strip() for pair in self.pairs)
 
 
+def count_kinds(rejections: Iterable[Rejection]) -> dict[str, int]:
+    """Return how many rejections there are of each kind, the commonest first."""
+    return dict(Counter(rejection.kind for rejection in rejections).most_common())
+
+
+def allowed_rejections(n_source: int, limit: float) -> float:
+    """Return how many rows may be left out: `data.max_rejected` is a share below 1, from 1 on a count."""
+    return limit * n_source if limit < 1 else limit
+
+
 def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], limit: float) -> None:
     """Refuse to go on when nothing usable is left, or more was left out than the user allows.
 
@@ -128,16 +160,14 @@ def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], 
     Raises:
         DataError: with the commonest reasons.
     """
-    found = list(rejections)
-    reasons = Counter(rejection.reason.split(":")[0] for rejection in found)
-    common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-    if n_source - len(found) < 1:
-        told = f"all {n_source} rows were rejected ({common})" if n_source else "it has no rows"
-        raise DataError(f"The data set {name} has no usable pair: {told}.", "Check the paths of the images.")
-    allowed = limit * n_source if limit < 1 else limit
-    if len(found) > allowed:
+    left_out = list(rejections)
+    common = "; ".join(f"{count} x {kind}" for kind, count in [*count_kinds(left_out).items()][:3])
+    if n_source - len(left_out) < 1:
+        why = f"all {n_source} rows were rejected ({common})" if n_source else "it has no rows"
+        raise DataError(f"The data set {name} has no usable pair: {why}.", "Check the paths of the images.")
+    if len(left_out) > allowed_rejections(n_source, limit):
         raise DataError(
-            f"The data set {name} has {len(found)} unusable rows of {n_source}, more than the limit "
-            f"data.max_rejected = {limit:g} allows ({common}; the first is {found[0].key!r}).",
+            f"The data set {name} has {len(left_out)} unusable rows of {n_source}, more than the limit "
+            f"data.max_rejected = {limit:g} allows ({common}; the first is {left_out[0].key!r}).",
             "Mend the data, or raise data.max_rejected (below 1 a share, from 1 on a count).",
         )

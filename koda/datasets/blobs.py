@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from koda.errors import DataError, PrerequisiteError
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
-READERS = 4  # files read at once
+READS_AT_ONCE = 4  # threads that read files of one data set
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ def list_folder(folder: str) -> list[str]:
         except OSError as error:
             raise DataError(f"{folder} cannot be listed: {reason_of(error)}.") from error
     system, path = _filesystem(folder)
-    found = _told(folder, lambda: system.ls(path, detail=False))
-    return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
+    listing = _asked(folder, lambda: system.ls(path, detail=False))
+    return sorted(str(name).rstrip("/").rpartition("/")[2] for name in listing)
 
 
 def list_files(folder: str) -> list[str]:
@@ -132,8 +132,8 @@ def list_files(folder: str) -> list[str]:
         return sorted(_walk(folder))
     system, path = _filesystem(folder)
     prefix = path.rstrip("/") + "/"
-    found = _told(folder, lambda: system.find(path))
-    return sorted(str(name).removeprefix(prefix) for name in found)
+    listing = _asked(folder, lambda: system.find(path))
+    return sorted(str(name).removeprefix(prefix) for name in listing)
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -246,7 +246,7 @@ def _is(location: str, local: Callable[[Path], bool], remote: str) -> bool:
     """Ask whether a location is a file or a folder."""
     if is_url(location):
         system, path = _filesystem(location)
-        return bool(_told(location, lambda: getattr(system, remote)(path)))
+        return bool(_asked(location, lambda: getattr(system, remote)(path)))
     try:
         return local(Path(location))
     except OSError as error:
@@ -255,7 +255,7 @@ def _is(location: str, local: Callable[[Path], bool], remote: str) -> bool:
         raise DataError(f"{location} cannot be reached: {reason_of(error)}.") from error
 
 
-def _told(location: str, ask: Callable[[], Any]) -> Any:
+def _asked(location: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception as error:

@@ -54,8 +54,8 @@ def read_coco(config: DataConfig) -> Source:
             entries.append(images[key])
     strays = list(_attach(content["annotations"], images))
     rows: list[Row] = []
-    for found in entries:
-        rows += [found] if isinstance(found, Row) else _pairs(found, folder, config)
+    for item in entries:
+        rows += [item] if isinstance(item, Row) else _pairs(item, folder, config)
     return gathered(stem_of(config.path), [*rows, *strays])
 
 

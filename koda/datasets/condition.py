@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Row
 from koda.datasets.text import printable
-from koda.errors import DataError
+from koda.errors import DataError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # no files, no network, no extensions, nothing of this process: a condition is for the rows and nothing else
-_SHUT_OFF = {
+_SANDBOX = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -23,7 +22,7 @@ _SHUT_OFF = {
     "lock_configuration": "true",
     "threads": "1",
 }
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 
 
@@ -44,20 +43,20 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
     import duckdb
 
     table = _table(rows, metadata_columns)
-    told = f"data.where = {condition!r}"
+    setting = f"data.where = {condition!r}"
     names = [*table.column_names]
     try:
-        with duckdb.connect(":memory:", config=dict(_SHUT_OFF)) as connection:
+        with duckdb.connect(":memory:", config=dict(_SANDBOX)) as connection:
             answer = connection.from_arrow(table).select(duckdb.SQLExpression(condition))
             kinds = [str(kind) for kind in answer.types]
             if kinds != ["BOOLEAN"]:
                 what = f"a value of type {kinds[0]}" if len(kinds) == 1 else f"{len(kinds)} values"
-                raise DataError(f"{told} is {what} and not a condition.", "Compare: width >= 256.")
+                raise DataError(f"{setting} is {what} and not a condition.", "Compare: width >= 256.")
             values = [value for (value,) in answer.fetchall()]
     except duckdb.Error as error:
-        raise _in_words(told, str(error), names) from error
+        raise _in_words(setting, str(error), names) from error
     if len(values) != len(rows):
-        raise DataError(f"{told} is not about a single row.", "Leave out count, sum and the like.")
+        raise DataError(f"{setting} is not about a single row.", "Leave out count, sum and the like.")
     return [
         row
         for row, value in zip(rows, values, strict=True)
@@ -87,7 +86,7 @@ def _column(values: list[Any]) -> pa.Array:
 
     texts = [value for value in values if value is not None and value != ""]
     if texts and all(isinstance(text, str) and text.isascii() for text in texts):
-        if all(_WHOLE.fullmatch(text) for text in texts):
+        if all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
             return pa.array([int(value) if value else None for value in values], pa.int64())
         if all(_NUMBER.fullmatch(text) and text[-1].isdigit() for text in texts):
             return pa.array([float(value) if value else None for value in values], pa.float64())
@@ -103,13 +102,12 @@ def _texts(values: list[str | None]) -> pa.Array:
     return pa.array([None if value is None else printable(value) for value in values], pa.string())
 
 
-def _in_words(told: str, message: str, names: list[str]) -> DataError:
+def _in_words(setting: str, message: str, names: list[str]) -> DataError:
     """Return what DuckDB objects to, in a line."""
     known = f"known are {', '.join(names)}."
-    if found := re.search(r'Referenced column "(.*?)" not found', message, re.DOTALL):
-        near = difflib.get_close_matches(found[1].lower(), [name.lower() for name in names], n=3, cutoff=0.5)
-        right = [name for name in names if name.lower() in near]
-        hint = f"did you mean {' or '.join(map(repr, right))}?" if right else known
-        return DataError(f"{told}: there is no column {found[1]!r}; {hint}", "Text stands in single quotes.")
+    if unknown := re.search(r'Referenced column "(.*?)" not found', message, re.DOTALL):
+        near = nearest(unknown[1].lower(), [name.lower() for name in names], most=3)
+        hint = did_you_mean([name for name in names if name.lower() in near], "did") or known
+        return DataError(f"{setting}: there is no column {unknown[1]!r}; {hint}", "Text stands in single quotes.")
     line = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", (message.splitlines() or [message])[0])[:200]
-    return DataError(f"{told} cannot be applied: {line.rstrip('.')}.", f"It is an SQL condition; {known}")
+    return DataError(f"{setting} cannot be applied: {line.rstrip('.')}.", f"It is an SQL condition; {known}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from koda.datasets.blobs import READERS, Blob
+from koda.datasets.blobs import READS_AT_ONCE, Blob
 
 
 @dataclass
@@ -25,11 +25,13 @@ class ImageDigests:
         """Yield the digest of each image, or the error that reading it gave; one that stands twice is read once."""
         stamps = _Stamps()
         distinct = {blob.name: blob for blob in blobs}
-        with ThreadPoolExecutor(READERS) as pool:
-            found = dict(zip(distinct, pool.map(lambda blob: self._one(blob, stamps), distinct.values()), strict=True))
-        yield from (found[blob.name] for blob in blobs)
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            digests = dict(
+                zip(distinct, pool.map(lambda blob: self._digest_of(blob, stamps), distinct.values()), strict=True)
+            )
+        yield from (digests[blob.name] for blob in blobs)
 
-    def _one(self, blob: Blob, stamps: _Stamps) -> str | Exception:
+    def _digest_of(self, blob: Blob, stamps: _Stamps) -> str | Exception:
         try:
             stamp = stamps.of(blob)
             remembered = self.known.get(blob.name)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from koda.config import DataConfig
 from koda.datasets.base import Row, Source
-from koda.datasets.blobs import READERS, Blob, is_folder, join, list_files, reason_of
+from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.text import decode_text
 from koda.errors import DataError
@@ -41,16 +41,16 @@ def read_folder(config: DataConfig) -> Source:
             others.append(name)
     if not images or not captions:
         what = "no images" if not images else "images, but no captions (.txt files of the same names)"
-        told = (
+        remedy = (
             "Set data.path to a table of captions, a COCO JSON file, tar shards, or a folder of images and .txt files."
         )
         if others:
-            told = f"Set data.path to the table of captions: {join(folder, others[0])}?"
-        raise DataError(f"The folder {folder} has {what}.", told)
+            remedy = f"Set data.path to the table of captions: {join(folder, others[0])}?"
+        raise DataError(f"The folder {folder} has {what}.", remedy)
     rows = []
-    with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda image: _caption(folder, captions.get(image[0])), images)
-        for (key, name), (caption, fault) in zip(images, found, strict=True):
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        read_captions = pool.map(lambda image: _caption(folder, captions.get(image[0])), images)
+        for (key, name), (caption, fault) in zip(images, read_captions, strict=True):
             rows.append(Row(key, Blob(join(folder, name)), caption, fault=fault, where=name))
     with_image = {key for key, _ in images}
     rows += [

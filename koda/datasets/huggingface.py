@@ -17,7 +17,7 @@ from koda.config import DataConfig
 from koda.datasets.base import Row, Source
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, read_location, reason_of
 from koda.datasets.captions import captioned
-from koda.datasets.text import parse_json
+from koda.datasets.text import listed, parse_json
 from koda.errors import DataError
 
 if TYPE_CHECKING:
@@ -85,23 +85,23 @@ def _data_files(folder: str) -> list[str]:
         raise DataError(f"The folder {folder} does not exist.", "Set data.path to a folder that save_to_disk made.")
     if is_file(join(folder, SPLITS_FILE)):
         splits = _object(join(folder, SPLITS_FILE)).get("splits")
-        names = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
+        known = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
         raise DataError(
-            f"{folder} holds the splits {', '.join(names) or '(none)'}; an audit is of one of them.",
-            f"Set data.path to it: {join(folder, names[0] if names else 'test')}",
+            f"{folder} holds the splits {', '.join(known) or '(none)'}; an audit is of one of them.",
+            f"Set data.path to it: {join(folder, known[0] if known else 'test')}",
         )
     state = _object(join(folder, STATE_FILE))
     if state.get("_indices_data_files") or state.get("_indices_files"):
         raise DataError(f"{folder} was saved with indices.", "Save it again, after flatten_indices().")
     entries = state.get("_data_files")
-    listed = entries if isinstance(entries, list) else []
-    found: list[Any] = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
-    files = [join(folder, name) for name in found if isinstance(name, str) and name]
-    if not files or len(files) != len(found):
+    entries = entries if isinstance(entries, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
+    files = [join(folder, name) for name in names if isinstance(name, str) and name]
+    if not files or len(files) != len(names):
         raise DataError(f"{join(folder, STATE_FILE)} does not list the files of a data set.", "Save the data again.")
     if missing := [file for file in files if not is_file(file)]:
-        told = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise DataError(f"{len(missing)} of {len(files)} Arrow files are missing: {told}.", "Fetch them again.")
+        which = f"{len(missing)} of {len(files)} Arrow files are missing: {listed(missing)}."
+        raise DataError(which, "Fetch them again.")
     return files
 
 
@@ -121,33 +121,33 @@ def _columns(
     """Find out which column is what."""
     import pyarrow as pa
 
-    told = f"its columns are {', '.join(map(repr, names)) or 'none'}"
+    known = f"its columns are {', '.join(map(repr, names)) or 'none'}"
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{folder} has two columns named {repeated[0]!r}.")
 
-    def found(option: str, likely: list[str]) -> str:
+    def column_of(option: str, likely: list[str]) -> str:
         wanted = str(getattr(config, option))
         if option not in config.model_fields_set:
             if not likely:
-                told_option = f"no column is sure to be the {option}"
-                raise DataError(f"{folder}: {told_option}; {told}.", f"Name it as data.{option}.")
+                unsure = f"no column is sure to be the {option}"
+                raise DataError(f"{folder}: {unsure}; {known}.", f"Name it as data.{option}.")
             return wanted if wanted in likely else likely[0]
         if wanted not in names:
-            raise DataError(f"{folder} has no column {wanted!r}; {told}.", f"Name the right one as data.{option}.")
+            raise DataError(f"{folder} has no column {wanted!r}; {known}.", f"Name the right one as data.{option}.")
         return wanted
 
     kinds = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     of_images = [name for name in names if kinds.get(name, {}).get("_type") == "Image"]
     of_images = of_images or [name for name in names if _is_image(schema.field(name).type)]
-    image = found("image_column", of_images if len(of_images) == 1 or config.image_column in of_images else [])
+    image = column_of("image_column", of_images if len(of_images) == 1 or config.image_column in of_images else [])
     if not _is_image(schema.field(image).type):
         raise DataError(
             f"{folder}: the column {image!r} holds {schema.field(image).type}, not images.",
             "Name the column of images as data.image_column.",
         )
-    caption = found("caption_column", [name for name in _CAPTIONS if name in names])
+    caption = column_of("caption_column", [name for name in _CAPTIONS if name in names])
     if config.key_column is not None and config.key_column not in names:
-        raise DataError(f"{folder} has no column {config.key_column!r} (data.key_column); {told}.")
+        raise DataError(f"{folder} has no column {config.key_column!r} (data.key_column); {known}.")
     key = config.key_column or next((name for name in _KEYS if name in names), None)
     scalar = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string, pa.types.is_decimal)
     plain = [
@@ -183,7 +183,7 @@ def _read(
         try:
             batch = reader.read_next_batch()
             batch.validate(full=True)  # damaged offsets would have pyarrow read where nothing is
-            found = list(_of_batch(location, buffer, batch, columns, config, number))
+            batch_rows = list(_of_batch(location, buffer, batch, columns, config, number))
         except StopIteration:
             break
         except DataError:
@@ -191,7 +191,7 @@ def _read(
         except Exception as error:  # pyarrow and the types it makes raise whatever damaged values lead to
             damage = reason_of(error)
             break
-        rows += found
+        rows += batch_rows
         number += batch.num_rows
     if damage is not None:
         rows.append(Row(None, fault=f"the file is damaged: {damage}", where=location.rpartition("/")[2], loss=True))

@@ -1,15 +1,15 @@
-"""A look at what a configuration names, without running it: the models by fingerprint, the data by count and sample."""
+"""A look at the data set that a configuration names, by count and sample, without running the audit."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from koda.config import AuditConfig
-from koda.datasets import PairDataset, read_dataset
+from koda.datasets import PairDataset, count_kinds, read_dataset
+from koda.datasets.base import allowed_rejections
 from koda.errors import ConfigError
 
-PAGE = 20  # samples and rejections shown at a time
+PAGE_SIZE = 20  # samples and rejections shown at a time
 
 
 def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
@@ -25,12 +25,10 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
     """
     lenient = config.data.model_copy(update={"max_rejected": float(2**53)})
     dataset = read_dataset(lenient)
-    pages = -(-len(dataset.pairs) // PAGE)
+    pages = -(-len(dataset.pairs) // PAGE_SIZE)
     if not 1 <= page <= pages:
         raise ConfigError(f"--page {page}: the data set has pages 1 to {pages}.")
-    allowed = config.data.max_rejected
-    limit = allowed * dataset.n_source if allowed < 1 else allowed
-    reasons = Counter(rejection.reason.split(":")[0] for rejection in dataset.rejections)
+    allowed = allowed_rejections(dataset.n_source, config.data.max_rejected)
     return {
         "name": dataset.name,
         "path": dataset.path,
@@ -39,14 +37,14 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
         "n_source": dataset.n_source,
         "n_pairs": len(dataset.pairs),
         "n_rejected": len(dataset.rejections),
-        "within_max_rejected": len(dataset.rejections) <= limit,
+        "within_max_rejected": len(dataset.rejections) <= allowed,
         "n_images": len({pair.image_digest for pair in dataset.pairs if pair.image_digest is not None}),
         "n_captions": len({pair.caption for pair in dataset.pairs}),
         "n_duplicate_images": dataset.n_duplicate_images,
         "n_empty_captions": dataset.n_empty_captions,
         "metadata_columns": list(dataset.metadata_columns),
-        "rejection_reasons": dict(reasons.most_common()),
-        "rejections": [vars(rejection) for rejection in dataset.rejections[:PAGE]],
+        "rejection_reasons": count_kinds(dataset.rejections),
+        "rejections": [{"key": item.key, "reason": item.reason} for item in dataset.rejections[:PAGE_SIZE]],
         "page": page,
         "pages": pages,
         "samples": _page(dataset, page),
@@ -54,7 +52,7 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
 
 
 def _page(dataset: PairDataset, page: int) -> list[dict[str, Any]]:
-    pairs = dataset.pairs[(page - 1) * PAGE : page * PAGE]
+    pairs = dataset.pairs[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     return [
         {
             "key": pair.key,

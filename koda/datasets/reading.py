@@ -32,8 +32,8 @@ READERS: dict[str, Callable[[DataConfig], Source]] = {
     "embeddings": read_stored,
 }
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-# what lies in a folder -> its format, the surest first
-_MARKS = {
+# a file that lies in a folder -> the format of the folder, the surest first
+_FORMAT_MARKS = {
     "dataset_dict.json": "huggingface",
     "state.json": "huggingface",
     "shard-*.safetensors": "embeddings",
@@ -59,7 +59,7 @@ def format_of(config: DataConfig) -> str:
     if not is_folder(config.path):
         return "csv"
     names = list_folder(config.path)
-    marks = (kind for mark, kind in _MARKS.items() if matching_names(names, mark))
+    marks = (kind for mark, kind in _FORMAT_MARKS.items() if matching_names(names, mark))
     return next(marks, "folder")
 
 
@@ -78,12 +78,12 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     good, rejections = _sorted_out(rows)
     digests = digests or ImageDigests()
     blobs: list[Blob] = [row.image for _, row in good if row.image is not None]
-    found = iter(digests.of(blobs))
+    image_digests = iter(digests.of(blobs))
     pairs = []
     for key, row in good:
-        digest = None if row.image is None else next(found)
+        digest = None if row.image is None else next(image_digests)
         if isinstance(digest, Exception):
-            rejections.append(Rejection(key, f"the image cannot be read: {reason_of(digest)}"))
+            rejections.append(Rejection(key, "the image cannot be read", reason_of(digest)))
         else:
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata))
     pairs.sort(key=lambda pair: pair.key)
@@ -112,10 +112,10 @@ def _subset(source: Source, config: DataConfig) -> list[Row]:
     rows = [row for row in source.rows if not row.loss]
     losses = [row for row in source.rows if row.loss]
     if config.where is not None and rows:
-        found = matching(rows, source.metadata_columns, config.where)
-        if not found:
+        matched = matching(rows, source.metadata_columns, config.where)
+        if not matched:
             raise DataError(f"None of the {len(rows)} rows of {config.path} satisfies data.where.")
-        rows = found
+        rows = matched
     if config.limit is not None and config.limit < len(rows):
         if config.pick == "random":
             rows.sort(key=lambda row: draw(config.seed, "limit", row.where if row.key is None else row.key))
@@ -130,13 +130,13 @@ def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]
     for number, row in enumerate(rows, start=1):
         key = printable(row.key if row.key is not None else row.where or f"row {number}")
         if row.key is not None and key in good:
-            rejections.append(Rejection(key, "duplicate key: an earlier row has it"))
+            rejections.append(Rejection(key, "duplicate key", "an earlier row has it"))
         elif row.fault is not None:
-            rejections.append(Rejection(key, printable(row.fault)))
+            rejections.append(Rejection.from_reason(key, printable(row.fault)))
         elif key != row.key:
-            rejections.append(Rejection(key, "the key is not text: it cannot be written as UTF-8"))
+            rejections.append(Rejection(key, "the key is not text", "it cannot be written as UTF-8"))
         elif not is_text(row.caption or ""):
-            rejections.append(Rejection(key, "the caption is not text: it cannot be written as UTF-8"))
+            rejections.append(Rejection(key, "the caption is not text", "it cannot be written as UTF-8"))
         else:
             good[key] = row
     return list(good.items()), rejections

@@ -8,7 +8,8 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from koda.datasets.blobs import READERS, is_file, is_folder, join, list_folder
+from koda.datasets.blobs import READS_AT_ONCE, is_file, is_folder, join, list_folder
+from koda.datasets.text import listed
 from koda.errors import DataError
 
 MAX_SHARDS = 100_000
@@ -25,7 +26,7 @@ def find_shards(path: str) -> list[str]:
     Raises:
         DataError: a shard that is not there, with all of those; a folder without shards; too many.
     """
-    found: list[str] = []
+    shards: list[str] = []
     named: list[str] = []
     for part in path.split("::"):
         if not part:
@@ -35,20 +36,19 @@ def find_shards(path: str) -> list[str]:
             inside = [join(places[0], name) for name in list_folder(places[0]) if name.lower().endswith(".tar")]
             if not inside:
                 raise DataError(f"The folder {places[0]} has no .tar files.", "Set data.path to the shards.")
-            found += inside
+            shards += inside
         else:
-            found += places
+            shards += places
             named += places
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         missing = [place for place, there in zip(named, pool.map(is_file, named), strict=True) if not there]
     if missing:
-        told = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        which = f"The shard {told} is" if len(found) == 1 else f"{len(missing)} of {len(found)} shards are"
+        which = f"{len(missing)} of {len(shards)} shards are missing: {listed(missing)}."
         raise DataError(
-            f"{which} missing" + ("." if len(found) == 1 else f": {told}."),
+            f"The shard {missing[0]} is missing." if len(shards) == 1 else which,
             "Fetch them, or name only those that are there: data.path may list several, a.tar::b.tar.",
         )
-    return found
+    return shards
 
 
 def expand(text: str) -> list[str]:

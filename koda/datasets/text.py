@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from koda.errors import DataError
@@ -59,6 +59,11 @@ def is_text(text: str) -> bool:
 def printable(text: str) -> str:
     """Return a text with what cannot be written as UTF-8 spelled out."""
     return text if is_text(text) else text.encode("utf-8", "backslashreplace").decode()
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names for a message; of many the first, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def category_of(value: Any) -> str | None:

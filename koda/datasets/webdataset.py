@@ -10,13 +10,13 @@ from typing import Any, BinaryIO
 
 from koda.config import DataConfig
 from koda.datasets.base import Row, Source, gathered
-from koda.datasets.blobs import READERS, Blob, open_file, reason_of
+from koda.datasets.blobs import READS_AT_ONCE, Blob, open_file, reason_of
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.shards import find_shards, name_of
 from koda.datasets.text import decode_text, parse_json, scalars
 from koda.errors import DataError
 
-_BLOCK = 512
+_BLOCK_BYTES = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _TEXTS = ("txt", "json")
 
@@ -45,9 +45,9 @@ def read_webdataset(config: DataConfig) -> Source:
         DataError: shards that are missing, compressed, or not tar files.
     """
     shards = find_shards(config.path)
-    with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(_read_shard, shards))
-    return gathered(name_of(config.path), [row for rows in found for row in rows])
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        by_shard = list(pool.map(_read_shard, shards))
+    return gathered(name_of(config.path), [row for rows in by_shard for row in rows])
 
 
 def _read_shard(location: str) -> list[Row]:
@@ -127,10 +127,10 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             raise _Damage(f"it ends early, in {member.name!r}")
         yield member
     file.seek(archive.offset)
-    block = file.read(_BLOCK)
-    if len(block) < _BLOCK:
+    block = file.read(_BLOCK_BYTES)
+    if len(block) < _BLOCK_BYTES:
         raise _Damage("it ends early, without its end mark")
-    if block != bytes(_BLOCK):
+    if block != bytes(_BLOCK_BYTES):
         raise _Damage(f"the header at byte {archive.offset} is not one")
 
 

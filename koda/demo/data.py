@@ -80,16 +80,16 @@ def _write(folder: Path, scenes: list[Scene], wanted: dict[str, int]) -> None:
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest, or None if there is none that can be read."""
     try:
-        found = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return manifest if isinstance(manifest, dict) else None
 
 
 def _is_whole(folder: Path, wanted: dict[str, int]) -> bool:
     """Whether the folder holds exactly this data set: the table by digest, the pictures by number and bytes."""
-    found = _manifest(folder)
-    if found is None or any(found.get(name) != value for name, value in wanted.items()):
+    manifest = _manifest(folder)
+    if manifest is None or any(manifest.get(name) != value for name, value in wanted.items()):
         return False
     try:
         table = (folder / TABLE).read_bytes()
@@ -97,9 +97,9 @@ def _is_whole(folder: Path, wanted: dict[str, int]) -> bool:
     except OSError:
         return False
     return (
-        hashlib.sha256(table).hexdigest() == found.get("table_sha256")
+        hashlib.sha256(table).hexdigest() == manifest.get("table_sha256")
         and len(sizes) == wanted["n"]
-        and sum(sizes) == found.get("image_bytes")
+        and sum(sizes) == manifest.get("image_bytes")
     )
 
 
@@ -113,17 +113,17 @@ def _refuse_foreign(folder: Path, wanted: dict[str, int]) -> None:
         return
     if not folder.is_dir():
         raise DataError(f"{folder} is a file.", "Name a folder for the demonstration data.")
-    found = _manifest(folder)
-    if found is None:
+    manifest = _manifest(folder)
+    if manifest is None:
         if any(folder.iterdir()):
             raise DataError(
                 f"{folder} is not empty, and what it holds is not a data set of koda's.",
                 "Name another folder, or empty this one.",
             )
-    elif any(found.get(name) != value for name, value in wanted.items()):
+    elif any(manifest.get(name) != value for name, value in wanted.items()):
         raise DataError(
-            f"{folder} holds demonstration data of n = {found.get('n')}, seed = {found.get('seed')}, "
-            f"version {found.get('version')}; asked for were n = {wanted['n']}, seed = {wanted['seed']}, "
+            f"{folder} holds demonstration data of n = {manifest.get('n')}, seed = {manifest.get('seed')}, "
+            f"version {manifest.get('version')}; asked for were n = {wanted['n']}, seed = {wanted['seed']}, "
             f"version {wanted['version']}.",
             "Name another folder, or delete this one.",
         )
@@ -140,5 +140,5 @@ def _move_into_place(partial: Path, folder: Path, wanted: dict[str, int]) -> Non
     try:
         partial.replace(folder)
     except OSError:
-        if not _is_whole(folder, wanted):  # as above, between the look and the move
+        if not _is_whole(folder, wanted):  # another process was first, between the look and the move
             raise

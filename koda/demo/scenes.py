@@ -41,7 +41,7 @@ POSITIONS = ("left", "right", "top", "bottom", "centre")
 ATTRIBUTES = ("colour", "shape", "size", "count", "texture", "background", "position")
 N_TEMPLATES = 6
 
-_RADIUS = {"small": 0.092, "large": 0.155}  # of the side of the picture
+_RADIUS = {"small": 0.092, "large": 0.155}  # radii are shares of the side of the picture
 _NUMERAL = {1: "one", 2: "two", 3: "three"}
 _PLURAL = {"cross": "crosses"}
 _FINISH = {"solid": "of one tone", "striped": "with stripes", "hollow": "with a hole"}

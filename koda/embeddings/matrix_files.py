@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from koda.errors import DataError
+from koda.storage.safetensors import read_header
 from koda.typing import FloatArray, IntArray
 
 NOTES = "koda"  # the entry of a shard's header that holds keys and rejections, as JSON
@@ -115,22 +115,17 @@ def read_shard_header(path: Path) -> ShardHeader:
     try:
         with path.open("rb") as file:
             size, changed = _stamp(file)
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size - 8:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
+            header, start = read_header(file, size)
         metadata = header.pop("__metadata__", {})
         if NOTES not in metadata:
             raise ValueError("its header holds no keys")
         notes = json.loads(metadata[NOTES])
         keys, rejected = [str(key) for key in notes.pop("keys")], dict(notes.pop("rejected"))
-        arrays = {
-            name: _tensor(path, name, entry, 8 + length, (size, changed)) for name, entry in sorted(header.items())
-        }
+        arrays = {name: _tensor(path, name, entry, start, (size, changed)) for name, entry in sorted(header.items())}
         if any(array.rows != len(keys) for array in arrays.values()):
             raise ValueError("keys and rows differ in number")
         return ShardHeader(keys, arrays, rejected, notes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a whole embedding shard: {error}.", "Remove it and run again.") from error
 
 

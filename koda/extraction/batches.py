@@ -13,14 +13,14 @@ from koda.models import Encoder
 from koda.typing import FloatArray
 
 # Quickest for ViT-B-32 in bf16 on two cores: 38 images/s at 16, 39 at 32, 41 at 64, 35 at 128. A GPU wants more.
-_SIZES = {"cpu": 64, "cuda": 256}
+_BATCH_SIZES = {"cpu": 64, "cuda": 256}
 
 
 class Batches:
     """The batch size of an extraction, halved when memory runs out and kept there."""
 
     def __init__(self, encoder: Encoder, size: int | None = None) -> None:
-        self.size = size or _SIZES.get(encoder.device.type, 64)
+        self.size = size or _BATCH_SIZES.get(encoder.device.type, 64)
         self._label = encoder.resolved.label
 
     def run(self, encode: Callable[[Any], FloatArray], batch: Sequence[Any] | Any) -> list[FloatArray]:

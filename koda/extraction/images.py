@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from koda.models.pixels import Pixels
 
-_AHEAD = 2  # batches prepared while one is in the model
+_BATCHES_AHEAD = 2  # batches prepared while one is in the model
 _MOST_THREADS = 16
 
 
@@ -82,7 +82,7 @@ class ImageStream:
         self._prepare(1)
         pairs, self._given, futures = self._ready.popleft()
         faults = [future.result() for future in futures]
-        self._prepare(_AHEAD)
+        self._prepare(_BATCHES_AHEAD)
         return ImageBatch(pairs, self._given[: len(pairs)], faults)
 
     def _cut(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
@@ -94,10 +94,10 @@ class ImageStream:
             pairs = self._waiting.popleft()
             pinned = self._encoder.device.type == "cuda"
             pixels = self._free.pop() if self._free else self._encoder.pixels.empty(self._size, pinned=pinned)
-            futures = [self._pool.submit(self._one, pair, pixels[row]) for row, pair in enumerate(pairs)]
+            futures = [self._pool.submit(self._fill, pair, pixels[row]) for row, pair in enumerate(pairs)]
             self._ready.append((pairs, pixels, futures))
 
-    def _one(self, pair: Pair, out: torch.Tensor) -> str | None:
+    def _fill(self, pair: Pair, out: torch.Tensor) -> str | None:
         assert self._encoder.pixels is not None
         return write_picture(self._encoder.pixels, pair, out)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from koda.datasets import Pair, decode_image
 from koda.errors import DataError, ModelError
 from koda.models import Encoder, ResolvedModel, load_encoder
@@ -13,7 +15,7 @@ from koda.typing import FloatArray
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SAMPLES = 32  # compared
+COMPARED_SAMPLES = 32
 LEAST_COSINE = 0.99
 
 
@@ -31,8 +33,8 @@ def cosine_to_fp32(model: ResolvedModel, pairs: Sequence[Pair], device: str) -> 
     samples = _first(pairs, "image" in model.modalities)
     if not samples:
         return None
-    found = [_embeddings(load_encoder(which, device), samples) for which in (model.in_fp32(), model)]
-    least = min(float((a * b).sum(axis=1).min()) for a, b in zip(*found, strict=True))
+    embedded = [_embeddings(load_encoder(which, device), samples) for which in (model.in_fp32(), model)]
+    least = min(float((a * b).sum(axis=1).min()) for a, b in zip(*embedded, strict=True))
     if not least >= LEAST_COSINE:
         raise ModelError(
             f"{model.label} in {model.fingerprint.precision} is no longer the same model: the least cosine to its fp32 "
@@ -50,19 +52,17 @@ def _first(pairs: Sequence[Pair], decoded: bool) -> list[tuple[str, Image | None
             samples.append((pair.caption, decode_image(pair) if decoded else None))
         except DataError:
             continue
-        if len(samples) == SAMPLES:
+        if len(samples) == COMPARED_SAMPLES:
             break
     return samples
 
 
 def _embeddings(encoder: Encoder, samples: Sequence[tuple[str, Image | None]]) -> list[FloatArray]:
     """Embed one sample at a time, so that it fits wherever the model does; a list of (n, d) by modality."""
-    import numpy as np
-
-    found = []
+    matrices = []
     if "image" in encoder.modalities:
         pictures = [picture for _, picture in samples if picture is not None]
-        found.append(np.concatenate([encoder.encode_images(encoder.preprocess(p)[None]) for p in pictures]))
+        matrices.append(np.concatenate([encoder.encode_images(encoder.preprocess(p)[None]) for p in pictures]))
     if "text" in encoder.modalities:
-        found.append(np.concatenate([encoder.encode_texts([caption]) for caption, _ in samples]))
-    return found
+        matrices.append(np.concatenate([encoder.encode_texts([caption]) for caption, _ in samples]))
+    return matrices

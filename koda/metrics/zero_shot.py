@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 from koda.config import ZeroShotConfig
 from koda.datasets import PairDataset
 from koda.datasets.text import category_of
-from koda.errors import ConfigError, DataError
+from koda.errors import ConfigError, DataError, did_you_mean, nearest
 from koda.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -28,10 +27,10 @@ def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str,
     """
     for name in filter(None, (config.column, config.labels)):
         if name not in dataset.metadata_columns:
-            near = difflib.get_close_matches(name, dataset.metadata_columns, n=1)
             raise ConfigError(
                 f"zero_shot: the data set {dataset.name} has no column {name!r}.",
-                f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(dataset.metadata_columns) or 'none'}.",
+                did_you_mean(nearest(name, dataset.metadata_columns, alike=0.6))
+                or f"It has {', '.join(dataset.metadata_columns) or 'none'}.",
             )
     classes = config.classes
     if classes is None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.config import HUB, LOCAL, ModelSpec
-from koda.errors import ModelError, PrerequisiteError
+from koda.errors import ModelError, PrerequisiteError, did_you_mean, nearest
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import Found, ResolvedModel
-from koda.models.messages import first_line, quiet
+from koda.models.fingerprint import ModelContents, ResolvedModel
+from koda.models.messages import fetching, first_line, loading, needing, quiet
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_weights
@@ -26,7 +26,7 @@ OPENAI_NOTE = (
 _CLIP_VOCABULARY = 49408  # tokens of open_clip's own tokenizer
 
 
-def find(spec: ModelSpec, place: torch.device) -> Found:
+def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """Find an open_clip model's configuration and weights.
 
     Raises:
@@ -49,7 +49,7 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
         config = {**config, "quick_gelu": True}
     if spec.image_mean is not None and spec.image_std is not None:
         preprocessing = {**preprocessing, "mean": list(spec.image_mean), "std": list(spec.image_std)}
-    return Found(digest_weights(checkpoint), config, preprocessing, checkpoint)
+    return ModelContents(digest_weights(checkpoint), config, preprocessing, checkpoint)
 
 
 def _check_text(spec: ModelSpec, config: dict[str, Any]) -> None:
@@ -121,31 +121,24 @@ def _from_hub(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
     from open_clip.pretrained import download_pretrained_from_hf
 
     name = spec.name.removeprefix(HUB)
-    try:
-        with quiet():
-            raw = _get_hf_config(name)
-            config, preprocessing = dict(raw["model_cfg"]), raw.get("preprocess_cfg", {})
-            checkpoint = Path(download_pretrained_from_hf(name))
-    except Exception as error:
-        raise ModelError(
-            f"The model {spec.name} cannot be fetched: {first_line(error)}",
-            "Without internet, copy the repository to this machine and use local-dir:FOLDER.",
-        ) from error
+    remedy = "Without internet, copy the repository to this machine and use local-dir:FOLDER."
+    with fetching(f"The model {spec.name}", remedy), quiet():
+        raw = _get_hf_config(name)
+        config, preprocessing = dict(raw["model_cfg"]), raw.get("preprocess_cfg", {})
+        checkpoint = Path(download_pretrained_from_hf(name))
     return config, _full_preprocessing(preprocessing, config), checkpoint
 
 
 def _from_name(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
-    import difflib
-
     import open_clip
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     name = spec.name.replace("/", "-")
     config = open_clip.get_model_config(name)
     if config is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.4)
+        hint = did_you_mean(nearest(name, open_clip.list_models(), alike=0.4))
         raise ModelError(
-            f"open_clip knows no model {spec.name!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
+            f"open_clip knows no model {spec.name!r}. {hint}".rstrip(),
             "For a folder of your own use local-dir:FOLDER.",
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -166,14 +159,9 @@ def _from_name(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
                 if right == "QuickGELU"
                 else "Use the plain name.",
             )
-        try:
-            with quiet():
-                checkpoint = Path(download_pretrained(tag))
-        except Exception as error:
-            raise ModelError(
-                f"The weights {spec.pretrained!r} of {spec.name} cannot be fetched: {first_line(error)}",
-                "Without internet, put the checkpoint on this machine and give its path as `pretrained`.",
-            ) from error
+        remedy = "Without internet, put the checkpoint on this machine and give its path as `pretrained`."
+        with fetching(f"The weights {spec.pretrained!r} of {spec.name}", remedy), quiet():
+            checkpoint = Path(download_pretrained(tag))
         return config, _full_preprocessing(tag, config), checkpoint
     checkpoint = Path(spec.pretrained)
     if not checkpoint.is_file():
@@ -217,44 +205,35 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     from open_clip.factory import load_checkpoint
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    spec, found = resolved.spec, resolved.fingerprint
+    spec, fingerprint = resolved.spec, resolved.fingerprint
     name = spec.name if spec.name.startswith((LOCAL, HUB)) else spec.name.replace("/", "-")
     tokenizer = _tokenizer(resolved, name)
-    try:
-        with quiet():
-            model = open_clip.create_model(
-                name,
-                precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[found.precision],
-                device=place,
-                load_weights=False,
-                pretrained_text=False,
-                force_quick_gelu=spec.force_quick_gelu,
-            )
-            load_checkpoint(model, str(resolved.checkpoint), strict=True, weights_only=True, device="cpu")
-    except ImportError as error:
-        raise PrerequisiteError(
-            f"{resolved.label} needs a package that is not installed: {first_line(error)}", "pip install 'koda[siglip]'"
-        ) from error
-    except Exception as error:
-        raise ModelError(
-            f"{resolved.label}: the weights {resolved.checkpoint} do not load: {first_line(error)}",
-            "The configuration must be the one they were trained with.",
-        ) from error
+    remedy = "The configuration must be the one they were trained with."
+    with loading(resolved, remedy), needing("koda[siglip]", resolved.label):
+        model = open_clip.create_model(
+            name,
+            precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[fingerprint.precision],
+            device=place,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=spec.force_quick_gelu,
+        )
+        load_checkpoint(model, str(resolved.checkpoint), strict=True, weights_only=True, device="cpu")
     check_finite(resolved.label, model)
     model.eval()
-    dtype, width = dtype_of(found.precision), int(found.config["embed_dim"])
+    dtype, width = dtype_of(fingerprint.precision), int(fingerprint.config["embed_dim"])
     return Encoder(
         resolved=resolved,
         device=place,
         dtype=dtype,
-        architecture=f"{type(model).__name__}, {_layers(found.config['vision_cfg'])}",
+        architecture=f"{type(model).__name__}, {_layers(fingerprint.config['vision_cfg'])}",
         dims={"image": width, "text": width},
         image=model.encode_image,
         text=lambda captions: model.encode_text(tokenizer(list(captions)).to(place)),
-        pixels=Pixels.of(image_transform_v2(PreprocessCfg(**found.preprocessing), is_train=False), dtype),
+        pixels=Pixels.of(image_transform_v2(PreprocessCfg(**fingerprint.preprocessing), is_train=False), dtype),
         tokenizer=tokenizer,
         context_length=int(
-            getattr(tokenizer, "context_length", None) or found.config["text_cfg"].get("context_length", 77)
+            getattr(tokenizer, "context_length", None) or fingerprint.config["text_cfg"].get("context_length", 77)
         ),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         model=model,
@@ -265,13 +244,10 @@ def _tokenizer(resolved: ResolvedModel, name: str) -> Any:
     import open_clip
 
     try:
-        with quiet():
+        with quiet(), needing("koda[siglip]", f"The tokenizer of {resolved.label}"):
             return open_clip.get_tokenizer(name)
-    except ImportError as error:
-        raise PrerequisiteError(
-            f"The tokenizer of {resolved.label} needs a package that is not installed: {first_line(error)}",
-            "pip install 'koda[siglip]'",
-        ) from error
+    except PrerequisiteError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{resolved.label}: its tokenizer cannot be loaded: {first_line(error)}",

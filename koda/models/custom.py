@@ -20,10 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from koda.config import PYTHON, ModelSpec
+from koda.config import ModelSpec, function_of
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import Found, ResolvedModel
+from koda.models.fingerprint import ModelContents, ResolvedModel
 from koda.models.messages import first_line
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
@@ -38,7 +38,7 @@ _PROBE_CAPTION = "a photo"
 _METHODS = {"image": "encode_image", "text": "encode_text"}
 
 
-def find(spec: ModelSpec, place: torch.device) -> Found:
+def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """Make the model once, to see what it can do, and digest its weights and the source that made it.
 
     A Module's weights are its state dict. Of any other object not all weights can be seen, so the embeddings of a
@@ -67,7 +67,7 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
         "held_weights": held,
     }
     weights = held if _is_module(made) else digest_json([held, _probes(spec.name, towers, preprocessing, place)])
-    return Found(weights, config, preprocessing, None, modalities)
+    return ModelContents(weights, config, preprocessing, None, modalities)
 
 
 def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
@@ -78,22 +78,22 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     Raises:
         ModelError: code that fails, another shape than agreed, or other weights than when it was looked at.
     """
-    found, name = resolved.fingerprint, resolved.spec.name
+    fingerprint, name = resolved.fingerprint, resolved.spec.name
     function, _ = _function(name)
     made = _make(name, function)
     towers = _towers(name, made)
     modules = _modules(made)
-    if _digest(modules) != found.config["held_weights"]:
+    if _digest(modules) != fingerprint.config["held_weights"]:
         raise ModelError(
             f"{name} makes a model with other weights each time it is called.",
             "Let it load trained weights, or set a seed in it.",
         )
-    dtype = dtype_of(found.precision)
+    dtype = dtype_of(fingerprint.precision)
     for module in modules.values():
         check_finite(resolved.label, module)
     if _is_module(made):
         made.to(place, dtype)
-    pixels = Pixels.of(_transform(found.preprocessing), dtype) if "image" in towers else None
+    pixels = Pixels.of(_transform(fingerprint.preprocessing), dtype) if "image" in towers else None
     calls = {modality: _checked(name, tower) for modality, tower in towers.items()}
     return Encoder(
         resolved=resolved,
@@ -111,7 +111,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
 
 def _function(name: str) -> tuple[Callable[[], Any], Path]:
     """Return the function that a name means, and the file its source is in."""
-    place, _, wanted = name.removeprefix(PYTHON).rpartition(":")
+    place, wanted = function_of(name)
     if not place or not wanted.isidentifier():
         raise ModelError(f"{name!r} names no function.", "Write python:package.module:function or python:file.py:name.")
     try:
@@ -122,11 +122,11 @@ def _function(name: str) -> tuple[Callable[[], Any], Path]:
                 f"{name}: there is no module {error.name!r}.", "Install it, or give the path of a file: python:file.py:"
                 f"{wanted}",
             ) from error  # fmt: skip
-        raise _told(f"{name} cannot be imported", error) from error
+        raise _failure(f"{name} cannot be imported", error) from error
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
-        raise _told(f"{name} cannot be imported", error) from error
+        raise _failure(f"{name} cannot be imported", error) from error
     function = getattr(module, wanted, None)
     if not callable(function):
         raise ModelError(f"{name}: {place} has no function {wanted!r}.", "Define it at the top level of the module.")
@@ -160,7 +160,7 @@ def _make(name: str, function: Callable[[], Any]) -> Any:
     try:
         made = function()
     except (Exception, SystemExit) as error:
-        raise _told(f"{name} failed", error) from error
+        raise _failure(f"{name} failed", error) from error
     for module in _modules(made).values():
         module.eval()
     return made
@@ -169,15 +169,15 @@ def _make(name: str, function: Callable[[], Any]) -> Any:
 def _towers(name: str, made: Any) -> dict[str, Callable[[Any], Any]]:
     """Return modality -> what embeds it."""
     towers = {modality: getattr(made, method, None) for modality, method in _METHODS.items()}
-    found = {modality: tower for modality, tower in towers.items() if callable(tower)}
-    if not found and callable(made):
+    callables = {modality: tower for modality, tower in towers.items() if callable(tower)}
+    if not callables and callable(made):
         return {"image": made}
-    if not found:
+    if not callables:
         raise ModelError(
             f"{name} returned {type(made).__name__}, which is no model.",
             "Return a torch.nn.Module or callable on images, or an object with encode_image or encode_text.",
         )
-    return found
+    return callables
 
 
 def _preprocessing(spec: ModelSpec) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def _checked(name: str, tower: Callable[[Any], Any]) -> Callable[[Any], torch.Te
         except Exception as error:
             if "allocate" in str(error):  # the CPU's allocator has no error class of its own
                 raise
-            raise _told(f"{name} failed on a batch of {len(batch)}", error) from error
+            raise _failure(f"{name} failed on a batch of {len(batch)}", error) from error
         if result.ndim != 2 or len(result) != len(batch) or not result.is_floating_point():
             raise ModelError(
                 f"{name} returned {result.dtype} of shape {tuple(result.shape)} for a batch of {len(batch)}.",
@@ -267,7 +267,7 @@ def _checked(name: str, tower: Callable[[Any], Any]) -> Callable[[Any], torch.Te
     return call
 
 
-def _told(what: str, error: BaseException) -> ModelError:
+def _failure(what: str, error: BaseException) -> ModelError:
     """Say what went wrong in someone's code, with the file and the line."""
     where = ""
     if isinstance(error, SyntaxError):

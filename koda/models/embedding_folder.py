@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from koda.config import STORED, ModelSpec
-from koda.embeddings import EmbeddingTable
+from koda.embeddings import EmbeddingTable, ShardedTable
 from koda.errors import DataError, ModelError
-from koda.models.fingerprint import Found, ModelFingerprint
+from koda.models.fingerprint import ModelContents, ModelFingerprint
 from koda.storage import digest_file
 
-if TYPE_CHECKING:
-    from koda.embeddings import ShardedTable
 
-
-def find(spec: ModelSpec, place: Any) -> Found:
+def find(spec: ModelSpec, place: Any) -> ModelContents:
     """Open an embedding folder, koda's or clip-retrieval's; its content stands for the weights in the fingerprint.
 
     Raises:
@@ -37,7 +34,7 @@ def find(spec: ModelSpec, place: Any) -> Found:
     for path in sorted(table.files):
         state.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\0".encode())
     config = {"embeddings": {name: int(d) for name, d in table.dims.items()}, "made_by": table.fingerprint}
-    return Found(state.hexdigest(), config, {}, None, tuple(table.modalities))
+    return ModelContents(state.hexdigest(), config, {}, None, tuple(table.modalities))
 
 
 def open_table(spec: ModelSpec) -> ShardedTable:

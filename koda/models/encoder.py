@@ -93,18 +93,18 @@ class Encoder:
 
     def describe(self) -> dict[str, Any]:
         """Return what the audit record says of the loaded model; it depends on the fingerprint alone."""
-        found = self.resolved.fingerprint
+        fingerprint = self.resolved.fingerprint
         return {
             "architecture": self.architecture,
-            "weights_digest": found.weights,
-            "config_digest": found.config_digest,
-            "fingerprint": found.digest,
-            "activation": found.activation,
+            "weights_digest": fingerprint.weights,
+            "config_digest": fingerprint.config_digest,
+            "fingerprint": fingerprint.digest,
+            "activation": fingerprint.activation,
             "image_size": None if self.pixels is None else self.pixels.size,
-            "preprocessing": found.preprocessing,
+            "preprocessing": fingerprint.preprocessing,
             "tokenizer": None if self.tokenizer is None else type(self.tokenizer).__name__,
             "context_length": self.context_length,
             "embedding_dim": next(self.dims[name] for name in self.modalities),
             "parameters": self.parameters,
-            "precision": found.precision,
+            "precision": fingerprint.precision,
         }

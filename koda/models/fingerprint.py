@@ -44,8 +44,8 @@ class ModelFingerprint:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the finder of one kind of model found.
+class ModelContents:
+    """What one kind of model is made of, as its files say; with a precision it has a fingerprint.
 
     Args:
         weights: digest of the weights.

@@ -6,6 +6,7 @@ from typing import Any
 
 from koda.config import AuditConfig
 from koda.models import resolve_model
+from koda.typing import ROLES
 
 
 def look_at_models(config: AuditConfig) -> dict[str, Any]:
@@ -14,12 +15,12 @@ def look_at_models(config: AuditConfig) -> dict[str, Any]:
     Raises:
         ModelError: a model that cannot be found, or has no weights.
     """
-    found: dict[str, Any] = {}
-    for role in ("baseline", "candidate"):
+    models: dict[str, Any] = {}
+    for role in ROLES:
         spec = getattr(config, role)
         model = resolve_model(spec, config.discrepancy.device)
         fingerprint = model.fingerprint
-        found[role] = {
+        models[role] = {
             "label": model.label,
             "name": spec.name,
             "pretrained": spec.pretrained,
@@ -32,5 +33,5 @@ def look_at_models(config: AuditConfig) -> dict[str, Any]:
             "config_digest": fingerprint.config_digest,
             "fingerprint": fingerprint.digest,
         }
-    found["same"] = found["baseline"]["fingerprint"] == found["candidate"]["fingerprint"]
-    return found
+    models["same"] = models["baseline"]["fingerprint"] == models["candidate"]["fingerprint"]
+    return models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from koda.config import PYTHON, STORED, TIMM, ModelSpec
+from koda.devices import device_of
 from koda.models import clip, custom, embedding_folder, timm_models
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelFingerprint, ResolvedModel
@@ -25,13 +26,11 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
             one the weights were trained with, preprocessing that nobody stated, or a precision the device lacks.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    from koda.devices import device_of
-
     place = device_of(device)
     precision = "as stored" if _kind(spec) == STORED else resolve_precision(spec, place)
-    found = _FINDERS.get(_kind(spec), clip.find)(spec, place)
-    fingerprint = ModelFingerprint(found.weights, found.config, found.preprocessing, precision)
-    return ResolvedModel(spec, found.checkpoint, fingerprint, found.modalities)
+    contents = _FINDERS.get(_kind(spec), clip.find)(spec, place)
+    fingerprint = ModelFingerprint(contents.weights, contents.config, contents.preprocessing, precision)
+    return ResolvedModel(spec, contents.checkpoint, fingerprint, contents.modalities)
 
 
 def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:
@@ -41,8 +40,6 @@ def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:
         ModelError: weights that do not fit the configuration, or that hold NaN or infinity.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    from koda.devices import device_of
-
     return _LOADERS.get(_kind(resolved.spec), clip.load)(resolved, device_of(device))
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.config import TIMM, ModelSpec
-from koda.errors import ModelError
+from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import Found, ResolvedModel
-from koda.models.messages import first_line, quiet
+from koda.models.fingerprint import ModelContents, ResolvedModel
+from koda.models.messages import fetching, loading
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.weights import check_finite, digest_weights, read_weights
@@ -17,10 +17,10 @@ from koda.models.weights import check_finite, digest_weights, read_weights
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as repositories of the hub name them, the safe one first
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # as repositories of the hub name them, the safe one first
 
 
-def find(spec: ModelSpec, place: torch.device) -> Found:
+def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """Find a timm model's weights and preprocessing.
 
     A tag brings its preprocessing along; a checkpoint file does not, so the configuration states it. Crop and
@@ -29,24 +29,22 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
     Raises:
         ModelError: no such architecture or tag, no weights, or preprocessing that nobody stated.
     """
-    import difflib
-
     import timm
 
     if spec.force_quick_gelu:
         raise ModelError(f"{spec.name}: force_quick_gelu is for open_clip models.", "Remove it.")
     name, _, tag = spec.name.removeprefix(TIMM).partition(".")
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.4)
+        hint = did_you_mean(nearest(name, timm.list_models(), alike=0.4))
         raise ModelError(
-            f"timm knows no model {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
+            f"timm knows no model {name!r}. {hint}".rstrip(),
             "timm.list_models() names them all.",
         )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
-    told = f"Give a tag ({', '.join(tags) or 'timm has none for it'}) or a checkpoint file."
+    remedy = f"Give a tag ({', '.join(tags) or 'timm has none for it'}) or a checkpoint file."
     weights = spec.pretrained or tag
     if not weights:
-        raise ModelError(f"The model {spec.name} has no weights: `pretrained` is missing.", told)
+        raise ModelError(f"The model {spec.name} has no weights: `pretrained` is missing.", remedy)
     file = Path(weights)
     if file.is_file():
         checkpoint, known = file, timm.get_pretrained_cfg(name)
@@ -61,10 +59,10 @@ def find(spec: ModelSpec, place: torch.device) -> Found:
         known = timm.get_pretrained_cfg(f"{name}.{weights}")
         checkpoint = _fetch(spec, known)
     else:
-        raise ModelError(f"{weights!r} is neither a checkpoint file nor a tag of {name}.", told)
+        raise ModelError(f"{weights!r} is neither a checkpoint file nor a tag of {name}.", remedy)
     preprocessing = _preprocessing(spec, {} if known is None else known.to_dict())
     config = {"timm": name, "image_size": preprocessing["size"]}
-    return Found(digest_weights(checkpoint), config, preprocessing, checkpoint, ("image",))
+    return ModelContents(digest_weights(checkpoint), config, preprocessing, checkpoint, ("image",))
 
 
 def _fetch(spec: ModelSpec, known: Any) -> Path:
@@ -73,11 +71,12 @@ def _fetch(spec: ModelSpec, known: Any) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from timm.models._hub import download_cached_file, hf_split
 
-    try:
+    remedy = "Without internet, put the checkpoint on this machine and give its path as `pretrained`."
+    with fetching(f"The weights of {spec.name}", remedy):
         if not known.hf_hub_id:
             return Path(download_cached_file(known.url))
         repository, revision = hf_split(known.hf_hub_id)
-        *others, last = [known.hf_hub_filename] if known.hf_hub_filename else _WEIGHTS
+        *others, last = [known.hf_hub_filename] if known.hf_hub_filename else _WEIGHT_FILES
         for file in others:
             try:
                 return Path(hf_hub_download(repository, file, revision=revision))
@@ -86,11 +85,6 @@ def _fetch(spec: ModelSpec, known: Any) -> Path:
             except EntryNotFoundError:
                 continue
         return Path(hf_hub_download(repository, last, revision=revision))
-    except Exception as error:
-        raise ModelError(
-            f"The weights of {spec.name} cannot be fetched: {first_line(error)}",
-            "Without internet, put the checkpoint on this machine and give its path as `pretrained`.",
-        ) from error
 
 
 def _preprocessing(spec: ModelSpec, known: dict[str, Any]) -> dict[str, Any]:
@@ -102,9 +96,12 @@ def _preprocessing(spec: ModelSpec, known: dict[str, Any]) -> dict[str, Any]:
         stated = {"mean": spec.image_mean, "std": spec.image_std}
     if spec.image_size is not None:
         stated["input_size"] = (3, spec.image_size, spec.image_size)
-    found = resolve_data_config(stated, pretrained_cfg=known)
-    size = list(found.pop("input_size"))[1:]
-    return {"size": size, **{key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}}
+    settings = resolve_data_config(stated, pretrained_cfg=known)
+    size = list(settings.pop("input_size"))[1:]
+    return {
+        "size": size,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
+    }
 
 
 def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
@@ -116,22 +113,14 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     import torch
     from timm.data import create_transform
 
-    found = resolved.fingerprint
+    fingerprint = resolved.fingerprint
     assert resolved.checkpoint is not None
-    try:
-        with quiet():
-            model = _build(found.config["timm"], found.config["image_size"], read_weights(resolved.checkpoint))
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{resolved.label}: the weights {resolved.checkpoint} do not load: {first_line(error)}",
-            "The architecture and image_size must be those they were trained with.",
-        ) from error
+    with loading(resolved, "The architecture and image_size must be those they were trained with."):
+        model = _build(fingerprint.config["timm"], fingerprint.config["image_size"], read_weights(resolved.checkpoint))
     check_finite(resolved.label, model)
-    dtype = dtype_of(found.precision)
+    dtype = dtype_of(fingerprint.precision)
     model.eval().to(place, dtype)
-    settings = dict(found.preprocessing)
+    settings = dict(fingerprint.preprocessing)
     transform = create_transform(input_size=(3, *settings.pop("size")), is_training=False, **settings)
     pixels = Pixels.of(transform, dtype)
     with torch.inference_mode():
@@ -140,7 +129,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         resolved=resolved,
         device=place,
         dtype=dtype,
-        architecture=f"timm {found.config['timm']}",
+        architecture=f"timm {fingerprint.config['timm']}",
         dims={"image": int(width)},
         image=model,
         pixels=pixels,

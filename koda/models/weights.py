@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.errors import ModelError
+from koda.storage.safetensors import read_header
 
 if TYPE_CHECKING:
     import torch
@@ -32,20 +32,34 @@ def read_weights(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_finite(label: str, model: torch.nn.Module) -> None:
-    """Refuse a model with NaN or infinity in its weights.
+def read_state_dict(path: Path) -> dict[str, Any]:
+    """Read a .pt checkpoint with the loader that runs no code, and return its state dict.
+
+    A training checkpoint (``state_dict`` beside epoch and optimiser) and the ``module.`` prefix of
+    distributed training are understood.
 
     Raises:
-        ModelError: with the first such tensor.
+        ModelError: a file that is no checkpoint, or whose pickle asks for more than tensors.
     """
     import torch
 
-    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{label}: {len(bad)} weight tensors hold NaN or infinity, the first is {bad[0]!r}.",
-            "The training diverged, or the file is damaged.",
-        )
+            f"The checkpoint {path} holds more than tensors and was refused: reading it could run code.",
+            "Save its state dict alone, best as safetensors, and point koda at that file.",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelError(f"The checkpoint {path} cannot be read: {error}.", "It may be truncated.") from error
+    for inner in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(inner), dict):
+            loaded = loaded[inner]
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        raise ModelError(f"The checkpoint {path} holds no state dict.", "Save model.state_dict().")
+    if all(name.startswith("module.") for name in loaded):
+        loaded = {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+    return loaded
 
 
 def digest_weights(path: Path) -> str:
@@ -76,16 +90,10 @@ def _digest_tensors(tensors: Iterable[tuple[str, str, list[int], bytes]]) -> str
 
 def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]]:
     """Read tensors as raw bytes, sorted by name, without torch: the header says where each one lies."""
-    from koda.errors import ModelError
-
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
             size = path.stat().st_size
-            if length > size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-            start = 8 + length
+            header, start = read_header(file, size)
             header.pop("__metadata__", None)
             for name in sorted(header):
                 first, last = header[name]["data_offsets"]
@@ -93,7 +101,7 @@ def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]
                     raise ValueError(f"the file ends before the tensor {name!r}")
                 file.seek(start + first)
                 yield name, header[name]["dtype"], header[name]["shape"], file.read(last - first)
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"The weights file {path} cannot be read: {error}.", "It may be truncated; copy it again."
         ) from error
@@ -111,35 +119,17 @@ def _tensor_items(state: Mapping[str, Any]) -> Iterable[tuple[str, str, list[int
             yield name, names.get(tensor.dtype, str(tensor.dtype)), list(tensor.shape), flat.numpy().tobytes()
 
 
-def read_state_dict(path: Path) -> dict[str, Any]:
-    """Read a .pt checkpoint with the loader that runs no code, and return its state dict.
-
-    A training checkpoint (``state_dict`` beside epoch and optimiser) and the ``module.`` prefix of
-    distributed training are understood.
+def check_finite(label: str, model: torch.nn.Module) -> None:
+    """Refuse a model with NaN or infinity in its weights.
 
     Raises:
-        ModelError: a file that is no checkpoint, or whose pickle asks for more than tensors.
+        ModelError: with the first such tensor.
     """
-    import pickle
-
     import torch
 
-    from koda.errors import ModelError
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
         raise ModelError(
-            f"The checkpoint {path} holds more than tensors and was refused: reading it could run code.",
-            "Save its state dict alone, best as safetensors, and point koda at that file.",
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ModelError(f"The checkpoint {path} cannot be read: {error}.", "It may be truncated.") from error
-    for inner in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(inner), dict):
-            loaded = loaded[inner]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise ModelError(f"The checkpoint {path} holds no state dict.", "Save model.state_dict().")
-    if all(name.startswith("module.") for name in loaded):
-        loaded = {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
-    return loaded
+            f"{label}: {len(bad)} weight tensors hold NaN or infinity, the first is {bad[0]!r}.",
+            "The training diverged, or the file is damaged.",
+        )

@@ -16,7 +16,7 @@ _UNTESTED = "held-out test"
 def verdict_json(record: AuditRecord) -> bytes:
     """Return the verdict with its rules and figures as JSON, and what it is of: models and data by digest."""
     models = {"baseline": record.baseline, "candidate": record.candidate}
-    told = {
+    content = {
         "version": VERDICT_VERSION,
         "id": record.id,
         "title": record.title,
@@ -28,7 +28,7 @@ def verdict_json(record: AuditRecord) -> bytes:
         "policy_digest": record.verdict.policy_digest,
         "rules": [rule.model_dump(mode="json") for rule in record.verdict.rules],
     }
-    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
 def junit_xml(records: Sequence[AuditRecord], strict: bool = False, failed: Mapping[str, str] | None = None) -> bytes:

@@ -79,8 +79,8 @@ def _alone(value: float | None, n: int | None = None) -> list[Observation]:
     return [] if value is None else [Observation(Estimate(value=value, n=n))]
 
 
-def _worst_first(found: Iterable[Observation]) -> list[Observation]:
-    return sorted(found, key=lambda seen: -seen.estimate.value)
+def _worst_first(observations: Iterable[Observation]) -> list[Observation]:
+    return sorted(observations, key=lambda seen: -seen.estimate.value)
 
 
 def _max_share(side: Side) -> Observe:
@@ -126,9 +126,9 @@ def _confirmed(*sides: Side) -> Observe:
     return observe
 
 
-def _together(found: Sequence[Observation], least: float = -1.0) -> list[Observation]:
+def _together(observations: Sequence[Observation], least: float = -1.0) -> list[Observation]:
     """Widen the intervals of several figures so that they hold together, the worst of them too."""
-    return [replace(seen, estimate=of_several(seen.estimate, len(found), least, 1.0)) for seen in found]
+    return [replace(seen, estimate=of_several(seen.estimate, len(observations), least, 1.0)) for seen in observations]
 
 
 def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
@@ -223,7 +223,7 @@ def _no_modality(name: str) -> Callable[[AuditFacts], str]:
     return lambda facts: f"the audit compares no {name} embeddings (discrepancy.modality)"
 
 
-_BOTH = _retrieval_falls(*_DIRECTIONS)
+_BOTH_FALLS = _retrieval_falls(*_DIRECTIONS)
 
 FIGURES: dict[str, Figure] = {
     "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True, of_a_reference=True),
@@ -239,7 +239,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "slice.retrieval_drop": Figure(
         "largest fall of R@1 on a confirmed slice, of both retrieval directions",
-        _worst_slice(_BOTH),
+        _worst_slice(_BOTH_FALLS),
         of_a_finding=True,
         absent=_no_retrieval,
     ),
@@ -251,7 +251,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "retrieval.drop": Figure(
         "fall of R@1 on the whole set, the larger of both retrieval directions",
-        _whole_fall(_BOTH),
+        _whole_fall(_BOTH_FALLS),
         absent=_no_retrieval,
     ),
     "retrieval.image_to_text.drop": Figure(
@@ -290,30 +290,23 @@ FIGURES: dict[str, Figure] = {
         "share of captions cut at the context length, of the model that cuts more",
         _share_of_compared(lambda data: max(data.n_long_captions.values(), default=None)),
     ),
-    "similarity.cka.image": Figure(
-        "CKA of the image embeddings",
-        _similarity("cka", "image"),
-        bad="below",
-        percent=False,
-        absent=_no_modality("image"),
-    ),
-    "similarity.cka.text": Figure(
-        "CKA of the caption embeddings",
-        _similarity("cka", "text"),
-        bad="below",
-        percent=False,
-        absent=_no_modality("text"),
-    ),
-    "similarity.neighbours.image": Figure(
-        "agreement on the neighbours of images",
-        _similarity("neighbours", "image"),
-        bad="below",
-        absent=_no_modality("image"),
-    ),
-    "similarity.neighbours.text": Figure(
-        "agreement on the neighbours of captions",
-        _similarity("neighbours", "text"),
-        bad="below",
-        absent=_no_modality("text"),
-    ),
+    **{
+        f"similarity.cka.{modality}": Figure(
+            f"CKA of the {what} embeddings",
+            _similarity("cka", modality),
+            bad="below",
+            percent=False,
+            absent=_no_modality(modality),
+        )
+        for modality, what in (("image", "image"), ("text", "caption"))
+    },
+    **{
+        f"similarity.neighbours.{modality}": Figure(
+            f"agreement on the neighbours of {what}",
+            _similarity("neighbours", modality),
+            bad="below",
+            absent=_no_modality(modality),
+        )
+        for modality, what in (("image", "images"), ("text", "captions"))
+    },
 }

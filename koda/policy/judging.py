@@ -98,13 +98,15 @@ def _decide(rule: PolicyRule, facts: AuditFacts) -> tuple[Observation | None, Re
     each = seen if _direction(rule) == figure.bad else seen[:1]
     sound: list[_Outcome] = []
     doubtful: list[_Outcome] = []
-    for one in each:
-        result, doubt = _compare(rule, one.estimate), _doubt(rule, one)
+    for observation in each:
+        result, doubt = _compare(rule, observation.estimate), _doubt(rule, observation)
         counts = doubt is None or result not in ("warn", "fail")
-        (sound if counts else doubtful).append((result, one, None if counts else doubt))
+        (sound if counts else doubtful).append((result, observation, None if counts else doubt))
     least = min((_RANK[result] for result, _, _ in sound), default=len(_RANK))
     # a doubtful finding adds a doubt where it would say more than those that are not
-    unclear: list[_Outcome] = [("inconclusive", one, doubt) for result, one, doubt in doubtful if _RANK[result] < least]
+    unclear: list[_Outcome] = [
+        ("inconclusive", observation, doubt) for result, observation, doubt in doubtful if _RANK[result] < least
+    ]
     result, decides, note = min([*sound, *unclear], key=lambda outcome: _RANK[outcome[0]])
     return decides, result, note
 

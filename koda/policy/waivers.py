@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from datetime import date
 
 from koda.config import PolicyRule, Waiver
-from koda.errors import ConfigError
+from koda.errors import ConfigError, did_you_mean, nearest
 from koda.policy.figures import FIGURES
 from koda.records import WaiverRecord
 
@@ -35,10 +34,10 @@ def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = (), se
     figures = list(dict.fromkeys(rule.figure for rule in rules))
     for place, waiver in enumerate(waivers):
         if waiver.figure not in figures:
-            told = f"The rules are on: {', '.join(figures)}." if figures else "The policy has no rules."
+            known = f"The rules are on: {', '.join(figures)}." if figures else "The policy has no rules."
             raise ConfigError(
                 f"waivers.{place}: no rule of the policy is on the figure {waiver.figure!r}.",
-                f"{_hint(waiver.figure, figures)}{told}",
+                f"{_hint(waiver.figure, figures)}{known}",
             )
 
 
@@ -71,8 +70,8 @@ def _check_rule(place: str, rule: PolicyRule, searches: int | None) -> None:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"Did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(nearest(name, known, alike=0.4))
+    return f"{hint} " if hint else ""
 
 
 def waivers_in_force(waivers: Sequence[Waiver], today: date) -> list[Waiver]:

@@ -11,8 +11,7 @@ from markupsafe import Markup
 from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, Sample
 from koda.report import text
 from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
-from koda.report.plots import IntervalRow, curve_plot, interval_plot
-from koda.report.view import interval
+from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot
 
 _LISTED_UNREADABLE = 5
 _SAMPLES: tuple[tuple[Sample, str], ...] = (
@@ -329,7 +328,7 @@ def _retest_plot(retests: Sequence[RetestRow], materiality: float | None) -> Mar
     if not retests:
         return Markup("")
     return interval_plot(
-        [IntervalRow(text.clean(r.finding), interval(r.before), interval(r.after)) for r in retests],
+        [IntervalRow(text.clean(r.finding), Interval.of(r.before), Interval.of(r.after)) for r in retests],
         title="Held-out difference of each finding before and after, with intervals",
         target_name="before",
         reference_name="after",

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from koda.policy import FIGURES
-from koda.records import AuditRecord, Finding, RuleResult
+from koda.records import AuditRecord, RuleResult
 from koda.report import text
+from koda.report.figures import figure_name, figure_value, limit_in_words
+from koda.report.view import state
+from koda.typing import SIDES
 
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
-SIDE_WORDS = {"lost": "Lost", "gained": "Gained"}
-_DONE = {"pass": "passed", "warn": "warned", "fail": "failed", "inconclusive": "inconclusive", "waived": "waived"}
+_RESULT_WORDS = {
+    "pass": "passed",
+    "warn": "warned",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+    "waived": "waived",
+}
 
 
 @dataclass(frozen=True)
@@ -65,54 +71,58 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
     )
 
 
-def figure_name(figure: str) -> str:
-    """Put the name of a policy figure in words; one without words of its own keeps its name."""
-    return FIGURES[figure].words if figure in FIGURES else figure
+def cards(record: AuditRecord) -> list[Card]:
+    """Return the key figures of the cover."""
+    made = [_side_card(record, side) for side in SIDES]
+    lost, gained = (([f for f in record.findings if f.side == s]) for s in SIDES)
+    tested = any(f.confirmed is not None for f in record.findings)
+    made.append(
+        Card(
+            f"{sum(f.confirmed is True for f in lost)} / {sum(f.confirmed is True for f in gained)}",
+            "confirmed directions, lost / gained",
+            f"of {len(lost)} / {len(gained)} found; "
+            + (f"Holm, α{text.NBSP}={text.NBSP}{record.method.alpha:g}" if tested else "not tested"),
+        )
+    )
+    rejected = record.data.n_rejected
+    note = f"{text.number(record.data.n_confirmation)} of them held out to confirm"
+    made.append(
+        Card(
+            text.number(record.data.n_compared),
+            "samples compared",
+            note + (f"; {text.number(rejected)} left out" if rejected else ""),
+        )
+    )
+    return made
 
 
-def figure_value(rule: RuleResult, *, words: bool = False) -> str:
-    """Write what was observed, with its interval, as a share or as a plain number."""
-    if rule.observed is None:
-        return "not observed"
-    return (text.share if is_share(rule.figure) else text.plain)(rule.observed, words=words)
-
-
-def figure_limit(rule: RuleResult, which: str) -> str:
-    """Write the warn or fail limit of a rule with the side that is bad."""
-    limit = rule.warn if which == "warn" else rule.fail
-    if limit is None:
-        return text.NONE
-    return f"{'>' if rule.direction == 'above' else '<'}{text.NBSP}{limit_in_words(rule, limit)}"
-
-
-def is_share(figure: str) -> bool:
-    """Say whether a policy figure is a share, which is written as a percentage."""
-    if figure in FIGURES:
-        return FIGURES[figure].percent
-    return figure.rsplit(".", 1)[-1].endswith(("share", "difference", "drop"))  # of another version of koda
-
-
-def limit_in_words(rule: RuleResult, limit: float) -> str:
-    """Write a limit in the unit of its figure."""
-    return text.percent(limit) if is_share(rule.figure) else text.number(limit)
-
-
-def changed(figure: str, before: Any, after: Any) -> tuple[str, str, str]:
-    """Write a figure that two audits have in its own unit: its name in words, and both values."""
-    side, _, what = figure.partition(".")
-    name = f"number of directions {side}" if what == "found" else figure_name(figure)
-    name = name.replace("I2T", "image to text,").replace("T2I", "text to image,")
-    share = is_share(figure) or " R@" in figure or " top-" in figure
-    written = text.percent if share else text.number
-    return name, written(before), written(after)
+def _side_card(record: AuditRecord, side: str) -> Card:
+    """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
+    findings = [f for f in record.findings if f.side == side]
+    if not findings:
+        return Card("none", f"no direction {side}", "over the limit with this search")
+    rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
+    if rule is not None:
+        kept = [f for f in findings if f.target_share == rule.observed]
+    else:
+        kept = [f for f in findings if f.confirmed is not False] or findings
+    if not kept:
+        return Card("none", f"no direction {side} that counts", f"of {len(findings)} found, by the rule of the policy")
+    top = max(kept, key=lambda f: f.target_share.value)
+    value, _, spread = text.share(top.target_share).partition(" [")
+    notes = ["" if top.confirmed else state(top), f"[{spread}" if spread else ""]
+    notes.append(f"{top.reference}: {text.share(top.reference_share).partition(' [')[0]}")
+    return Card(value, f"largest share {side}, held out", "; ".join(note for note in notes if note))
 
 
 def verdict_counts(record: AuditRecord) -> str:
     """Say how many rules had which result, the worst first."""
     rules = record.verdict.rules
-    counts = {status: sum(1 for r in rules if r.result == status) for status in list(_DONE)[1:]}
+    counts = {status: sum(1 for r in rules if r.result == status) for status in list(_RESULT_WORDS)[1:]}
     being = {"inconclusive", "waived"}
-    named = [f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_DONE[s]}" for s, n in counts.items() if n]
+    named = [
+        f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_RESULT_WORDS[s]}" for s, n in counts.items() if n
+    ]
     if not rules:
         return "No policy rule was set." if not record.verdict.reasons else ""
     if not named:
@@ -152,52 +162,3 @@ def _straddled(rule: RuleResult) -> float | None:
     if seen is None or seen.low is None or seen.high is None:
         return None
     return next((v for v in (rule.fail, rule.warn) if v is not None and seen.low <= v <= seen.high), None)
-
-
-def cards(record: AuditRecord) -> list[Card]:
-    """Return the key figures of the cover."""
-    made = [_side_card(record, "lost"), _side_card(record, "gained")]
-    lost, gained = (([f for f in record.findings if f.side == s]) for s in SIDE_WORDS)
-    tested = any(f.confirmed is not None for f in record.findings)
-    made.append(
-        Card(
-            f"{sum(f.confirmed is True for f in lost)} / {sum(f.confirmed is True for f in gained)}",
-            "confirmed directions, lost / gained",
-            f"of {len(lost)} / {len(gained)} found; "
-            + (f"Holm, α{text.NBSP}={text.NBSP}{record.method.alpha:g}" if tested else "not tested"),
-        )
-    )
-    rejected = record.data.n_rejected
-    note = f"{text.number(record.data.n_confirmation)} of them held out to confirm"
-    made.append(
-        Card(
-            text.number(record.data.n_compared),
-            "samples compared",
-            note + (f"; {text.number(rejected)} left out" if rejected else ""),
-        )
-    )
-    return made
-
-
-def _side_card(record: AuditRecord, side: str) -> Card:
-    """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
-    found = [f for f in record.findings if f.side == side]
-    if not found:
-        return Card("none", f"no direction {side}", "over the limit with this search")
-    rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
-    if rule is not None:
-        kept = [f for f in found if f.target_share == rule.observed]
-    else:
-        kept = [f for f in found if f.confirmed is not False] or found
-    if not kept:
-        return Card("none", f"no direction {side} that counts", f"of {len(found)} found, by the rule of the policy")
-    top = max(kept, key=lambda f: f.target_share.value)
-    value, _, spread = text.share(top.target_share).partition(" [")
-    notes = ["" if top.confirmed else state(top), f"[{spread}" if spread else ""]
-    notes.append(f"{top.reference}: {text.share(top.reference_share).partition(' [')[0]}")
-    return Card(value, f"largest share {side}, held out", "; ".join(note for note in notes if note))
-
-
-def state(finding: Finding) -> str:
-    """Say how a finding came out of its test."""
-    return {True: "confirmed", False: "not confirmed", None: "not tested"}[finding.confirmed]

@@ -13,8 +13,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from koda.errors import PrerequisiteError
-from koda.report import cover, text, view
+from koda.report import cover, figures, text
 from koda.report.plots import mark_icon
+
+# templates call each of these by its own name
+_FILTERS = (
+    *(text.percent, text.number, text.share, text.plain, text.utc, text.digest),
+    *(text.settings, text.shorten, text.rough, text.statistics),
+)
+_FUNCTIONS = (text.plural, figures.figure_name, figures.figure_value, figures.figure_limit, figures.changed, mark_icon)
 
 
 def template_folder() -> Path:
@@ -45,29 +52,8 @@ def environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    made.filters.update(
-        percent=text.percent,
-        number=text.number,
-        sci=text.scientific,
-        p=text.p_value,
-        share=text.share,
-        plain=text.plain,
-        utc=text.utc,
-        digest=text.digest,
-        settings=text.settings,
-        shorten=text.shorten,
-        rough=text.rough,
-        statistics=view.statistics,
-    )
-    made.globals.update(
-        plural=text.plural,
-        figure_name=cover.figure_name,
-        figure_value=cover.figure_value,
-        figure_limit=cover.figure_limit,
-        changed=cover.changed,
-        symbols=cover.SYMBOLS,
-        mark_icon=mark_icon,
-    )
+    made.filters.update({function.__name__: function for function in _FILTERS}, sci=text.scientific, p=text.p_value)
+    made.globals.update({function.__name__: function for function in _FUNCTIONS}, symbols=cover.SYMBOLS)
     return made
 
 

@@ -54,15 +54,6 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime) -> by
         return pdf
 
 
-def prerequisite() -> str | None:
-    """Return what has to be installed before a PDF can be made, or None where nothing is missing."""
-    try:
-        _renderer()
-    except PrerequisiteError as error:
-        return str(error)
-    return None
-
-
 def _renderer() -> tuple[Any, Any, Any]:
     """Import WeasyPrint, which loads Pango at once."""
     try:

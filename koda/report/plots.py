@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from koda.records import Estimate
+
 INK = "#1b2230"
 MUTED = "#545d6e"
 RULE = "#d3d9e2"
@@ -35,7 +37,7 @@ _SHAPES = (
 )
 
 
-_DASHES = ("", "6 3", "2 3")  # of the lines of a figure, told apart without colour too
+_DASHES = ("", "6 3", "2 3")  # lines of a figure are told apart without colour too
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Interval:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Interval:
+        """Return what is drawn of an estimate."""
+        return cls(estimate.value, estimate.low, estimate.high)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,6 @@ def _counts(record: SweepRecord) -> str:
     """Say how many audits had which verdict, the worst first."""
     kinds = {"fail": "failed", "inconclusive": "inconclusive", "warn": "warned", "pass": "passed"}
     verdicts = [cell.verdict for cell in record.cells]
-    told = [f"{n} {word}" for word, n in ((word, verdicts.count(kind)) for kind, word in kinds.items()) if n]  # type: ignore[arg-type]
+    parts = [f"{n} {word}" for word, n in ((word, verdicts.count(kind)) for kind, word in kinds.items()) if n]  # type: ignore[arg-type]
     missing = verdicts.count(None)
-    return ", ".join(([f"{missing} could not be run"] if missing else []) + told)
+    return ", ".join(([f"{missing} could not be run"] if missing else []) + parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ _SPACES = "\t\n\r\v\f\u0085\u2028\u2029"
 # Overrides and embeddings reorder text beyond their own string; single marks (LRM, RLM, ALM) do not.
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MAX_STACKED_MARKS = 4
+# the table of the method says these of the solver's statistics in rows of their own
+_SAID_ELSEWHERE = {"n", "eps_rule", "features", "feature_error", "feature_error_bound", "warnings"}
 
 
 def clean(text: str) -> str:
@@ -172,6 +175,11 @@ def settings(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(settings(inner) for inner in value) or NONE
     return number(value)
+
+
+def statistics(stats: Mapping[str, Any]) -> str:
+    """Write what the solver counted, without what other rows of the table say."""
+    return settings({name.replace("_", " "): value for name, value in stats.items() if name not in _SAID_ELSEWHERE})
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

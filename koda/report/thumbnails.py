@@ -14,9 +14,9 @@ from koda.records import AuditRecord, SampleRecord
 from koda.report.text import shorten
 
 CAPTION_LENGTH = 140
-_LARGEST = 1024  # px of a side; a larger picture is no thumbnail
-_BUDGET = 3_200_000  # bytes of all pictures; in base64, with the rest, the HTML stays under 5 MB
-_LIGHTER = ((75, 160), (60, 160), (60, 112), (45, 80))  # quality, px of the longer side
+_MAX_SIDE = 1024  # px of a side; a larger picture is no thumbnail
+_MAX_BYTES = 3_200_000  # bytes of all pictures; in base64, with the rest, the HTML stays under 5 MB
+_LIGHTER_ENCODINGS = ((75, 160), (60, 160), (60, 112), (45, 80))  # each is (quality, px of the longer side)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Shot:
     sample: SampleRecord
     caption: str
     href: str | None
-    id: str | None  # of the shared picture, where the same one is shown more than once
+    id: str | None  # that of the shared picture, where the same one is shown more than once
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def gallery(record: AuditRecord, thumbnails: Mapping[str, bytes]) -> Gallery:
     """
     shown = Counter(s.key for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples)
     jpegs = {key: jpeg for key in shown if (jpeg := _jpeg(thumbnails.get(key))) is not None}
-    for quality, side in _LIGHTER:
-        if sum(map(len, jpegs.values())) <= _BUDGET:
+    for quality, side in _LIGHTER_ENCODINGS:
+        if sum(map(len, jpegs.values())) <= _MAX_BYTES:
             break
         jpegs = {key: min(jpeg, _encode(jpeg, quality, side), key=len) for key, jpeg in jpegs.items()}
     pictures = {key: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii") for key, jpeg in jpegs.items()}
@@ -75,7 +75,7 @@ def _jpeg(data: bytes | None) -> bytes | None:
         return None
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if max(image.size) > _LARGEST:
+            if max(image.size) > _MAX_SIDE:
                 return None
             image.load()
             if image.format == "JPEG" and image.mode in ("RGB", "L"):

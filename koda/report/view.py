@@ -1,24 +1,22 @@
-"""What the report says, in the order in which it says it: records turned into words and rows."""
+"""The findings of a report: each in words, rows and figures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
-from koda.records import AuditRecord, Estimate, Finding, LobeRecord
+from koda.records import AuditRecord, Finding, LobeRecord
 from koda.report import text
-from koda.report.cover import SIDE_WORDS, limit_in_words, state
+from koda.report.figures import limit_in_words
 from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
 
-# of the solver's statistics: what the table of the method says anyway
-_SAID = {"n", "eps_rule", "features", "feature_error", "feature_error_bound", "warnings"}
-_TELLS = 0.4  # of what the most telling word of a lobe tells
-_RARE = 1e-3  # a share that stands for those below it
+_SIDE_NAMES = {"lost": "Lost", "gained": "Gained"}
+_LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
+_LEAST_SHARE = 1e-3  # a share that stands for those below it
 _SIMILARITIES = (
     ("inside_positive", "inside first lobe"),
     ("inside_negative", "inside counterpart"),
@@ -58,7 +56,7 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
     first, second = (_telling(*pair) for pair in _both_ways(finding))
     words = " against ".join(", ".join(text.shorten(w, 32) for w in side) for side in (first, second) if side)
     words = words or ", ".join(text.shorten(w, 32) for w in finding.words[:4])
-    name = f"{SIDE_WORDS[finding.side]} {finding.direction}"
+    name = f"{_SIDE_NAMES[finding.side]} {finding.direction}"
     target, reference = finding.target, finding.reference
     figures = [
         ("difference (held out)", text.share(finding.difference)),
@@ -86,7 +84,7 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         pairs.append((label, a, b))
     plot = interval_plot(
         [
-            IntervalRow("", interval(finding.target_share), interval(finding.reference_share)),
+            IntervalRow("", Interval.of(finding.target_share), Interval.of(finding.reference_share)),
         ],
         title=f"{name}: held-out shares under {target} and {reference}, with intervals",
         target_name=target,
@@ -113,6 +111,69 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
     )
 
 
+def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Markup:
+    """Draw the held-out shares of all directions of a side beside the limits of the policy."""
+    shown = [v for v in views if v.finding.side == side]
+    if not shown:
+        return Markup("")
+    limits = {
+        f"{which} limit {limit_in_words(rule, value)}": value
+        for rule in record.verdict.rules
+        if rule.figure == f"{side}.max_share"
+        for which, value in (("warn", rule.warn), ("fail", rule.fail))
+        if value is not None
+    }
+    return interval_plot(
+        [
+            IntervalRow(
+                text.clean(v.heading), Interval.of(v.finding.target_share), Interval.of(v.finding.reference_share)
+            )
+            for v in shown
+        ],
+        title=f"Held-out shares of the directions {side}, under both models, with intervals",
+        target_name=text.clean(shown[0].finding.target),
+        reference_name=text.clean(shown[0].finding.reference),
+        axis="share of the data, % (held out)",
+        limits=limits,
+        scale=100,
+        label_width=220,
+    )
+
+
+def state(finding: Finding) -> str:
+    """Say how a finding came out of its test."""
+    return {True: "confirmed", False: "not confirmed", None: "not tested"}[finding.confirmed]
+
+
+def _both_ways(finding: Finding) -> list[tuple[LobeRecord, LobeRecord]]:
+    return [(finding.positive, finding.negative), (finding.negative, finding.positive)]
+
+
+def _telling(lobe: LobeRecord, other: LobeRecord, count: int = 2) -> list[str]:
+    """Return the words that tell a lobe from the other, the most telling first, none that repeats another.
+
+    With p the share of the lobe's captions that hold the word, and q that of the other's, it tells p log(p / q). A
+    word that the other lobe does not list is as common there as elsewhere. One that tells little beside the first is
+    left out; where no word is commoner than in the other lobe, the first words stand for the lobe.
+    """
+    there = {word.text: word.share_in for word in other.words}
+    more = {
+        word.text: word.share_in
+        * math.log(max(word.share_in, _LEAST_SHARE) / max(there.get(word.text, word.share_out), _LEAST_SHARE))
+        for word in lobe.words
+    }
+    first = max(more.values(), default=0.0)
+    ranked = [
+        word for word in sorted(more, key=lambda word: -more[word]) if more[word] > max(0.0, _LEAST_TELLING * first)
+    ]
+    chosen: list[str] = []
+    for word in ranked or more:
+        tokens = set(word.split())
+        if len(chosen) < count and not any(tokens & set(before.split()) for before in chosen):
+            chosen.append(word)
+    return chosen
+
+
 def _stability(finding: Finding) -> list[tuple[str, str]]:
     """Say how much of the slice, and of the subspace of its side, other samples find again."""
     seen = finding.stability
@@ -134,75 +195,6 @@ def _previous(finding: Finding) -> list[tuple[str, str]]:
         return []
     where = f"{seen.side} {seen.direction} of {text.shorten(seen.audit, 60)}"
     return [("nearest direction of the last audit", f"{where}, overlap {text.percent(seen.overlap, 0)}")]
-
-
-def statistics(stats: Mapping[str, Any]) -> str:
-    """Write what the solver counted, without what other rows of the table say."""
-    return text.settings({name.replace("_", " "): value for name, value in stats.items() if name not in _SAID})
-
-
-def _both_ways(finding: Finding) -> list[tuple[LobeRecord, LobeRecord]]:
-    return [(finding.positive, finding.negative), (finding.negative, finding.positive)]
-
-
-def _telling(lobe: LobeRecord, other: LobeRecord, count: int = 2) -> list[str]:
-    """Return the words that tell a lobe from the other, the most telling first, none that repeats another.
-
-    With p the share of the lobe's captions that hold the word, and q that of the other's, it tells p log(p / q). A
-    word that the other lobe does not list is as common there as elsewhere. One that tells little beside the first is
-    left out; where no word is commoner than in the other lobe, the first words stand for the lobe.
-    """
-    there = {word.text: word.share_in for word in other.words}
-    more = {
-        word.text: word.share_in
-        * math.log(max(word.share_in, _RARE) / max(there.get(word.text, word.share_out), _RARE))
-        for word in lobe.words
-    }
-    first = max(more.values(), default=0.0)
-    ranked = [word for word in sorted(more, key=lambda word: -more[word]) if more[word] > max(0.0, _TELLS * first)]
-    chosen: list[str] = []
-    for word in ranked or more:
-        tokens = set(word.split())
-        if len(chosen) < count and not any(tokens & set(before.split()) for before in chosen):
-            chosen.append(word)
-    return chosen
-
-
-def interval(estimate: Estimate) -> Interval:
-    """Return an estimate as the figures draw it."""
-    return Interval(estimate.value, estimate.low, estimate.high)
-
-
-def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Markup:
-    """Draw the held-out shares of all directions of a side beside the limits of the policy."""
-    shown = [v for v in views if v.finding.side == side]
-    if not shown:
-        return Markup("")
-    limits = {
-        f"{which} limit {limit_in_words(rule, value)}": value
-        for rule in record.verdict.rules
-        if rule.figure == f"{side}.max_share"
-        for which, value in (("warn", rule.warn), ("fail", rule.fail))
-        if value is not None
-    }
-    return interval_plot(
-        [
-            IntervalRow(text.clean(v.heading), interval(v.finding.target_share), interval(v.finding.reference_share))
-            for v in shown
-        ],
-        title=f"Held-out shares of the directions {side}, under both models, with intervals",
-        target_name=text.clean(shown[0].finding.target),
-        reference_name=text.clean(shown[0].finding.reference),
-        axis="share of the data, % (held out)",
-        limits=limits,
-        scale=100,
-        label_width=220,
-    )
-
-
-def _p(value: float | None) -> str:
-    said = text.p_value(value)
-    return (said if said.startswith("<") else f"= {said}").replace(" ", text.NBSP)
 
 
 def _similarity(value: float | None) -> str:
@@ -229,3 +221,8 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
         return f"{opening}; {under}. {over} (p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
     ending = "The difference is not confirmed on held-out samples." if finding.confirmed is False else ""
     return f"{opening}; under {reference} the figure is {there}. {ending}".rstrip()
+
+
+def _p(value: float | None) -> str:
+    said = text.p_value(value)
+    return (said if said.startswith("<") else f"= {said}").replace(" ", text.NBSP)

@@ -11,9 +11,9 @@ from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
 
-COSINE = 0.98
-MAX_MEMBERS = 5000  # that are compared, since the cost is quadratic
-_CHUNK = 1024
+TWIN_COSINE = 0.98
+MAX_MEMBERS = 5000  # no more are compared, since the cost is quadratic
+_CHUNK_ROWS = 1024
 
 
 def near_duplicate_share(
@@ -44,11 +44,11 @@ def near_duplicate_share(
     place = device_of(device)
     parts = [table.select(members) for table in tables]
     units = [unit_embeddings(part, name, place, torch.float32) for part in parts for name in modalities]  # (m, d) each
-    for start in range(0, len(members), _CHUNK):
-        rows = slice(start, min(start + _CHUNK, len(members)))
+    for start in range(0, len(members), _CHUNK_ROWS):
+        rows = slice(start, min(start + _CHUNK_ROWS, len(members)))
         alike = torch.ones(rows.stop - rows.start, len(members), dtype=torch.bool, device=place)  # (b, m)
         for unit in units:
-            alike &= unit[rows] @ unit.T > COSINE
+            alike &= unit[rows] @ unit.T > TWIN_COSINE
         own = torch.arange(len(alike), device=place)
         alike[own, own + start] = False
         same[rows] |= alike.any(dim=1).cpu()

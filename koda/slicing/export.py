@@ -5,20 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_SLICE_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
+SLICE_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
 
 
 def slices_csv(rows: Sequence[dict[str, Any]], metadata_columns: Sequence[str]) -> bytes:
-    """Write the slices as CSV: a row a sample, with the data set's metadata columns and `in_slice`, `split`."""
-    extra = [name for name in metadata_columns if name not in _SLICE_COLUMNS]
+    """Return the slices of an audit as CSV: a row a sample, its metadata, and `in_slice` and `split`.
+
+    A metadata column of the data set that is called as one of these two takes its place.
+    """
+    extra = [name for name in metadata_columns if name not in SLICE_COLUMNS]
+    flags = [name for name in ("in_slice", "split") if name not in extra]
+    return table_csv([*SLICE_COLUMNS, *extra, *flags], (_with_metadata(row, extra) for row in rows))
+
+
+def _with_metadata(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    metadata = json.loads(row["metadata"])
+    return {**row, **{name: metadata.get(name) for name in names}}
+
+
+def table_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows, each column -> value, as CSV with a header."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([*_SLICE_COLUMNS, *extra, *(name for name in ("in_slice", "split") if name not in extra)])
-    for row in rows:
-        metadata = json.loads(row["metadata"])
-        flags = [row[name] for name in ("in_slice", "split") if name not in extra]
-        writer.writerow([row[name] for name in _SLICE_COLUMNS] + [metadata.get(name) for name in extra] + flags)
+    writer.writerow(columns)
+    writer.writerows([row[name] for name in columns] for row in rows)
     return text.getvalue().encode()

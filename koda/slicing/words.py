@@ -14,9 +14,9 @@ from typing import Any
 from koda.datasets.text import category_of
 from koda.records import OverRepresented, Word
 
-MAX_TOKENS = 256  # of one caption: a hostile caption of megabytes must not set the cost of an audit
+MAX_TOKENS = 256  # more of one caption is not read: a hostile caption of megabytes must not set the cost of an audit
 PRIOR_CAPTIONS = 10.0  # weight of the prior, in captions; a lobe holds some ten to some hundred
-_Z95 = 1.959964  # of a two-sided 95 % interval
+_Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 MIN_Z = 2.0  # below it a term is as common outside as inside, for all the captions can tell
 
 # Scripts written without spaces: each character is a token, and the bigrams stand for words.
@@ -65,8 +65,8 @@ class TermCounts:
         counts: Counter[str] = Counter()
         n = 0
         for caption in captions:
-            if found := terms(caption):
-                counts.update(found)
+            if distinct := terms(caption):
+                counts.update(distinct)
                 n += 1
         return cls(counts, n)
 
@@ -159,7 +159,7 @@ def over_represented(
     outside holds the value; its interval (:func:`lift_interval`) is not corrected for the choice of the value. A
     value stays if two rows inside hold it and its log-odds z is at least 2.
     """
-    found: list[tuple[float, OverRepresented]] = []
+    ranked: list[tuple[float, OverRepresented]] = []
     left_out = set(skip)
     for column, values in columns.items():
         if column in left_out:
@@ -179,9 +179,9 @@ def over_represented(
             entry = OverRepresented(
                 column=column, value=value, share_in=share_in, share_out=share_out, lift=lift, low=low, high=high
             )
-            found.append((z, entry))
-    found.sort(key=lambda pair: (-pair[0], pair[1].column, pair[1].value))
-    return tuple(entry for _, entry in found[:limit])
+            ranked.append((z, entry))
+    ranked.sort(key=lambda pair: (-pair[0], pair[1].column, pair[1].value))
+    return tuple(entry for _, entry in ranked[:limit])
 
 
 def label_counts(values: Sequence[Any], rows: Iterable[int]) -> Counter[str]:

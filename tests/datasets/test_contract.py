@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from koda.config import DataConfig
-from koda.datasets import Blob, ImageDigests, PairDataset, decode_image, format_of, read_dataset, read_image
+from koda.datasets import (
+    Blob,
+    ImageDigests,
+    PairDataset,
+    Rejection,
+    count_kinds,
+    decode_image,
+    format_of,
+    read_dataset,
+    read_image,
+)
 from koda.errors import DataError
 from tests.datasets.layouts import LAYOUTS, Entry, entries, put
 
@@ -95,6 +105,43 @@ def test_bad_rows_are_recorded_with_reasons(layout: str, root: str) -> None:
     assert csv or re.search("caption", reasons[no_caption.key])
     assert any(re.search("malformed|'key' is empty", reason) for reason in reasons.values())
     assert dataset.n_empty_captions == 1 + csv
+
+
+# the kinds of the rejections of `faulty`, beside the duplicate key
+_KINDS = {
+    "csv": {"the image cannot be read", "malformed row"},
+    "tsv": {"the image cannot be read", "malformed row"},
+    "parquet": {"the image cannot be read", "the caption is missing", "the column 'key' is empty"},
+    "coco": {"the image cannot be read", "the image has no caption", "malformed image"},
+    "webdataset": {"malformed sample", "the sample has no image", "the sample has no caption"},
+    "folder": {"malformed caption", "the caption has no image beside it", "the image has no caption beside it"},
+    "huggingface": {"the column 'image' is empty", "the caption is missing", "the column 'key' is empty"},
+}
+
+
+def faulty() -> list[Entry]:
+    """A good sample, a corrupt one, one without an image, one without a caption, and the good one again."""
+    good, corrupt, no_image, no_caption = entries(4)
+    return [
+        good,
+        replace(corrupt, corrupt=True),
+        replace(no_image, image=None),
+        replace(no_caption, caption=None),
+        good,
+    ]
+
+
+@every_layout
+def test_rejections_are_counted_by_kind(layout: str, root: str) -> None:
+    dataset = read(layout, root, faulty())
+    assert count_kinds(dataset.rejections) == dict.fromkeys(["duplicate key", *_KINDS[layout]], 1)
+
+
+@every_layout
+def test_the_reason_of_a_rejection_is_its_kind_and_its_detail(layout: str, root: str) -> None:
+    for rejection in read(layout, root, faulty()).rejections:
+        assert rejection.reason in (rejection.kind, f"{rejection.kind}: {rejection.detail}")
+        assert Rejection.from_reason(rejection.key, rejection.reason) == rejection
 
 
 @every_layout

@@ -76,7 +76,7 @@ def test_pieces_do_not_matter(monkeypatch):
 
     table = _table(noise=0.02)
     want = near_duplicate_share(table.keys, [None] * 60, [table, table], ["image"])
-    monkeypatch.setattr(koda.slicing.duplicates, "_CHUNK", 7)
+    monkeypatch.setattr(koda.slicing.duplicates, "_CHUNK_ROWS", 7)
     assert near_duplicate_share(table.keys, [None] * 60, [table, table], ["image"]) == want > 0.5
 
 

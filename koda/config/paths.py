@@ -1,0 +1,46 @@
+"""Relative paths of a configuration, which are relative to its file, made absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from koda.config.data import DataConfig
+from koda.config.models import LOCAL, PYTHON, STORED, ModelSpec, function_of
+from koda.errors import ConfigError
+
+
+def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """Make the paths of a model, which are relative to `folder`, absolute."""
+    changes: dict[str, Any] = {}
+    for prefix in (LOCAL, STORED):
+        if spec.name.startswith(prefix):
+            changes["name"] = prefix + _resolve(spec.name.removeprefix(prefix), folder)
+    if spec.name.startswith(PYTHON):
+        place, function = function_of(spec.name)
+        if place.endswith(".py"):
+            changes["name"] = f"{PYTHON}{_resolve(place, folder)}:{function}"
+    if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
+        changes["name"] = LOCAL + _resolve(spec.name, folder)
+    if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
+        changes["pretrained"] = _resolve(spec.pretrained, folder)
+    return spec.model_copy(update=changes)
+
+
+def absolute_data(data: DataConfig, folder: Path) -> DataConfig:
+    """Make the paths of a data set, which are relative to `folder`, absolute."""
+    return data.model_copy(
+        update={
+            "path": "::".join(_resolve(part, folder) if part else "" for part in data.path.split("::")),
+            "images": None if data.images is None else _resolve(data.images, folder),
+        }
+    )
+
+
+def _resolve(text: str, folder: Path) -> str:
+    if "://" in text:
+        return text
+    try:
+        return str((folder / Path(text).expanduser()).resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
+        raise ConfigError(f"{text!r} is not a path: {error}.") from error
