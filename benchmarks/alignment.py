@@ -62,7 +62,7 @@ def audited(home: Path) -> AuditPlan:
 
 def recall_at_1(record: AlignmentRecord, state: State, subset: str) -> float:
     """Return the mean of both directions; the purple slice is the lobe whose first words say so."""
-    found = next(each for each in record.retrieval if (each.state, each.subset) == (state, subset))
+    found = next(each for each in record.retrieval if (each.state, str(each.subset)) == (state, subset))
     return (found.image_to_text["R@1"].value + found.text_to_image["R@1"].value) / 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from koda.alignment.groups import members_of, rankings_within
+from koda.alignment.groups import rankings_within, subsets_of
 from koda.alignment.targets import Task
 from koda.config import SignificanceConfig
 from koda.datasets import Pair
@@ -19,6 +19,7 @@ from koda.embeddings import EmbeddingTable
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.retrieval import Recall, recall, recall_difference
 from koda.records import (
+    ALL,
     STATES,
     Estimate,
     GroupScores,
@@ -104,7 +105,7 @@ def _retests(
         rng = np.random.default_rng(task.solution.config.seed)
         keys = [keys[row] for row in np.sort(rng.choice(len(keys), size=significance.max_samples, replace=False))]
     numbers = sorted({group.direction for group in task.groups})
-    names = {group.direction: group.finding for group in task.groups}
+    names = {group.direction: group.subset.finding for group in task.groups}
     kernels = task.solution.kernels
     f = extend(task.solution, task.teacher, task.former, keys).T[:, [number - 1 for number in numbers]]  # (m, k)
     tested: dict[str, tuple[HeldOut, ...]] = {
@@ -158,12 +159,7 @@ def _retrieval(
         result = recall(_with_images(table, held_out, task.pairs), groups="image", device=device)
         if result is not None:
             found[state] = result
-    inside = members_of(task.groups)
-    subsets = {
-        "all": list(held_out),
-        **{group.name: [key for key in held_out if key in group.members] for group in task.groups},
-        "rest": [key for key in held_out if key not in inside],
-    }
+    subsets = {ALL: list(held_out), **subsets_of(task.groups, held_out)}
     records, changes = [], []
     for subset, keys in subsets.items():
         if not keys:

@@ -50,7 +50,7 @@ class AlignmentPlan:
     def key(self) -> str:
         """Digest of everything that decides the result: both models on the data, the slices, the settings."""
         audit = self.audit
-        groups = [[group.name, group.ranking, sorted(group.members)] for group in self.groups]
+        groups = [[str(group.subset), group.ranking, sorted(group.members)] for group in self.groups]
         parts = [
             audit.embedding_key(self.student),
             audit.embedding_key(self.teacher),

@@ -88,7 +88,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         n_parameters_total=student.n_total,
         groups=[
             GroupRecord(
-                name=group.name,
+                name=group.subset,
                 words=list(group.words),
                 n_train=len(group.members & set(split.train)),
                 n_validation=len(group.members & set(split.validation)),

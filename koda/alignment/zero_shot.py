@@ -14,7 +14,7 @@ from koda.embeddings import EmbeddingTable
 from koda.metrics.intervals import paired_difference, wilson
 from koda.metrics.zero_shot import class_ranks, classes_of
 from koda.models import ResolvedModel
-from koda.records import AccuracyDifference, AccuracyState, State
+from koda.records import ALL, REST, AccuracyDifference, AccuracyState, State
 from koda.typing import IntArray
 
 
@@ -54,9 +54,9 @@ def zero_shot_states(
     depths = [k for k in DEPTHS if k < len(classes)]
     inside = members_of(groups)
     subsets = {
-        "all": np.ones(len(keys), dtype=bool),
-        **{group.name: np.array([key in group.members for key in keys]) for group in groups},
-        "rest": np.array([key not in inside for key in keys]),
+        ALL: np.ones(len(keys), dtype=bool),
+        **{group.subset: np.array([key in group.members for key in keys]) for group in groups},
+        REST: np.array([key not in inside for key in keys]),
     }
     found, changes = [], []
     for subset, chosen in subsets.items():

@@ -17,6 +17,7 @@ from typing import Any
 from koda.config import PolicyRule
 from koda.policy import FIGURES, AuditFacts, observe
 from koda.records import (
+    ALL,
     AuditRecord,
     Changes,
     Difference,
@@ -262,11 +263,11 @@ def _metrics(record: AuditRecord) -> dict[str, float]:
     for side in ("lost", "gained"):
         figures[f"{side}.found"] = sum(f.side == side for f in record.findings)
     for recall in record.metrics.retrieval:
-        if recall.subset == "all" and recall.role is not None:
+        if recall.subset == ALL and recall.role is not None:
             for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
                 figures |= {f"{recall.role} {name} {at}": estimate.value for at, estimate in found.items()}
     for accuracy in record.metrics.zero_shot.accuracies if record.metrics.zero_shot else ():
-        if accuracy.subset == "all":
+        if accuracy.subset == ALL:
             figures |= {f"{accuracy.role} zero-shot {at}": estimate.value for at, estimate in accuracy.top.items()}
     return figures
 

@@ -23,9 +23,8 @@ from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
-from koda.typing import Side
+from koda.typing import SIDES, Side
 
-SIDES: tuple[Side, ...] = ("lost", "gained")
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
 _BRIEF_GALLERY = 6  # samples of a lobe where the held-out test did not confirm the direction
 

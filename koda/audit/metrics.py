@@ -17,6 +17,7 @@ from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.retrieval import Recall, recall, recall_difference
 from koda.metrics.similarity import global_similarity
 from koda.records import (
+    ALL,
     ClusterScores,
     Finding,
     LobeRecord,
@@ -25,13 +26,13 @@ from koda.records import (
     QuotientPoint,
     RecallDifference,
     RecallRecord,
+    Subset,
     WholeSimilarity,
 )
 from koda.slicing.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.slicing.slices import Lobe, Slice
-from koda.typing import Role, Side
+from koda.typing import ROLES, Role, Side
 
-ROLES: tuple[Role, ...] = ("baseline", "candidate")
 _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile
 _CURVE_DIRECTIONS = 5
 _CURVE_TOLERANCE = 0.01  # proved; the energies are far nearer, and it is a curve to look at
@@ -57,7 +58,7 @@ def measure(
     """
     subsets = _confirmed(found, findings)
     tied = {side: tops([piece.positive.keys for piece in pieces]) for side, pieces in found.items()}
-    chosen = {f"found {side}": tuple(labels) for side, labels in tied.items() if labels}
+    chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
     recalls, differences = _retrieval(plan, samples, {**chosen, **subsets})
     modalities = modalities_of(plan.config.discrepancy)
     whole = global_similarity(
@@ -112,20 +113,20 @@ def with_duplicates(
     return filled_in
 
 
-def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
-    """Return name -> members of each lobe of the confirmed findings."""
+def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[Subset, tuple[str, ...]]:
+    """Return the members of each lobe of the confirmed findings."""
     subsets = {}
     for finding in findings:
         if finding.confirmed:
             piece = found[finding.side][finding.direction - 1]
             for lobe in (piece.positive, piece.negative):
                 if lobe.members:  # a direction of one sign, as a leading eigenvector often is, has one lobe
-                    subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
+                    subsets[finding.subset.of_lobe(lobe.sign)] = lobe.members
     return subsets
 
 
 def _retrieval(
-    plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]
+    plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]
 ) -> tuple[list[RecallRecord], list[RecallDifference]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
@@ -167,14 +168,14 @@ def _retrieval(
 
 
 def _parts(
-    whole: Mapping[Role, Recall], subsets: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[str, Mapping[Role, Recall]]]:
+    whole: Mapping[Role, Recall], subsets: Mapping[Subset, tuple[str, ...]]
+) -> Iterator[tuple[Subset, Mapping[Role, Recall]]]:
     """Yield all queries, and those of each subset and of its rest, where it has one."""
-    yield "all", whole
-    for name, members in subsets.items():
-        yield name, {role: recalls.among(members) for role, recalls in whole.items()}
+    yield ALL, whole
+    for subset, members in subsets.items():
+        yield subset, {role: recalls.among(members) for role, recalls in whole.items()}
         if any(len(members) < len(recalls.text_to_image.keys) for recalls in whole.values()):
-            yield f"rest of {name}", {role: recalls.without(members) for role, recalls in whole.items()}
+            yield subset.others, {role: recalls.without(members) for role, recalls in whole.items()}
 
 
 def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, int]) -> list[ClusterScores]:

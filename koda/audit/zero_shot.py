@@ -14,13 +14,13 @@ from koda.extraction.batches import Batches, joined
 from koda.metrics.intervals import paired_difference, wilson
 from koda.metrics.zero_shot import class_ranks, class_vectors, classes_of
 from koda.models import ResolvedModel, load_encoder
-from koda.records import AccuracyDifference, AccuracyRecord, ZeroShotRecord
-from koda.typing import FloatArray, IntArray, Role
+from koda.records import ALL, AccuracyDifference, AccuracyRecord, Subset, ZeroShotRecord
+from koda.typing import ROLES, FloatArray, IntArray, Role
 
 DEPTHS = (1, 5)
 
 
-def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]) -> ZeroShotRecord | None:
+def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]) -> ZeroShotRecord | None:
     """Return the accuracies of both models on all labelled samples and on those of each slice, if they are asked for.
 
     A depth that is no less than the number of classes is left out, since every answer would be right.
@@ -28,7 +28,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str
     Args:
         plan: of the audit.
         samples: of both models, joined.
-        subsets: name -> members of each slice.
+        subsets: the members of each slice.
     """
     config = plan.config.zero_shot
     if config is None:
@@ -38,8 +38,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str
     labels = np.array([right[key] for key in keys], dtype=np.int64)  # (m,)
     ranks: dict[Role, IntArray] = {}
     unavailable: dict[str, str] = {}
-    roles: tuple[Role, ...] = ("baseline", "candidate")
-    for role in roles if keys else ():
+    for role in ROLES if keys else ():
         table: EmbeddingTable = getattr(samples, role)
         device = plan.config.discrepancy.device
         vectors = class_vectors_of(plan.models[role], table, classes, config.templates, device)
@@ -61,7 +60,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str
     # the same image bytes under several keys are one image, so the bootstrap draws them together
     digests = {pair.key: pair.image_digest or pair.key for pair in plan.dataset.pairs}
     images_of = np.unique([digests[key] for key in keys], return_inverse=True)[1]  # (m,)
-    for subset, members in {"all": tuple(keys), **subsets}.items():
+    for subset, members in {ALL: tuple(keys), **subsets}.items():
         rows = np.array([row_of[key] for key in members if key in row_of], dtype=np.int64)
         if len(rows):
             parts = {role: found[rows] for role, found in ranks.items()}
@@ -90,7 +89,7 @@ def class_vectors_of(
 def _with_subset(
     plan: AuditPlan,
     record: ZeroShotRecord,
-    subset: str,
+    subset: Subset,
     ranks: Mapping[Role, IntArray],
     images: IntArray,
     depths: Sequence[int],

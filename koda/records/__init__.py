@@ -54,11 +54,15 @@ from koda.records.metrics import (
     WholeSimilarity,
     ZeroShotRecord,
 )
+from koda.records.subsets import ALL, REST, SIGNS, Sign, Subset
 from koda.records.sweep import Matrix, SweepCell, SweepRecord, SweepSide
 
 __all__ = [
+    "ALL",
     "RECORD_FILE",
     "RECORD_VERSION",
+    "REST",
+    "SIGNS",
     "STATES",
     "AccuracyDifference",
     "AccuracyRecord",
@@ -98,11 +102,13 @@ __all__ = [
     "Sample",
     "SampleRecord",
     "SideMethod",
+    "Sign",
     "Similarity",
     "SplitRecord",
     "Stability",
     "State",
     "Status",
+    "Subset",
     "SweepCell",
     "SweepRecord",
     "SweepSide",

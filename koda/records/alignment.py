@@ -15,6 +15,7 @@ from pydantic import Field
 from koda.errors import DataError
 from koda.records.base import Part, parse_record, to_json
 from koda.records.metrics import AccuracyDifference, Estimate, RecallDifference
+from koda.records.subsets import Subset
 
 ALIGNMENT_VERSION = 1
 RECORD_FILE = "alignment.json"
@@ -26,7 +27,7 @@ STATES: tuple[State, ...] = ("before", "after", "teacher")
 class GroupRecord(Part):
     """One lobe of a finding: a group of samples that the teacher ties together."""
 
-    name: str = Field(description="'lost 1 positive'")
+    name: Subset = Field(description="'lost 1 positive'")
     words: list[str]
     n_train: int
     n_validation: int
@@ -73,7 +74,7 @@ class GroupScores(Part):
 class GroupShares(Part):
     """How strongly a finding's direction is tied together, on samples that neither search nor training saw."""
 
-    finding: str = Field(description="'lost 1'")
+    finding: Subset = Field(description="'lost 1'")
     state: State
     share: Estimate = Field(description="coherent share, see koda.discrepancy.significance")
     coherence: float = Field(description="the share in samples")
@@ -83,7 +84,7 @@ class GroupShares(Part):
 class Retest(Part):
     """The difference that the first audit confirmed, tested again with the aligned student."""
 
-    finding: str
+    finding: Subset
     before: Estimate
     after: Estimate
     p_before: float | None = Field(description="Holm-adjusted over the findings that were learnt from")
@@ -94,7 +95,7 @@ class RecallState(Part):
     """Recall at 1, 5, 10 among the held-out samples."""
 
     state: State
-    subset: str = Field(description="'all', 'rest' (in no slice) or the name of a group")
+    subset: Subset = Field(description="'all', 'rest' (in no slice) or the name of a group")
     n: int
     image_to_text: dict[str, Estimate]
     text_to_image: dict[str, Estimate]
@@ -104,7 +105,7 @@ class AccuracyState(Part):
     """Zero-shot accuracy on the held-out samples."""
 
     state: State
-    subset: str
+    subset: Subset
     n: int
     top: dict[str, Estimate]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, Sample
+from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, GroupRecord, Sample
 from koda.report import text
 from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
+from koda.report.metric_tables import subset_name
 from koda.report.plots import IntervalRow, curve_plot, interval_plot
 from koda.report.view import interval
 
@@ -65,6 +66,7 @@ class AlignmentView:
     shares: list[ShareRow]
     retrieval: Cost | None
     zero_shot: Cost | None
+    groups: list[tuple[str, GroupRecord]]
 
 
 def cover_note(record: AuditRecord) -> str:
@@ -120,12 +122,13 @@ def alignment(record: AuditRecord) -> AlignmentView | None:
         shares=_shares(found),
         retrieval=retrieval_cost(found, words),
         zero_shot=zero_shot_cost(found, words),
+        groups=[(subset_name(group.name), group) for group in found.groups],
     )
 
 
 def finding_names(found: AlignmentRecord) -> str:
     """Name the findings that were learnt from: `finding lost 1`, `findings lost 1, 2 and 4`."""
-    numbers = list(dict.fromkeys(group.name.split(" ")[1] for group in found.groups if " " in group.name))
+    numbers = list(dict.fromkeys(str(group.name.direction) for group in found.groups))
     if len(numbers) < 2:
         return f"finding {found.side} {''.join(numbers)}".rstrip()
     return f"findings {found.side} {', '.join(numbers[:-1])} and {numbers[-1]}"
@@ -291,11 +294,11 @@ def _retests(found: AlignmentRecord, alpha: float) -> list[RetestRow]:
 
     return [
         RetestRow(
-            finding=retest.finding,
+            finding=str(retest.finding),
             words=" against ".join(
                 ", ".join(text.shorten(word, 32) for word in group.words[:2])
                 for group in found.groups
-                if group.name.startswith(f"{retest.finding} ") and group.words
+                if group.name.finding == retest.finding and group.words
             ),
             before=retest.before,
             after=retest.after,
@@ -347,7 +350,7 @@ def _shares(found: AlignmentRecord) -> list[ShareRow]:
         parts = [by_state.get(state) for state in STATES]
         rows.append(
             ShareRow(
-                finding=finding,
+                finding=str(finding),
                 shares=[None if part is None else part.share for part in parts],
                 coherence=[text.NONE if part is None else _fixed(part.coherence, 1) for part in parts],
                 quotients=[text.NONE if part is None else _fixed(part.quotient, 2) for part in parts],

@@ -51,6 +51,7 @@ def environment(folder: Path) -> Environment:
         sci=text.scientific,
         p=text.p_value,
         share=text.share,
+        share_parts=text.share_parts,
         plain=text.plain,
         utc=text.utc,
         digest=text.digest,

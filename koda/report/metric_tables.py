@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import AuditRecord, Estimate
+from koda.records import ALL, AuditRecord, Estimate, Sign, Subset
 from koda.report import text
 from koda.report.plots import curve_plot
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
+LOBES: dict[Sign, str] = {"positive": "first lobe", "negative": "counterpart"}
 _TOPS = (("top_1", "first direction"), ("top_3", "mean of the first 3"), ("top_5", "mean of the first 5"))
 
 
@@ -51,7 +52,7 @@ def retrieval(record: AuditRecord) -> Table | None:
     columns = _columns([part for r in recalls for part in (r.image_to_text, r.text_to_image)])
     differences = {d.subset: d for d in record.metrics.retrieval_differences}
     groups = []
-    for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.startswith("rest of ")):
+    for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.rest):
         rows = [
             Row(
                 r.model,
@@ -62,7 +63,7 @@ def retrieval(record: AuditRecord) -> Table | None:
             for r in recalls
             if r.subset == subset
         ]
-        for name, label in ((subset, _LESS), (f"rest of {subset}", f"{_LESS}, on the rest")):
+        for name, label in ((subset, _LESS), (subset.others, f"{_LESS}, on the rest")):
             if d := differences.get(name):
                 parts = (d.image_to_text, d.text_to_image)
                 rows.append(Row(label, text.number(d.n), "", _cells(parts, columns, signed=True), True))
@@ -109,13 +110,13 @@ def quotients(record: AuditRecord) -> list[tuple[str, Markup, str]]:
     return drawn
 
 
-def subset_name(subset: str) -> str:
+def subset_name(subset: Subset) -> str:
     """Put the name of a set of samples in words: `lost 1, first lobe`."""
-    if subset == "all":
+    if subset == ALL:
         return "whole set"
-    if subset.startswith("found "):
-        return f"found subset, {text.shorten(subset.removeprefix('found '), 40)}"
-    return text.shorten(subset.replace(" positive", ", first lobe").replace(" negative", ", counterpart"), 80)
+    if subset.lobe is not None:
+        return f"{subset.finding}, {LOBES[subset.lobe]}"
+    return str(subset) if subset.direction is not None or subset.side is None else f"found subset, {subset.side}"
 
 
 _LESS = "candidate − baseline"
