@@ -5,21 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from koda.alignment.groups import rankings_within, subsets_of
 from koda.alignment.targets import Task
 from koda.config import SignificanceConfig
-from koda.datasets import Pair
 from koda.discrepancy.extension import extend
 from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
 from koda.embeddings import EmbeddingTable
 from koda.metrics.clustering import cluster_scores, tops
-from koda.metrics.retrieval import Recall, recall, recall_difference
+from koda.metrics.identity import with_captions_and_images
+from koda.metrics.retrieval import retrieval_by_subset
 from koda.records import (
-    ALL,
     STATES,
     Estimate,
     GroupScores,
@@ -154,34 +152,16 @@ def _retrieval(
     task: Task, states: States, held_out: Sequence[str], device: str
 ) -> tuple[list[RecallState], list[RecallDifference]]:
     """Return recall among the held-out samples, on all of them, on each slice, and on those in no slice."""
-    found: dict[State, Recall] = {}
-    for state, table in states.items():
-        result = recall(_with_images(table, held_out, task.pairs), groups="image", device=device)
-        if result is not None:
-            found[state] = result
-    subsets = {ALL: list(held_out), **subsets_of(task.groups, held_out)}
-    records, changes = [], []
-    for subset, keys in subsets.items():
-        if not keys:
-            continue
-        parts = {state: result.among(keys) for state, result in found.items()}
-        for state, part in parts.items():
-            records.append(RecallState(state=state, subset=subset, n=len(keys), **part.estimates()))
-        if {"before", "after"} <= set(parts):
-            differences: dict[str, Any] = recall_difference(parts["after"], parts["before"], seed=task.config.seed)
-            n_images = len(parts["before"].image_to_text.keys)
-            changes.append(RecallDifference(subset=subset, n=len(keys), n_images=n_images, **differences))
-    return records, changes
-
-
-def _with_images(table: EmbeddingTable, keys: Sequence[str], pairs: Mapping[str, Pair]) -> EmbeddingTable:
-    """Return a part of a table with captions, and with what tells images apart: the same bytes are one image."""
-    part = table.select(keys)
-    columns = {
-        "caption": [pairs[key].caption for key in keys],
-        "image": [pairs[key].image_digest or key for key in keys],
-    }
-    return EmbeddingTable(part.keys, part.image, part.text, columns)
+    tables = {state: with_captions_and_images(table.select(held_out), task.pairs) for state, table in states.items()}
+    measured = retrieval_by_subset(
+        tables, subsets_of(task.groups, held_out), ("after", "before"), seed=task.config.seed, device=device
+    )
+    recalls = [
+        RecallState(state=state, subset=part.subset, n=len(result.text_to_image.keys), **result.estimates())
+        for part in measured
+        for state, result in part.recalls.items()
+    ]
+    return recalls, [part.difference for part in measured if part.difference is not None]
 
 
 def _estimate(interval: Interval, n: int) -> Estimate:

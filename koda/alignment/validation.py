@@ -15,6 +15,7 @@ from koda.alignment.student import Student
 from koda.alignment.targets import ROUNDING, Lesson, Task
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
+from koda.metrics.identity import with_captions_and_images
 from koda.metrics.retrieval import recall
 
 _MOST = {"slice": 1000, "rest": 3000}  # samples at a look, at most
@@ -71,12 +72,7 @@ class Validation:
         )
         if not (np.isfinite(image).all() and np.isfinite(text).all()):
             return None
-        pairs = [self._task.pairs[key] for key in keys]
-        columns = {
-            "caption": [pair.caption for pair in pairs],
-            "image": [pair.image_digest or pair.key for pair in pairs],
-        }
-        table = EmbeddingTable(keys, image, text, columns)
+        table = with_captions_and_images(EmbeddingTable(keys, image, text), self._task.pairs)
         found = recall(table, ks=(1,), groups="image", device=str(self._lesson.device))
         return None if found is None else (found.image_to_text.at(1).value + found.text_to_image.at(1).value) / 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.embeddings import EmbeddingTable
 from koda.errors import KodaError
 from koda.metrics.clustering import cluster_scores, tops
-from koda.metrics.retrieval import Recall, recall, recall_difference
+from koda.metrics.identity import with_captions_and_images
+from koda.metrics.retrieval import retrieval_by_subset
 from koda.metrics.similarity import global_similarity
 from koda.records import (
-    ALL,
     ClusterScores,
     Finding,
     LobeRecord,
@@ -130,52 +130,26 @@ def _retrieval(
 ) -> tuple[list[RecallRecord], list[RecallDifference]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
-    whole: dict[Role, Recall] = {}
-    for role in ROLES:
-        table: EmbeddingTable = getattr(samples, role)
-        # the same image bytes under several keys are one image, with several right captions
-        columns = {
-            "caption": [pairs[key].caption for key in table.keys],
-            "image": [pairs[key].image_digest or key for key in table.keys],
-        }
-        table = EmbeddingTable(table.keys, table.image, table.text, columns)
-        result = recall(table, groups="image", device=plan.config.discrepancy.device)
-        if result is not None:
-            whole[role] = result
-    records, differences = [], []
-    for subset, parts in _parts(whole, subsets):
-        for role, part in parts.items():
-            records.append(
-                RecallRecord(
-                    model=plan.label(role),
-                    role=role,
-                    subset=subset,
-                    n=len(part.text_to_image.keys),
-                    n_gallery=part.image_to_text.n_gallery,
-                    **part.estimates(),
-                )
-            )
-        if len(parts) == 2:
-            differences.append(
-                RecallDifference(
-                    subset=subset,
-                    n=len(parts["baseline"].text_to_image.keys),
-                    n_images=len(parts["baseline"].image_to_text.keys),
-                    **recall_difference(parts["candidate"], parts["baseline"], seed=plan.config.discrepancy.seed),
-                )
-            )
-    return records, differences
-
-
-def _parts(
-    whole: Mapping[Role, Recall], subsets: Mapping[Subset, tuple[str, ...]]
-) -> Iterator[tuple[Subset, Mapping[Role, Recall]]]:
-    """Yield all queries, and those of each subset and of its rest, where it has one."""
-    yield ALL, whole
-    for subset, members in subsets.items():
-        yield subset, {role: recalls.among(members) for role, recalls in whole.items()}
-        if any(len(members) < len(recalls.text_to_image.keys) for recalls in whole.values()):
-            yield subset.others, {role: recalls.without(members) for role, recalls in whole.items()}
+    tables: dict[Role, EmbeddingTable] = {
+        role: with_captions_and_images(getattr(samples, role), pairs) for role in ROLES
+    }
+    search = plan.config.discrepancy
+    measured = retrieval_by_subset(
+        tables, subsets, ("candidate", "baseline"), with_others=True, seed=search.seed, device=search.device
+    )
+    recalls = [
+        RecallRecord(
+            model=plan.label(role),
+            role=role,
+            subset=part.subset,
+            n=len(result.text_to_image.keys),
+            n_gallery=result.image_to_text.n_gallery,
+            **result.estimates(),
+        )
+        for part in measured
+        for role, result in part.recalls.items()
+    ]
+    return recalls, [part.difference for part in measured if part.difference is not None]
 
 
 def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, int]) -> list[ClusterScores]:

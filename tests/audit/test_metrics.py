@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import koda.audit.zero_shot
-from koda.audit.metrics import _parts, measure, with_duplicates
+from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import AuditPlan, prepare
 from koda.audit.samples import Samples
 from koda.audit.zero_shot import zero_shot
@@ -18,7 +18,6 @@ from koda.config import AuditConfig
 from koda.discrepancy import find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError
-from koda.metrics.retrieval import recall
 from koda.records import ALL, Subset
 from tests.tiny import write_tiny_model
 
@@ -43,31 +42,6 @@ def _samples(plan: AuditPlan, seed: int = 0) -> Samples:
     rng = np.random.default_rng(seed)
     tables = [EmbeddingTable(keys, *rng.normal(size=(2, len(keys), 4))) for _ in range(2)]
     return Samples(tables[0], tables[1], tuple(keys), ())
-
-
-def _retrieval(n: int):
-    rng = np.random.default_rng(0)
-    found = recall(EmbeddingTable([f"k{i}" for i in range(n)], *rng.normal(size=(2, n, 4))))
-    assert found is not None
-    return found
-
-
-def test_a_slice_that_is_the_whole_set_has_no_rest():
-    one = _retrieval(6)
-    keys = one.text_to_image.keys
-    parts = dict(_parts({"baseline": one, "candidate": one}, {WHOLE: keys, PART: keys[:2]}))
-    assert list(parts) == [ALL, WHOLE, PART, PART.others]
-    assert parts[WHOLE]["baseline"].estimates() == one.estimates()
-    assert parts[PART.others]["candidate"].text_to_image.keys == keys[2:]
-
-
-def test_one_sample_is_a_set_without_rest():
-    one = _retrieval(1)
-    assert [name for name, _ in _parts({"baseline": one}, {PART: one.text_to_image.keys})] == [ALL, PART]
-
-
-def test_models_that_cannot_retrieve_have_no_parts_to_measure():
-    assert [(name, dict(parts)) for name, parts in _parts({}, {PART: ("k1",)})] == [(ALL, {}), (PART, {})]
 
 
 def test_without_directions_only_the_models_as_a_whole_are_measured(planned):
