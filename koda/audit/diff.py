@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from koda.config import PolicyRule
+from koda.metrics.overlap import jaccard
 from koda.policy import FIGURES, AuditFacts, observe
 from koda.records import (
     ALL,
@@ -127,15 +128,10 @@ def members_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[Place, frozenset[
     return {place: frozenset(keys) for place, keys in found.items()}
 
 
-def overlap(a: frozenset[str], b: frozenset[str]) -> float:
-    """Jaccard: the samples in both over the samples in either; 0 for two empty slices."""
-    return len(a & b) / len(a | b) if a or b else 0.0
-
-
 def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]:
     """Pair the findings of one side whose slices overlap, the best overlap first; each finding once."""
     overlaps = [
-        (overlap(keys, others), old, new)
+        (jaccard(keys, others), old, new)
         for old, keys in before.items()
         for new, others in after.items()
         if old[0] == new[0]
@@ -151,7 +147,7 @@ def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]
 
 def nearest(audit: str, before: Members, place: Place, keys: frozenset[str]) -> NearestPrevious | None:
     """Return the finding of an earlier audit whose slice overlaps most with one; None where none does at all."""
-    found = [(overlap(others, keys), old) for old, others in before.items() if old[0] == place[0]]
+    found = [(jaccard(others, keys), old) for old, others in before.items() if old[0] == place[0]]
     share, (side, direction) = max(found, key=lambda item: (item[0], -item[1][1]), default=(0.0, place))
     return NearestPrevious(audit=audit, side=side, direction=direction, overlap=share) if share > 0 else None
 

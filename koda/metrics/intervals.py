@@ -92,6 +92,9 @@ def _kinds(sums: IntArray, sizes: IntArray) -> tuple[IntArray, IntArray, IntArra
 def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
     """Return a share with its Wilson score interval: inside [0, 1], and not empty at 0 or n.
 
+    The same as ``scipy.stats.binomtest(successes, n).proportion_ci(level, "wilson")`` but for the last digit, which
+    records keep.
+
     Raises:
         ValueError: n under 1, or successes outside 0..n.
 
