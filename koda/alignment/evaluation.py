@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from koda.alignment.groups import rankings_within, subsets_of
-from koda.alignment.targets import Task
+from koda.alignment.targets import AlignmentTask
 from koda.config import SignificanceConfig
 from koda.discrepancy.extension import extend
 from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
@@ -36,8 +36,8 @@ States = Mapping[State, EmbeddingTable]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The figures of a record that are measured after training."""
+class AlignmentFigures:
+    """The figures of a record that are measured after the training."""
 
     clusters: list[GroupScores]
     shares: list[GroupShares]
@@ -47,9 +47,9 @@ class Judgement:
     recovery: float | None
 
 
-def judge_alignment(
-    task: Task, aligned: EmbeddingTable, significance: SignificanceConfig, device: str = "cpu"
-) -> Judgement:
+def measure_alignment(
+    task: AlignmentTask, aligned: EmbeddingTable, significance: SignificanceConfig, device: str = "cpu"
+) -> AlignmentFigures:
     """Measure the student before and after, beside its teacher.
 
     Args:
@@ -64,7 +64,7 @@ def judge_alignment(
     clusters = [score for sample, keys in parts.items() for score in _clusters(task, states, sample, keys)]
     shares, retests = _retests(task, states, held_out, significance, device)
     retrieval, changes = _retrieval(task, states, held_out, device)
-    return Judgement(clusters, shares, retests, retrieval, changes, recovery(clusters))
+    return AlignmentFigures(clusters, shares, retests, retrieval, changes, recovery(clusters))
 
 
 def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> float | None:
@@ -75,7 +75,7 @@ def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> fl
     return (ami["after"] - ami["before"]) / (ami["teacher"] - ami["before"])
 
 
-def _clusters(task: Task, states: States, sample: Sample, keys: Sequence[str]) -> list[GroupScores]:
+def _clusters(task: AlignmentTask, states: States, sample: Sample, keys: Sequence[str]) -> list[GroupScores]:
     """Return the agreement of k-means clusters with the lobes, under the student before and after and the teacher.
 
     Lobes overlap, so that k-means has several good answers: one clustering moves the AMI by some hundredths, and the
@@ -95,7 +95,7 @@ def _clusters(task: Task, states: States, sample: Sample, keys: Sequence[str]) -
 
 
 def _retests(
-    task: Task, states: States, held_out: Sequence[str], significance: SignificanceConfig, device: str
+    task: AlignmentTask, states: States, held_out: Sequence[str], significance: SignificanceConfig, device: str
 ) -> tuple[list[GroupShares], list[Retest]]:
     """Return the held-out shares of each finding under all three, and its test repeated with the aligned student."""
     keys = sorted(held_out)
@@ -149,7 +149,7 @@ def _retests(
 
 
 def _retrieval(
-    task: Task, states: States, held_out: Sequence[str], device: str
+    task: AlignmentTask, states: States, held_out: Sequence[str], device: str
 ) -> tuple[list[RecallState], list[RecallDifference]]:
     """Return recall among the held-out samples, on all of them, on each slice, and on those in no slice."""
     tables = {state: with_captions_and_images(table.select(held_out), task.pairs) for state, table in states.items()}

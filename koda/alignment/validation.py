@@ -12,7 +12,7 @@ from torch import Tensor
 from koda.alignment.batches import Pictures
 from koda.alignment.objective import KernelMatrix
 from koda.alignment.student import Student
-from koda.alignment.targets import ROUNDING, Lesson, Task
+from koda.alignment.targets import ROUNDING, AlignmentTargets, AlignmentTask
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
 from koda.metrics.identity import with_captions_and_images
@@ -25,11 +25,11 @@ _BATCH = 256
 class Validation:
     """A seeded part of the validation samples, and how to measure a student on them."""
 
-    def __init__(self, task: Task, lesson: Lesson) -> None:
-        self._task, self._lesson = task, lesson
+    def __init__(self, task: AlignmentTask, targets: AlignmentTargets) -> None:
+        self._task, self._targets = task, targets
         parts: dict[str, list[str]] = {"slice": [], "rest": []}
         for key in task.split.validation:
-            parts["slice" if key in lesson.members else "rest"].append(key)
+            parts["slice" if key in targets.members else "rest"].append(key)
         for name, most in _MOST.items():
             if len(parts[name]) > most:
                 rows = np.random.default_rng(task.config.seed).choice(len(parts[name]), size=most, replace=False)
@@ -44,7 +44,7 @@ class Validation:
         teacher's, over what that was before training. It is nan where embeddings are not finite.
         """
         student.model.eval()
-        lesson, pairs = self._lesson, self._task.pairs
+        targets, pairs = self._targets, self._task.pairs
         chunks = [self._keys[first : first + _BATCH] for first in range(0, len(self._keys), _BATCH)]
         made: list[tuple[list[str], dict[str, Tensor]]] = []
         for usable, pixels in pictures.batches(iter(chunks)):
@@ -53,12 +53,12 @@ class Validation:
             made.append((usable, {name: values.float() for name, values in found.items()}))
         keys = [key for usable, _ in made for key in usable]
         trained = {name: torch.cat([found[name] for _, found in made]) for name in student.towers}
-        inside = [key for key in keys if key in lesson.members]  # they come first
-        former = lesson.former(inside)
+        inside = [key for key in keys if key in targets.members]  # they come first
+        former = targets.former(inside)
         now = {**former, **{name: values[: len(inside)] for name, values in trained.items()}}
-        teacher = lesson.teacher_kernel(lesson.teacher(inside))
-        before = _distance(former, lesson.former_kernel, teacher)
-        agreement = 1 - _distance(now, lesson.student_kernel, teacher) / max(before, ROUNDING)
+        teacher = targets.teacher_kernel(targets.teacher(inside))
+        before = _distance(former, targets.former_kernel, teacher)
+        agreement = 1 - _distance(now, targets.student_kernel, teacher) / max(before, ROUNDING)
         return agreement if math.isfinite(agreement) else math.nan, self._retrieval(keys, trained)
 
     def _retrieval(self, keys: list[str], trained: Mapping[str, Tensor]) -> float | None:
@@ -73,7 +73,7 @@ class Validation:
         if not (np.isfinite(image).all() and np.isfinite(text).all()):
             return None
         table = with_captions_and_images(EmbeddingTable(keys, image, text), self._task.pairs)
-        found = recall(table, ks=(1,), groups="image", device=str(self._lesson.device))
+        found = recall(table, ks=(1,), groups="image", device=str(self._targets.device))
         return None if found is None else (found.image_to_text.at(1).value + found.text_to_image.at(1).value) / 2
 
 

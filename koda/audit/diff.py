@@ -28,7 +28,7 @@ from koda.records import (
     ModelRecord,
     NearestPrevious,
 )
-from koda.typing import Side
+from koda.typing import SIDES, Side
 
 SAME_FINDING = 0.3  # least overlap of two slices of one finding
 Place = tuple[Side, int]
@@ -256,7 +256,7 @@ def _metrics(record: AuditRecord) -> dict[str, float]:
         seen = observe(name, facts, PolicyRule(figure=name, warn=0))
         if seen and name not in _OF_EACH_MODEL:
             figures[name] = seen[0].estimate.value
-    for side in ("lost", "gained"):
+    for side in SIDES:
         figures[f"{side}.found"] = sum(f.side == side for f in record.findings)
     for recall in record.metrics.retrieval:
         if recall.subset == ALL and recall.role is not None:

@@ -16,6 +16,7 @@ from koda.errors import DataError
 from koda.records.base import Part, parse_record, to_json
 from koda.records.metrics import AccuracyDifference, Estimate, RecallDifference
 from koda.records.subsets import Subset
+from koda.typing import Role, Side
 
 ALIGNMENT_VERSION = 1
 RECORD_FILE = "alignment.json"
@@ -47,11 +48,11 @@ class SplitRecord(Part):
     unreadable: dict[str, str] = Field(default={}, description="key -> why a training image could not be used")
 
 
-class Look(Part):
-    """One look at the validation samples while training."""
+class ValidationPoint(Part):
+    """What the validation samples showed at one step of the training."""
 
     step: int
-    loss: float | None = Field(description="mean since the look before, as the terms: weighted; None at step 0")
+    loss: float | None = Field(description="mean since the point before, as the terms: weighted; None at step 0")
     keep: float | None = None
     kernel: float | None = None
     cross: float | None = None
@@ -124,16 +125,16 @@ class AlignmentRecord(Part):
     student_fingerprint: str
     teacher_fingerprint: str
     weights_digest: str = Field(description="of the aligned weights")
-    role: Literal["candidate", "baseline"] = Field(description="of the student in the audit")
-    side: Literal["lost", "gained"]
+    role: Role = Field(description="of the student in the audit")
+    side: Side
     settings: dict[str, Any]
     towers: list[str]
     n_parameters: int = Field(description="trained")
     n_parameters_total: int
     groups: list[GroupRecord]
     split: SplitRecord
-    looks: list[Look]
-    kept_step: int = Field(description="the look whose weights were kept")
+    looks: list[ValidationPoint]
+    kept_step: int = Field(description="the step whose weights were kept")
     stopped: str = Field(description="why training ended, in words")
     clusters: list[GroupScores]
     shares: list[GroupShares]

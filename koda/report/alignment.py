@@ -14,6 +14,7 @@ from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
 from koda.report.metric_tables import subset_name
 from koda.report.plots import IntervalRow, curve_plot, interval_plot
 from koda.report.view import interval
+from koda.typing import ROLES
 
 _LISTED_UNREADABLE = 5
 _SAMPLES: tuple[tuple[Sample, str], ...] = (
@@ -137,7 +138,7 @@ def finding_names(found: AlignmentRecord) -> str:
 def _roles(record: AuditRecord, found: AlignmentRecord) -> tuple[str, str]:
     """Return the roles of the aligned model and of the other one in this audit, which may not be the first's."""
     aligned = found.weights_digest
-    roles = [role for role in ("candidate", "baseline") if getattr(record, role).weights_digest == aligned]
+    roles = [role for role in ROLES if getattr(record, role).weights_digest == aligned]
     role = found.role if len(roles) != 1 else roles[0]
     return role, "baseline" if role == "candidate" else "candidate"
 
@@ -243,7 +244,7 @@ def _curves(found: AlignmentRecord) -> tuple[list[Markup], str]:
     marks = {f"kept: step {found.kept_step}": float(found.kept_step)}
     drawn = [
         curve_plot(
-            {"agreement with the teacher": [(look.step, round(look.agreement, 6)) for look in looks]},
+            {"agreement with the teacher": [(point.step, round(point.agreement, 6)) for point in looks]},
             title="Agreement with the teacher on the validation slices, against the steps",
             x_axis="step",
             y_axis="",
@@ -252,9 +253,9 @@ def _curves(found: AlignmentRecord) -> tuple[list[Markup], str]:
             height=210,
         )
     ]
-    kept = next((look for look in looks if look.step == found.kept_step), looks[-1])
+    kept = next((point for point in looks if point.step == found.kept_step), looks[-1])
     note = f"Agreement: {_score(looks[0].agreement)} at step 0, {_score(kept.agreement)} at step {kept.step}."
-    ranked = [(look.step, 100 * look.retrieval) for look in looks if look.retrieval is not None]
+    ranked = [(point.step, 100 * point.retrieval) for point in looks if point.retrieval is not None]
     first = looks[0].retrieval
     if not ranked or first is None:
         return [curve for curve in drawn if curve], f"{note} There is no retrieval: image and text share no space."
