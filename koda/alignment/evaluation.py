@@ -30,7 +30,7 @@ from koda.records import (
 )
 
 _CLUSTERINGS = 10  # each the best of ten runs
-_NOTHING_TO_RECOVER = 0.02  # of AMI between student and teacher: below it their ratio means nothing
+_LEAST_AMI_GAP = 0.02  # between student and teacher; below it the recovery, a ratio to this gap, means nothing
 
 States = Mapping[State, EmbeddingTable]
 
@@ -70,7 +70,7 @@ def measure_alignment(
 def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> float | None:
     """Return (after - before) / (teacher - before) of the AMI; None where the teacher's is no better than before."""
     ami = {score.state: score.ami for score in clusters if score.sample == sample}
-    if set(ami) != set(STATES) or ami["teacher"] - ami["before"] < _NOTHING_TO_RECOVER:
+    if set(ami) != set(STATES) or ami["teacher"] - ami["before"] < _LEAST_AMI_GAP:
         return None
     return (ami["after"] - ami["before"]) / (ami["teacher"] - ami["before"])
 
@@ -84,14 +84,14 @@ def _clusters(task: AlignmentTask, states: States, sample: Sample, keys: Sequenc
     rankings = rankings_within(task.groups, keys)
     labels = tops([ranking for ranking in rankings.values() if ranking])
     modalities = task.solution.kernels.target.modalities
-    found = []
+    rows = []
     for state, table in states.items():
         runs = [cluster_scores(table, labels, modalities, seed=seed) for seed in range(_CLUSTERINGS)]
         scores = [vars(run) for run in runs if run is not None]
         if scores:
             means = {name: statistics.fmean(score[name] for score in scores) for name in scores[0]}
-            found.append(GroupScores(state=state, sample=sample, n=len(labels), **means))
-    return found
+            rows.append(GroupScores(state=state, sample=sample, n=len(labels), **means))
+    return rows
 
 
 def _retests(
@@ -117,7 +117,7 @@ def _retests(
         )
         for state in ("before", "after")
     }
-    adjusted = {state: holm([each.p_value for each in results]) for state, results in tested.items()}
+    adjusted = {state: holm([result.p_value for result in results]) for state, results in tested.items()}
     shares, retests = [], []
     for place, number in enumerate(numbers):
         before, after = tested["before"][place], tested["after"][place]

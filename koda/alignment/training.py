@@ -24,7 +24,7 @@ from koda.records import ValidationPoint
 from koda.storage import write_atomically
 
 STATE, BEST = "training.pt", "best.pt"  # checkpoints; both are gone when the model is saved
-_CLIP = 1.0  # norm of the gradient at most
+_MAX_GRADIENT_NORM = 1.0
 
 Progress = Callable[[int, int, ValidationPoint | None], None]
 
@@ -154,11 +154,11 @@ class _Run:
             for _ in range(config.accumulate):
                 keys, pixels = next(batches)
                 with self.autocast:
-                    made = self.student.embed(pixels, [self.pairs[key].caption for key in keys])
+                    embeddings = self.student.embed(pixels, [self.pairs[key].caption for key in keys])
                 former = self.targets.former(keys)
                 parts = loss_parts(
-                    {**former, **made},
-                    {name: former[name] for name in made},
+                    {**former, **embeddings},
+                    {name: former[name] for name in embeddings},
                     self.targets.in_slice(keys),
                     self.targets.student_kernel,
                     self.targets.of_batch(keys),
@@ -171,7 +171,7 @@ class _Run:
                 loss = torch.stack(terms).sum() / config.accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
                 sums += [loss.item(), *(term.item() / config.accumulate for term in terms)]
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), _CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), _MAX_GRADIENT_NORM)
         if not (math.isfinite(sums[0]) and bool(torch.isfinite(norm))):
             raise self._diverged("the loss or its gradient is not finite")
         self.optimiser.step()

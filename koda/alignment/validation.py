@@ -18,8 +18,8 @@ from koda.kernels.kernel import unit_embeddings
 from koda.metrics.identity import with_captions_and_images
 from koda.metrics.retrieval import recall
 
-_MOST = {"slice": 1000, "rest": 3000}  # samples at a look, at most
-_BATCH = 256
+_MOST_SAMPLES = {"slice": 1000, "rest": 3000}  # that are measured at one step, of each part
+_BATCH_SIZE = 256
 
 
 class Validation:
@@ -30,7 +30,7 @@ class Validation:
         parts: dict[str, list[str]] = {"slice": [], "rest": []}
         for key in task.split.validation:
             parts["slice" if key in targets.members else "rest"].append(key)
-        for name, most in _MOST.items():
+        for name, most in _MOST_SAMPLES.items():
             if len(parts[name]) > most:
                 rows = np.random.default_rng(task.config.seed).choice(len(parts[name]), size=most, replace=False)
                 parts[name] = [parts[name][row] for row in np.sort(rows).tolist()]
@@ -45,14 +45,14 @@ class Validation:
         """
         student.model.eval()
         targets, pairs = self._targets, self._task.pairs
-        chunks = [self._keys[first : first + _BATCH] for first in range(0, len(self._keys), _BATCH)]
-        made: list[tuple[list[str], dict[str, Tensor]]] = []
+        chunks = [self._keys[first : first + _BATCH_SIZE] for first in range(0, len(self._keys), _BATCH_SIZE)]
+        batches: list[tuple[list[str], dict[str, Tensor]]] = []
         for usable, pixels in pictures.batches(iter(chunks)):
             with autocast:
-                found = student.embed(pixels, [pairs[key].caption for key in usable])
-            made.append((usable, {name: values.float() for name, values in found.items()}))
-        keys = [key for usable, _ in made for key in usable]
-        trained = {name: torch.cat([found[name] for _, found in made]) for name in student.towers}
+                embeddings = student.embed(pixels, [pairs[key].caption for key in usable])
+            batches.append((usable, {name: values.float() for name, values in embeddings.items()}))
+        keys = [key for usable, _ in batches for key in usable]
+        trained = {name: torch.cat([embeddings[name] for _, embeddings in batches]) for name in student.towers}
         inside = [key for key in keys if key in targets.members]  # they come first
         former = targets.former(inside)
         now = {**former, **{name: values[: len(inside)] for name, values in trained.items()}}
@@ -73,8 +73,8 @@ class Validation:
         if not (np.isfinite(image).all() and np.isfinite(text).all()):
             return None
         table = with_captions_and_images(EmbeddingTable(keys, image, text), self._task.pairs)
-        found = recall(table, ks=(1,), groups="image", device=str(self._targets.device))
-        return None if found is None else (found.image_to_text.at(1).value + found.text_to_image.at(1).value) / 2
+        ranked = recall(table, ks=(1,), groups="image", device=str(self._targets.device))
+        return None if ranked is None else (ranked.image_to_text.at(1).value + ranked.text_to_image.at(1).value) / 2
 
 
 def _distance(embeddings: Mapping[str, Tensor], kernel: KernelMatrix, teacher: Tensor) -> float:

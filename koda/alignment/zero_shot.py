@@ -40,9 +40,9 @@ def zero_shot_states(
     device = audit.config.discrepancy.device
     vectors: dict[State, FloatArray] = {}
     for state, model in models.items():
-        made = class_vectors_of(model, tables[state], classes, config.templates, device)
-        if not isinstance(made, str):
-            vectors[state] = made
+        vectors_or_reason = class_vectors_of(model, tables[state], classes, config.templates, device)
+        if not isinstance(vectors_or_reason, str):
+            vectors[state] = vectors_or_reason
     measured = zero_shot_by_subset(
         tables,
         vectors,

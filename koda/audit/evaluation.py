@@ -50,7 +50,7 @@ def evaluate(plan: AuditPlan) -> str:
     }
     adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
     p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
-    found = {side: slices(solutions[side], *tables[side]) for side in SIDES}
+    pieces = {side: slices(solutions[side], *tables[side]) for side in SIDES}
     runs = plan.config.significance.stability
     stable = {side: stability(solutions[side], *tables[side], runs) for side in SIDES}
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
@@ -59,10 +59,10 @@ def evaluate(plan: AuditPlan) -> str:
         for side in SIDES
         for direction, piece, held, p, again in zip(
             solutions[side].directions,
-            found[side],
+            pieces[side],
             tested[side],
             p_values[side],
-            stable[side] if runs else [None] * len(found[side]),
+            stable[side] if runs else [None] * len(pieces[side]),
             strict=True,
         )
     ]
@@ -71,12 +71,12 @@ def evaluate(plan: AuditPlan) -> str:
     rows = [
         row
         for side in SIDES
-        for piece in found[side]
+        for piece in pieces[side]
         for lobe in (piece.positive, piece.negative)
         for row in _rows(side, piece.direction, lobe, tables[side][0].metadata, row_of, confirmation)
     ]
-    findings = with_duplicates(plan, samples, found, findings, row_of)
-    metrics = measure(plan, samples, solutions, found, findings)
+    findings = with_duplicates(plan, samples, pieces, findings, row_of)
+    metrics = measure(plan, samples, solutions, pieces, findings)
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)
     note = {

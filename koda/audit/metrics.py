@@ -37,14 +37,14 @@ _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantil
 _CURVE_DIRECTIONS = 5
 _CURVE_TOLERANCE = 0.01  # proved; the energies are far nearer, and it is a curve to look at
 
-Found = Mapping[Side, Sequence[Slice]]
+SlicesBySide = Mapping[Side, Sequence[Slice]]
 
 
 def measure(
     plan: AuditPlan,
     samples: Samples,
     solutions: Mapping[Side, Solution],
-    found: Found,
+    pieces: SlicesBySide,
     findings: Sequence[Finding],
 ) -> Metrics:
     """Return the figures beside the findings.
@@ -53,11 +53,11 @@ def measure(
         plan: of the audit.
         samples: of both models, joined.
         solutions: the directions of each side.
-        found: their slices.
+        pieces: their slices.
         findings: what the held-out test said of them.
     """
-    subsets = _confirmed(found, findings)
-    tied = {side: tops([piece.positive.keys for piece in pieces]) for side, pieces in found.items()}
+    subsets = _confirmed(pieces, findings)
+    tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
     recalls, differences = _retrieval(plan, samples, {**chosen, **subsets})
     modalities = modalities_of(plan.config.discrepancy)
@@ -72,20 +72,20 @@ def measure(
         retrieval_differences=differences,
         zero_shot=zero_shot(plan, samples, subsets),
         clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
-        quotients=[curve for side in found if (curve := _quotients(plan, samples, side, solutions[side]))],
+        quotients=[curve for side in pieces if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
     )
 
 
 def with_duplicates(
-    plan: AuditPlan, samples: Samples, found: Found, findings: Sequence[Finding], row_of: Mapping[str, int]
+    plan: AuditPlan, samples: Samples, pieces: SlicesBySide, findings: Sequence[Finding], row_of: Mapping[str, int]
 ) -> list[Finding]:
     """Return the findings, whose lobes now say how many of their members have a near-duplicate among them.
 
     Args:
         plan: of the audit.
         samples: of both models, joined.
-        found: the slices of each side.
+        pieces: the slices of each side.
         findings: of these slices.
         row_of: key -> row in both tables.
     """
@@ -104,7 +104,7 @@ def with_duplicates(
 
     filled_in = []
     for finding in findings:
-        piece = found[finding.side][finding.direction - 1]
+        piece = pieces[finding.side][finding.direction - 1]
         lobes = {
             "positive": filled(finding.positive, piece.positive),
             "negative": filled(finding.negative, piece.negative),
@@ -113,12 +113,12 @@ def with_duplicates(
     return filled_in
 
 
-def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[Subset, tuple[str, ...]]:
+def _confirmed(pieces: SlicesBySide, findings: Sequence[Finding]) -> dict[Subset, tuple[str, ...]]:
     """Return the members of each lobe of the confirmed findings."""
     subsets = {}
     for finding in findings:
         if finding.confirmed:
-            piece = found[finding.side][finding.direction - 1]
+            piece = pieces[finding.side][finding.direction - 1]
             for lobe in (piece.positive, piece.negative):
                 if lobe.members:  # a direction of one sign, as a leading eigenvector often is, has one lobe
                     subsets[finding.subset.of_lobe(lobe.sign)] = lobe.members

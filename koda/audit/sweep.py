@@ -31,8 +31,8 @@ def cell_figures(record: AuditRecord) -> dict[str, Any]:
         return next(iter(observe(figure, facts, PolicyRule(figure=figure, warn=0))), None)
 
     def side(name: Side) -> SweepSide:
-        seen = worst(f"{name}.max_share")
-        finding = None if seen is None else seen.finding
+        observation = worst(f"{name}.max_share")
+        finding = None if observation is None else observation.finding
         return SweepSide(
             confirmed=sum(f.side == name and f.confirmed is True for f in record.findings),
             share=None if finding is None else finding.target_share.value,

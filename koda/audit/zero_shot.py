@@ -32,11 +32,11 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[
     vectors: dict[Role, FloatArray] = {}
     unavailable: dict[str, str] = {}
     for role, table in tables.items() if labels else ():
-        made = class_vectors_of(plan.models[role], table, classes, config.templates, search.device)
-        if isinstance(made, str):
-            unavailable[plan.label(role)] = made
+        vectors_or_reason = class_vectors_of(plan.models[role], table, classes, config.templates, search.device)
+        if isinstance(vectors_or_reason, str):
+            unavailable[plan.label(role)] = vectors_or_reason
         else:
-            vectors[role] = made
+            vectors[role] = vectors_or_reason
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
     measured = zero_shot_by_subset(
         tables, vectors, labels, subsets, pairs, ("candidate", "baseline"), seed=search.seed, device=search.device

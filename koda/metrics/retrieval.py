@@ -135,14 +135,16 @@ def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> 
     Raises:
         DataError: other queries.
     """
-    found = {}
+    differences = {}
     for name in ("image_to_text", "text_to_image"):
         new, old = getattr(candidate, name), getattr(baseline, name)
         if new.keys != old.keys:
             raise DataError("The two models were not asked the same queries.", "Join the tables by key.")
         images = None if name == "image_to_text" else new.images  # an image asks once
-        found[name] = {f"R@{k}": paired_difference(new.hits(k), old.hits(k), images, seed=seed) for k in candidate.ks}
-    return found
+        differences[name] = {
+            f"R@{k}": paired_difference(new.hits(k), old.hits(k), images, seed=seed) for k in candidate.ks
+        }
+    return differences
 
 
 @dataclass(frozen=True)

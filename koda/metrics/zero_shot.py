@@ -56,10 +56,10 @@ def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str,
     labels = {pair.key: category_of(pair.metadata[config.labels]) for pair in dataset.pairs}
     right = {key: number[label] for key, label in labels.items() if label in number}
     if not right:
-        seen = next((label for label in labels.values() if label is not None), None)
+        example = next((label for label in labels.values() if label is not None), None)
         raise ConfigError(
             f"zero_shot: no sample's {config.labels} is one of the classes {', '.join(classes[:5])} (the first "
-            f"is {seen!r}).",
+            f"is {example!r}).",
             "Write the classes as the column does.",
         )
     return classes, right
@@ -174,8 +174,11 @@ def zero_shot_by_subset(
         rows = np.array(sorted(row_of[key] for key in members if key in row_of), dtype=np.int64)
         if not len(rows):
             continue
-        hits = {key: {f"top-{k}": found[rows] <= k for k in depths} for key, found in ranks.items()}
-        tops = {key: {at: wilson(int(hit.sum()), len(rows)) for at, hit in each.items()} for key, each in hits.items()}
+        hits = {key: {f"top-{k}": of_model[rows] <= k for k in depths} for key, of_model in ranks.items()}
+        tops = {
+            key: {at: wilson(int(hit.sum()), len(rows)) for at, hit in by_depth.items()}
+            for key, by_depth in hits.items()
+        }
         newer, older = (hits.get(key) for key in compared)
         difference = None
         if newer is not None and older is not None:

@@ -86,19 +86,19 @@ class Subset:
         Raises:
             ValueError: a text that names no set.
         """
-        seen = _TEXT.fullmatch(text)
-        if seen is None:
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
             raise ValueError(
                 f"{text!r} names no set of samples: 'all', 'rest', 'found lost', 'lost 1' and 'lost 1 positive' are "
                 "such names, and 'rest of lost 1' and the like"
             )
-        if seen["all"] or seen["slices"]:
-            return REST if seen["slices"] else ALL
+        if parts["all"] or parts["slices"]:
+            return REST if parts["slices"] else ALL
         return cls(
-            side=cast("Side", seen["found"] or seen["side"]),
-            direction=int(seen["direction"]) if seen["direction"] else None,
-            lobe=cast("Sign | None", seen["lobe"]),
-            rest=seen["rest"] is not None,
+            side=cast("Side", parts["found"] or parts["side"]),
+            direction=int(parts["direction"]) if parts["direction"] else None,
+            lobe=cast("Sign | None", parts["lobe"]),
+            rest=parts["rest"] is not None,
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from koda.report import text
 from koda.report.metric_tables import Cell, cell, subset_name
 
 _LISTED_FALLS = 10
-_NAMES = {ALL: "all held out", REST: "the rest, in no slice"}
+_WHOLE_AND_REST = {ALL: "all held out", REST: "the rest, in no slice"}
 
 Parts = Mapping[str, Mapping[str, Estimate]]  # "image to text" -> "R@1" -> estimate
 Measured = Mapping[Subset, Mapping[State, Parts]]  # set of samples -> state -> figures
@@ -38,27 +38,25 @@ class Cost:
     groups: list[tuple[str, str, list[tuple[str, list[Cell]]]]]
 
 
-def retrieval_cost(found: AlignmentRecord, words: Mapping[Subset, str]) -> Cost | None:
+def retrieval_cost(run: AlignmentRecord, words: Mapping[Subset, str]) -> Cost | None:
     """Return what retrieval became; None where it was not measured. `words` are those of each slice."""
     states: dict[Subset, dict[State, Parts]] = {}
-    for each in found.retrieval:
+    for each in run.retrieval:
         ways = {"image to text": each.image_to_text, "text to image": each.text_to_image}
         states.setdefault(each.subset, {})[each.state] = ways
     changes = {
         each.subset: (each.n, {"image to text": each.image_to_text, "text to image": each.text_to_image})
-        for each in found.retrieval_changes
+        for each in run.retrieval_changes
     }
     return _cost(states, changes, words)
 
 
-def zero_shot_cost(found: AlignmentRecord, words: Mapping[Subset, str]) -> Cost | None:
+def zero_shot_cost(run: AlignmentRecord, words: Mapping[Subset, str]) -> Cost | None:
     """Return what zero-shot accuracy became; None where no classes were given."""
     states: dict[Subset, dict[State, Parts]] = {}
-    for each in found.zero_shot:
+    for each in run.zero_shot:
         states.setdefault(each.subset, {})[each.state] = {at: {"": top} for at, top in each.top.items()}
-    changes = {
-        each.subset: (each.n, {at: {"": top} for at, top in each.top.items()}) for each in found.zero_shot_changes
-    }
+    changes = {each.subset: (each.n, {at: {"": top} for at, top in each.top.items()}) for each in run.zero_shot_changes}
     return _cost(states, changes, words)
 
 
@@ -85,14 +83,14 @@ def _cost(states: Measured, changes: Changes, words: Mapping[Subset, str]) -> Co
         for name, change in figures.items()
         if _is_fall(change)
     )
-    told = []
+    phrases = []
     for _, _, _, part, name, subset in falls:
         heading, note = _heading(subset, words, changes[subset][0])
-        told.append(f"{heading} ({note}): {_changed(states, changes, subset, part, name)}")
+        phrases.append(f"{heading} ({note}): {_changed(states, changes, subset, part, name)}")
     n_changes = sum(len(figures) for _, parts in changes.values() for figures in parts.values())
     return Cost(
-        falls=told[:_LISTED_FALLS],
-        n_more=max(0, len(told) - _LISTED_FALLS),
+        falls=phrases[:_LISTED_FALLS],
+        n_more=max(0, len(phrases) - _LISTED_FALLS),
         summary=_summary(len(falls), n_changes),
         elsewhere=_elsewhere(states, changes),
         columns=[part.capitalize() for part in first],
@@ -124,8 +122,8 @@ def _elsewhere(states: Measured, changes: Changes) -> str:
     if REST not in changes:
         return "Every held-out sample is in a slice, so there is no rest to look at."
     n, parts = changes[REST]
-    told = [_changed(states, changes, REST, part, next(iter(figures))) for part, figures in parts.items() if figures]
-    return f"On the {text.plural(n, 'held-out sample')} in no slice: {'; '.join(told)}."
+    phrases = [_changed(states, changes, REST, part, next(iter(figures))) for part, figures in parts.items() if figures]
+    return f"On the {text.plural(n, 'held-out sample')} in no slice: {'; '.join(phrases)}."
 
 
 def _changed(states: Measured, changes: Changes, subset: Subset, part: str, name: str) -> str:
@@ -146,4 +144,4 @@ def _figure(parts: Parts | None, part: str, name: str) -> Cell:
 def _heading(subset: Subset, words: Mapping[Subset, str], n: int | None) -> tuple[str, str]:
     """Return the name of a set of samples, and its words and size."""
     notes = [words.get(subset, ""), "" if n is None else f"n{text.NBSP}={text.NBSP}{text.number(n)}"]
-    return _NAMES.get(subset) or subset_name(subset), "; ".join(note for note in notes if note)
+    return _WHOLE_AND_REST.get(subset) or subset_name(subset), "; ".join(note for note in notes if note)

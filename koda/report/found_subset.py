@@ -9,7 +9,7 @@ from koda.report import text
 from koda.report.metric_tables import Cell, cell
 from koda.typing import ROLES, SIDES, Side
 
-_AT = "R@1"
+_DEPTH = "R@1"
 _WAYS = ("image_to_text", "text_to_image")
 
 
@@ -70,12 +70,11 @@ def _role_of(score: ClusterScores) -> str:
 def _heading(record: AuditRecord, side: Side) -> str:
     counts = [r.n for r in record.metrics.retrieval if r.subset == Subset(side)]
     counts += [s.n for s in record.metrics.clusters if s.side == side]
-    found = [f for f in record.findings if f.side == side]
-    confirmed = sum(f.confirmed is True for f in found)
-    said = (
-        f"{side.capitalize()}: {text.plural(counts[0], 'sample')} at the top of {text.plural(len(found), 'direction')}"
-    )
-    return f"{said}, {text.number(confirmed)} of them confirmed" if found else said
+    findings = [f for f in record.findings if f.side == side]
+    confirmed = sum(f.confirmed is True for f in findings)
+    directions = text.plural(len(findings), "direction")
+    counted = f"{side.capitalize()}: {text.plural(counts[0], 'sample')} at the top of {directions}"
+    return f"{counted}, {text.number(confirmed)} of them confirmed" if findings else counted
 
 
 def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord | RecallDifference | None) -> list[Cell]:
@@ -83,7 +82,7 @@ def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord |
     signed = isinstance(part, RecallDifference)
     cells, falls = [], []
     for way in _WAYS:
-        pair = [None if source is None else getattr(source, way).get(_AT) for source in (whole, part)]
+        pair = [None if source is None else getattr(source, way).get(_DEPTH) for source in (whole, part)]
         cells += [cell(estimate, signed=signed) for estimate in pair]
         if pair[0] is not None and pair[1] is not None:
             falls.append(pair[0].value - pair[1].value)

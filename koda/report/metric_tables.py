@@ -63,7 +63,7 @@ def retrieval(record: AuditRecord) -> Table | None:
             for r in recalls
             if r.subset == subset
         ]
-        for name, label in ((subset, _LESS), (subset.others, f"{_LESS}, on the rest")):
+        for name, label in ((subset, _DIFFERENCE_LABEL), (subset.others, f"{_DIFFERENCE_LABEL}, on the rest")):
             if d := differences.get(name):
                 parts = (d.image_to_text, d.text_to_image)
                 rows.append(Row(label, text.number(d.n), "", _cells(parts, columns, signed=True), True))
@@ -73,20 +73,20 @@ def retrieval(record: AuditRecord) -> Table | None:
 
 def zero_shot(record: AuditRecord) -> Table | None:
     """Return the accuracies of both models on each set of samples, and their difference."""
-    found = record.metrics.zero_shot
-    if found is None or not found.accuracies:
+    figures = record.metrics.zero_shot
+    if figures is None or not figures.accuracies:
         return None
-    columns = _columns([a.top for a in found.accuracies])
-    differences = {d.subset: d for d in found.differences}
+    columns = _columns([a.top for a in figures.accuracies])
+    differences = {d.subset: d for d in figures.differences}
     groups = []
-    for subset in dict.fromkeys(a.subset for a in found.accuracies):
+    for subset in dict.fromkeys(a.subset for a in figures.accuracies):
         rows = [
             Row(a.model, text.number(a.n), "", _cells((a.top,), columns))
-            for a in found.accuracies
+            for a in figures.accuracies
             if a.subset == subset
         ]
         if d := differences.get(subset):
-            rows.append(Row(_LESS, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
+            rows.append(Row(_DIFFERENCE_LABEL, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
         groups.append((subset_name(subset), rows))
     return Table(columns, groups)
 
@@ -119,7 +119,7 @@ def subset_name(subset: Subset) -> str:
     return str(subset) if subset.direction is not None or subset.side is None else f"found subset, {subset.side}"
 
 
-_LESS = "candidate − baseline"
+_DIFFERENCE_LABEL = "candidate − baseline"
 
 
 def _columns(parts: Sequence[Mapping[str, Estimate]]) -> list[str]:
