@@ -63,7 +63,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
     aligned = resolve_model(plan.model, device)
     extract(audit.artifacts, audit.dataset, aligned, device=device)
     table = load_embeddings(audit.artifacts, embedding_key(audit.dataset, aligned), audit.dataset)
-    judged = measure_alignment(task, table, audit.config.significance, device)
+    figures = measure_alignment(task, table, audit.config.significance, device)
     former, teacher = (audit.models[role] for role in (plan.student, plan.teacher))
     models: dict[State, ResolvedModel] = {"before": former, "after": aligned, "teacher": teacher}
     tables: dict[State, EmbeddingTable] = {"before": task.former, "after": table, "teacher": task.teacher}
@@ -114,5 +114,5 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         materiality=audit.config.significance.materiality,
         alpha=audit.config.significance.alpha,
         device=str(student.encoder.device),
-        **vars(judged),
+        **vars(figures),
     )
