@@ -24,7 +24,7 @@ from koda.audit.evaluation import evaluate
 from koda.audit.plan import AuditPlan, prepare
 from koda.audit.solutions import discover
 from koda.extraction import extract
-from koda.records import RECORD_FILE, State
+from koda.records import RECORD_FILE, REST, State, Subset
 from koda.typing import Role
 
 HERE = Path(__file__).parent
@@ -60,13 +60,13 @@ def audited(home: Path) -> AuditPlan:
     return plan
 
 
-def recall_at_1(record: AlignmentRecord, state: State, subset: str) -> float:
+def recall_at_1(record: AlignmentRecord, state: State, subset: Subset) -> float:
     """Return the mean of both directions; the purple slice is the lobe whose first words say so."""
     found = next(each for each in record.retrieval if (each.state, each.subset) == (state, subset))
     return (found.image_to_text["R@1"].value + found.text_to_image["R@1"].value) / 2
 
 
-def purple(record: AlignmentRecord) -> str:
+def purple(record: AlignmentRecord) -> Subset:
     """Return the lobe of the first finding that is of purple things."""
     return next(group.name for group in record.groups if "purple" in " ".join(group.words))
 
@@ -82,7 +82,7 @@ def figures(record: AlignmentRecord, seconds: float, seed: int) -> dict[str, Any
         "largest_difference": max(retest.after.value for retest in record.retests),
         "still_confirmed": sum((retest.p_after or 1.0) < 0.05 for retest in record.retests),
         "purple": {state: recall_at_1(record, state, lobe) for state in ("before", "after", "teacher")},  # type: ignore[arg-type]
-        "rest": {state: recall_at_1(record, state, "rest") for state in ("before", "after", "teacher")},  # type: ignore[arg-type]
+        "rest": {state: recall_at_1(record, state, REST) for state in ("before", "after", "teacher")},  # type: ignore[arg-type]
         "trained_parameters": record.n_parameters,
         "kept_step": record.kept_step,
         "stopped": record.stopped,

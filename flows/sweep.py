@@ -12,7 +12,7 @@ from flows.audit import audit
 from flows.failures import code_of_verdict, exit_code_of, in_words, unexpected
 from flows.terminal import watch
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare
-from koda.audit.sweep import SweptAudit, audits_of, found, sweep_id
+from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
 from koda.extraction import KIND as EMBEDDINGS
 from koda.records import AuditRecord, SweepCell, SweepRecord
@@ -75,7 +75,7 @@ def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, st
         verdict=record.verdict.status,
         reasons=record.verdict.reasons,
         report=f"../../audits/{record.id}/report.html",
-        **found(record),
+        **cell_figures(record),
     )
 
 

@@ -16,7 +16,7 @@ from koda.extraction.images import decoding_threads, write_picture
 from koda.models import Encoder
 
 _KEPT_BYTES = 2**30  # of decoded pictures in memory; the others are decoded each time
-_AHEAD = 2  # batches prepared while one is in the model
+_BATCHES_AHEAD = 2  # that threads prepare while one is in the model
 
 
 @dataclass(frozen=True)
@@ -80,22 +80,22 @@ class Pictures:
         ready: list[list[Future[tuple[str, Tensor | None]]]] = []
         for keys in wanted:
             ready.append([self._pool.submit(self._one, key) for key in keys])
-            if len(ready) > _AHEAD:
+            if len(ready) > _BATCHES_AHEAD:
                 yield self._stacked(ready.pop(0))
         for futures in ready:
             yield self._stacked(futures)
 
     def _stacked(self, futures: Sequence[Future[tuple[str, Tensor | None]]]) -> tuple[list[str], Tensor]:
-        found = [(key, picture) for key, picture in (future.result() for future in futures) if picture is not None]
-        for key, picture in found:
+        readable = [(key, picture) for key, picture in (future.result() for future in futures) if picture is not None]
+        for key, picture in readable:
             if key not in self._kept and len(self._kept) < self._room:
                 self._kept[key] = picture
-        if not found:
+        if not readable:
             raise DataError(
                 f"No picture of a batch of {len(futures)} can be read: {next(iter(self.unreadable.values()), '')}.",
                 "They could be read when the audit ran; put the data set back as it was.",
             )
-        return [key for key, _ in found], torch.stack([picture for _, picture in found])
+        return [key for key, _ in readable], torch.stack([picture for _, picture in readable])
 
     def _one(self, key: str) -> tuple[str, Tensor | None]:
         if (kept := self._kept.get(key)) is not None:

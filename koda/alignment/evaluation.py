@@ -5,19 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from koda.alignment.groups import members_of, rankings_within
-from koda.alignment.targets import Task
+from koda.alignment.groups import rankings_within, subsets_of
+from koda.alignment.targets import AlignmentTask
 from koda.config import SignificanceConfig
-from koda.datasets import Pair
 from koda.discrepancy.extension import extend
 from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
 from koda.embeddings import EmbeddingTable
 from koda.metrics.clustering import cluster_scores, tops
-from koda.metrics.retrieval import Recall, recall, recall_difference
+from koda.metrics.identity import with_captions_and_images
+from koda.metrics.retrieval import retrieval_by_subset
 from koda.records import (
     STATES,
     Estimate,
@@ -31,14 +30,14 @@ from koda.records import (
 )
 
 _CLUSTERINGS = 10  # each the best of ten runs
-_NOTHING_TO_RECOVER = 0.02  # of AMI between student and teacher: below it their ratio means nothing
+_LEAST_AMI_GAP = 0.02  # between student and teacher; below it the recovery, a ratio to this gap, means nothing
 
 States = Mapping[State, EmbeddingTable]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The figures of a record that are measured after training."""
+class AlignmentFigures:
+    """The figures of a record that are measured after the training."""
 
     clusters: list[GroupScores]
     shares: list[GroupShares]
@@ -48,9 +47,9 @@ class Judgement:
     recovery: float | None
 
 
-def judge_alignment(
-    task: Task, aligned: EmbeddingTable, significance: SignificanceConfig, device: str = "cpu"
-) -> Judgement:
+def measure_alignment(
+    task: AlignmentTask, aligned: EmbeddingTable, significance: SignificanceConfig, device: str = "cpu"
+) -> AlignmentFigures:
     """Measure the student before and after, beside its teacher.
 
     Args:
@@ -65,18 +64,18 @@ def judge_alignment(
     clusters = [score for sample, keys in parts.items() for score in _clusters(task, states, sample, keys)]
     shares, retests = _retests(task, states, held_out, significance, device)
     retrieval, changes = _retrieval(task, states, held_out, device)
-    return Judgement(clusters, shares, retests, retrieval, changes, recovery(clusters))
+    return AlignmentFigures(clusters, shares, retests, retrieval, changes, recovery(clusters))
 
 
 def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> float | None:
     """Return (after - before) / (teacher - before) of the AMI; None where the teacher's is no better than before."""
     ami = {score.state: score.ami for score in clusters if score.sample == sample}
-    if set(ami) != set(STATES) or ami["teacher"] - ami["before"] < _NOTHING_TO_RECOVER:
+    if set(ami) != set(STATES) or ami["teacher"] - ami["before"] < _LEAST_AMI_GAP:
         return None
     return (ami["after"] - ami["before"]) / (ami["teacher"] - ami["before"])
 
 
-def _clusters(task: Task, states: States, sample: Sample, keys: Sequence[str]) -> list[GroupScores]:
+def _clusters(task: AlignmentTask, states: States, sample: Sample, keys: Sequence[str]) -> list[GroupScores]:
     """Return the agreement of k-means clusters with the lobes, under the student before and after and the teacher.
 
     Lobes overlap, so that k-means has several good answers: one clustering moves the AMI by some hundredths, and the
@@ -85,18 +84,18 @@ def _clusters(task: Task, states: States, sample: Sample, keys: Sequence[str]) -
     rankings = rankings_within(task.groups, keys)
     labels = tops([ranking for ranking in rankings.values() if ranking])
     modalities = task.solution.kernels.target.modalities
-    found = []
+    rows = []
     for state, table in states.items():
         runs = [cluster_scores(table, labels, modalities, seed=seed) for seed in range(_CLUSTERINGS)]
         scores = [vars(run) for run in runs if run is not None]
         if scores:
             means = {name: statistics.fmean(score[name] for score in scores) for name in scores[0]}
-            found.append(GroupScores(state=state, sample=sample, n=len(labels), **means))
-    return found
+            rows.append(GroupScores(state=state, sample=sample, n=len(labels), **means))
+    return rows
 
 
 def _retests(
-    task: Task, states: States, held_out: Sequence[str], significance: SignificanceConfig, device: str
+    task: AlignmentTask, states: States, held_out: Sequence[str], significance: SignificanceConfig, device: str
 ) -> tuple[list[GroupShares], list[Retest]]:
     """Return the held-out shares of each finding under all three, and its test repeated with the aligned student."""
     keys = sorted(held_out)
@@ -104,7 +103,7 @@ def _retests(
         rng = np.random.default_rng(task.solution.config.seed)
         keys = [keys[row] for row in np.sort(rng.choice(len(keys), size=significance.max_samples, replace=False))]
     numbers = sorted({group.direction for group in task.groups})
-    names = {group.direction: group.finding for group in task.groups}
+    names = {group.direction: group.subset.finding for group in task.groups}
     kernels = task.solution.kernels
     f = extend(task.solution, task.teacher, task.former, keys).T[:, [number - 1 for number in numbers]]  # (m, k)
     tested: dict[str, tuple[HeldOut, ...]] = {
@@ -118,7 +117,7 @@ def _retests(
         )
         for state in ("before", "after")
     }
-    adjusted = {state: holm([each.p_value for each in results]) for state, results in tested.items()}
+    adjusted = {state: holm([result.p_value for result in results]) for state, results in tested.items()}
     shares, retests = [], []
     for place, number in enumerate(numbers):
         before, after = tested["before"][place], tested["after"][place]
@@ -150,42 +149,19 @@ def _retests(
 
 
 def _retrieval(
-    task: Task, states: States, held_out: Sequence[str], device: str
+    task: AlignmentTask, states: States, held_out: Sequence[str], device: str
 ) -> tuple[list[RecallState], list[RecallDifference]]:
     """Return recall among the held-out samples, on all of them, on each slice, and on those in no slice."""
-    found: dict[State, Recall] = {}
-    for state, table in states.items():
-        result = recall(_with_images(table, held_out, task.pairs), groups="image", device=device)
-        if result is not None:
-            found[state] = result
-    inside = members_of(task.groups)
-    subsets = {
-        "all": list(held_out),
-        **{group.name: [key for key in held_out if key in group.members] for group in task.groups},
-        "rest": [key for key in held_out if key not in inside],
-    }
-    records, changes = [], []
-    for subset, keys in subsets.items():
-        if not keys:
-            continue
-        parts = {state: result.among(keys) for state, result in found.items()}
-        for state, part in parts.items():
-            records.append(RecallState(state=state, subset=subset, n=len(keys), **part.estimates()))
-        if {"before", "after"} <= set(parts):
-            differences: dict[str, Any] = recall_difference(parts["after"], parts["before"], seed=task.config.seed)
-            n_images = len(parts["before"].image_to_text.keys)
-            changes.append(RecallDifference(subset=subset, n=len(keys), n_images=n_images, **differences))
-    return records, changes
-
-
-def _with_images(table: EmbeddingTable, keys: Sequence[str], pairs: Mapping[str, Pair]) -> EmbeddingTable:
-    """Return a part of a table with captions, and with what tells images apart: the same bytes are one image."""
-    part = table.select(keys)
-    columns = {
-        "caption": [pairs[key].caption for key in keys],
-        "image": [pairs[key].image_digest or key for key in keys],
-    }
-    return EmbeddingTable(part.keys, part.image, part.text, columns)
+    tables = {state: with_captions_and_images(table.select(held_out), task.pairs) for state, table in states.items()}
+    measured = retrieval_by_subset(
+        tables, subsets_of(task.groups, held_out), ("after", "before"), seed=task.config.seed, device=device
+    )
+    recalls = [
+        RecallState(state=state, subset=part.subset, n=len(result.text_to_image.keys), **result.estimates())
+        for part in measured
+        for state, result in part.recalls.items()
+    ]
+    return recalls, [part.difference for part in measured if part.difference is not None]
 
 
 def _estimate(interval: Interval, n: int) -> Estimate:

@@ -15,6 +15,7 @@ from koda.audit.evaluation import Evaluation
 from koda.audit.samples import Samples
 from koda.config import AlignmentConfig
 from koda.errors import ConfigError, DataError
+from koda.records import REST, Subset
 from koda.typing import Side
 
 MIN_DISCOVERY, MIN_HELD_OUT = 10, 5  # samples of a finding, both lobes together, that a split needs
@@ -25,16 +26,14 @@ class Group:
     """One lobe of a finding.
 
     Args:
-        name: "lost 1 positive".
-        finding: "lost 1".
+        subset: which lobe of which finding.
         direction: number of the finding.
         words: what its captions say.
         ranking: keys, the strongest first; more than the members where these are few.
         members: keys of the slice.
     """
 
-    name: str
-    finding: str
+    subset: Subset
     direction: int
     words: tuple[str, ...]
     ranking: tuple[str, ...]
@@ -84,8 +83,7 @@ def groups_of(evaluation: Evaluation, side: Side, config: AlignmentConfig) -> tu
             if rows:
                 groups.append(
                     Group(
-                        name=f"{side} {number} {lobe.sign}",
-                        finding=f"{side} {number}",
+                        subset=Subset(side, number, lobe.sign),
                         direction=number,
                         words=tuple(word.text for word in lobe.words[:3]),
                         ranking=tuple(row["key"] for row in rows),
@@ -134,15 +132,24 @@ def members_of(groups: Iterable[Group]) -> frozenset[str]:
     return frozenset().union(*(group.members for group in groups))
 
 
-def by_finding(groups: Iterable[Group]) -> dict[str, frozenset[str]]:
+def by_finding(groups: Iterable[Group]) -> dict[Subset, frozenset[str]]:
     """Return finding -> members of its lobes."""
-    found: dict[str, frozenset[str]] = {}
+    members: dict[Subset, frozenset[str]] = {}
     for group in groups:
-        found[group.finding] = found.get(group.finding, frozenset()) | group.members
-    return found
+        finding = group.subset.finding
+        members[finding] = members.get(finding, frozenset()) | group.members
+    return members
 
 
-def rankings_within(groups: Sequence[Group], keys: Iterable[str]) -> Mapping[str, list[str]]:
+def subsets_of(groups: Iterable[Group], keys: Sequence[str]) -> dict[Subset, list[str]]:
+    """Return the members of each group among the keys, and the keys in no group."""
+    lobes = list(groups)
+    inside = members_of(lobes)
+    subsets = {group.subset: [key for key in keys if key in group.members] for group in lobes}
+    return {**subsets, REST: [key for key in keys if key not in inside]}
+
+
+def rankings_within(groups: Sequence[Group], keys: Iterable[str]) -> Mapping[Subset, list[str]]:
     """Return group -> its ranking, of the given keys only."""
     wanted = set(keys)
-    return {group.name: [key for key in group.ranking if key in wanted] for group in groups}
+    return {group.subset: [key for key in group.ranking if key in wanted] for group in groups}

@@ -9,7 +9,7 @@ from pathlib import Path
 from koda._version import __version__
 from koda.alignment.groups import Group, Split, groups_of, split_samples
 from koda.alignment.student import check_student
-from koda.alignment.targets import Task
+from koda.alignment.targets import AlignmentTask
 from koda.audit.evaluation import load_evaluation
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
@@ -18,7 +18,7 @@ from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution
 from koda.errors import DataError
 from koda.storage import digest_json
-from koda.typing import Role, Side
+from koda.typing import ROLES, Role, Side
 
 KIND = "alignments"
 MODEL = "model"  # the folder of the aligned model within the artifact
@@ -50,7 +50,7 @@ class AlignmentPlan:
     def key(self) -> str:
         """Digest of everything that decides the result: both models on the data, the slices, the settings."""
         audit = self.audit
-        groups = [[group.name, group.ranking, sorted(group.members)] for group in self.groups]
+        groups = [[str(group.subset), group.ranking, sorted(group.members)] for group in self.groups]
         parts = [
             audit.embedding_key(self.student),
             audit.embedding_key(self.teacher),
@@ -60,7 +60,7 @@ class AlignmentPlan:
             [self.split.train, self.split.validation, self.split.held_out],
             audit.config.significance.model_dump(),
             None if audit.config.zero_shot is None else audit.config.zero_shot.model_dump(),
-            [audit.label(role) for role in ("baseline", "candidate")],
+            [audit.label(role) for role in ROLES],
         ]
         return digest_json([_ALIGNMENT_VERSION, __version__, *parts])
 
@@ -75,11 +75,11 @@ class AlignmentPlan:
         return self.audit.artifacts.folder(KIND, self.key) / MODEL
 
     @cached_property
-    def task(self) -> Task:
+    def task(self) -> AlignmentTask:
         """What there is to learn."""
         pairs = {pair.key: pair for pair in self.audit.dataset.pairs}
         former, teacher = (getattr(self.samples, role) for role in (self.student, self.teacher))
-        return Task(self.config, self.groups, self.split, pairs, former, teacher, self.solution)
+        return AlignmentTask(self.config, self.groups, self.split, pairs, former, teacher, self.solution)
 
     @property
     def model(self) -> ModelSpec:

@@ -32,8 +32,8 @@ def save_model(folder: Path, student: ResolvedModel, weights: Mapping[str, Tenso
     Raises:
         StoreError: the disk is full or read-only.
     """
-    found = student.fingerprint
-    config = {"model_cfg": found.config, "preprocess_cfg": found.preprocessing}
+    fingerprint = student.fingerprint
+    config = {"model_cfg": fingerprint.config, "preprocess_cfg": fingerprint.preprocessing}
     if student.spec.name.startswith(LOCAL):
         source = Path(student.spec.name.removeprefix(LOCAL))
         for path in sorted(source.iterdir()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from koda._version import __version__
-from koda.alignment.evaluation import judge_alignment
+from koda.alignment.evaluation import measure_alignment
 from koda.alignment.groups import members_of
 from koda.alignment.plan import KIND, AlignmentPlan
 from koda.alignment.saving import save_model
@@ -63,7 +63,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
     aligned = resolve_model(plan.model, device)
     extract(audit.artifacts, audit.dataset, aligned, device=device)
     table = load_embeddings(audit.artifacts, embedding_key(audit.dataset, aligned), audit.dataset)
-    judged = judge_alignment(task, table, audit.config.significance, device)
+    figures = measure_alignment(task, table, audit.config.significance, device)
     former, teacher = (audit.models[role] for role in (plan.student, plan.teacher))
     models: dict[State, ResolvedModel] = {"before": former, "after": aligned, "teacher": teacher}
     tables: dict[State, EmbeddingTable] = {"before": task.former, "after": table, "teacher": task.teacher}
@@ -88,7 +88,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         n_parameters_total=student.n_total,
         groups=[
             GroupRecord(
-                name=group.name,
+                name=group.subset,
                 words=list(group.words),
                 n_train=len(group.members & set(split.train)),
                 n_validation=len(group.members & set(split.validation)),
@@ -114,5 +114,5 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         materiality=audit.config.significance.materiality,
         alpha=audit.config.significance.alpha,
         device=str(student.encoder.device),
-        **vars(judged),
+        **vars(figures),
     )

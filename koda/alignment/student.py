@@ -105,13 +105,13 @@ class Student:
             captions: b of them.
         """
         device = self.encoder.device
-        found: dict[str, Tensor] = {}
+        embeddings: dict[str, Tensor] = {}
         if "image" in self.towers:
             assert pixels is not None, "the image tower needs pictures"
-            found["image"] = self.model.encode_image(pixels.to(device, non_blocking=True), normalize=True)  # type: ignore[operator]
+            embeddings["image"] = self.model.encode_image(pixels.to(device, non_blocking=True), normalize=True)  # type: ignore[operator]
         if "text" in self.towers:
-            found["text"] = self.model.encode_text(self._tokenised(captions).to(device), normalize=True)  # type: ignore[operator]
-        return found
+            embeddings["text"] = self.model.encode_text(self._tokenised(captions).to(device), normalize=True)  # type: ignore[operator]
+        return embeddings
 
     def _tokenised(self, captions: Sequence[str]) -> Tensor:
         if missing := list(dict.fromkeys(text for text in captions if text not in self._tokens)):

@@ -50,12 +50,12 @@ def score_table(records: Sequence[AlignmentRecord]) -> list[ScoreRow]:
 
 def recoveries(records: Sequence[AlignmentRecord]) -> dict[Sample, Spread]:
     """Return the share of the AMI that came back, in sample and held out, where there was something to recover."""
-    found: dict[Sample, Spread] = {}
+    spreads: dict[Sample, Spread] = {}
     for sample in get_args(Sample):
         values = [value for record in records if (value := recovery(record.clusters, sample)) is not None]
         if values:
-            found[sample] = _spread(values)
-    return found
+            spreads[sample] = _spread(values)
+    return spreads
 
 
 def _spread(values: Sequence[float]) -> Spread:

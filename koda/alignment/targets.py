@@ -24,7 +24,7 @@ ROUNDING = 1e-12  # of a mean squared difference of kernel values in float32
 
 
 @dataclass(frozen=True)
-class Task:
+class AlignmentTask:
     """What there is to learn, and from what.
 
     Args:
@@ -44,7 +44,7 @@ class Task:
     solution: Solution
 
 
-class Lesson:
+class AlignmentTargets:
     """The embeddings of the training and validation samples on the device, and what batches of them are to become.
 
     Args:
@@ -57,7 +57,7 @@ class Lesson:
         TrainingError: student and teacher have the same kernel.
     """
 
-    def __init__(self, task: Task, towers: Sequence[str], device: torch.device) -> None:
+    def __init__(self, task: AlignmentTask, towers: Sequence[str], device: torch.device) -> None:
         config, kernels = task.config, task.solution.kernels
         names = kernels.target.modalities
         self.device = device
@@ -101,7 +101,7 @@ class Lesson:
         """Return which of the samples are in a slice, (b,)."""
         return torch.tensor([key in self.members for key in keys], device=self.device)
 
-    def targets(self, keys: Sequence[str]) -> Targets:
+    def of_batch(self, keys: Sequence[str]) -> Targets:
         """Return what the kernel matrix and the cosines of a batch are to be."""
         return targets(
             self.former(keys),
@@ -122,7 +122,7 @@ class Lesson:
         for number in range(_BATCHES_BEFORE):
             keys = self.sampler.batch(number)
             former = self.former(keys)
-            parts = loss_parts(former, former, self.in_slice(keys), self.former_kernel, self.targets(keys))
+            parts = loss_parts(former, former, self.in_slice(keys), self.former_kernel, self.of_batch(keys))
             values.append([float(parts.kernel), float(parts.cross)])
         kernel, cross = np.mean(values, axis=0).tolist()
         if not kernel > ROUNDING:
@@ -137,7 +137,7 @@ def _rows(embeddings: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {name: values[rows] for name, values in embeddings.items()}
 
 
-def _cross_weight(task: Task) -> float:
+def _cross_weight(task: AlignmentTask) -> float:
     """Return the weight of the cross term: by default 1 where both models have image and text in one space.
 
     Raises:

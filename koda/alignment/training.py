@@ -16,17 +16,17 @@ from torch import Tensor
 from koda.alignment.batches import Pictures
 from koda.alignment.objective import loss_parts
 from koda.alignment.student import Student
-from koda.alignment.targets import Lesson, Task
+from koda.alignment.targets import AlignmentTargets, AlignmentTask
 from koda.alignment.validation import Validation
 from koda.devices import is_fast_at_bf16, is_out_of_memory
 from koda.errors import ModelError, TrainingError
-from koda.records import Look
+from koda.records import ValidationPoint
 from koda.storage import write_atomically
 
 STATE, BEST = "training.pt", "best.pt"  # checkpoints; both are gone when the model is saved
-_CLIP = 1.0  # norm of the gradient at most
+_MAX_GRADIENT_NORM = 1.0
 
-Progress = Callable[[int, int, Look | None], None]
+Progress = Callable[[int, int, ValidationPoint | None], None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trained:
     """The outcome: weights as open_clip has them, and how it went."""
 
     weights: dict[str, Tensor]
-    looks: tuple[Look, ...]
+    looks: tuple[ValidationPoint, ...]
     kept_step: int
     stopped: str
     n_trained: int
@@ -46,12 +46,12 @@ class _Progress:
     """What a checkpoint holds beside weights."""
 
     step: int = 0
-    looks: list[Look] = field(default_factory=list)
+    looks: list[ValidationPoint] = field(default_factory=list)
     kept_step: int = 0
     stopped: str | None = None
 
 
-def train(student: Student, task: Task, folder: Path, progress: Progress | None = None) -> Trained:
+def train(student: Student, task: AlignmentTask, folder: Path, progress: Progress | None = None) -> Trained:
     """Fine-tune a student until it sees the slices as its teacher does.
 
     A run that was interrupted goes on from its last look and, on the same processor with the same number of threads,
@@ -84,18 +84,18 @@ class _Run:
     """One training, from its first step or its last checkpoint to its end."""
 
     def __init__(
-        self, student: Student, task: Task, folder: Path, pictures: Pictures, progress: Progress | None
+        self, student: Student, task: AlignmentTask, folder: Path, pictures: Pictures, progress: Progress | None
     ) -> None:
         self.student, self.folder, self.pictures, self.progress = student, folder, pictures, progress
         self.config, self.pairs = task.config, task.pairs
         self.device = student.encoder.device
-        self.lesson = Lesson(task, student.towers, self.device)
-        self.validation = Validation(task, self.lesson)
+        self.targets = AlignmentTargets(task, student.towers, self.device)
+        self.validation = Validation(task, self.targets)
         half = self.config.precision == "bf16" or (
             self.config.precision == "auto" and self.device.type == "cuda" and is_fast_at_bf16(self.device)
         )
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
-        scales = [value for value in self.lesson.student_kernel.parameters() if value.requires_grad]
+        scales = [value for value in self.targets.student_kernel.parameters() if value.requires_grad]
         self.parameters = {**student.trained, **{f"kernel.{i}": value for i, value in enumerate(scales)}}
         self.optimiser = torch.optim.AdamW(
             list(self.parameters.values()), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
@@ -109,7 +109,7 @@ class _Run:
         if not self._resume():
             self._look([], 0.0)
         wanted = (
-            self.lesson.sampler.batch(number)
+            self.targets.sampler.batch(number)
             for number in range(self.at.step * config.accumulate, config.steps * config.accumulate)
         )
         batches = self.pictures.batches(wanted) if self.at.stopped is None else iter(())
@@ -154,24 +154,24 @@ class _Run:
             for _ in range(config.accumulate):
                 keys, pixels = next(batches)
                 with self.autocast:
-                    made = self.student.embed(pixels, [self.pairs[key].caption for key in keys])
-                former = self.lesson.former(keys)
+                    embeddings = self.student.embed(pixels, [self.pairs[key].caption for key in keys])
+                former = self.targets.former(keys)
                 parts = loss_parts(
-                    {**former, **made},
-                    {name: former[name] for name in made},
-                    self.lesson.in_slice(keys),
-                    self.lesson.student_kernel,
-                    self.lesson.targets(keys),
+                    {**former, **embeddings},
+                    {name: former[name] for name in embeddings},
+                    self.targets.in_slice(keys),
+                    self.targets.student_kernel,
+                    self.targets.of_batch(keys),
                 )
                 terms = [
                     config.keep_weight * parts.keep,
-                    config.kernel_weight * parts.kernel / self.lesson.before[0],
-                    self.lesson.cross_weight * parts.cross / self.lesson.before[1],
+                    config.kernel_weight * parts.kernel / self.targets.before[0],
+                    self.targets.cross_weight * parts.cross / self.targets.before[1],
                 ]
                 loss = torch.stack(terms).sum() / config.accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
                 sums += [loss.item(), *(term.item() / config.accumulate for term in terms)]
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), _CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), _MAX_GRADIENT_NORM)
         if not (math.isfinite(sums[0]) and bool(torch.isfinite(norm))):
             raise self._diverged("the loss or its gradient is not finite")
         self.optimiser.step()
@@ -206,38 +206,38 @@ class _Run:
         agreement, retrieval = self.validation.measure(self.student, self.pictures, self.autocast)
         if math.isnan(agreement):
             raise self._diverged("the embeddings are not finite")
-        look = Look(
+        point = ValidationPoint(
             step=self.at.step,
             loss=loss,
             keep=keep,
             kernel=kernel,
-            cross=cross if self.lesson.cross_weight else None,
+            cross=cross if self.targets.cross_weight else None,
             agreement=agreement,
             retrieval=retrieval,
             learning_rate=rate,
         )
         looks = self.at.looks
-        looks.append(look)
-        first, best = looks[0], next(each for each in looks if each.step == self.at.kept_step)
+        looks.append(point)
+        first, best = looks[0], next(taken for taken in looks if taken.step == self.at.kept_step)
         drop = 0.0 if first.retrieval is None or retrieval is None else first.retrieval - retrieval
         if drop > self.config.max_retrieval_drop:
             self.at.stopped = (
-                f"at step {look.step} R@1 of the validation samples had fallen by {drop:.3f}, more than "
+                f"at step {point.step} R@1 of the validation samples had fallen by {drop:.3f}, more than "
                 f"max_retrieval_drop = {self.config.max_retrieval_drop:g}"
             )
-        elif look is first or agreement > best.agreement:
-            self.at.kept_step = look.step
+        elif point is first or agreement > best.agreement:
+            self.at.kept_step = point.step
             self.best = {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
-            if look is not first:
-                _save(self.folder / BEST, {"step": look.step, "values": self.best})
-        elif sum(each.step > self.at.kept_step for each in looks) >= self.config.patience:
+            if point is not first:
+                _save(self.folder / BEST, {"step": point.step, "values": self.best})
+        elif sum(taken.step > self.at.kept_step for taken in looks) >= self.config.patience:
             looks_in_vain = f"{self.config.patience} look{'s' if self.config.patience > 1 else ''}"
             self.at.stopped = f"the agreement on the validation slices had not risen in {looks_in_vain}"
         if self.at.stopped is None and self.at.step >= self.config.steps:
             self.at.stopped = "all steps were done"
         self._checkpoint()
         if self.progress is not None:
-            self.progress(self.at.step, self.config.steps, look)
+            self.progress(self.at.step, self.config.steps, point)
 
     def _checkpoint(self) -> None:
         at = self.at
@@ -245,7 +245,7 @@ class _Run:
             self.folder / STATE,
             {
                 "step": at.step,
-                "looks": [look.model_dump() for look in at.looks],
+                "looks": [point.model_dump() for point in at.looks],
                 "kept_step": at.kept_step,
                 "stopped": at.stopped,
                 "values": {name: value.detach().cpu() for name, value in self.parameters.items()},
@@ -269,7 +269,7 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.best = dict(best["values"])
         self.pictures.unreadable.update(state["unreadable"])
-        looks = [Look.model_validate(look) for look in state["looks"]]
+        looks = [ValidationPoint.model_validate(point) for point in state["looks"]]
         self.at = _Progress(state["step"], looks, state["kept_step"], state["stopped"])
         return True
 

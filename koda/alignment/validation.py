@@ -12,24 +12,25 @@ from torch import Tensor
 from koda.alignment.batches import Pictures
 from koda.alignment.objective import KernelMatrix
 from koda.alignment.student import Student
-from koda.alignment.targets import ROUNDING, Lesson, Task
+from koda.alignment.targets import ROUNDING, AlignmentTargets, AlignmentTask
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
+from koda.metrics.identity import with_captions_and_images
 from koda.metrics.retrieval import recall
 
-_MOST = {"slice": 1000, "rest": 3000}  # samples at a look, at most
-_BATCH = 256
+_MOST_SAMPLES = {"slice": 1000, "rest": 3000}  # that are measured at one step, of each part
+_BATCH_SIZE = 256
 
 
 class Validation:
     """A seeded part of the validation samples, and how to measure a student on them."""
 
-    def __init__(self, task: Task, lesson: Lesson) -> None:
-        self._task, self._lesson = task, lesson
+    def __init__(self, task: AlignmentTask, targets: AlignmentTargets) -> None:
+        self._task, self._targets = task, targets
         parts: dict[str, list[str]] = {"slice": [], "rest": []}
         for key in task.split.validation:
-            parts["slice" if key in lesson.members else "rest"].append(key)
-        for name, most in _MOST.items():
+            parts["slice" if key in targets.members else "rest"].append(key)
+        for name, most in _MOST_SAMPLES.items():
             if len(parts[name]) > most:
                 rows = np.random.default_rng(task.config.seed).choice(len(parts[name]), size=most, replace=False)
                 parts[name] = [parts[name][row] for row in np.sort(rows).tolist()]
@@ -43,21 +44,21 @@ class Validation:
         teacher's, over what that was before training. It is nan where embeddings are not finite.
         """
         student.model.eval()
-        lesson, pairs = self._lesson, self._task.pairs
-        chunks = [self._keys[first : first + _BATCH] for first in range(0, len(self._keys), _BATCH)]
-        made: list[tuple[list[str], dict[str, Tensor]]] = []
+        targets, pairs = self._targets, self._task.pairs
+        chunks = [self._keys[first : first + _BATCH_SIZE] for first in range(0, len(self._keys), _BATCH_SIZE)]
+        batches: list[tuple[list[str], dict[str, Tensor]]] = []
         for usable, pixels in pictures.batches(iter(chunks)):
             with autocast:
-                found = student.embed(pixels, [pairs[key].caption for key in usable])
-            made.append((usable, {name: values.float() for name, values in found.items()}))
-        keys = [key for usable, _ in made for key in usable]
-        trained = {name: torch.cat([found[name] for _, found in made]) for name in student.towers}
-        inside = [key for key in keys if key in lesson.members]  # they come first
-        former = lesson.former(inside)
+                embeddings = student.embed(pixels, [pairs[key].caption for key in usable])
+            batches.append((usable, {name: values.float() for name, values in embeddings.items()}))
+        keys = [key for usable, _ in batches for key in usable]
+        trained = {name: torch.cat([embeddings[name] for _, embeddings in batches]) for name in student.towers}
+        inside = [key for key in keys if key in targets.members]  # they come first
+        former = targets.former(inside)
         now = {**former, **{name: values[: len(inside)] for name, values in trained.items()}}
-        teacher = lesson.teacher_kernel(lesson.teacher(inside))
-        before = _distance(former, lesson.former_kernel, teacher)
-        agreement = 1 - _distance(now, lesson.student_kernel, teacher) / max(before, ROUNDING)
+        teacher = targets.teacher_kernel(targets.teacher(inside))
+        before = _distance(former, targets.former_kernel, teacher)
+        agreement = 1 - _distance(now, targets.student_kernel, teacher) / max(before, ROUNDING)
         return agreement if math.isfinite(agreement) else math.nan, self._retrieval(keys, trained)
 
     def _retrieval(self, keys: list[str], trained: Mapping[str, Tensor]) -> float | None:
@@ -71,14 +72,9 @@ class Validation:
         )
         if not (np.isfinite(image).all() and np.isfinite(text).all()):
             return None
-        pairs = [self._task.pairs[key] for key in keys]
-        columns = {
-            "caption": [pair.caption for pair in pairs],
-            "image": [pair.image_digest or pair.key for pair in pairs],
-        }
-        table = EmbeddingTable(keys, image, text, columns)
-        found = recall(table, ks=(1,), groups="image", device=str(self._lesson.device))
-        return None if found is None else (found.image_to_text.at(1).value + found.text_to_image.at(1).value) / 2
+        table = with_captions_and_images(EmbeddingTable(keys, image, text), self._task.pairs)
+        ranked = recall(table, ks=(1,), groups="image", device=str(self._targets.device))
+        return None if ranked is None else (ranked.image_to_text.at(1).value + ranked.text_to_image.at(1).value) / 2
 
 
 def _distance(embeddings: Mapping[str, Tensor], kernel: KernelMatrix, teacher: Tensor) -> float:

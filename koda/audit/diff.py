@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from koda.config import PolicyRule
+from koda.metrics.overlap import jaccard
 from koda.policy import FIGURES, AuditFacts, observe
 from koda.records import (
+    ALL,
     AuditRecord,
     Changes,
     Difference,
@@ -26,9 +28,9 @@ from koda.records import (
     ModelRecord,
     NearestPrevious,
 )
-from koda.typing import Side
+from koda.typing import SIDES, Side
 
-SAME_FINDING = 0.3  # least overlap of two slices of one finding
+LEAST_OVERLAP = 0.3  # of two slices that are of one finding
 Place = tuple[Side, int]
 Members = Mapping[Place, frozenset[str]]
 _OF_THE_MODEL = ("fingerprint", "name", "pretrained", "precision", "weights_digest", "config_digest")
@@ -120,21 +122,16 @@ def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Pla
 
 def members_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[Place, frozenset[str]]:
     """Return the keys of every slice from rows with `side`, `direction` and `key`."""
-    found: dict[Place, set[str]] = {}
+    members: dict[Place, set[str]] = {}
     for row in rows:
-        found.setdefault((row["side"], int(row["direction"])), set()).add(str(row["key"]))
-    return {place: frozenset(keys) for place, keys in found.items()}
-
-
-def overlap(a: frozenset[str], b: frozenset[str]) -> float:
-    """Jaccard: the samples in both over the samples in either; 0 for two empty slices."""
-    return len(a & b) / len(a | b) if a or b else 0.0
+        members.setdefault((row["side"], int(row["direction"])), set()).add(str(row["key"]))
+    return {place: frozenset(keys) for place, keys in members.items()}
 
 
 def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]:
     """Pair the findings of one side whose slices overlap, the best overlap first; each finding once."""
     overlaps = [
-        (overlap(keys, others), old, new)
+        (jaccard(keys, others), old, new)
         for old, keys in before.items()
         for new, others in after.items()
         if old[0] == new[0]
@@ -142,7 +139,7 @@ def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]
     pairs: list[tuple[Place, Place, float]] = []
     taken: set[tuple[str, Place]] = set()
     for share, old, new in sorted(overlaps, key=lambda item: (-item[0], item[1], item[2])):
-        if share >= SAME_FINDING and not taken & {("old", old), ("new", new)}:
+        if share >= LEAST_OVERLAP and not taken & {("old", old), ("new", new)}:
             taken |= {("old", old), ("new", new)}
             pairs.append((old, new, share))
     return pairs
@@ -150,8 +147,8 @@ def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]
 
 def nearest(audit: str, before: Members, place: Place, keys: frozenset[str]) -> NearestPrevious | None:
     """Return the finding of an earlier audit whose slice overlaps most with one; None where none does at all."""
-    found = [(overlap(others, keys), old) for old, others in before.items() if old[0] == place[0]]
-    share, (side, direction) = max(found, key=lambda item: (item[0], -item[1][1]), default=(0.0, place))
+    overlaps = [(jaccard(others, keys), old) for old, others in before.items() if old[0] == place[0]]
+    share, (side, direction) = max(overlaps, key=lambda item: (item[0], -item[1][1]), default=(0.0, place))
     return NearestPrevious(audit=audit, side=side, direction=direction, overlap=share) if share > 0 else None
 
 
@@ -160,7 +157,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
 
     Of two entries that are mappings themselves only what differs is returned.
     """
-    found = []
+    rows = []
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name), after.get(name)
         if was != now:
@@ -169,8 +166,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
                     {k: v for k, v in one.items() if k not in two or two[k] != v}
                     for one, two in ((was, now), (now, was))
                 )
-            found.append(Difference(name=name, before=was, after=now))
-    return found
+            rows.append(Difference(name=name, before=was, after=now))
+    return rows
 
 
 def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -195,11 +192,11 @@ def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
 
 def _by_figure(rules: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """What each rule on a figure, or each waiver of one, says beside the figure."""
-    found: dict[str, dict[str, Any]] = {}
+    by_name: dict[str, dict[str, Any]] = {}
     for rule in rules:
-        said = {name: value for name, value in rule.items() if name != "figure" and value is not None}
-        found[_nth(rule["figure"], found)] = said
-    return found
+        settings = {name: value for name, value in rule.items() if name != "figure" and value is not None}
+        by_name[_nth(rule["figure"], by_name)] = settings
+    return by_name
 
 
 def _nth(figure: str, names: Mapping[str, Any]) -> str:
@@ -235,10 +232,10 @@ def _test(record: AuditRecord) -> str:
 
 def _results(record: AuditRecord) -> dict[str, str]:
     """The results of the rules by figure."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for rule in record.verdict.rules:
-        found[_nth(rule.figure, found)] = rule.result
-    return found
+        by_name[_nth(rule.figure, by_name)] = rule.result
+    return by_name
 
 
 def _seen(finding: Finding) -> FindingSeen:
@@ -256,17 +253,17 @@ def _metrics(record: AuditRecord) -> dict[str, float]:
     facts = AuditFacts(record.findings, record.data, record.metrics)
     figures: dict[str, float] = {}
     for name in FIGURES:
-        seen = observe(name, facts, PolicyRule(figure=name, warn=0))
-        if seen and name not in _OF_EACH_MODEL:
-            figures[name] = seen[0].estimate.value
-    for side in ("lost", "gained"):
+        observations = observe(name, facts, PolicyRule(figure=name, warn=0))
+        if observations and name not in _OF_EACH_MODEL:
+            figures[name] = observations[0].estimate.value
+    for side in SIDES:
         figures[f"{side}.found"] = sum(f.side == side for f in record.findings)
     for recall in record.metrics.retrieval:
-        if recall.subset == "all" and recall.role is not None:
-            for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
-                figures |= {f"{recall.role} {name} {at}": estimate.value for at, estimate in found.items()}
+        if recall.subset == ALL and recall.role is not None:
+            for name, figures_at in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
+                figures |= {f"{recall.role} {name} {at}": estimate.value for at, estimate in figures_at.items()}
     for accuracy in record.metrics.zero_shot.accuracies if record.metrics.zero_shot else ():
-        if accuracy.subset == "all":
+        if accuracy.subset == ALL:
             figures |= {f"{accuracy.role} zero-shot {at}": estimate.value for at, estimate in accuracy.top.items()}
     return figures
 

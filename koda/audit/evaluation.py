@@ -23,9 +23,8 @@ from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
-from koda.typing import Side
+from koda.typing import SIDES, Side
 
-SIDES: tuple[Side, ...] = ("lost", "gained")
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
 _BRIEF_GALLERY = 6  # samples of a lobe where the held-out test did not confirm the direction
 
@@ -51,7 +50,7 @@ def evaluate(plan: AuditPlan) -> str:
     }
     adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
     p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
-    found = {side: slices(solutions[side], *tables[side]) for side in SIDES}
+    pieces = {side: slices(solutions[side], *tables[side]) for side in SIDES}
     runs = plan.config.significance.stability
     stable = {side: stability(solutions[side], *tables[side], runs) for side in SIDES}
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
@@ -60,10 +59,10 @@ def evaluate(plan: AuditPlan) -> str:
         for side in SIDES
         for direction, piece, held, p, again in zip(
             solutions[side].directions,
-            found[side],
+            pieces[side],
             tested[side],
             p_values[side],
-            stable[side] if runs else [None] * len(found[side]),
+            stable[side] if runs else [None] * len(pieces[side]),
             strict=True,
         )
     ]
@@ -72,12 +71,12 @@ def evaluate(plan: AuditPlan) -> str:
     rows = [
         row
         for side in SIDES
-        for piece in found[side]
+        for piece in pieces[side]
         for lobe in (piece.positive, piece.negative)
         for row in _rows(side, piece.direction, lobe, tables[side][0].metadata, row_of, confirmation)
     ]
-    findings = with_duplicates(plan, samples, found, findings, row_of)
-    metrics = measure(plan, samples, solutions, found, findings)
+    findings = with_duplicates(plan, samples, pieces, findings, row_of)
+    metrics = measure(plan, samples, solutions, pieces, findings)
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)
     note = {

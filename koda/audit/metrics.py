@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.embeddings import EmbeddingTable
 from koda.errors import KodaError
 from koda.metrics.clustering import cluster_scores, tops
-from koda.metrics.retrieval import Recall, recall, recall_difference
+from koda.metrics.identity import with_captions_and_images
+from koda.metrics.retrieval import retrieval_by_subset
 from koda.metrics.similarity import global_similarity
 from koda.records import (
     ClusterScores,
@@ -25,25 +26,25 @@ from koda.records import (
     QuotientPoint,
     RecallDifference,
     RecallRecord,
+    Subset,
     WholeSimilarity,
 )
 from koda.slicing.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.slicing.slices import Lobe, Slice
-from koda.typing import Role, Side
+from koda.typing import ROLES, Role, Side
 
-ROLES: tuple[Role, ...] = ("baseline", "candidate")
 _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile
 _CURVE_DIRECTIONS = 5
 _CURVE_TOLERANCE = 0.01  # proved; the energies are far nearer, and it is a curve to look at
 
-Found = Mapping[Side, Sequence[Slice]]
+SlicesBySide = Mapping[Side, Sequence[Slice]]
 
 
 def measure(
     plan: AuditPlan,
     samples: Samples,
     solutions: Mapping[Side, Solution],
-    found: Found,
+    pieces: SlicesBySide,
     findings: Sequence[Finding],
 ) -> Metrics:
     """Return the figures beside the findings.
@@ -52,12 +53,12 @@ def measure(
         plan: of the audit.
         samples: of both models, joined.
         solutions: the directions of each side.
-        found: their slices.
+        pieces: their slices.
         findings: what the held-out test said of them.
     """
-    subsets = _confirmed(found, findings)
-    tied = {side: tops([piece.positive.keys for piece in pieces]) for side, pieces in found.items()}
-    chosen = {f"found {side}": tuple(labels) for side, labels in tied.items() if labels}
+    subsets = _confirmed(pieces, findings)
+    tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
+    chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
     recalls, differences = _retrieval(plan, samples, {**chosen, **subsets})
     modalities = modalities_of(plan.config.discrepancy)
     whole = global_similarity(
@@ -71,20 +72,20 @@ def measure(
         retrieval_differences=differences,
         zero_shot=zero_shot(plan, samples, subsets),
         clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
-        quotients=[curve for side in found if (curve := _quotients(plan, samples, side, solutions[side]))],
+        quotients=[curve for side in pieces if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
     )
 
 
 def with_duplicates(
-    plan: AuditPlan, samples: Samples, found: Found, findings: Sequence[Finding], row_of: Mapping[str, int]
+    plan: AuditPlan, samples: Samples, pieces: SlicesBySide, findings: Sequence[Finding], row_of: Mapping[str, int]
 ) -> list[Finding]:
     """Return the findings, whose lobes now say how many of their members have a near-duplicate among them.
 
     Args:
         plan: of the audit.
         samples: of both models, joined.
-        found: the slices of each side.
+        pieces: the slices of each side.
         findings: of these slices.
         row_of: key -> row in both tables.
     """
@@ -103,7 +104,7 @@ def with_duplicates(
 
     filled_in = []
     for finding in findings:
-        piece = found[finding.side][finding.direction - 1]
+        piece = pieces[finding.side][finding.direction - 1]
         lobes = {
             "positive": filled(finding.positive, piece.positive),
             "negative": filled(finding.negative, piece.negative),
@@ -112,69 +113,43 @@ def with_duplicates(
     return filled_in
 
 
-def _confirmed(found: Found, findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
-    """Return name -> members of each lobe of the confirmed findings."""
+def _confirmed(pieces: SlicesBySide, findings: Sequence[Finding]) -> dict[Subset, tuple[str, ...]]:
+    """Return the members of each lobe of the confirmed findings."""
     subsets = {}
     for finding in findings:
         if finding.confirmed:
-            piece = found[finding.side][finding.direction - 1]
+            piece = pieces[finding.side][finding.direction - 1]
             for lobe in (piece.positive, piece.negative):
                 if lobe.members:  # a direction of one sign, as a leading eigenvector often is, has one lobe
-                    subsets[f"{finding.side} {finding.direction} {lobe.sign}"] = lobe.members
+                    subsets[finding.subset.of_lobe(lobe.sign)] = lobe.members
     return subsets
 
 
 def _retrieval(
-    plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]
+    plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]
 ) -> tuple[list[RecallRecord], list[RecallDifference]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
     pairs = {pair.key: pair for pair in plan.dataset.pairs}
-    whole: dict[Role, Recall] = {}
-    for role in ROLES:
-        table: EmbeddingTable = getattr(samples, role)
-        # the same image bytes under several keys are one image, with several right captions
-        columns = {
-            "caption": [pairs[key].caption for key in table.keys],
-            "image": [pairs[key].image_digest or key for key in table.keys],
-        }
-        table = EmbeddingTable(table.keys, table.image, table.text, columns)
-        result = recall(table, groups="image", device=plan.config.discrepancy.device)
-        if result is not None:
-            whole[role] = result
-    records, differences = [], []
-    for subset, parts in _parts(whole, subsets):
-        for role, part in parts.items():
-            records.append(
-                RecallRecord(
-                    model=plan.label(role),
-                    role=role,
-                    subset=subset,
-                    n=len(part.text_to_image.keys),
-                    n_gallery=part.image_to_text.n_gallery,
-                    **part.estimates(),
-                )
-            )
-        if len(parts) == 2:
-            differences.append(
-                RecallDifference(
-                    subset=subset,
-                    n=len(parts["baseline"].text_to_image.keys),
-                    n_images=len(parts["baseline"].image_to_text.keys),
-                    **recall_difference(parts["candidate"], parts["baseline"], seed=plan.config.discrepancy.seed),
-                )
-            )
-    return records, differences
-
-
-def _parts(
-    whole: Mapping[Role, Recall], subsets: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[str, Mapping[Role, Recall]]]:
-    """Yield all queries, and those of each subset and of its rest, where it has one."""
-    yield "all", whole
-    for name, members in subsets.items():
-        yield name, {role: recalls.among(members) for role, recalls in whole.items()}
-        if any(len(members) < len(recalls.text_to_image.keys) for recalls in whole.values()):
-            yield f"rest of {name}", {role: recalls.without(members) for role, recalls in whole.items()}
+    tables: dict[Role, EmbeddingTable] = {
+        role: with_captions_and_images(getattr(samples, role), pairs) for role in ROLES
+    }
+    search = plan.config.discrepancy
+    measured = retrieval_by_subset(
+        tables, subsets, ("candidate", "baseline"), with_others=True, seed=search.seed, device=search.device
+    )
+    recalls = [
+        RecallRecord(
+            model=plan.label(role),
+            role=role,
+            subset=part.subset,
+            n=len(result.text_to_image.keys),
+            n_gallery=result.image_to_text.n_gallery,
+            **result.estimates(),
+        )
+        for part in measured
+        for role, result in part.recalls.items()
+    ]
+    return recalls, [part.difference for part in measured if part.difference is not None]
 
 
 def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, int]) -> list[ClusterScores]:

@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from koda.config import (
-    AuditConfig,
-    PolicyRule,
-    SweepConfig,
-    data_label,
-)
+from koda.config import AuditConfig, PolicyRule, SweepConfig, data_label
 from koda.policy import AuditFacts, Observation, observe
 from koda.records import AuditRecord, SweepSide
 from koda.storage import digest_json
-from koda.typing import Side
+from koda.typing import SIDES, Side
 
 
 @dataclass(frozen=True)
@@ -28,16 +23,16 @@ class SweptAudit:
     config: AuditConfig
 
 
-def found(record: AuditRecord) -> dict[str, Any]:
-    """Return what a cell says of an audit's findings and of its retrieval."""
+def cell_figures(record: AuditRecord) -> dict[str, Any]:
+    """Return the fields of a cell that say what an audit found and how far retrieval fell."""
     facts = AuditFacts(record.findings, record.data, record.metrics)
 
     def worst(figure: str) -> Observation | None:
         return next(iter(observe(figure, facts, PolicyRule(figure=figure, warn=0))), None)
 
     def side(name: Side) -> SweepSide:
-        seen = worst(f"{name}.max_share")
-        finding = None if seen is None else seen.finding
+        observation = worst(f"{name}.max_share")
+        finding = None if observation is None else observation.finding
         return SweepSide(
             confirmed=sum(f.side == name and f.confirmed is True for f in record.findings),
             share=None if finding is None else finding.target_share.value,
@@ -46,8 +41,7 @@ def found(record: AuditRecord) -> dict[str, Any]:
 
     drop = worst("retrieval.drop")
     return {
-        "lost": side("lost"),
-        "gained": side("gained"),
+        **{name: side(name) for name in SIDES},
         "retrieval_drop": None if drop is None else drop.estimate.value,
     }
 

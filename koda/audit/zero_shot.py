@@ -4,69 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from koda.audit.plan import AuditPlan
 from koda.audit.samples import Samples
-from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.extraction.batches import Batches, joined
-from koda.metrics.intervals import paired_difference, wilson
-from koda.metrics.zero_shot import class_ranks, class_vectors, classes_of
+from koda.metrics.zero_shot import class_vectors, classes_of, zero_shot_by_subset
 from koda.models import ResolvedModel, load_encoder
-from koda.records import AccuracyDifference, AccuracyRecord, ZeroShotRecord
-from koda.typing import FloatArray, IntArray, Role
-
-DEPTHS = (1, 5)
+from koda.records import AccuracyRecord, Subset, ZeroShotRecord
+from koda.typing import ROLES, FloatArray, Role
 
 
-def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[str, tuple[str, ...]]) -> ZeroShotRecord | None:
+def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]) -> ZeroShotRecord | None:
     """Return the accuracies of both models on all labelled samples and on those of each slice, if they are asked for.
-
-    A depth that is no less than the number of classes is left out, since every answer would be right.
 
     Args:
         plan: of the audit.
         samples: of both models, joined.
-        subsets: name -> members of each slice.
+        subsets: the members of each slice.
     """
     config = plan.config.zero_shot
     if config is None:
         return None
     classes, right = classes_of(config, plan.dataset)
-    keys = [key for key in samples.baseline.keys if key in right]
-    labels = np.array([right[key] for key in keys], dtype=np.int64)  # (m,)
-    ranks: dict[Role, IntArray] = {}
+    labels = {key: right[key] for key in samples.baseline.keys if key in right}
+    tables: dict[Role, EmbeddingTable] = {role: getattr(samples, role) for role in ROLES}
+    search = plan.config.discrepancy
+    vectors: dict[Role, FloatArray] = {}
     unavailable: dict[str, str] = {}
-    roles: tuple[Role, ...] = ("baseline", "candidate")
-    for role in roles if keys else ():
-        table: EmbeddingTable = getattr(samples, role)
-        device = plan.config.discrepancy.device
-        vectors = class_vectors_of(plan.models[role], table, classes, config.templates, device)
-        if isinstance(vectors, str):
-            unavailable[plan.label(role)] = vectors
+    for role, table in tables.items() if labels else ():
+        vectors_or_reason = class_vectors_of(plan.models[role], table, classes, config.templates, search.device)
+        if isinstance(vectors_or_reason, str):
+            unavailable[plan.label(role)] = vectors_or_reason
         else:
-            images = table.select(keys).image
-            assert images is not None
-            ranks[role] = class_ranks(images, vectors, labels, device_of(device))
-    record = ZeroShotRecord(
+            vectors[role] = vectors_or_reason
+    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    measured = zero_shot_by_subset(
+        tables, vectors, labels, subsets, pairs, ("candidate", "baseline"), seed=search.seed, device=search.device
+    )
+    return ZeroShotRecord(
         label_column=config.labels,
         classes=list(classes),
         templates=list(config.templates),
-        n_labelled=len(keys),
+        n_labelled=len(labels),
+        accuracies=[
+            AccuracyRecord(model=plan.label(role), role=role, subset=part.subset, n=part.n, top=top)
+            for part in measured
+            for role, top in part.tops.items()
+        ],
+        differences=[part.difference for part in measured if part.difference is not None],
         unavailable=unavailable,
     )
-    depths = [k for k in DEPTHS if k < len(classes)]
-    row_of = {key: row for row, key in enumerate(keys)}
-    # the same image bytes under several keys are one image, so the bootstrap draws them together
-    digests = {pair.key: pair.image_digest or pair.key for pair in plan.dataset.pairs}
-    images_of = np.unique([digests[key] for key in keys], return_inverse=True)[1]  # (m,)
-    for subset, members in {"all": tuple(keys), **subsets}.items():
-        rows = np.array([row_of[key] for key in members if key in row_of], dtype=np.int64)
-        if len(rows):
-            parts = {role: found[rows] for role, found in ranks.items()}
-            record = _with_subset(plan, record, subset, parts, images_of[rows], depths)
-    return record
 
 
 def class_vectors_of(
@@ -84,36 +71,4 @@ def class_vectors_of(
     batches = Batches(encoder)
     return class_vectors(
         lambda texts: joined(batches.run(encoder.encode_texts, texts), encoder.dims["text"]), classes, templates
-    )
-
-
-def _with_subset(
-    plan: AuditPlan,
-    record: ZeroShotRecord,
-    subset: str,
-    ranks: Mapping[Role, IntArray],
-    images: IntArray,
-    depths: Sequence[int],
-) -> ZeroShotRecord:
-    """Return the record with the figures of one more set of samples."""
-    accuracies = [
-        AccuracyRecord(
-            model=plan.label(role),
-            role=role,
-            subset=subset,
-            n=len(found),
-            top={f"top-{k}": wilson(int((found <= k).sum()), len(found)) for k in depths},
-        )
-        for role, found in ranks.items()
-    ]
-    differences = []
-    if len(ranks) == 2:
-        new, old, seed = ranks["candidate"], ranks["baseline"], plan.config.discrepancy.seed
-        top = {f"top-{k}": paired_difference(new <= k, old <= k, images, seed=seed) for k in depths}
-        differences.append(AccuracyDifference(subset=subset, n=len(ranks["baseline"]), top=top))
-    return record.model_copy(
-        update={
-            "accuracies": [*record.accuracies, *accuracies],
-            "differences": [*record.differences, *differences],
-        }
     )

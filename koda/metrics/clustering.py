@@ -11,8 +11,8 @@ import torch
 from koda.embeddings import EmbeddingTable
 from koda.kernels.kernel import unit_embeddings
 
-TOP = 50
-RUNS = 10
+TOP_SAMPLES = 50  # of each ranking
+KMEANS_RUNS = 10
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Agreement:
     ari: float
 
 
-def tops(rankings: Sequence[Sequence[str]], top: int = TOP) -> dict[str, int]:
+def tops(rankings: Sequence[Sequence[str]], top: int = TOP_SAMPLES) -> dict[str, int]:
     """Return sample -> number of its direction, for the first samples of each ranking.
 
     A sample at the top of several belongs to the one that ranks it highest, the first of those that tie.
@@ -64,9 +64,9 @@ def cluster_scores(
         return None
     part = table.select(list(labels))
     x = np.hstack([unit_embeddings(part, name, "cpu", torch.float64).numpy() for name in modalities])  # (n, d)
-    found = KMeans(n_clusters=k, n_init=RUNS, random_state=seed).fit_predict(x)
+    clusters = KMeans(n_clusters=k, n_init=KMEANS_RUNS, random_state=seed).fit_predict(x)
     return Agreement(
-        ami=float(adjusted_mutual_info_score(truth, found)),
-        nmi=float(normalized_mutual_info_score(truth, found)),
-        ari=float(adjusted_rand_score(truth, found)),
+        ami=float(adjusted_mutual_info_score(truth, clusters)),
+        nmi=float(normalized_mutual_info_score(truth, clusters)),
+        ari=float(adjusted_rand_score(truth, clusters)),
     )

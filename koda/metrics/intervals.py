@@ -11,7 +11,7 @@ from koda.records import Estimate
 from koda.typing import BoolArray, IntArray
 
 RESAMPLES = 2000
-_SPARSE = 8  # times their number: the range of numbers up to which counting needs no sort
+_SPARSE_FACTOR = 8  # counting needs no sort where the range of the numbers is under this many times their count
 
 
 def paired_difference(
@@ -68,7 +68,7 @@ def paired_difference(
 def _pooled(differences: IntArray, groups: IntArray) -> tuple[IntArray, IntArray]:
     """Return the sum of the differences and the count of the queries of each group, (g,) each."""
     numbers = groups - groups.min()
-    if int(numbers.max()) > _SPARSE * len(groups):  # else one pass counts them, without a sort
+    if int(numbers.max()) > _SPARSE_FACTOR * len(groups):  # else one pass counts them, without a sort
         numbers = np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(numbers)
     sums = np.bincount(numbers, weights=differences).astype(np.int64)
@@ -80,7 +80,7 @@ def _kinds(sums: IntArray, sizes: IntArray) -> tuple[IntArray, IntArray, IntArra
     width = int(sizes.max()) + 1
     codes = sums * width + sizes  # one number a pair, in the order of the pairs
     least, most = int(codes.min()), int(codes.max())
-    if most - least <= _SPARSE * len(codes):
+    if most - least <= _SPARSE_FACTOR * len(codes):
         counts = np.bincount(codes - least)
         codes = np.flatnonzero(counts) + least
         counts = counts[counts > 0]
@@ -91,6 +91,9 @@ def _kinds(sums: IntArray, sizes: IntArray) -> tuple[IntArray, IntArray, IntArra
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
     """Return a share with its Wilson score interval: inside [0, 1], and not empty at 0 or n.
+
+    The same as ``scipy.stats.binomtest(successes, n).proportion_ci(level, "wilson")`` but for the last digit, which
+    records keep.
 
     Raises:
         ValueError: n under 1, or successes outside 0..n.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.metrics.intervals import paired_difference, wilson
-from koda.records import Estimate
+from koda.records import ALL, Estimate, RecallDifference, Subset
 from koda.typing import BoolArray, IntArray
+
+Key = TypeVar("Key", bound=str)  # a role, or a state of a student
 
 TIE = 1e-6  # cosines closer than this are equal: what float32 products leave of identical vectors
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
@@ -133,14 +135,85 @@ def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> 
     Raises:
         DataError: other queries.
     """
-    found = {}
+    differences = {}
     for name in ("image_to_text", "text_to_image"):
         new, old = getattr(candidate, name), getattr(baseline, name)
         if new.keys != old.keys:
             raise DataError("The two models were not asked the same queries.", "Join the tables by key.")
         images = None if name == "image_to_text" else new.images  # an image asks once
-        found[name] = {f"R@{k}": paired_difference(new.hits(k), old.hits(k), images, seed=seed) for k in candidate.ks}
-    return found
+        differences[name] = {
+            f"R@{k}": paired_difference(new.hits(k), old.hits(k), images, seed=seed) for k in candidate.ks
+        }
+    return differences
+
+
+@dataclass(frozen=True)
+class SubsetRecalls(Generic[Key]):
+    """Retrieval of several models, each under its key, on one set of samples.
+
+    Args:
+        subset: the set.
+        recalls: of each model.
+        difference: of the two models that were asked to be compared; None where one of them cannot retrieve.
+    """
+
+    subset: Subset
+    recalls: Mapping[Key, Recall]
+    difference: RecallDifference | None
+
+
+def retrieval_by_subset(
+    tables: Mapping[Key, EmbeddingTable],
+    subsets: Mapping[Subset, Sequence[str]],
+    compared: tuple[Key, Key],
+    *,
+    with_others: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[SubsetRecalls[Key]]:
+    """Return the retrieval of several models on all samples and on parts of them, against all samples as the gallery.
+
+    Args:
+        tables: the embeddings of each model over the same samples, with the columns ``caption`` and ``image`` as
+            :func:`koda.metrics.identity.with_captions_and_images` gives them.
+        subsets: the samples of each part; one without samples is left out.
+        compared: the two models that are compared, the newer first.
+        with_others: whether each part is followed by all samples but its own, where there are any.
+        seed: of the bootstrap.
+        device: where the scores are computed.
+
+    Returns:
+        All samples first, then the parts in their order; nothing where no model has images and texts in one space.
+
+    Raises:
+        DataError: as :func:`recall`, or a part that holds a sample twice or one that the tables lack.
+    """
+    ranked = {key: recall(table, groups="image", device=device) for key, table in tables.items()}
+    whole = {key: result for key, result in ranked.items() if result is not None}
+    if not whole:
+        return []
+    n = len(next(iter(whole.values())).text_to_image.keys)
+    measured = [_compared(ALL, whole, compared, seed)]
+    for subset, members in subsets.items():
+        if members:
+            among = {key: result.among(members) for key, result in whole.items()}
+            measured.append(_compared(subset, among, compared, seed))
+        if members and with_others and len(members) < n:
+            others = {key: result.without(members) for key, result in whole.items()}
+            measured.append(_compared(subset.others, others, compared, seed))
+    return measured
+
+
+def _compared(
+    subset: Subset, recalls: Mapping[Key, Recall], compared: tuple[Key, Key], seed: int
+) -> SubsetRecalls[Key]:
+    """Put the difference of two models beside the retrieval of all."""
+    newer, older = (recalls.get(key) for key in compared)
+    if newer is None or older is None:
+        return SubsetRecalls(subset, recalls, None)
+    figures: dict[str, Any] = recall_difference(newer, older, seed=seed)
+    n, n_images = len(older.text_to_image.keys), len(older.image_to_text.keys)
+    return SubsetRecalls(subset, recalls, RecallDifference(subset=subset, n=n, n_images=n_images, **figures))
 
 
 def recall(

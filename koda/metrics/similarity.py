@@ -67,7 +67,7 @@ def global_similarity(
     if baseline.n > MAX_SAMPLES:
         rows = np.sort(np.random.default_rng(seed).choice(baseline.n, size=MAX_SAMPLES, replace=False))
     k = min(NEIGHBOURS, len(rows) - 1)
-    found = {}
+    figures = {}
     for name in baseline.modalities:
         if name not in candidate.modalities:
             continue
@@ -75,14 +75,14 @@ def global_similarity(
             torch.as_tensor(np.ascontiguousarray(getattr(table, name))).to(place) for table in (baseline, candidate)
         )
         index = torch.from_numpy(rows).to(place)
-        found[name] = GlobalSimilarity(
+        figures[name] = GlobalSimilarity(
             cka=linear_cka(x, y),
             neighbours=mutual_neighbours(x[index], y[index], k),
             by_chance=k / (len(rows) - 1),
             k=k,
             n=len(rows),
         )
-    return found
+    return figures
 
 
 def linear_cka(x: torch.Tensor, y: torch.Tensor) -> float:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from koda.config import ZeroShotConfig
-from koda.datasets import PairDataset
+from koda.datasets import Pair, PairDataset
 from koda.datasets.text import category_of
+from koda.devices import device_of
+from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, did_you_mean, nearest
+from koda.metrics.identity import image_ids
+from koda.records import ALL, AccuracyDifference, Estimate, Subset
 from koda.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import torch
 
+_DEPTHS = (1, 5)
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
+
+Key = TypeVar("Key", bound=str)  # a role, or a state of a student
+Tops = dict[str, Estimate]  # "top-1" -> estimate
 
 
 def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -46,10 +55,10 @@ def classes_of(config: ZeroShotConfig, dataset: PairDataset) -> tuple[tuple[str,
     labels = {pair.key: category_of(pair.metadata[config.labels]) for pair in dataset.pairs}
     right = {key: number[label] for key, label in labels.items() if label in number}
     if not right:
-        seen = next((label for label in labels.values() if label is not None), None)
+        example = next((label for label in labels.values() if label is not None), None)
         raise ConfigError(
             f"zero_shot: no sample's {config.labels} is one of the classes {', '.join(classes[:5])} (the first "
-            f"is {seen!r}).",
+            f"is {example!r}).",
             "Write the classes as the column does.",
         )
     return classes, right
@@ -98,6 +107,84 @@ def class_ranks(images: FloatArray, vectors: FloatArray, right: IntArray, device
         own = scores.gather(1, torch.from_numpy(right[rows, None]).to(device))  # (b, 1)
         ranks[rows] = torch.count_nonzero(scores >= own - TIE, dim=1).cpu().numpy()  # the right one is among them
     return ranks
+
+
+@dataclass(frozen=True)
+class SubsetAccuracies(Generic[Key]):
+    """Zero-shot accuracy of several models, each under its key, on one set of samples.
+
+    Args:
+        subset: the set.
+        n: its samples whose label is one of the classes.
+        tops: of each model.
+        difference: of the two models that were asked to be compared; None where one of them has no class vectors.
+    """
+
+    subset: Subset
+    n: int
+    tops: Mapping[Key, Tops]
+    difference: AccuracyDifference | None
+
+
+def zero_shot_by_subset(
+    tables: Mapping[Key, EmbeddingTable],
+    vectors: Mapping[Key, FloatArray],
+    labels: Mapping[str, int],
+    subsets: Mapping[Subset, Iterable[str]],
+    pairs: Mapping[str, Pair],
+    compared: tuple[Key, Key],
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[SubsetAccuracies[Key]]:
+    """Return the accuracies of several models on all labelled samples and on parts of them.
+
+    A depth that is no less than the number of classes is left out, since every answer would be right.
+
+    Args:
+        tables: the image embeddings of each model that has class vectors, and of others.
+        vectors: (c, d) the class vectors of each model that can have them.
+        labels: sample -> number of its class, for the samples that are classified.
+        subsets: the samples of each part; those without a label are left out, and so is a part without any left.
+        pairs: key -> pair; the bootstrap draws the samples of one image together.
+        compared: the two models that are compared, the newer first.
+        seed: of the bootstrap.
+        device: where the scores are computed.
+
+    Returns:
+        All labelled samples first, then the parts in their order; nothing without class vectors or labels.
+    """
+    from koda.metrics.intervals import paired_difference, wilson  # here, since scipy is slow to load
+
+    if not vectors or not labels:
+        return []
+    keys = list(labels)
+    right = np.fromiter(labels.values(), dtype=np.int64)  # (m,)
+    ranks: dict[Key, IntArray] = {}
+    for key, of_classes in vectors.items():
+        images = tables[key].select(keys).image
+        assert images is not None, "class vectors are compared with images"
+        ranks[key] = class_ranks(images, of_classes, right, device_of(device))
+    depths = [k for k in _DEPTHS if k < len(next(iter(vectors.values())))]
+    image_of = np.unique(image_ids(keys, pairs), return_inverse=True)[1]  # (m,)
+    row_of = {key: row for row, key in enumerate(keys)}
+    measured = []
+    for subset, members in {ALL: keys, **subsets}.items():
+        rows = np.array(sorted(row_of[key] for key in members if key in row_of), dtype=np.int64)
+        if not len(rows):
+            continue
+        hits = {key: {f"top-{k}": of_model[rows] <= k for k in depths} for key, of_model in ranks.items()}
+        tops = {
+            key: {at: wilson(int(hit.sum()), len(rows)) for at, hit in by_depth.items()}
+            for key, by_depth in hits.items()
+        }
+        newer, older = (hits.get(key) for key in compared)
+        difference = None
+        if newer is not None and older is not None:
+            top = {at: paired_difference(newer[at], older[at], image_of[rows], seed=seed) for at in newer}
+            difference = AccuracyDifference(subset=subset, n=len(rows), top=top)
+        measured.append(SubsetAccuracies(subset, len(rows), tops, difference))
+    return measured
 
 
 def _unit(values: FloatArray, names: Sequence[str]) -> FloatArray:

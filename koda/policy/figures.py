@@ -13,12 +13,11 @@ from typing import Literal
 
 from koda.config import PolicyRule
 from koda.policy.intervals import fall, of_several
-from koda.records import DataRecord, Estimate, Finding, Metrics
+from koda.records import ALL, SIGNS, DataRecord, Estimate, Finding, Metrics, Subset
 from koda.typing import Side
 
 _AT_ONE = "R@1"
 _TOP_ONE = "top-1"
-_WHOLE = "all"
 _DIRECTIONS = ("image_to_text", "text_to_image")
 
 
@@ -68,11 +67,6 @@ class Figure:
 def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Return what an audit has of a figure, the worst first; a figure that is no number was not observed."""
     return [seen for seen in FIGURES[name].observe(facts, rule) if math.isfinite(seen.estimate.value)]
-
-
-def name_of(finding: Finding) -> str:
-    """The name of a finding in reasons: `lost 1`."""
-    return f"{finding.side} {finding.direction}"
 
 
 def _alone(value: float | None, n: int | None = None) -> list[Observation]:
@@ -131,35 +125,35 @@ def _together(observations: Sequence[Observation], least: float = -1.0) -> list[
     return [replace(seen, estimate=of_several(seen.estimate, len(observations), least, 1.0)) for seen in observations]
 
 
-def _worst_slice(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
+def _worst_slice(falls: Callable[[Metrics, Subset], list[Estimate] | None]) -> Observe:
     """The largest fall on a lobe of a confirmed finding; 0 where none is confirmed."""
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        if falls(facts.metrics, _WHOLE) is None:
+        if falls(facts.metrics, ALL) is None:
             return []
         seen = [
             Observation(estimate, finding)
             for finding in facts.findings
             if finding.confirmed is True
-            for sign in ("positive", "negative")
-            for estimate in falls(facts.metrics, f"{name_of(finding)} {sign}") or ()
+            for sign in SIGNS
+            for estimate in falls(facts.metrics, finding.subset.of_lobe(sign)) or ()
         ]
         return _worst_first(_together(seen)) or _alone(0.0)
 
     return observe
 
 
-def _whole_fall(falls: Callable[[Metrics, str], list[Estimate] | None]) -> Observe:
+def _whole_fall(falls: Callable[[Metrics, Subset], list[Estimate] | None]) -> Observe:
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, _WHOLE) or ()]))
+        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, ALL) or ()]))
 
     return observe
 
 
-def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate] | None]:
+def _retrieval_falls(*directions: str) -> Callable[[Metrics, Subset], list[Estimate] | None]:
     """Falls of R@1 on one subset, baseline less candidate, a retrieval direction each; None if it was not measured."""
 
-    def falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
+    def falls(metrics: Metrics, subset: Subset) -> list[Estimate] | None:
         found = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
         if found is None:
             return None
@@ -169,7 +163,7 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, str], list[Estimate
     return falls
 
 
-def _zero_shot_falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
+def _zero_shot_falls(metrics: Metrics, subset: Subset) -> list[Estimate] | None:
     """The fall of zero-shot top-1 accuracy on one subset, baseline less candidate; None if it was not measured."""
     differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
     found = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
@@ -178,7 +172,7 @@ def _zero_shot_falls(metrics: Metrics, subset: str) -> list[Estimate] | None:
 
 def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """R@1 of the candidate on the whole set, the lower of both retrieval directions first."""
-    whole = [item for item in facts.metrics.retrieval if item.subset == _WHOLE and item.role == "candidate"]
+    whole = [item for item in facts.metrics.retrieval if item.subset == ALL and item.role == "candidate"]
     found = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
     seen = [Observation(estimate) for estimate in found if estimate is not None]
     return _worst_first(_together(seen, least=0.0))[::-1]
@@ -187,7 +181,7 @@ def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
 def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Zero-shot top-1 accuracy of the candidate on the whole set."""
     found = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
-    whole = [item.top.get(_TOP_ONE) for item in found if item.subset == _WHOLE and item.role == "candidate"]
+    whole = [item.top.get(_TOP_ONE) for item in found if item.subset == ALL and item.role == "candidate"]
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 

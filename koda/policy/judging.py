@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from koda.config import PolicyRule, Waiver
-from koda.policy.figures import FIGURES, AuditFacts, Observation, name_of, observe
+from koda.policy.figures import FIGURES, AuditFacts, Observation, observe
 from koda.policy.waivers import check_policy, waiver_of
 from koda.records import Estimate, RuleResult, Verdict
 from koda.storage import digest_json
@@ -73,7 +73,7 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
         result="waived" if waived else result,
         owner=rule.owner,
         reason=rule.reason,
-        finding=None if seen is None or seen.finding is None else name_of(seen.finding),
+        finding=None if seen is None or seen.finding is None else seen.finding.subset,
         min_stability=rule.min_stability,
         note=note,
         waiver=waiver,
@@ -118,12 +118,12 @@ def _doubt(rule: PolicyRule, seen: Observation) -> str | None:
         return None
     if finding.confirmed is None:
         told = finding.note or "too few samples were held out"
-        return f"the finding that decides, {name_of(finding)}, could not be tested: {told}"
+        return f"the finding that decides, {finding.subset}, could not be tested: {told}"
     stability = finding.stability
     if rule.min_stability is None or stability is None or stability.jaccard >= rule.min_stability:
         return None
     return (
-        f"the finding that decides, {name_of(finding)}, has a stability of {_number(stability.jaccard)}, "
+        f"the finding that decides, {finding.subset}, has a stability of {_number(stability.jaccard)}, "
         f"under the min_stability of {_number(rule.min_stability)}"
     )
 

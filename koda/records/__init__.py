@@ -10,12 +10,12 @@ from koda.records.alignment import (
     GroupRecord,
     GroupScores,
     GroupShares,
-    Look,
     RecallState,
     Retest,
     Sample,
     SplitRecord,
     State,
+    ValidationPoint,
     read_alignment,
 )
 from koda.records.audit import (
@@ -54,11 +54,15 @@ from koda.records.metrics import (
     WholeSimilarity,
     ZeroShotRecord,
 )
+from koda.records.subsets import ALL, REST, SIGNS, Sign, Subset
 from koda.records.sweep import Matrix, SweepCell, SweepRecord, SweepSide
 
 __all__ = [
+    "ALL",
     "RECORD_FILE",
     "RECORD_VERSION",
+    "REST",
+    "SIGNS",
     "STATES",
     "AccuracyDifference",
     "AccuracyRecord",
@@ -77,7 +81,6 @@ __all__ = [
     "GroupScores",
     "GroupShares",
     "LobeRecord",
-    "Look",
     "MapRecord",
     "Matrix",
     "MethodRecord",
@@ -98,14 +101,17 @@ __all__ = [
     "Sample",
     "SampleRecord",
     "SideMethod",
+    "Sign",
     "Similarity",
     "SplitRecord",
     "Stability",
     "State",
     "Status",
+    "Subset",
     "SweepCell",
     "SweepRecord",
     "SweepSide",
+    "ValidationPoint",
     "Verdict",
     "WaiverRecord",
     "WholeSimilarity",

@@ -15,6 +15,8 @@ from pydantic import Field
 from koda.errors import DataError
 from koda.records.base import Part, parse_record, to_json
 from koda.records.metrics import AccuracyDifference, Estimate, RecallDifference
+from koda.records.subsets import Subset
+from koda.typing import Role, Side
 
 ALIGNMENT_VERSION = 1
 RECORD_FILE = "alignment.json"
@@ -26,7 +28,7 @@ STATES: tuple[State, ...] = ("before", "after", "teacher")
 class GroupRecord(Part):
     """One lobe of a finding: a group of samples that the teacher ties together."""
 
-    name: str = Field(description="'lost 1 positive'")
+    name: Subset = Field(description="'lost 1 positive'")
     words: list[str]
     n_train: int
     n_validation: int
@@ -46,11 +48,11 @@ class SplitRecord(Part):
     unreadable: dict[str, str] = Field(default={}, description="key -> why a training image could not be used")
 
 
-class Look(Part):
-    """One look at the validation samples while training."""
+class ValidationPoint(Part):
+    """What the validation samples showed at one step of the training."""
 
     step: int
-    loss: float | None = Field(description="mean since the look before, as the terms: weighted; None at step 0")
+    loss: float | None = Field(description="mean since the point before, as the terms: weighted; None at step 0")
     keep: float | None = None
     kernel: float | None = None
     cross: float | None = None
@@ -73,7 +75,7 @@ class GroupScores(Part):
 class GroupShares(Part):
     """How strongly a finding's direction is tied together, on samples that neither search nor training saw."""
 
-    finding: str = Field(description="'lost 1'")
+    finding: Subset = Field(description="'lost 1'")
     state: State
     share: Estimate = Field(description="coherent share, see koda.discrepancy.significance")
     coherence: float = Field(description="the share in samples")
@@ -83,7 +85,7 @@ class GroupShares(Part):
 class Retest(Part):
     """The difference that the first audit confirmed, tested again with the aligned student."""
 
-    finding: str
+    finding: Subset
     before: Estimate
     after: Estimate
     p_before: float | None = Field(description="Holm-adjusted over the findings that were learnt from")
@@ -94,7 +96,7 @@ class RecallState(Part):
     """Recall at 1, 5, 10 among the held-out samples."""
 
     state: State
-    subset: str = Field(description="'all', 'rest' (in no slice) or the name of a group")
+    subset: Subset = Field(description="'all', 'rest' (in no slice) or the name of a group")
     n: int
     image_to_text: dict[str, Estimate]
     text_to_image: dict[str, Estimate]
@@ -104,7 +106,7 @@ class AccuracyState(Part):
     """Zero-shot accuracy on the held-out samples."""
 
     state: State
-    subset: str
+    subset: Subset
     n: int
     top: dict[str, Estimate]
 
@@ -123,16 +125,16 @@ class AlignmentRecord(Part):
     student_fingerprint: str
     teacher_fingerprint: str
     weights_digest: str = Field(description="of the aligned weights")
-    role: Literal["candidate", "baseline"] = Field(description="of the student in the audit")
-    side: Literal["lost", "gained"]
+    role: Role = Field(description="of the student in the audit")
+    side: Side
     settings: dict[str, Any]
     towers: list[str]
     n_parameters: int = Field(description="trained")
     n_parameters_total: int
     groups: list[GroupRecord]
     split: SplitRecord
-    looks: list[Look]
-    kept_step: int = Field(description="the look whose weights were kept")
+    looks: list[ValidationPoint]
+    kept_step: int = Field(description="the step whose weights were kept")
     stopped: str = Field(description="why training ended, in words")
     clusters: list[GroupScores]
     shares: list[GroupShares]

@@ -15,10 +15,9 @@ from pydantic import Field
 from koda.records.alignment import AlignmentRecord
 from koda.records.base import Part, parse_record, to_json
 from koda.records.changes import Changes, NearestPrevious
-from koda.records.metrics import (
-    Estimate,
-    Metrics,
-)
+from koda.records.metrics import Estimate, Metrics
+from koda.records.subsets import Sign, Subset
+from koda.typing import Side
 
 RECORD_VERSION = 1
 
@@ -43,7 +42,7 @@ class RuleResult(Part):
     result: Literal["pass", "warn", "fail", "inconclusive", "waived"]
     owner: str | None = None
     reason: str | None = None
-    finding: str | None = Field(default=None, description="'lost 1': the finding that decides, if one does")
+    finding: Subset | None = Field(default=None, description="'lost 1': the finding that decides, if one does")
     min_stability: float | None = None
     note: str | None = Field(default=None, description="why it is inconclusive, where the interval is not the reason")
     waiver: WaiverRecord | None = None
@@ -203,7 +202,7 @@ class OverRepresented(Part):
 class LobeRecord(Part):
     """One end of a direction: samples ranked by signed score."""
 
-    sign: Literal["positive", "negative"]
+    sign: Sign
     size: int = Field(description="samples in the slice by the size rule")
     samples: list[SampleRecord] = Field(description="the gallery: the first of the ranking")
     words: list[Word] = Field(default=[])
@@ -230,7 +229,7 @@ class Finding(Part):
     the reference confuses with it.
     """
 
-    side: Literal["lost", "gained"]
+    side: Side
     direction: int = Field(description="1 is the strongest of its side")
     target: str
     reference: str
@@ -254,6 +253,11 @@ class Finding(Part):
     stability: Stability | None = None
     nearest_previous: NearestPrevious | None = None
     note: str | None = None
+
+    @property
+    def subset(self) -> Subset:
+        """The samples of both lobes, and the name of the finding: `lost 1`."""
+        return Subset(self.side, self.direction)
 
 
 class Provenance(Part):

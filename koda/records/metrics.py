@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from koda.records.base import Part
+from koda.records.subsets import Subset
 from koda.typing import Role, Side
 
 
@@ -28,7 +29,7 @@ class RecallRecord(Part):
 
     model: str
     role: Role | None = None
-    subset: str = Field(
+    subset: Subset = Field(
         description="'all'; 'found lost', the samples that the cluster scores of the side are of; 'lost 1 positive' "
         "and the like; or 'rest of lost 1 positive': all but its members"
     )
@@ -41,7 +42,7 @@ class RecallRecord(Part):
 class RecallDifference(Part):
     """Recall of the candidate less that of the baseline on the same queries, with paired bootstrap intervals."""
 
-    subset: str = Field(description="as in the recalls")
+    subset: Subset = Field(description="as in the recalls")
     n: int = Field(description="captions that asked")
     n_images: int = Field(description="images that asked; they are what the bootstrap resamples")
     image_to_text: dict[str, Estimate] = Field(description="'R@1' -> candidate - baseline")
@@ -53,7 +54,7 @@ class AccuracyRecord(Part):
 
     model: str
     role: Role
-    subset: str = Field(description="'all', or 'lost 1 positive' and the like")
+    subset: Subset = Field(description="'all', or 'lost 1 positive' and the like")
     n: int = Field(description="samples with a label that is one of the classes")
     top: dict[str, Estimate] = Field(description="'top-1' -> estimate")
 
@@ -61,7 +62,7 @@ class AccuracyRecord(Part):
 class AccuracyDifference(Part):
     """Accuracy of the candidate less that of the baseline, with paired bootstrap intervals."""
 
-    subset: str
+    subset: Subset
     n: int
     top: dict[str, Estimate]
 

@@ -109,9 +109,9 @@ def _side_card(record: AuditRecord, side: str) -> Card:
     if not kept:
         return Card("none", f"no direction {side} that counts", f"of {len(findings)} found, by the rule of the policy")
     top = max(kept, key=lambda f: f.target_share.value)
-    value, _, spread = text.share(top.target_share).partition(" [")
-    notes = ["" if top.confirmed else state(top), f"[{spread}" if spread else ""]
-    notes.append(f"{top.reference}: {text.share(top.reference_share).partition(' [')[0]}")
+    value, interval = text.share_parts(top.target_share)
+    notes = ["" if top.confirmed else state(top), interval]
+    notes.append(f"{top.reference}: {text.share_parts(top.reference_share)[0]}")
     return Card(value, f"largest share {side}, held out", "; ".join(note for note in notes if note))
 
 

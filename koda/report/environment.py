@@ -18,7 +18,7 @@ from koda.report.plots import mark_icon
 
 # templates call each of these by its own name
 _FILTERS = (
-    *(text.percent, text.number, text.share, text.plain, text.utc, text.digest),
+    *(text.percent, text.number, text.share, text.share_parts, text.plain, text.utc, text.digest),
     *(text.settings, text.shorten, text.rough, text.statistics),
 )
 _FUNCTIONS = (text.plural, figures.figure_name, figures.figure_value, figures.figure_limit, figures.changed, mark_icon)

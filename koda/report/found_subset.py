@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koda.records import AuditRecord, ClusterScores, RecallDifference, RecallRecord
+from koda.records import ALL, AuditRecord, ClusterScores, RecallDifference, RecallRecord, Subset
 from koda.report import text
 from koda.report.metric_tables import Cell, cell
-from koda.typing import Side
+from koda.typing import ROLES, SIDES, Side
 
-_AT = "R@1"
+_DEPTH = "R@1"
 _WAYS = ("image_to_text", "text_to_image")
-_SIDES: tuple[Side, ...] = ("lost", "gained")
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,18 @@ def found_table(record: AuditRecord) -> FoundTable | None:
     metrics = record.metrics
     recalls = {(r.subset, str(r.role)): r for r in metrics.retrieval}
     differences = {d.subset: d for d in metrics.retrieval_differences}
-    has_recalls = any((f"found {side}", role) in recalls for side in _SIDES for role in ("baseline", "candidate"))
+    has_recalls = any((Subset(side), role) in recalls for side in SIDES for role in ROLES)
     groups = []
-    for side in _SIDES:
+    for side in SIDES:
         scores = {_role_of(s): s for s in metrics.clusters if s.side == side}
         rows = []
         for role, label in (("baseline", record.baseline.label), ("candidate", record.candidate.label)):
-            whole, part = recalls.get(("all", role)), recalls.get((f"found {side}", role))
+            whole, part = recalls.get((ALL, role)), recalls.get((Subset(side), role))
             if part is not None or role in scores:
                 rows.append(FoundRow(label, _recalls(whole, part) if has_recalls else [], _scores(scores.get(role))))
         if not rows:
             continue
-        whole_gap, gap = differences.get("all"), differences.get(f"found {side}")
+        whole_gap, gap = differences.get(ALL), differences.get(Subset(side))
         if gap is not None:
             rows.append(FoundRow("candidate − baseline", _recalls(whole_gap, gap), [text.NONE] * 3, True))
         groups.append((_heading(record, side), rows))
@@ -69,14 +68,13 @@ def _role_of(score: ClusterScores) -> str:
 
 
 def _heading(record: AuditRecord, side: Side) -> str:
-    counts = [r.n for r in record.metrics.retrieval if r.subset == f"found {side}"]
+    counts = [r.n for r in record.metrics.retrieval if r.subset == Subset(side)]
     counts += [s.n for s in record.metrics.clusters if s.side == side]
-    found = [f for f in record.findings if f.side == side]
-    confirmed = sum(f.confirmed is True for f in found)
-    said = (
-        f"{side.capitalize()}: {text.plural(counts[0], 'sample')} at the top of {text.plural(len(found), 'direction')}"
-    )
-    return f"{said}, {text.number(confirmed)} of them confirmed" if found else said
+    findings = [f for f in record.findings if f.side == side]
+    confirmed = sum(f.confirmed is True for f in findings)
+    directions = text.plural(len(findings), "direction")
+    counted = f"{side.capitalize()}: {text.plural(counts[0], 'sample')} at the top of {directions}"
+    return f"{counted}, {text.number(confirmed)} of them confirmed" if findings else counted
 
 
 def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord | RecallDifference | None) -> list[Cell]:
@@ -84,7 +82,7 @@ def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord |
     signed = isinstance(part, RecallDifference)
     cells, falls = [], []
     for way in _WAYS:
-        pair = [None if source is None else getattr(source, way).get(_AT) for source in (whole, part)]
+        pair = [None if source is None else getattr(source, way).get(_DEPTH) for source in (whole, part)]
         cells += [cell(estimate, signed=signed) for estimate in pair]
         if pair[0] is not None and pair[1] is not None:
             falls.append(pair[0].value - pair[1].value)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import AuditRecord, Estimate
+from koda.records import ALL, AuditRecord, Estimate, Sign, Subset
 from koda.report import text
 from koda.report.plots import curve_plot
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
+LOBES: dict[Sign, str] = {"positive": "first lobe", "negative": "counterpart"}
 _TOPS = (("top_1", "first direction"), ("top_3", "mean of the first 3"), ("top_5", "mean of the first 5"))
 
 
@@ -51,7 +52,7 @@ def retrieval(record: AuditRecord) -> Table | None:
     columns = _columns([part for r in recalls for part in (r.image_to_text, r.text_to_image)])
     differences = {d.subset: d for d in record.metrics.retrieval_differences}
     groups = []
-    for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.startswith("rest of ")):
+    for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.rest):
         rows = [
             Row(
                 r.model,
@@ -62,7 +63,7 @@ def retrieval(record: AuditRecord) -> Table | None:
             for r in recalls
             if r.subset == subset
         ]
-        for name, label in ((subset, _LESS), (f"rest of {subset}", f"{_LESS}, on the rest")):
+        for name, label in ((subset, _DIFFERENCE_LABEL), (subset.others, f"{_DIFFERENCE_LABEL}, on the rest")):
             if d := differences.get(name):
                 parts = (d.image_to_text, d.text_to_image)
                 rows.append(Row(label, text.number(d.n), "", _cells(parts, columns, signed=True), True))
@@ -72,20 +73,20 @@ def retrieval(record: AuditRecord) -> Table | None:
 
 def zero_shot(record: AuditRecord) -> Table | None:
     """Return the accuracies of both models on each set of samples, and their difference."""
-    found = record.metrics.zero_shot
-    if found is None or not found.accuracies:
+    figures = record.metrics.zero_shot
+    if figures is None or not figures.accuracies:
         return None
-    columns = _columns([a.top for a in found.accuracies])
-    differences = {d.subset: d for d in found.differences}
+    columns = _columns([a.top for a in figures.accuracies])
+    differences = {d.subset: d for d in figures.differences}
     groups = []
-    for subset in dict.fromkeys(a.subset for a in found.accuracies):
+    for subset in dict.fromkeys(a.subset for a in figures.accuracies):
         rows = [
             Row(a.model, text.number(a.n), "", _cells((a.top,), columns))
-            for a in found.accuracies
+            for a in figures.accuracies
             if a.subset == subset
         ]
         if d := differences.get(subset):
-            rows.append(Row(_LESS, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
+            rows.append(Row(_DIFFERENCE_LABEL, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
         groups.append((subset_name(subset), rows))
     return Table(columns, groups)
 
@@ -109,16 +110,16 @@ def quotients(record: AuditRecord) -> list[tuple[str, Markup, str]]:
     return drawn
 
 
-def subset_name(subset: str) -> str:
+def subset_name(subset: Subset) -> str:
     """Put the name of a set of samples in words: `lost 1, first lobe`."""
-    if subset == "all":
+    if subset == ALL:
         return "whole set"
-    if subset.startswith("found "):
-        return f"found subset, {text.shorten(subset.removeprefix('found '), 40)}"
-    return text.shorten(subset.replace(" positive", ", first lobe").replace(" negative", ", counterpart"), 80)
+    if subset.lobe is not None:
+        return f"{subset.finding}, {LOBES[subset.lobe]}"
+    return str(subset) if subset.direction is not None or subset.side is None else f"found subset, {subset.side}"
 
 
-_LESS = "candidate − baseline"
+_DIFFERENCE_LABEL = "candidate − baseline"
 
 
 def _columns(parts: Sequence[Mapping[str, Estimate]]) -> list[str]:

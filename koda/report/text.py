@@ -120,17 +120,18 @@ def p_value(value: float | None) -> str:
 
 def share(estimate: Estimate | None, *, words: bool = False) -> str:
     """Write a share with its interval, `0.80 % [0.65, 0.95]`, or in words for a sentence."""
-    if estimate is None:
-        return NONE
-    ends = [v for v in (estimate.low, estimate.high) if v is not None and math.isfinite(v)]
-    places = _places(100 * max([abs(estimate.value), *map(abs, ends)]))
-    text = percent(estimate.value, places)
-    if len(ends) < 2 or not math.isfinite(estimate.value):
-        return text
-    low, high = (_minus(f"{100 * end:.{places}f}") for end in ends)
+    value, ends = _share(estimate)
+    if estimate is None or ends is None:
+        return value
     if words:
-        return f"{text} ({level(estimate)} interval {low} to {high}{NBSP}%)"
-    return f"{text} [{low},{NBSP}{high}]"
+        return f"{value} ({level(estimate)} interval {ends[0]} to {ends[1]}{NBSP}%)"
+    return " ".join(share_parts(estimate))
+
+
+def share_parts(estimate: Estimate | None) -> tuple[str, str]:
+    """Write a share and its interval apart, `0.80 %` and `[0.65, 0.95]`; the interval is "" where there is none."""
+    value, ends = _share(estimate)
+    return value, "" if ends is None else f"[{ends[0]},{NBSP}{ends[1]}]"
 
 
 def plain(estimate: Estimate | None, *, words: bool = False) -> str:
@@ -185,6 +186,19 @@ def statistics(stats: Mapping[str, Any]) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Write a count with its noun."""
     return f"{number(count)}{NBSP}{one if count == 1 else many or one + 's'}"
+
+
+def _share(estimate: Estimate | None) -> tuple[str, tuple[str, str] | None]:
+    """Write a share and the ends of its interval with as many decimals as the largest of them asks for."""
+    if estimate is None:
+        return NONE, None
+    ends = [v for v in (estimate.low, estimate.high) if v is not None and math.isfinite(v)]
+    places = _places(100 * max([abs(estimate.value), *map(abs, ends)]))
+    value = percent(estimate.value, places)
+    if len(ends) < 2 or not math.isfinite(estimate.value):
+        return value, None
+    low, high = (_minus(f"{100 * end:.{places}f}") for end in ends)
+    return value, (low, high)
 
 
 def _places(magnitude: float) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from koda.discrepancy.extension import common_keys, extend, parts_used, roles
 from koda.embeddings import EmbeddingTable
+from koda.metrics.overlap import jaccard
 from koda.records import Stability
 from koda.slicing.slices import CAP, FLOOR, members
 from koda.typing import FloatArray
@@ -76,7 +77,7 @@ def stability(
             continue
         others = extend(again, target, reference, common)  # (k', m)
         candidates = [_slice(f) for f in others]
-        overlaps.append([max(_jaccard(own, other) for other in candidates) for own in slices])
+        overlaps.append([max(jaccard(own, other) for other in candidates) for own in slices])
         subspaces.append(subspace_overlap(found, others))
     subspace = float(np.mean(subspaces))
     return tuple(Stability(jaccard=float(value), subspace=subspace, n_runs=runs) for value in np.mean(overlaps, axis=0))
@@ -128,10 +129,6 @@ def _draw(keys: Sequence[str], size: int, seed: int, run: int) -> list[str]:
 def _slice(f: FloatArray) -> frozenset[int]:
     """Return the rows of both lobes."""
     return frozenset(int(row) for lobe in members(f, FLOOR, CAP) for row in lobe)
-
-
-def _jaccard(a: frozenset[int], b: frozenset[int]) -> float:
-    return len(a & b) / len(a | b) if a or b else 0.0
 
 
 def _basis(directions: FloatArray) -> FloatArray:

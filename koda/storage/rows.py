@@ -30,7 +30,7 @@ def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> di
             **audit,
             "role": recall.role or recall.model,
             "model": recall.model,
-            "subset": recall.subset,
+            "subset": str(recall.subset),
             "figure": f"{name} {at}",
             "value": estimate.value,
             "low": estimate.low,
@@ -118,14 +118,14 @@ def alignment_tables(record: AlignmentRecord, follow_up: str, folder: str) -> di
         for figure in ("ami", "nmi", "ari"):
             add(score.state, score.sample, "lobes", figure.upper(), getattr(score, figure), score.n)
     for share in record.shares:
-        add(share.state, "held out", share.finding, "share", share.share, share.share.n or 0)
+        add(share.state, "held out", str(share.finding), "share", share.share, share.share.n or 0)
     for recall in record.retrieval:
         for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
             for at, estimate in found.items():
-                add(recall.state, "held out", recall.subset, f"{name} {at}", estimate, recall.n)
+                add(recall.state, "held out", str(recall.subset), f"{name} {at}", estimate, recall.n)
     for accuracy in record.zero_shot:
         for at, estimate in accuracy.top.items():
-            add(accuracy.state, "held out", accuracy.subset, at, estimate, accuracy.n)
+            add(accuracy.state, "held out", str(accuracy.subset), at, estimate, accuracy.n)
     return {
         "alignments": [
             {

@@ -40,10 +40,14 @@ def test_the_seed_decides_the_split_and_the_key(audited: AuditPlan) -> None:
 
 def test_the_first_group_is_the_heavier_lobe_and_the_teacher_has_the_lost(audited: AuditPlan) -> None:
     plan = plan_alignment(audited, FIRST)
-    assert [group.name for group in plan.groups] == ["lost 1 positive", "lost 1 negative"]
+    assert [str(group.subset) for group in plan.groups] == ["lost 1 positive", "lost 1 negative"]
     assert (plan.student, plan.teacher, plan.side) == ("candidate", "baseline", "lost")
     reverse = plan_alignment(audited, AlignmentConfig(findings=(1,), student="baseline"))
-    assert (reverse.teacher, reverse.side, reverse.groups[0].name) == ("candidate", "gained", "gained 1 positive")
+    assert (reverse.teacher, reverse.side, str(reverse.groups[0].subset)) == (
+        "candidate",
+        "gained",
+        "gained 1 positive",
+    )
 
 
 def test_a_direction_that_was_not_found_is_named(audited: AuditPlan) -> None:

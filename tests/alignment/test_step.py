@@ -24,7 +24,7 @@ from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.retrieval import recall
 from koda.models import resolve_model
 from koda.models.weights import digest_weights
-from koda.records import RECORD_FILE, AlignmentRecord, GroupScores
+from koda.records import ALL, RECORD_FILE, AlignmentRecord, GroupScores
 from koda.storage.digests import digest_keys
 
 
@@ -103,7 +103,7 @@ def test_the_figures_are_those_of_the_stored_embeddings(aligned: tuple[Alignment
     part = replace(part, metadata={"caption": [captions[key] for key in keys]})
     found = recall(part)
     assert found is not None
-    whole = next(each for each in record.retrieval if (each.state, each.subset) == ("after", "all"))
+    whole = next(each for each in record.retrieval if (each.state, each.subset) == ("after", ALL))
     assert whole.image_to_text["R@1"].value == found.image_to_text.at(1).value
     assert whole.n == len(keys)
 
@@ -111,14 +111,14 @@ def test_the_figures_are_those_of_the_stored_embeddings(aligned: tuple[Alignment
 def test_what_was_learnt_shows_in_the_tests_of_the_findings(aligned: tuple[AlignmentPlan, AlignmentRecord]) -> None:
     _, record = aligned
     (retest,) = record.retests
-    assert retest.finding == "lost 1"
+    assert str(retest.finding) == "lost 1"
     assert retest.after.value < 0.5 * retest.before.value
     shares = {share.state: share.share.value for share in record.shares}
     assert shares["before"] < shares["after"] < 1.2 * shares["teacher"]
-    difference = next(each for each in record.retrieval_changes if each.subset == "all").image_to_text["R@1"]
-    by_state = {each.state: each.image_to_text["R@1"].value for each in record.retrieval if each.subset == "all"}
+    difference = next(each for each in record.retrieval_changes if each.subset == ALL).image_to_text["R@1"]
+    by_state = {each.state: each.image_to_text["R@1"].value for each in record.retrieval if each.subset == ALL}
     assert difference.value == pytest.approx(by_state["after"] - by_state["before"])
-    assert {each.subset for each in record.zero_shot} == {"all", "rest", "lost 1 positive", "lost 1 negative"}
+    assert {str(each.subset) for each in record.zero_shot} == {"all", "rest", "lost 1 positive", "lost 1 negative"}
 
 
 def test_a_second_call_makes_nothing(aligned: tuple[AlignmentPlan, AlignmentRecord]) -> None:

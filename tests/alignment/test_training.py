@@ -23,7 +23,7 @@ from koda.config import AlignmentConfig, AuditConfig
 from koda.errors import ConfigError, TrainingError
 from koda.models import ResolvedModel
 from koda.models.weights import digest_state_dict, digest_weights
-from koda.records import RECORD_FILE, Look
+from koda.records import RECORD_FILE, ValidationPoint
 
 QUICK: dict[str, Any] = {
     "findings": (1,),
@@ -98,7 +98,7 @@ def test_bf16_and_gradients_added_up_train_too(audited: AuditPlan, tmp_path: Pat
 
 
 def test_a_fall_of_retrieval_stops_it_and_the_last_good_state_is_kept(audited: AuditPlan, tmp_path: Path) -> None:
-    seen: list[Look] = []
+    seen: list[ValidationPoint] = []
     plan = planned(audited, steps=60, learning_rate=0.02, max_retrieval_drop=0.05, keep_weight=0.0, patience=50)
     try:
         result = trained(plan, tmp_path, progress=lambda done, total, look: seen.append(look) if look else None)

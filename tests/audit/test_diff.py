@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from koda.audit.diff import compare_audits, differences, dotted, matched, members_of, nearest, overlap
+from koda.audit.diff import compare_audits, differences, dotted, matched, members_of, nearest
+from koda.metrics.overlap import jaccard
 from koda.records import AuditRecord
 from tests.report.factory import record
 
@@ -27,7 +28,7 @@ def test_the_best_overlap_is_paired_first_and_each_finding_once() -> None:
     found = nearest("audit-1", before, ("lost", 2), keys(1, 2, 3, 9))  # type: ignore[arg-type]
     assert found is not None and (found.side, found.direction, found.overlap) == ("lost", 1, 0.6)
     assert nearest("audit-1", before, ("lost", 2), keys(99)) is None  # type: ignore[arg-type]
-    assert overlap(keys(), keys()) == 0
+    assert jaccard(keys(), keys()) == 0
 
 
 def test_an_audit_does_not_differ_from_itself() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import koda.audit.zero_shot
-from koda.audit.metrics import _parts, measure, with_duplicates
+from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import AuditPlan, prepare
 from koda.audit.samples import Samples
 from koda.audit.zero_shot import zero_shot
@@ -18,8 +18,10 @@ from koda.config import AuditConfig
 from koda.discrepancy import find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError
-from koda.metrics.retrieval import recall
+from koda.records import ALL, Subset
 from tests.tiny import write_tiny_model
+
+WHOLE, PART = Subset("lost", 1, "positive"), Subset("lost", 1, "negative")
 
 
 @pytest.fixture
@@ -42,31 +44,6 @@ def _samples(plan: AuditPlan, seed: int = 0) -> Samples:
     return Samples(tables[0], tables[1], tuple(keys), ())
 
 
-def _retrieval(n: int):
-    rng = np.random.default_rng(0)
-    found = recall(EmbeddingTable([f"k{i}" for i in range(n)], *rng.normal(size=(2, n, 4))))
-    assert found is not None
-    return found
-
-
-def test_a_slice_that_is_the_whole_set_has_no_rest():
-    one = _retrieval(6)
-    keys = one.text_to_image.keys
-    parts = dict(_parts({"baseline": one, "candidate": one}, {"whole": keys, "part": keys[:2]}))
-    assert list(parts) == ["all", "whole", "part", "rest of part"]
-    assert parts["whole"]["baseline"].estimates() == one.estimates()
-    assert parts["rest of part"]["candidate"].text_to_image.keys == keys[2:]
-
-
-def test_one_sample_is_a_set_without_rest():
-    one = _retrieval(1)
-    assert [name for name, _ in _parts({"baseline": one}, {"it": one.text_to_image.keys})] == ["all", "it"]
-
-
-def test_models_that_cannot_retrieve_have_no_parts_to_measure():
-    assert [(name, dict(parts)) for name, parts in _parts({}, {"a": ("k1",)})] == [("all", {}), ("a", {})]
-
-
 def test_without_directions_only_the_models_as_a_whole_are_measured(planned):
     plan = planned(12)
     samples = _samples(plan)
@@ -76,7 +53,7 @@ def test_without_directions_only_the_models_as_a_whole_are_measured(planned):
     }
     found = {"lost": (), "gained": ()}
     metrics = measure(plan, same, empty, found, [])
-    assert {r.subset for r in metrics.retrieval} == {"all"}
+    assert {str(r.subset) for r in metrics.retrieval} == {"all"}
     (difference,) = metrics.retrieval_differences
     assert {(e.value, e.low, e.high) for e in difference.image_to_text.values()} == {(0.0, None, None)}
     assert metrics.clusters == []
@@ -95,9 +72,9 @@ def test_zero_shot_of_slices_without_a_label_is_left_out(planned, monkeypatch):
     colour = {pair.key: pair.metadata["colour"] for pair in plan.dataset.pairs}
     labelled = tuple(key for key, value in colour.items() if value in ("red", "blue"))
     unlabelled = tuple(key for key in colour if key not in labelled)
-    record = zero_shot(plan, samples, {"none": unlabelled, "whole": tuple(colour), "one": labelled[:1]})
+    record = zero_shot(plan, samples, {Subset("gained"): unlabelled, WHOLE: tuple(colour), PART: labelled[:1]})
     assert (record.n_labelled, len(unlabelled)) == (6, 3)
-    assert [a.subset for a in record.accuracies] == ["all", "all", "whole", "whole", "one", "one"]
+    assert [a.subset for a in record.accuracies] == [ALL, ALL, WHOLE, WHOLE, PART, PART]
     assert [list(a.top) for a in record.accuracies] == [["top-1"]] * 6  # of two classes the first five are all
     every, whole, one = record.differences
     assert whole.top == every.top
@@ -107,7 +84,7 @@ def test_zero_shot_of_slices_without_a_label_is_left_out(planned, monkeypatch):
 def test_zero_shot_where_no_joined_sample_has_a_label_is_empty(planned):
     plan = planned(6, zero_shot={"column": "colour"})
     other = EmbeddingTable(["a", "b"], *np.ones((2, 2, 4)))
-    record = zero_shot(plan, Samples(other, other, ("a", "b"), ()), {"it": ("a",)})
+    record = zero_shot(plan, Samples(other, other, ("a", "b"), ()), {PART: ("a",)})
     assert (record.n_labelled, record.accuracies, record.differences) == (0, [], [])
 
 

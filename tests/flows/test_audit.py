@@ -22,7 +22,7 @@ from flows.cli.app import app
 from koda.audit.plan import prepare
 from koda.config import load_config
 from koda.extraction import load_embeddings
-from koda.records import AuditRecord
+from koda.records import ALL, AuditRecord
 from tests.tiny import write_tiny_model
 
 N = 90
@@ -295,9 +295,9 @@ def test_the_figures_beside_the_findings_are_in_the_record(first: tuple[Workplac
     place, _, _ = first
     _, result, _ = place.run("--set", "zero_shot={column: colour}")
     metrics = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes()).metrics
-    assert {(r.role, r.subset) for r in metrics.retrieval} >= {("baseline", "all"), ("candidate", "all")}
-    names = [r.subset for r in metrics.retrieval if r.role == "baseline"]
-    assert [d.subset for d in metrics.retrieval_differences] == names
+    assert {(r.role, str(r.subset)) for r in metrics.retrieval} >= {("baseline", "all"), ("candidate", "all")}
+    names = [str(r.subset) for r in metrics.retrieval if r.role == "baseline"]
+    assert [str(d.subset) for d in metrics.retrieval_differences] == names
     assert all(f"rest of {name}" in names for name in names if name.startswith(("lost", "gained")))
     for d in metrics.retrieval_differences:
         old, new = ([r for r in metrics.retrieval if (r.role, r.subset) == (role, d.subset)] for role in ROLES)
@@ -308,7 +308,7 @@ def test_the_figures_beside_the_findings_are_in_the_record(first: tuple[Workplac
     assert metrics.zero_shot is not None
     assert metrics.zero_shot.classes == ["blue", "green", "red"]
     assert metrics.zero_shot.n_labelled == N
-    whole = [a for a in metrics.zero_shot.accuracies if a.subset == "all"]
+    whole = [a for a in metrics.zero_shot.accuracies if a.subset == ALL]
     assert [(a.role, a.n, list(a.top)) for a in whole] == [(role, N, ["top-1"]) for role in ROLES]
     assert {curve.side for curve in metrics.quotients} == {"lost", "gained"}
     for curve in metrics.quotients:
@@ -343,7 +343,7 @@ def test_the_found_subset_is_measured_beside_the_full_set(first: tuple[Workplace
         }
         for subset, keys in {"all": set(table.keys), **{f"found {side}": keys for side, keys in found.items()}}.items():
             inside = np.array([key in keys for key in table.keys])
-            (recall,) = [r for r in record.metrics.retrieval if (r.role, r.subset) == (role, subset)]
+            (recall,) = [r for r in record.metrics.retrieval if (r.role, str(r.subset)) == (role, subset)]
             assert (recall.n, recall.n_gallery) == (inside.sum(), N)
             for way, hit in hits.items():
                 assert getattr(recall, way)["R@1"].value == pytest.approx(hit[inside].mean())

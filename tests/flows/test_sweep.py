@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flows.audit import audit
 from flows.cli.app import app
-from koda.audit.sweep import audits_of, found
+from koda.audit.sweep import audits_of, cell_figures
 from koda.config import load_sweep
 from koda.errors import ConfigError
 from koda.records import SweepCell, SweepRecord
@@ -154,12 +154,12 @@ def test_the_matrix_has_baselines_or_data_sets_as_columns() -> None:
 
 def test_a_cell_says_what_its_audit_found() -> None:
     full = record(map_points=0)
-    told = found(full)
+    told = cell_figures(full)
     lost = [f for f in full.findings if f.side == "lost"]
     assert told["lost"].confirmed == sum(f.confirmed is True for f in lost)
     assert told["lost"].share == max(f.target_share.value for f in lost if f.confirmed)
     assert told["lost"].words == next(f.words for f in lost if f.target_share.value == told["lost"].share)
-    assert found(full.model_copy(update={"findings": []}))["lost"].share is None
+    assert cell_figures(full.model_copy(update={"findings": []}))["lost"].share is None
 
 
 def test_a_policy_that_no_audit_can_meet_stops_a_sweep_at_once(tmp_path: Path) -> None:

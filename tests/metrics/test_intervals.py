@@ -6,8 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from koda.metrics.intervals import _kinds, _pooled, paired_difference
+from koda.metrics.intervals import _kinds, _pooled, paired_difference, wilson
 
 
 def _one_by_one(candidate, baseline, groups, resamples, seed):
@@ -119,3 +120,19 @@ def test_copies_of_a_query_in_one_image_do_not_make_it_surer():
     once = paired_difference(candidate, baseline)
     copied = paired_difference(np.repeat(candidate, 10), np.repeat(baseline, 10), np.repeat(np.arange(50), 10))
     assert (copied.value, copied.low, copied.high) == (once.value, once.low, once.high)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 100, 2941])
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
+def test_wilson_is_that_of_scipy_also_where_none_and_where_all_hit(n, level):
+    for k in sorted({0, 1, n // 3, n - 1, n}):
+        expected = binomtest(k, n).proportion_ci(level, method="wilson")
+        found = wilson(k, n, level)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-14)
+        assert (found.value, found.n, found.level) == (k / n, n, level)
+    assert wilson(0, n, level).low == 0.0 and wilson(n, n, level).high == 1.0
+
+
+def test_wilson_of_no_trials_is_refused():
+    with pytest.raises(ValueError, match="0 of 0 is not a share"):
+        wilson(0, 0)

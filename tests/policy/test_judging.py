@@ -207,9 +207,9 @@ def test_a_slice_that_is_clearly_over_the_limit_does_not_hide_behind_a_small_one
     )
     second = finding(0.003).model_copy(update={"direction": 2})
     rule = result_of(measured(metrics, finding(0.004), second), figure="slice.retrieval_drop", fail=0.2)
-    assert (rule.result, rule.finding) == ("fail", "lost 2")
+    assert (rule.result, str(rule.finding)) == ("fail", "lost 2")
     rule = result_of(measured(metrics, finding(0.004), second), figure="slice.retrieval_drop", fail=0.4)
-    assert (rule.result, rule.finding) == ("inconclusive", "lost 1")
+    assert (rule.result, str(rule.finding)) == ("inconclusive", "lost 1")
 
 
 def test_a_fall_that_is_the_same_for_all_of_a_few_queries_is_not_certain() -> None:

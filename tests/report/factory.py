@@ -26,7 +26,6 @@ from koda.records import (
     GroupScores,
     GroupShares,
     LobeRecord,
-    Look,
     MapRecord,
     MethodRecord,
     Metrics,
@@ -46,6 +45,7 @@ from koda.records import (
     Similarity,
     SplitRecord,
     State,
+    ValidationPoint,
     Verdict,
     WholeSimilarity,
     Word,
@@ -353,7 +353,7 @@ def aligned(n_findings: int = 2, **changes: Any) -> AlignmentRecord:
             train_digest=sha("train"), validation_digest=sha("validation"), held_out_digest=sha("held out"),
         ),
         looks=[
-            Look(step=step, loss=None, agreement=agreement, retrieval=retrieval)
+            ValidationPoint(step=step, loss=None, agreement=agreement, retrieval=retrieval)
             for step, agreement, retrieval in ((0, 0.0, 0.869), (50, 0.91, 0.913), (100, 0.97, 0.921), (150, 0.96, 0.9))
         ],
         kept_step=100,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from koda.records import AuditRecord, Estimate
+from koda.records import REST, AuditRecord, Estimate
 from koda.report import render
 from tests.report import factory as factory
 from tests.report.test_report import FORBIDDEN, Page, needs_pango, page_of, small
@@ -126,7 +126,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     assert "bootstrap" not in text
     text = said(tmp_path, record(retrieval_changes=[]))
     assert "Nothing was measured both before and after." in text
-    rest = [change for change in factory.aligned().retrieval_changes if change.subset != "rest"]
+    rest = [change for change in factory.aligned().retrieval_changes if change.subset != REST]
     assert "there is no rest to look at" in said(tmp_path, record(retrieval_changes=rest))
 
 

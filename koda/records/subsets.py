@@ -1,0 +1,121 @@
+"""Sets of samples that figures are of: all samples, a found subset, a finding, a lobe of it, or all but one of these.
+
+In a record, and so in JSON and in the database, a set is a text such as "rest of lost 1 positive". This module alone
+writes and reads that text; everything else compares sets and looks at their fields.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from koda.typing import SIDES, Side
+
+Sign = Literal["positive", "negative"]
+SIGNS: tuple[Sign, ...] = ("positive", "negative")
+_TEXT = re.compile(
+    rf"(?P<all>all)|(?P<slices>rest)|(?P<rest>rest of )?"
+    rf"(?:found (?P<found>{'|'.join(SIDES)})"
+    rf"|(?P<side>{'|'.join(SIDES)}) (?P<direction>[1-9][0-9]*)(?: (?P<lobe>{'|'.join(SIGNS)}))?)",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A set of samples.
+
+    Args:
+        side: None for all samples, and for those in no slice.
+        direction: number of a finding; None with a side for the found subset of the side, which is the samples at
+            the top of its directions.
+        lobe: of the finding; None for both lobes together.
+        rest: all samples but those that the other fields name; without a side, the samples in no slice.
+
+    Raises:
+        ValueError: a lobe without a finding, a finding without a side, or a direction under 1.
+
+    >>> str(Subset("lost", 1, "positive").others), str(Subset("gained")), str(ALL)
+    ('rest of lost 1 positive', 'found gained', 'all')
+    >>> Subset.parse("rest of lost 1 positive").lobe
+    'positive'
+    """
+
+    side: Side | None = None
+    direction: int | None = None
+    lobe: Sign | None = None
+    rest: bool = False
+
+    def __post_init__(self) -> None:
+        if self.direction is None and self.lobe is not None:
+            raise ValueError("a lobe is of a finding")
+        if self.direction is not None and (self.side is None or self.direction < 1):
+            raise ValueError("a finding has a side, and a number from 1 on")
+
+    @property
+    def finding(self) -> Subset:
+        """The finding that a lobe is of, both lobes together."""
+        return replace(self, lobe=None, rest=False)
+
+    @property
+    def others(self) -> Subset:
+        """All samples but these; of all samples those in no slice."""
+        return replace(self, rest=True)
+
+    def of_lobe(self, sign: Sign) -> Subset:
+        """Return one lobe of a finding."""
+        return replace(self, lobe=sign)
+
+    def __str__(self) -> str:
+        if self.side is None:
+            return "rest" if self.rest else "all"
+        if self.direction is None:
+            name = f"found {self.side}"
+        else:
+            name = " ".join([self.side, str(self.direction), *([self.lobe] if self.lobe else [])])
+        return f"rest of {name}" if self.rest else name
+
+    @classmethod
+    def parse(cls, text: str) -> Subset:
+        """Read what :meth:`__str__` writes.
+
+        Raises:
+            ValueError: a text that names no set.
+        """
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
+            raise ValueError(
+                f"{text!r} names no set of samples: 'all', 'rest', 'found lost', 'lost 1' and 'lost 1 positive' are "
+                "such names, and 'rest of lost 1' and the like"
+            )
+        if parts["all"] or parts["slices"]:
+            return REST if parts["slices"] else ALL
+        return cls(
+            side=cast("Side", parts["found"] or parts["side"]),
+            direction=int(parts["direction"]) if parts["direction"] else None,
+            lobe=cast("Sign | None", parts["lobe"]),
+            rest=parts["rest"] is not None,
+        )
+
+    @classmethod
+    def _validate(cls, value: Any) -> Subset:
+        if isinstance(value, Subset):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        raise ValueError(f"a set of samples is named by a text, not by {type(value).__name__}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let records hold sets, and write them as text in JSON and in plain data alike."""
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+
+ALL = Subset()
+REST = Subset(rest=True)
