@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ class Problem:
     """Two joined tables with their kernels and forms: what several searches over the same samples share.
 
     Args:
-        keys: the samples, sorted.
+        keys: the samples, in the order of the target table.
         kernels: the two kernels.
         forms: A and B.
         rejected: key -> reason for the samples that were left out.
@@ -140,7 +141,7 @@ class Problem:
                 prove=prove,
             )
             self._basis = raw.basis
-        directions = _checked(forms, raw.directions, eps)
+        directions = _checked(forms, self.keys, raw.directions, eps)
         if eta is not None:  # what every direction of SPEC keeps within, so that it has a limit as KODA's have
             eps = max((d.reference_energy for d in directions), default=0.0)
         stats: dict[str, Any] = {
@@ -183,7 +184,7 @@ class Problem:
         return self._spaces[wanted]
 
 
-def _checked(forms: Forms, found: tuple[RawDirection, ...], eps: float) -> tuple[Direction, ...]:
+def _checked(forms: Forms, keys: Sequence[str], found: tuple[RawDirection, ...], eps: float) -> tuple[Direction, ...]:
     """Read the directions out as sample vectors, and check them against the kernels in float64.
 
     Raises:
@@ -205,7 +206,7 @@ def _checked(forms: Forms, found: tuple[RawDirection, ...], eps: float) -> tuple
     directions = []
     for column, d, a, b in zip(read.x.T, found, read.target.tolist(), read.reference.tolist(), strict=True):
         quotient = a / b if b > 0 else float("inf")
-        direction = Direction(_signed(column), a, b, quotient, d.multiplier, 0.0, d.status)
+        direction = Direction(_signed(column, keys), a, b, quotient, d.multiplier, 0.0, d.status)
         directions.append(replace(direction, gap=max(0.0, (d.upper - a) / a) if a > 0 else d.gap))
     return tuple(directions)
 
@@ -222,11 +223,15 @@ def _feature_warning(found: tuple[Direction, ...], stats: dict[str, Any]) -> str
     )
 
 
-def _signed(x: np.ndarray) -> np.ndarray:
-    """Return x or -x, with the heavier lobe positive; where they weigh the same, the largest entry is."""
+def _signed(x: np.ndarray, keys: Sequence[str]) -> np.ndarray:
+    """Return x or -x, with the heavier lobe positive; where they weigh the same, the largest entry is.
+
+    Of several that are the largest it is that of the first key, so that the sign does not depend on the order of rows.
+    """
     total = float(x.sum())
     if abs(total) <= 1e-10 * float(np.abs(x).sum()):
-        total = float(x[np.argmax(np.abs(x) > (1 - 1e-9) * np.abs(x).max())])
+        largest = np.flatnonzero(np.abs(x) > (1 - 1e-9) * np.abs(x).max())
+        total = float(x[min(largest.tolist(), key=keys.__getitem__)])
     return np.ascontiguousarray(-x if total < 0 else x)
 
 

@@ -58,7 +58,7 @@ class Solution:
 
     Args:
         directions: strongest first; empty where there is no discrepancy.
-        keys: the samples used, in the order of ``Direction.x``.
+        keys: the samples used, in the order of the target table's rows, which is that of ``Direction.x``.
         eps: the limit on x'K_B x.
         kernels: the two kernels, and how they were chosen.
         status: what happened, in words: cause and remedy.

@@ -144,6 +144,11 @@ def rows_of(keys: Sequence[str], wanted: Sequence[str]) -> IntArray:
     return found
 
 
+def rows_by_key(keys: Sequence[str]) -> IntArray:
+    """Return the row numbers in the order of the sorted keys, (n,), whatever the order of the rows."""
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
 def row_slices(n: int, size: int) -> Iterator[slice]:
     """Yield the slices that cut n rows into pieces of ``size``, the last one shorter.
 
