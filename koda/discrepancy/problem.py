@@ -12,7 +12,7 @@ import torch
 
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
-from koda.discrepancy.forms import FeatureForms, Forms, exact_forms, feature_forms, use_exact
+from koda.discrepancy.forms import FeatureForms, QuadraticForms, exact_forms, feature_forms, use_exact
 from koda.discrepancy.limits import Spectrum, limit_of
 from koda.discrepancy.solution import Direction, Solution
 from koda.discrepancy.solver.dense import solve_dense
@@ -42,7 +42,7 @@ class Problem:
 
     keys: tuple[str, ...]
     kernels: KernelPair
-    forms: Forms
+    forms: QuadraticForms
     rejected: dict[str, str]
     device: torch.device
     seconds: float
@@ -65,7 +65,7 @@ class Problem:
         device = device_of(config.device)
         target, reference, rejected = cls.joined(target, reference, config)
         kernels = kernels or choose_kernels(target, reference, config)
-        forms: Forms
+        forms: QuadraticForms
         if use_exact(config.features, target.n, device):
             rows = np.arange(target.n)
             forms = exact_forms(target.take(rows), reference.take(rows), kernels, device)
@@ -184,7 +184,9 @@ class Problem:
         return self._spaces[wanted]
 
 
-def _checked(forms: Forms, keys: Sequence[str], found: tuple[RawDirection, ...], eps: float) -> tuple[Direction, ...]:
+def _checked(
+    forms: QuadraticForms, keys: Sequence[str], found: tuple[RawDirection, ...], eps: float
+) -> tuple[Direction, ...]:
     """Read the directions out as sample vectors, and check them against the kernels in float64.
 
     Raises:

@@ -61,24 +61,24 @@ def _solve_dense(
     while len(found) < n_directions:
         if basis.shape[1] == 0:
             return RawSolution(tuple(found), "exhausted", iterations=evaluations)
-        one = solve_single(a, b, eps, start=multiplier) if eta is None else fixed_single(a, b, eta)
-        evaluations += one.evaluations
-        if not one.feasible:
-            return RawSolution(tuple(found), "infeasible", one.reference, evaluations)
-        if stop_without_gain and one.target <= (eta or 1.0) * one.reference * (1 + NO_GAIN):
+        optimum = solve_single(a, b, eps, start=multiplier) if eta is None else fixed_single(a, b, eta)
+        evaluations += optimum.evaluations
+        if not optimum.feasible:
+            return RawSolution(tuple(found), "infeasible", optimum.reference, evaluations)
+        if stop_without_gain and optimum.target <= (eta or 1.0) * optimum.reference * (1 + NO_GAIN):
             return RawSolution(tuple(found), "no discrepancy", iterations=evaluations)
-        multiplier = one.multiplier or None
+        multiplier = optimum.multiplier or None
         found.append(
             RawDirection(
-                x=(basis @ one.y).numpy(),
-                target_energy=one.target,
-                reference_energy=one.reference,
-                multiplier=one.multiplier,
-                upper=one.upper,
-                status=INACTIVE if one.inactive else OPTIMAL,
+                x=(basis @ optimum.y).numpy(),
+                target_energy=optimum.target,
+                reference_energy=optimum.reference,
+                multiplier=optimum.multiplier,
+                upper=optimum.upper,
+                status=INACTIVE if optimum.inactive else OPTIMAL,
             )
         )
-        rest = complement(one.y)  # (k, k - 1)
+        rest = complement(optimum.y)  # (k, k - 1)
         basis, a, b = basis @ rest, _symmetric(rest.T @ a @ rest), _symmetric(rest.T @ b @ rest)
     return RawSolution(tuple(found), iterations=evaluations)
 

@@ -23,7 +23,7 @@ _PASSES = 6
 _WORN = 1e-3  # a vector shrunk to less has p made afresh, since differences have worn it
 
 
-class GramSpace:
+class FeatureSpace:
     """Coordinates of two stacked feature maps, and a few directions outside their range.
 
     A *raw* vector is stacked as [w (D), z (e), p (D)]: coordinates, coordinates outside the range, and G w. A
@@ -75,7 +75,7 @@ class GramSpace:
         w[: self.split] = raw[self.dim : self.dim + self.split]
         return self._raw(w, torch.zeros_like(raw[self.width : self.dim]))
 
-    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+    def project(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
         return (s.aw.T @ t.aw).cpu(), (s.bw.T @ t.bw).cpu()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from koda.discrepancy.solver.direction import NO_GAIN, Single, fixed_single, solve_single
+from koda.discrepancy.solver.direction import NO_GAIN, DirectionOptimum, fixed_single, solve_single
 from koda.discrepancy.solver.space import Block, Solve, Space
 
 _FLAT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
@@ -36,7 +36,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Question:
+class SolverRequest:
     """What is asked of a space.
 
     Args:
@@ -60,20 +60,20 @@ class Question:
         """Residual, relative to the value, that a proof of the tolerance needs: it enters it squared."""
         return min(1e-2, 0.3 * math.sqrt(self.tolerance))
 
-    def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> Single:
+    def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> DirectionOptimum:
         """Solve one direction in a small space."""
         if self.eta is not None:
             return fixed_single(a, b, self.eta)
         return solve_single(a, b, self.eps, start=start, accuracy=_ROUGH)
 
-    def limit(self, one: Single) -> float:
+    def limit(self, optimum: DirectionOptimum) -> float:
         """Return what the reference energy is limited by in the bound of this direction."""
-        return self.eps if self.eta is None else one.reference
+        return self.eps if self.eta is None else optimum.reference
 
-    def no_gain(self, one: Single) -> bool:
+    def no_gain(self, optimum: DirectionOptimum) -> bool:
         """Tell whether the target ties the direction together no more than the reference does."""
         weight = 1.0 if self.eta is None else self.eta
-        return self.stop_without_gain and one.target <= weight * one.reference * (1 + NO_GAIN)
+        return self.stop_without_gain and optimum.target <= weight * optimum.reference * (1 + NO_GAIN)
 
 
 @dataclass
@@ -102,8 +102,8 @@ def grow(space: Space, state: State, raw: torch.Tensor) -> int:
     if new.size == 0:
         return 0
     state.whole = state.locked.size + state.basis.size + new.size >= space.dim
-    cross = space.forms(state.basis, new)
-    inner = space.forms(new, new)
+    cross = space.project(state.basis, new)
+    inner = space.project(new, new)
     state.a, state.b = (
         torch.cat([torch.cat([old, side], 1), torch.cat([side.T, (corner + corner.T) / 2], 1)])
         for old, side, corner in zip((state.a, state.b), cross, inner, strict=True)
@@ -136,6 +136,6 @@ def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> t
     return state.solve(raw)
 
 
-def shift_of(one: Single, question: Question) -> float:
+def shift_of(optimum: DirectionOptimum, request: SolverRequest) -> float:
     """Return tau = mu / lambda, at which the two problems share their solution."""
-    return max(one.top / one.multiplier, question.limit(one) / 8) if one.multiplier > 0 else math.inf
+    return max(optimum.top / optimum.multiplier, request.limit(optimum) / 8) if optimum.multiplier > 0 else math.inf

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.feature_space import GramSpace
+from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.outcome import RawSolution
-from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.sample_space import SampleSpace
 from koda.discrepancy.solver.state import Effort
 from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import Matrix, best_by_program, commuting, complement, kernel, wishart
@@ -74,11 +74,11 @@ def problem(seed: int) -> Problem:
     return Problem(kind, a, b, eps, weights)
 
 
-def space_of(p: Problem) -> ExactSpace:
-    return ExactSpace(torch.tensor(p.a), torch.tensor(p.b))
+def space_of(p: Problem) -> SampleSpace:
+    return SampleSpace(torch.tensor(p.a), torch.tensor(p.b))
 
 
-def gram_of(p: Problem) -> tuple[GramSpace, Matrix]:
+def gram_of(p: Problem) -> tuple[FeatureSpace, Matrix]:
     """The same forms as those of feature maps, roots of both matrices.
 
     Returns:
@@ -93,7 +93,7 @@ def gram_of(p: Problem) -> tuple[GramSpace, Matrix]:
     phi = np.column_stack(roots)
     u, s, _ = np.linalg.svd(phi)
     outside = u[:, int((s > 1e-9 * s[0]).sum()) :][:, :DIRECTIONS]
-    space = GramSpace(torch.tensor(phi.T @ phi / n), roots[0].shape[1], outside.shape[1])
+    space = FeatureSpace(torch.tensor(phi.T @ phi / n), roots[0].shape[1], outside.shape[1])
     return space, np.column_stack([phi / np.sqrt(n), outside])
 
 
@@ -189,7 +189,7 @@ def test_a_value_lowered_by_a_thousandth_is_rejected(seed):
         value = top + one.multiplier * p.eps  # the dual bound, which the optimum meets
         assert value == pytest.approx(one.target_energy, rel=1e-8)
         mu, wrong = (v - one.multiplier * p.eps for v in (value * (1 + 1e-6), value * (1 - 1e-3)))
-        if isinstance(space, ExactSpace) or mu > 1e-4 * value:  # off the range of features nothing under 0 is proved
+        if isinstance(space, SampleSpace) or mu > 1e-4 * value:  # off the range of features nothing under 0 is proved
             certificate = space.certify(1.0, mu, one.multiplier, space.empty())
             assert certificate.holds
             assert top <= certificate.bound <= mu + 1e-4 * value

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.sample_space import SampleSpace
 from koda.discrepancy.solver.state import Effort
 from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import commuting, kernel, wishart
@@ -15,8 +15,8 @@ from tests.discrepancy.problems import commuting, kernel, wishart
 SMALL = Effort(most=72, kept=28, start=12)  # a basis far under the dimension, so that restarts happen
 
 
-def space_of(a, b) -> ExactSpace:
-    return ExactSpace(torch.tensor(a), torch.tensor(b))
+def space_of(a, b) -> SampleSpace:
+    return SampleSpace(torch.tensor(a), torch.tensor(b))
 
 
 def duplicates(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def test_kernels_next_to_the_identity_keep_directions_orthonormal():
         rng = np.random.default_rng(seed)
         n = int(rng.integers(30, 50))
         a, b = ((np.eye(n) + 1e-6 * (e + e.T)) / n for e in rng.normal(size=(2, n, n)))
-        found = solve_subspace(ExactSpace(torch.tensor(a), torch.tensor(b)), 1.08 / n, 4, tolerance=1e-8)
+        found = solve_subspace(SampleSpace(torch.tensor(a), torch.tensor(b)), 1.08 / n, 4, tolerance=1e-8)
         exact = solve_dense(a, b, 1.08 / n, 4)
         x = np.stack([d.x for d in found.directions])
         assert np.abs(x @ x.T - np.eye(4)).max() < 1e-12
