@@ -13,12 +13,14 @@ import torch
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
 from koda.discrepancy.forms import FeatureForms, QuadraticForms, exact_forms, feature_forms, use_exact
-from koda.discrepancy.limits import Spectrum, limit_of
+from koda.discrepancy.limits import EnergyLimit, FixedWeight, limit_from
 from koda.discrepancy.solution import Direction, Solution
 from koda.discrepancy.solver.dense import solve_dense
 from koda.discrepancy.solver.outcome import RawDirection, RawSolution
 from koda.discrepancy.solver.space import Block, Space
+from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
+from koda.discrepancy.spectrum import Spectrum, limit_of
 from koda.embeddings import TableLike, join_tables
 from koda.errors import ConfigError, SolverError
 from koda.kernels import KernelPair, choose_kernels
@@ -119,30 +121,25 @@ class Problem:
         began = time.perf_counter()
         n, forms = self.forms.n, self.forms
         wanted = min(config.n_directions, n)
-        eta = config.eta if config.method == "spec" else None
-        eps, rule = float("inf"), f"none: spec, eta = {config.eta:g}"
-        if eta is None:
-            eps, rule = limit_of(config, forms.reference, n, lambda: self._spectrum_of(config.seed))
+        limit, rule = limit_of(limit_from(config), forms.reference, n, lambda: self._spectrum_of(config.seed))
+        eps = limit.eps if isinstance(limit, EnergyLimit) else float("inf")
         dense = forms.matrices() if forms.dimension <= DENSE_SIZE else None
         if forms.same:
             raw = RawSolution((), "same")
         elif dense is not None:
-            raw = solve_dense(*dense, eps, wanted, stop_without_gain=True, eta=eta)
+            raw = solve_dense(*dense, limit, wanted, stop_without_gain=True)
         else:
             raw = solve_subspace(
                 self._space(wanted),
-                eps,
-                wanted,
-                tolerance=config.tolerance,
+                SolverRequest(limit, wanted, config.tolerance, stop_without_gain=True, prove=prove),
                 seed=config.seed,
-                stop_without_gain=True,
-                eta=eta,
                 warm=self._basis if warm else None,
-                prove=prove,
             )
             self._basis = raw.basis
         directions = _checked(forms, self.keys, raw.directions, eps)
-        if eta is not None:  # what every direction of SPEC keeps within, so that it has a limit as KODA's have
+        if isinstance(
+            limit, FixedWeight
+        ):  # what every direction of SPEC keeps within, so that it has a limit as KODA's have
             eps = max((d.reference_energy for d in directions), default=0.0)
         stats: dict[str, Any] = {
             "n": n,

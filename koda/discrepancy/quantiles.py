@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from koda.config import DiscrepancyConfig
+from koda.discrepancy.limits import QuantileLimit, with_limit
 from koda.discrepancy.problem import Problem
 from koda.discrepancy.search import prepared
 from koda.discrepancy.solution import Solution
@@ -65,6 +66,5 @@ def quantile_sweep(
     points = []
     # from the widest limit down, each subspace is a good start for the next
     for q in sorted(quantiles, reverse=True):
-        limits = {"eps_quantile": q, "max_reference_share": None, "eps": None}
-        points.append(QuantilePoint(q, problem.solve(config.model_copy(update=limits), warm=True, prove=prove)))
+        points.append(QuantilePoint(q, problem.solve(with_limit(config, QuantileLimit(q)), warm=True, prove=prove)))
     return tuple(reversed(points))

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import torch
 
+from koda.discrepancy.limits import FixedWeight, SolverLimit
 from koda.discrepancy.solver.numerics import UNIT, one_thread
 
 _GAP = 1e-13  # relative gap at which the search for lambda stops
 _MAX_EVALUATIONS = 200
-NO_GAIN = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
+_NO_GAIN = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class DirectionOptimum:
     vectors: torch.Tensor
     evaluations: int
 
+    def gains(self, weight: float) -> bool:
+        """Tell whether the target ties the direction together more than ``weight`` times what the reference does."""
+        return not self.target <= weight * self.reference * (1 + _NO_GAIN)
+
 
 @dataclass(frozen=True)
 class _Point:
@@ -66,6 +71,15 @@ class _Point:
     slope: float
     values: torch.Tensor
     vectors: torch.Tensor
+
+
+def solve_direction(
+    a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, *, start: float | None = None, accuracy: float = _GAP
+) -> DirectionOptimum:
+    """Solve one direction in a small space, under a limit or with a fixed weight; see :func:`solve_single`."""
+    if isinstance(limit, FixedWeight):
+        return fixed_single(a, b, limit.eta)
+    return solve_single(a, b, limit.eps, start=start, accuracy=accuracy)
 
 
 def solve_single(

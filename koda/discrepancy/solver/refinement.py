@@ -216,7 +216,7 @@ def _bounds(
     bounds = {}
     for k, m, e in _coupled(state, squares, candidates, group, plan.vectors):
         optimum = candidates[k].optimum
-        bounds[k] = coupled_bound(m, e, mu) + optimum.multiplier * request.limit(optimum)
+        bounds[k] = coupled_bound(m, e, mu) + optimum.multiplier * request.allowance(optimum)
     return bounds
 
 
@@ -233,7 +233,7 @@ def _foresight(
     parts = []
     for k, m, e in _coupled(state, squares, candidates, group, vectors):
         optimum = candidates[k].optimum
-        parts.append((optimum.target * (1 + wanted) - optimum.multiplier * request.limit(optimum), m, e))
+        parts.append((optimum.target * (1 + wanted) - optimum.multiplier * request.allowance(optimum), m, e))
 
     def would_do(mu: float) -> bool:
         return all(is_bound(value, m, e, mu) for value, m, e in parts)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from koda.discrepancy.solver.direction import NO_GAIN, DirectionOptimum, fixed_single, solve_single
+from koda.discrepancy.limits import EnergyLimit, SolverLimit
+from koda.discrepancy.solver.direction import DirectionOptimum, solve_direction
 from koda.discrepancy.solver.space import Block, Solve, Space
 
 _FLAT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
@@ -37,22 +38,21 @@ class Effort:
 
 @dataclass(frozen=True)
 class SolverRequest:
-    """What is asked of a space.
+    """What is asked of the subspace solver.
 
     Args:
-        eps: limit on x'Bx; not used where eta is given.
+        limit: eps on x'Bx; or SPEC's fixed weight eta: leading eigenvectors of A - eta B instead.
         n_directions: at most this many.
         tolerance: relative gap that is to be proved.
         stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
-        eta: None, or the fixed multiplier of SPEC: leading eigenvectors of A - eta B instead of a limit.
-        prove: whether the gaps are to be proved at all.
+        prove: whether to prove the gaps; without, they are infinite, and the directions those of the subspace
+            whose residuals the tolerance asks for.
     """
 
-    eps: float
+    limit: SolverLimit
     n_directions: int
     tolerance: float = 1e-6
     stop_without_gain: bool = False
-    eta: float | None = None
     prove: bool = True
 
     @property
@@ -62,18 +62,15 @@ class SolverRequest:
 
     def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> DirectionOptimum:
         """Solve one direction in a small space."""
-        if self.eta is not None:
-            return fixed_single(a, b, self.eta)
-        return solve_single(a, b, self.eps, start=start, accuracy=_ROUGH)
+        return solve_direction(a, b, self.limit, start=start, accuracy=_ROUGH)
 
-    def limit(self, optimum: DirectionOptimum) -> float:
+    def allowance(self, optimum: DirectionOptimum) -> float:
         """Return what the reference energy is limited by in the bound of this direction."""
-        return self.eps if self.eta is None else optimum.reference
+        return self.limit.eps if isinstance(self.limit, EnergyLimit) else optimum.reference
 
     def no_gain(self, optimum: DirectionOptimum) -> bool:
         """Tell whether the target ties the direction together no more than the reference does."""
-        weight = 1.0 if self.eta is None else self.eta
-        return self.stop_without_gain and optimum.target <= weight * optimum.reference * (1 + NO_GAIN)
+        return self.stop_without_gain and not optimum.gains(self.limit.weight)
 
 
 @dataclass
@@ -138,4 +135,4 @@ def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> t
 
 def shift_of(optimum: DirectionOptimum, request: SolverRequest) -> float:
     """Return tau = mu / lambda, at which the two problems share their solution."""
-    return max(optimum.top / optimum.multiplier, request.limit(optimum) / 8) if optimum.multiplier > 0 else math.inf
+    return max(optimum.top / optimum.multiplier, request.allowance(optimum) / 8) if optimum.multiplier > 0 else math.inf

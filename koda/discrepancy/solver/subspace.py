@@ -13,6 +13,7 @@ from contextlib import nullcontext
 
 import torch
 
+from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.direction import DirectionOptimum
 from koda.discrepancy.solver.numerics import complement, one_thread
 from koda.discrepancy.solver.outcome import RawSolution
@@ -34,16 +35,11 @@ _SMALL = 512  # dimensions up to which one thread is quicker than several
 
 def solve_subspace(
     space: Space,
-    eps: float,
-    n_directions: int,
+    request: SolverRequest,
     *,
-    tolerance: float = 1e-6,
     seed: int = 0,
-    stop_without_gain: bool = False,
-    eta: float | None = None,
     effort: Effort | None = None,
     warm: Block | None = None,
-    prove: bool = True,
 ) -> RawSolution:
     """Find directions one after the other in one subspace; every gap is proved by a factorisation.
 
@@ -51,24 +47,16 @@ def solve_subspace(
 
     Args:
         space: the two forms.
-        eps: limit on x'Bx.
-        n_directions: at most this many.
-        tolerance: relative gap to prove.
+        request: what is asked.
         seed: of the first random block.
-        stop_without_gain: end at the first direction with a quotient of at most 1.
-        eta: None, or SPEC's fixed multiplier: the leading eigenvectors of A - eta B; eps is then not used.
         effort: limits; the defaults suit a few thousand dimensions.
         warm: the basis of an earlier solution in this space, to start from.
-        prove: whether to prove the gaps; without, they are infinite, and the directions those of the subspace
-            whose residuals the tolerance asks for.
     """
-    request = SolverRequest(eps, n_directions, tolerance, stop_without_gain, eta, prove)
     with one_thread() if space.dim <= _SMALL else nullcontext():
         return _solve(space, request, seed, effort or Effort(), warm)
 
 
 def _solve(space: Space, request: SolverRequest, seed: int, effort: Effort, warm: Block | None) -> RawSolution:
-
     generator = torch.Generator().manual_seed(seed)
     state = _start(space, request, effort, generator, warm)
     ending, lambda_min = "", None
@@ -113,8 +101,8 @@ def _start(
         state.a, state.b = ((m + m.T) / 2 for m in space.project(warm, warm))
         return state
     raw = space.apply_target(space.random(effort.start, generator))
-    if request.eta is None:
-        state.tau, state.solve, state.factorisations = request.eps, space.inverse(request.eps), 1
+    if isinstance(request.limit, EnergyLimit):
+        state.tau, state.solve, state.factorisations = request.limit.eps, space.inverse(request.limit.eps), 1
         raw = state.solve(raw)
     grow(space, state, raw)
     return state
@@ -143,11 +131,12 @@ def _direction(
         optimum = request.solve(state.a, state.b, start)
         final = state.whole or state.steps >= last_step
         if not optimum.feasible:
-            start = None
-            if final or (down in (2, 6, 18, 54) and _prove_infeasible(space, state, request.eps)):
+            assert isinstance(request.limit, EnergyLimit)  # without a limit everything is feasible
+            eps, start = request.limit.eps, None
+            if final or (down in (2, 6, 18, 54) and _prove_infeasible(space, state, eps)):
                 return optimum
             down += 1
-            _expand_down(space, state, request.eps, optimum, generator, effort)
+            _expand_down(space, state, eps, optimum, generator, effort)
             continue
         start = optimum.multiplier or None
         m = min(effort.block, state.basis.size)
