@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,18 @@ import torch
 
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
+from koda.discrepancy.checks import checked_directions
 from koda.discrepancy.forms import FeatureForms, QuadraticForms, exact_forms, feature_forms, use_exact
-from koda.discrepancy.limits import EnergyLimit, FixedWeight, limit_from
+from koda.discrepancy.limits import EnergyLimit, FixedWeight, SolverLimit, limit_from
 from koda.discrepancy.solution import Direction, Solution
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.outcome import RawDirection, RawSolution
+from koda.discrepancy.solver.outcome import RawSolution
 from koda.discrepancy.solver.space import Block, Space
 from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 from koda.discrepancy.spectrum import Spectrum, limit_of
 from koda.embeddings import TableLike, join_tables
-from koda.errors import ConfigError, SolverError
+from koda.errors import ConfigError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
 from koda.kernels.features import n_features_of
@@ -119,44 +119,16 @@ class Problem:
                 those of the tolerance and its gaps are infinite: for what is only compared or looked at.
         """
         began = time.perf_counter()
-        n, forms = self.forms.n, self.forms
-        wanted = min(config.n_directions, n)
-        limit, rule = limit_of(limit_from(config), forms.reference, n, lambda: self._spectrum_of(config.seed))
+        n = self.forms.n
+        limit, rule = limit_of(limit_from(config), self.forms.reference, n, lambda: self._spectrum_of(config.seed))
+        raw = self._solved(config, limit, warm=warm, prove=prove)
         eps = limit.eps if isinstance(limit, EnergyLimit) else float("inf")
-        dense = forms.matrices() if forms.dimension <= DENSE_SIZE else None
-        if forms.same:
-            raw = RawSolution((), "same")
-        elif dense is not None:
-            raw = solve_dense(*dense, limit, wanted, stop_without_gain=True)
-        else:
-            raw = solve_subspace(
-                self._space(wanted),
-                SolverRequest(limit, wanted, config.tolerance, stop_without_gain=True, prove=prove),
-                seed=config.seed,
-                warm=self._basis if warm else None,
-            )
-            self._basis = raw.basis
-        directions = _checked(forms, self.keys, raw.directions, eps)
-        if isinstance(
-            limit, FixedWeight
-        ):  # what every direction of SPEC keeps within, so that it has a limit as KODA's have
+        directions = checked_directions(self.forms, self.keys, raw.directions, eps)
+        if isinstance(limit, FixedWeight):  # what every direction of SPEC keeps within, so that it has a limit too
             eps = max((d.reference_energy for d in directions), default=0.0)
-        stats: dict[str, Any] = {
-            "n": n,
-            "device": str(self.device),
-            "dimension": forms.dimension,
-            "eps_rule": rule,
-            "iterations": raw.iterations,
-            "solver": "dense" if dense is not None else "subspace",
-            "seconds_kernels": self.seconds,
-            "seconds": self.seconds + time.perf_counter() - began,
-            **forms.stats,
-            **raw.details,
-        }
-        if raw.lambda_min is not None:
-            stats["lambda_min"] = raw.lambda_min
         status = _status(raw, directions, n, eps, config)
-        if warning := _feature_warning(directions, forms.stats):
+        stats = self._stats(raw, rule, self.seconds + time.perf_counter() - began)
+        if warning := _feature_warning(directions, self.forms.stats):
             stats["warnings"] = [warning]
             status = f"{status}; {warning}"
         return Solution(
@@ -170,6 +142,41 @@ class Problem:
             config=config,
         )
 
+    @property
+    def _matrices(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """A and B, where they are so small that they are solved densely."""
+        return self.forms.matrices() if self.forms.dimension <= DENSE_SIZE else None
+
+    def _solved(self, config: DiscrepancyConfig, limit: SolverLimit, *, warm: bool, prove: bool) -> RawSolution:
+        """Find the directions in the coordinates of the forms; the subspace is kept for a warm start."""
+        wanted = min(config.n_directions, self.forms.n)
+        if self.forms.same:
+            return RawSolution((), "same")
+        if (matrices := self._matrices) is not None:
+            return solve_dense(*matrices, limit, wanted, stop_without_gain=True)
+        request = SolverRequest(limit, wanted, config.tolerance, stop_without_gain=True, prove=prove)
+        raw = solve_subspace(self._space(wanted), request, seed=config.seed, warm=self._basis if warm else None)
+        self._basis = raw.basis
+        return raw
+
+    def _stats(self, raw: RawSolution, rule: str, seconds: float) -> dict[str, Any]:
+        """Return the figures of a solve."""
+        stats: dict[str, Any] = {
+            "n": self.forms.n,
+            "device": str(self.device),
+            "dimension": self.forms.dimension,
+            "eps_rule": rule,
+            "iterations": raw.iterations,
+            "solver": "dense" if self._matrices is not None else "subspace",
+            "seconds_kernels": self.seconds,
+            "seconds": seconds,
+            **self.forms.stats,
+            **raw.details,
+        }
+        if raw.lambda_min is not None:
+            stats["lambda_min"] = raw.lambda_min
+        return stats
+
     def _spectrum_of(self, seed: int) -> Spectrum:
         if seed not in self._spectra:
             self._spectra = {seed: Spectrum.of(self.forms.reference, seed)}
@@ -179,35 +186,6 @@ class Problem:
         if wanted not in self._spaces:
             self._spaces = {wanted: self.forms.space(wanted)}
         return self._spaces[wanted]
-
-
-def _checked(
-    forms: QuadraticForms, keys: Sequence[str], found: tuple[RawDirection, ...], eps: float
-) -> tuple[Direction, ...]:
-    """Read the directions out as sample vectors, and check them against the kernels in float64.
-
-    Raises:
-        SolverError: a norm, an inner product or a reference energy that is not what it must be.
-    """
-    if not found:
-        return ()
-    read = forms.read(torch.from_numpy(np.stack([d.x for d in found], axis=1)))
-    excess = float((read.reference - eps).max())
-    claimed = torch.tensor([d.target_energy for d in found], dtype=torch.float64)
-    moved = float(((read.target - claimed).abs() / claimed.clamp_min(1e-300)).max())
-    allowed = forms.tolerance * max(min(eps, 1.0), 1e-3)
-    if read.off > 1e-9 or excess > allowed or moved > max(forms.tolerance, 1e-8) or not np.isfinite(read.x).all():
-        raise SolverError(
-            f"The solution fails its checks: norms and inner products are off by {read.off:.1e}, "
-            f"the reference energy exceeds eps by {excess:.1e}, the target energies moved by {moved:.1e}.",
-            "Please report this with the two embedding tables; a larger eps or exact features may avoid it.",
-        )
-    directions = []
-    for column, d, a, b in zip(read.x.T, found, read.target.tolist(), read.reference.tolist(), strict=True):
-        quotient = a / b if b > 0 else float("inf")
-        direction = Direction(_signed(column, keys), a, b, quotient, d.multiplier, 0.0, d.status)
-        directions.append(replace(direction, gap=max(0.0, (d.upper - a) / a) if a > 0 else d.gap))
-    return tuple(directions)
 
 
 def _feature_warning(found: tuple[Direction, ...], stats: dict[str, Any]) -> str:
@@ -220,18 +198,6 @@ def _feature_warning(found: tuple[Direction, ...], stats: dict[str, Any]) -> str
         f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(found)} "
         "directions, so these rest on the held-out test with exact kernels; a larger n_features lowers the error"
     )
-
-
-def _signed(x: np.ndarray, keys: Sequence[str]) -> np.ndarray:
-    """Return x or -x, with the heavier lobe positive; where they weigh the same, the largest entry is.
-
-    Of several that are the largest it is that of the first key, so that the sign does not depend on the order of rows.
-    """
-    total = float(x.sum())
-    if abs(total) <= 1e-10 * float(np.abs(x).sum()):
-        largest = np.flatnonzero(np.abs(x) > (1 - 1e-9) * np.abs(x).max())
-        total = float(x[min(largest.tolist(), key=keys.__getitem__)])
-    return np.ascontiguousarray(-x if total < 0 else x)
 
 
 def _status(raw: RawSolution, found: tuple[Direction, ...], n: int, eps: float, config: DiscrepancyConfig) -> str:

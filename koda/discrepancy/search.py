@@ -5,7 +5,7 @@ from __future__ import annotations
 from koda.config import DiscrepancyConfig
 from koda.discrepancy.problem import Problem
 from koda.discrepancy.solution import Solution
-from koda.discrepancy.tuning import tune_kernels
+from koda.discrepancy.tuning import tuned_kernels
 from koda.embeddings import TableLike
 from koda.kernels import KernelPair
 from koda.kernels.covariance import CovarianceBlocks
@@ -54,19 +54,5 @@ def find_discrepancies(
     ()
     """
     config = config or DiscrepancyConfig()
-    return prepared(target, reference, config, kernels=kernels, covariance=covariance).solve(config)
-
-
-def prepared(
-    target: TableLike,
-    reference: TableLike,
-    config: DiscrepancyConfig,
-    *,
-    kernels: KernelPair | None = None,
-    covariance: CovarianceBlocks | None = None,
-) -> Problem:
-    """Join two tables and make their forms, with the kernels that the configuration asks for."""
-    if kernels is None and config.sigma == "tune":
-        ours, theirs, _ = Problem.joined(target, reference, config)
-        kernels = tune_kernels(ours, theirs, config)
-    return Problem.of(target, reference, config, kernels=kernels, covariance=covariance)
+    kernels = kernels or tuned_kernels(target, reference, config)
+    return Problem.of(target, reference, config, kernels=kernels, covariance=covariance).solve(config)

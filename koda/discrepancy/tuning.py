@@ -78,6 +78,14 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     return replace(chosen, rule=rule, tuning=tuple(tuning.items()))
 
 
+def tuned_kernels(target: TableLike, reference: TableLike, config: DiscrepancyConfig) -> KernelPair | None:
+    """Return the kernels of :func:`tune_kernels` where the configuration asks for ``sigma: tune``, else None."""
+    if config.sigma != "tune":
+        return None
+    ours, theirs, _ = Problem.joined(target, reference, config)
+    return tune_kernels(ours, theirs, config)
+
+
 def trial_of(config: DiscrepancyConfig) -> DiscrepancyConfig:
     """Return how a multiplier is tried: all of the configuration that the choice depends on, and nothing else."""
     return config.model_copy(
