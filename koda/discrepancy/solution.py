@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from koda.config import DiscrepancyConfig
 from koda.kernels import KernelPair
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from koda.config import DiscrepancyConfig, SignificanceConfig, modalities_of
 from koda.discrepancy.limits import at_size
 from koda.discrepancy.problem import Problem
-from koda.discrepancy.significance import MIN_SAMPLES, confirm
+from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import DataError
 from koda.kernels import AUTO_MULTIPLIER, KernelPair, choose_kernels
@@ -47,9 +47,9 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     Source: method section 1 for the multipliers; the contrast of section 7.
     """
     keys = sorted(set(target.keys) & set(reference.keys))
-    if len(keys) < 2 * MIN_SAMPLES:
+    if len(keys) < 2 * MIN_CONFIRMATION:
         raise DataError(
-            f"sigma: tune needs {2 * MIN_SAMPLES} samples to search and to judge on; there are {len(keys)}.",
+            f"sigma: tune needs {2 * MIN_CONFIRMATION} samples to search and to judge on; there are {len(keys)}.",
             "Use sigma: auto, or add samples.",
         )
     order = np.random.default_rng([config.seed, len(keys)]).permutation(len(keys))[:MAX_SAMPLES]

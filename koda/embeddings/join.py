@@ -5,7 +5,7 @@ from __future__ import annotations
 from koda.embeddings.rows import TableLike
 from koda.errors import DataError
 
-FEWEST = 3  # samples under which no group and no rest can be told apart
+MIN_SAMPLES = 3  # samples under which no group and no rest can be told apart
 
 
 def join_tables(
@@ -31,10 +31,10 @@ def join_tables(
             rejected.setdefault(key, f"{reason} ({role} model)")
     usable = common - rejected.keys()
     keys = [key for key in target.keys if key in usable]
-    if len(keys) < FEWEST:
+    if len(keys) < MIN_SAMPLES:
         example = next((f"; {key!r}: {rejected[key]}" for key in sorted(common & rejected.keys())), "")
         raise DataError(
-            f"{len(keys)} usable samples are left of {len(ours | theirs)}; at least {FEWEST} are needed{example}.",
+            f"{len(keys)} usable samples are left of {len(ours | theirs)}; at least {MIN_SAMPLES} are needed{example}.",
             "Compare the models on more samples (some hundreds at least for a finding that holds).",
         )
     return target.select(keys), reference.select(keys), rejected

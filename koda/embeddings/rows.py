@@ -149,6 +149,15 @@ def rows_by_key(keys: Sequence[str]) -> IntArray:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
+def drawn_keys(keys: Sequence[str], size: int, seed: int | Sequence[int]) -> list[str]:
+    """Draw at most ``size`` keys from their sorted order, so that the order of the rows does not matter; sorted."""
+    ordered = sorted(keys)
+    if len(ordered) <= size:
+        return ordered
+    rows = np.sort(np.random.default_rng(seed).choice(len(ordered), size=size, replace=False))
+    return [ordered[row] for row in rows]
+
+
 def row_slices(n: int, size: int) -> Iterator[slice]:
     """Yield the slices that cut n rows into pieces of ``size``, the last one shorter.
 

@@ -199,8 +199,6 @@ class EmbeddingTable:
         Raises:
             DataError: as :meth:`load`; only headers and keys are read.
         """
-        pass  # MOVED
-
         return ShardedTable.open(Path(path))
 
     def save(self, path: str | Path, layout: Layout = "koda") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
 from koda.embeddings import TableInMemory, TableLike
+from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
 from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
 
@@ -77,7 +78,7 @@ def choose_kernels(
         for name in names:
             need(table, name)
     device = device_of(config.device)
-    keys = _subsample(reference.keys, max_samples, config.seed)
+    keys = drawn_keys(reference.keys, max_samples, config.seed)
     roles = {  # in memory, whatever the tables are
         role: table.select(keys).take(np.arange(len(keys)))
         for role, table in (("target", target), ("reference", reference))
@@ -126,15 +127,6 @@ def choose_kernels(
         rule=rule,
         curve=tuple(curve.items()),
     )
-
-
-def _subsample(keys: Sequence[str], size: int, seed: int) -> list[str]:
-    """Draw keys from their sorted order, so that the order of the rows does not matter."""
-    ordered = sorted(keys)
-    if len(ordered) <= size:
-        return ordered
-    rows = np.sort(np.random.default_rng(seed).choice(len(ordered), size=size, replace=False))
-    return [ordered[row] for row in rows]
 
 
 def _refuse_one_direction(table: TableInMemory, names: tuple[str, ...], role: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -71,32 +70,6 @@ class CovarianceBlocks:
         for rows in torch.split(self.sums, 1024):
             state.update(rows.cpu().numpy().tobytes())
         return state.hexdigest()
-
-    def __add__(self, other: CovarianceBlocks) -> CovarianceBlocks:
-        """Return the sums over both sets of samples.
-
-        Raises:
-            DataError: sums of different feature maps.
-        """
-        if [m.digest() for m in self.maps] != [m.digest() for m in other.maps]:
-            raise DataError(
-                "The two covariances were made with different feature maps, so their sum would mean nothing.",
-                "Use the same kernels, n_features and seed for every part.",
-            )
-        return CovarianceBlocks(
-            self.sums + other.sums.to(self.sums.device), self.n + other.n, self.maps, self.exact and other.exact
-        )
-
-
-def merge(parts: Sequence[CovarianceBlocks]) -> CovarianceBlocks:
-    """Return the sum of partial covariances, in any order the same bytes where they are exact.
-
-    Raises:
-        DataError: no part, or parts of different feature maps.
-    """
-    if not parts:
-        raise DataError("There is no covariance to merge.")
-    return reduce(CovarianceBlocks.__add__, parts)
 
 
 @dataclass
@@ -162,27 +135,8 @@ class StackedFeatures:
         self._cache = kept
 
 
-def covariance(
-    target: TableLike,
-    reference: TableLike,
-    maps: tuple[FeatureMap, FeatureMap],
-    *,
-    rows: int | None = None,
-    device: torch.device | str = "cpu",
-) -> CovarianceBlocks:
-    """Accumulate G over chunks of samples; memory O(D^2 + rows D), whatever n.
-
-    Args:
-        rows: samples a chunk; default by device.
-
-    Raises:
-        DataError: tables whose keys are not the same in the same order.
-    """
-    return accumulate(StackedFeatures(target, reference, maps, torch.device(device), rows, cache_bytes=0))
-
-
 def accumulate(features: StackedFeatures, *, blocks: int = 8) -> CovarianceBlocks:
-    """Return the covariance of stacked features.
+    """Return the covariance of stacked features; memory O(D^2 + rows D), whatever n, beside features that are kept.
 
     Only blocks on and over the diagonal are multiplied. Integer features are multiplied int8 x int8 -> int32 where
     the hardware has such products (tensor cores, AMX, VNNI), else in float32 over so few rows that every partial sum

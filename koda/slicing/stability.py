@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from koda.discrepancy.extension import common_keys, extend, parts_used, roles
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.join import MIN_SAMPLES
+from koda.embeddings.rows import drawn_keys
 from koda.records import Stability
 from koda.slicing.slices import CAP, FLOOR, members
 from koda.typing import FloatArray
@@ -57,14 +58,14 @@ def stability(
     if not solution.directions or runs < 1:
         return ()
     n, seed = len(solution.keys), solution.config.seed
-    everything, searched = sorted(common_keys(solution, target, reference)), sorted(solution.keys)
-    common = _draw(everything, COMMON, seed, 0)
+    everything, searched = common_keys(solution, target, reference), solution.keys
+    common = drawn_keys(everything, COMMON, [seed, 0])
     found = extend(solution, target, reference, common)  # (k, m)
     slices = [_slice(f) for f in found]
     draws = []
     for run in range(1, runs + 1):
         pool, size = (searched, n // 2) if run % 2 else (everything, n)
-        draws.append(_draw(pool, min(size, MAX_SAMPLES), seed, run))
+        draws.append(drawn_keys(pool, min(size, MAX_SAMPLES), [seed, run]))
     needed = sorted(set(common).union(*draws))  # of tables that may be far larger
     target, reference = (parts_used(*role).select(needed) for role in roles(solution, target, reference))
     overlaps, subspaces = [], []
@@ -103,9 +104,8 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
     """
     from koda.discrepancy import Problem
     from koda.discrepancy.limits import at_size
-    from koda.embeddings.join import FEWEST
 
-    if target.n < FEWEST:
+    if target.n < MIN_SAMPLES:
         return None
     config: DiscrepancyConfig = at_size(solution.config, len(solution.keys), target.n).model_copy(
         update={
@@ -115,14 +115,6 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
         }
     )
     return Problem.of(target, reference, config, kernels=solution.kernels).solve(config, prove=False)
-
-
-def _draw(keys: Sequence[str], size: int, seed: int, run: int) -> list[str]:
-    """Draw keys from their sorted order, with a seed of the run's own."""
-    if len(keys) <= size:
-        return list(keys)
-    rows = np.sort(np.random.default_rng([seed, run]).choice(len(keys), size=size, replace=False))
-    return [keys[row] for row in rows]
 
 
 def _slice(f: FloatArray) -> frozenset[int]:
