@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
 
-_ROUNDING = 1e-9  # of nu: float64 after sums over n
+_ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
 _EXACT_ROWS = 8192  # up to so many samples x'Ax is exact, beyond it is estimated on as many
-_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # of a kernel matrix at a time
+_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # what is made of a kernel matrix at a time
 
 
 def common_keys(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from koda.kernels import KernelPair
 from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulate
 from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 
-_READ_ROWS = {"cpu": 256}
+_READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
 EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here
 
 
@@ -165,7 +165,7 @@ class FeatureForms:
             x += rest
             for rows, phi in self._parts():
                 inner += (phi.T @ rest[rows]) / scale
-        # rounding that small eigenvalues of G amplify; orthonormal again, to the nearest
+        # small eigenvalues of G amplify rounding: these are the nearest orthonormal vectors
         values, vectors = torch.linalg.eigh(x.T @ x)
         mend = (vectors * values.rsqrt()) @ vectors.T
         x, inner = x @ mend, inner @ mend / n**0.5

@@ -188,21 +188,21 @@ class Problem:
         return self._spaces[wanted]
 
 
-def _feature_warning(found: tuple[Direction, ...], stats: dict[str, Any]) -> str:
+def _feature_warning(directions: tuple[Direction, ...], stats: dict[str, Any]) -> str:
     """Say for how many directions the error of the features could be all there is to their coherence."""
     error = stats.get("feature_error", 0.0)
-    weak = sum(d.target_share < error for d in found)
+    weak = sum(d.target_share < error for d in directions)
     if not weak:
         return ""
     return (
-        f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(found)} "
+        f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(directions)} "
         "directions, so these rest on the held-out test with exact kernels; a larger n_features lowers the error"
     )
 
 
-def _status(raw: RawSolution, found: tuple[Direction, ...], n: int, eps: float, config: DiscrepancyConfig) -> str:
+def _status(raw: RawSolution, directions: tuple[Direction, ...], n: int, eps: float, config: DiscrepancyConfig) -> str:
     """Say what happened: how many directions, why no more, and what to do."""
-    wanted, count = config.n_directions, len(found)
+    wanted, count = config.n_directions, len(directions)
     many = f"{count} of {wanted} directions" if count < wanted else f"{count} direction{'s' if count > 1 else ''}"
     if raw.ending == "same":
         return "no discrepancy: the two kernels are equal up to rounding, so there is nothing to find"
@@ -218,10 +218,10 @@ def _status(raw: RawSolution, found: tuple[Direction, ...], n: int, eps: float, 
         )
     if raw.ending == "exhausted" or count < wanted:
         return f"{many}; the {n} samples have no more independent directions; add samples"
-    inexact = sum(d.status.startswith("inexact") for d in found)
+    inexact = sum(d.status.startswith("inexact") for d in directions)
     if inexact:
         return f"{many}, {inexact} of them not within the tolerance {config.tolerance:g}; see their status"
-    inactive = sum(d.status.startswith("inactive") for d in found)
-    worst = max(d.gap for d in found)
+    inactive = sum(d.status.startswith("inactive") for d in directions)
+    worst = max(d.gap for d in directions)
     words = f"{many}, each proved to be within {worst:.1e} of its optimum"
     return words + (f"; the limit does not bind for {inactive} of them (see their status)" if inactive else "")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 MIN_CONFIRMATION = 30  # fewer confirmation samples give no interval: the normal limit is too far off
-LEVEL = 0.95
+LEVEL = 0.95  # of the intervals
 _SE_FLOOR = 1e-9  # what rounding leaves of a difference that is 0; shares below it mean nothing
 
 

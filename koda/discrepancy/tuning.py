@@ -14,11 +14,11 @@ from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import DataError
 from koda.kernels import AUTO_MULTIPLIER, KernelPair, choose_kernels
 
-MULTIPLIERS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the reference's median distance
+MULTIPLIERS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # the bandwidths that are tried, in median distances of the reference
 MAX_SAMPLES = 2048  # half of them to search, half to judge
 LEADING = 3  # directions whose contrast counts
-_TOLERANCE = 1e-3  # of the searches: far under the differences between bandwidths
-_ALIKE = 1e-9  # contrasts that differ by less are equal
+_SEARCH_TOLERANCE = 1e-3  # the gap of a trial search: far under the differences between bandwidths
+_CONTRAST_TOLERANCE = 1e-9  # contrasts that differ by less are equal
 
 
 def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyConfig) -> KernelPair:
@@ -63,11 +63,11 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     for multiplier in MULTIPLIERS:
         kernels = choose_kernels(seen[0], seen[1], config, multiplier=multiplier)
         solution = Problem.of(seen[0], seen[1], search, kernels=kernels).solve(search)
-        found = confirm(solution, parts[0], parts[1], judged, SignificanceConfig())
-        tuning[multiplier] = sum(held.difference.value for held in found)
+        judgements = confirm(solution, parts[0], parts[1], judged, SignificanceConfig())
+        tuning[multiplier] = sum(held.difference.value for held in judgements)
     highest = max(tuning.values())
     best = min(
-        (multiplier for multiplier, value in tuning.items() if value >= highest - _ALIKE),
+        (multiplier for multiplier, value in tuning.items() if value >= highest - _CONTRAST_TOLERANCE),
         key=lambda multiplier: abs(multiplier - AUTO_MULTIPLIER),
     )
     chosen = choose_kernels(target, reference, config, multiplier=best)
@@ -93,7 +93,7 @@ def trial_of(config: DiscrepancyConfig) -> DiscrepancyConfig:
             "features": "exact",
             "n_features": None,
             "n_directions": min(LEADING, config.n_directions),
-            "tolerance": max(config.tolerance, _TOLERANCE),
+            "tolerance": max(config.tolerance, _SEARCH_TOLERANCE),
         }
     )
 

@@ -19,7 +19,7 @@ from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
 
 AUTO_MULTIPLIER = 0.4  # of the median distance: local enough for slices of like things
 AGREEMENT = 0.05  # relative difference at which two leading eigenvalues count as comparable
-_SMALL = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
+_DECOMPOSED_SIZE = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _leading_eigenvalue(kernel: torch.Tensor, steps: int = 60, tolerance: float 
     for: half of the start is a random vector of a fixed seed.
     """
     n = kernel.shape[0]
-    if n <= _SMALL:
+    if n <= _DECOMPOSED_SIZE:
         return float(torch.linalg.eigvalsh(kernel.double())[-1]) / n
     q = torch.full((n,), n**-0.5, device=kernel.device, dtype=kernel.dtype)  # (n,)
     if bool((kernel < 0).any()):
@@ -233,7 +233,7 @@ def kernels_to_note(pair: KernelPair) -> dict[str, Any]:
     return {
         "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
         "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
-        "median_distances": {role: dict(found) for role, found in pair.median_distances.items()},
+        "median_distances": {role: dict(medians) for role, medians in pair.median_distances.items()},
         "leading_eigenvalues": dict(pair.leading_eigenvalues),
         "rule": pair.rule,
         "curve": pair.curve,

@@ -21,9 +21,9 @@ from koda.kernels.features import FeatureMap
 from koda.storage import digest_json
 
 _EXACT_FP32 = float(2**24)  # every integer up to here is a float32
-_ROWS = {"cpu": 7168, "cuda": 16_384}  # of a chunk
-_FP32_ROWS = 1792  # 127^2 / 2 times as many stay under 2^24, with room for chance
-_MOST_INT32_ROWS = 133_000  # 127^2 times more would leave int32
+_CHUNK_ROWS = {"cpu": 7168, "cuda": 16_384}  # rows of a chunk, by device
+_FP32_ROWS = 1792  # squares of 127^2 / 2 on average: the sum of so many stays under 2^24, with room for chance
+_MOST_INT32_ROWS = 133_000  # the sum of more squares of 127 would leave int32
 CACHE_BYTES = 512 * 2**20  # of integer features kept for a second pass
 
 
@@ -120,7 +120,7 @@ class StackedFeatures:
         if self._cache:
             yield from self._cache
             return
-        size = self.rows or _ROWS.get(self.device.type, 4096)
+        size = self.rows or _CHUNK_ROWS.get(self.device.type, 4096)
         keep = self.exact and self.n * self.width <= self.cache_bytes
         kept = []
         for (rows, first), (_, second) in zip(self.target.chunks(size), self.reference.chunks(size), strict=True):

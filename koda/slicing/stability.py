@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from koda.discrepancy import Solution
 
 
-MAX_SAMPLES = 2000  # of a search again
+MAX_SAMPLES = 2000  # of a search that is made again, at most
 COMMON = 4096  # samples at most on which slices are compared
-_TOLERANCE = 1e-3  # of the searches: far under what other samples change
-_ZERO = 1e-12  # relative size of a direction that those before it span
+_SEARCH_TOLERANCE = 1e-3  # the gap of a search that is made again: far under what other samples change
+_RANK_TOLERANCE = 1e-12  # relative size of a direction that those before it span
 
 
 def stability(
@@ -60,13 +60,13 @@ def stability(
     n, seed = len(solution.keys), solution.config.seed
     everything, searched = common_keys(solution, target, reference), solution.keys
     common = drawn_keys(everything, COMMON, [seed, 0])
-    found = extend(solution, target, reference, common)  # (k, m)
-    slices = [_slice(f) for f in found]
+    values = extend(solution, target, reference, common)  # (k, m)
+    slices = [_slice(f) for f in values]
     draws = []
     for run in range(1, runs + 1):
         pool, size = (searched, n // 2) if run % 2 else (everything, n)
         draws.append(drawn_keys(pool, min(size, MAX_SAMPLES), [seed, run]))
-    needed = sorted(set(common).union(*draws))  # of tables that may be far larger
+    needed = sorted(set(common).union(*draws))  # the tables may be far larger
     target, reference = (parts_used(*role).select(needed) for role in roles(solution, target, reference))
     overlaps, subspaces = [], []
     for drawn in draws:
@@ -78,7 +78,7 @@ def stability(
         others = extend(again, target, reference, common)  # (k', m)
         candidates = [_slice(f) for f in others]
         overlaps.append([max(_jaccard(own, other) for other in candidates) for own in slices])
-        subspaces.append(subspace_overlap(found, others))
+        subspaces.append(subspace_overlap(values, others))
     subspace = float(np.mean(subspaces))
     return tuple(Stability(jaccard=float(value), subspace=subspace, n_runs=runs) for value in np.mean(overlaps, axis=0))
 
@@ -111,7 +111,7 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
         update={
             "features": "exact",
             "n_features": None,
-            "tolerance": max(solution.config.tolerance, _TOLERANCE),
+            "tolerance": max(solution.config.tolerance, _SEARCH_TOLERANCE),
         }
     )
     return Problem.of(target, reference, config, kernels=solution.kernels).solve(config, prove=False)
@@ -129,4 +129,4 @@ def _jaccard(a: frozenset[int], b: frozenset[int]) -> float:
 def _basis(directions: FloatArray) -> FloatArray:
     """Return an orthonormal basis of the rows' span, (m, rank)."""
     u, s, _ = np.linalg.svd(directions.T, full_matrices=False)
-    return u[:, s > _ZERO * s[0]] if len(s) and s[0] > 0 else u[:, :0]
+    return u[:, s > _RANK_TOLERANCE * s[0]] if len(s) and s[0] > 0 else u[:, :0]

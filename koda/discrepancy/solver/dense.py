@@ -49,21 +49,21 @@ def _solve_dense(
     a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, n_directions: int, stop_without_gain: bool
 ) -> RawSolution:
     n = a.shape[0]
-    basis = torch.eye(n, dtype=torch.float64)  # (n, n - found)
-    found: list[RawDirection] = []
+    basis = torch.eye(n, dtype=torch.float64)  # (n, n - len(directions))
+    directions: list[RawDirection] = []
     evaluations = 0
     multiplier: float | None = None
-    while len(found) < n_directions:
+    while len(directions) < n_directions:
         if basis.shape[1] == 0:
-            return RawSolution(tuple(found), "exhausted", iterations=evaluations)
+            return RawSolution(tuple(directions), "exhausted", iterations=evaluations)
         optimum = solve_direction(a, b, limit, start=multiplier)
         evaluations += optimum.evaluations
         if not optimum.feasible:
-            return RawSolution(tuple(found), "infeasible", optimum.reference, evaluations)
+            return RawSolution(tuple(directions), "infeasible", optimum.reference, evaluations)
         if stop_without_gain and not optimum.gains(limit.weight):
-            return RawSolution(tuple(found), "no discrepancy", iterations=evaluations)
+            return RawSolution(tuple(directions), "no discrepancy", iterations=evaluations)
         multiplier = optimum.multiplier or None
-        found.append(
+        directions.append(
             RawDirection(
                 x=(basis @ optimum.y).numpy(),
                 target_energy=optimum.target,
@@ -75,7 +75,7 @@ def _solve_dense(
         )
         rest = complement(optimum.y)  # (k, k - 1)
         basis, a, b = basis @ rest, _symmetric(rest.T @ a @ rest), _symmetric(rest.T @ b @ rest)
-    return RawSolution(tuple(found), iterations=evaluations)
+    return RawSolution(tuple(directions), iterations=evaluations)
 
 
 def _symmetric(m: torch.Tensor) -> torch.Tensor:

@@ -18,8 +18,8 @@ from koda.discrepancy.limits import FixedWeight, SolverLimit
 from koda.discrepancy.solver.numerics import UNIT, one_thread
 
 _GAP = 1e-13  # relative gap at which the search for lambda stops
-_MAX_EVALUATIONS = 200
-_NO_GAIN = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
+_MAX_EVALUATIONS = 200  # values of lambda that are tried for one direction
+_GAIN_TOLERANCE = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DirectionOptimum:
 
     def gains(self, weight: float) -> bool:
         """Tell whether the target ties the direction together more than ``weight`` times what the reference does."""
-        return not self.target <= weight * self.reference * (1 + _NO_GAIN)
+        return not self.target <= weight * self.reference * (1 + _GAIN_TOLERANCE)
 
 
 @dataclass(frozen=True)

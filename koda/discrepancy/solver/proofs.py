@@ -17,8 +17,8 @@ from koda.discrepancy.solver.outcome import relative_gap
 from koda.discrepancy.solver.space import Solve, Space, Squares
 from koda.discrepancy.solver.state import SolverRequest, State
 
-_LADDER = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # of the value, over the Ritz value
-_SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # of the ceiling from the Ritz values, relative
+_CEILINGS = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # heights over the Ritz value, in target energies, at which a proof is tried
+_SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # how far a ceiling lies under the Ritz values of the group, relative
 _ROOM = 0.05  # least room of a proof for several directions: Ritz values off its basis are too low
 _COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its basis
 
@@ -109,7 +109,7 @@ class Proofs:
         """Raise the ceiling of one direction until it is proved; return the shifted inverse just over the spectrum."""
         optimum = self.candidates[k].optimum
         directions = torch.stack([c.vector for c in self.candidates[: k + 1]], 1)
-        for goal in _LADDER:
+        for goal in _CEILINGS:
             plan = Plan(directions, optimum.multiplier, optimum.top + goal * optimum.target, 0.0)
             certificate = self.space.certify(1.0, plan.mu, plan.multiplier, self.state.basis.mix(directions))
             self.state.factorisations += 1

@@ -19,7 +19,7 @@ from koda.discrepancy.solver.proofs import Candidate, Proofs
 from koda.discrepancy.solver.space import Block, Solve, Space
 from koda.discrepancy.solver.state import Effort, SolverRequest, State, grow, grow_at_random, precondition, shift_of
 
-_ROUNDS = 10
+_MAX_ROUNDS = 10  # of solving, proving and widening
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Refinement:
     effort: Effort
 
     def run(self) -> tuple[list[Refined], Block]:
-        """Solve, prove and widen until every gap is proved, or as far as the effort goes."""
+        """Solve, prove and widen until every gap is proved, or the effort is spent; see :func:`refine`."""
         space, state = self.space, self.state
         count = len(state.multipliers)
         state.basis, state.locked = state.locked.join(state.basis), space.empty()
@@ -75,7 +75,7 @@ class _Refinement:
                 break
             if not self.request.prove:
                 break
-            last = attempt >= _ROUNDS or state.whole
+            last = attempt >= _MAX_ROUNDS or state.whole
             wide, shifted = self._prove(candidates, allowed, last=last)
             if not wide or last or state.factorisations >= allowed:
                 break
@@ -126,7 +126,7 @@ class _Refinement:
         raw = space.residual(state.basis.mix(vectors), values, 1.0, multipliers.double(), state.basis)
         if shifted is None:
             raw = precondition(space, state, median(shift_of(c.optimum, self.request) for c in wide), raw)
-        else:  # something of weight is missing altogether
+        else:  # something of weight lies off the subspace, and the shifted inverse finds it
             raw = shifted(torch.cat([raw, space.random(self.effort.block, self.generator)], 1))
         if images:
             directions = state.basis.mix(torch.stack([c.vector for c in wide], 1))

@@ -11,8 +11,8 @@ from koda.discrepancy.limits import EnergyLimit, SolverLimit
 from koda.discrepancy.solver.direction import DirectionOptimum, solve_direction
 from koda.discrepancy.solver.space import Block, Solve, Space
 
-_FLAT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
-_ROUGH = 1e-11  # relative gap of the small problem while the basis grows
+_LARGEST_SHIFT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
+_ROUGH_GAP = 1e-11  # relative gap of the small problem while the basis grows
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SolverRequest:
 
     def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> DirectionOptimum:
         """Solve one direction in a small space."""
-        return solve_direction(a, b, self.limit, start=start, accuracy=_ROUGH)
+        return solve_direction(a, b, self.limit, start=start, accuracy=_ROUGH_GAP)
 
     def allowance(self, optimum: DirectionOptimum) -> float:
         """Return what the reference energy is limited by in the bound of this direction."""
@@ -125,7 +125,7 @@ def turn(state: State, c: torch.Tensor) -> None:
 
 def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> torch.Tensor:
     """Apply (B + tau I)^-1, refactoring where tau has moved more than fourfold; a large tau is left out."""
-    if tau > _FLAT * space.reference_size:
+    if tau > _LARGEST_SHIFT * space.reference_size:
         return raw
     if state.solve is None or not state.tau / 4 <= tau <= state.tau * 4:
         state.tau, state.solve = tau, space.inverse(tau)

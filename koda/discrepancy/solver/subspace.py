@@ -30,7 +30,7 @@ from koda.discrepancy.solver.state import (
     turn,
 )
 
-_SMALL = 512  # dimensions up to which one thread is quicker than several
+_ONE_THREAD_SIZE = 512  # dimensions up to which one thread is quicker than several
 
 
 def solve_subspace(
@@ -52,7 +52,7 @@ def solve_subspace(
         effort: limits; the defaults suit a few thousand dimensions.
         warm: the basis of an earlier solution in this space, to start from.
     """
-    with one_thread() if space.dim <= _SMALL else nullcontext():
+    with one_thread() if space.dim <= _ONE_THREAD_SIZE else nullcontext():
         return _solve(space, request, seed, effort or Effort(), warm)
 
 
@@ -82,11 +82,11 @@ def _solve(space: Space, request: SolverRequest, seed: int, effort: Effort, warm
         if request.no_gain(optimum):
             ending = "no discrepancy"
             break
-    found, basis = refine(space, state, request, generator, effort)
-    if ending == "no discrepancy" and found and not found[-1].gains:
-        found = found[:-1]
+    refined, basis = refine(space, state, request, generator, effort)
+    if ending == "no discrepancy" and refined and not refined[-1].gains:
+        refined = refined[:-1]
     details = {"factorisations": state.factorisations, "restarts": state.restarts, "basis": basis.size}
-    return RawSolution(tuple(d.direction for d in found), ending, lambda_min, state.steps, details, basis)
+    return RawSolution(tuple(d.direction for d in refined), ending, lambda_min, state.steps, details, basis)
 
 
 def _start(
