@@ -62,8 +62,8 @@ def audited(home: Path) -> AuditPlan:
 
 def recall_at_1(record: AlignmentRecord, state: State, subset: Subset) -> float:
     """Return the mean of both directions; the purple slice is the lobe whose first words say so."""
-    found = next(each for each in record.retrieval if (each.state, each.subset) == (state, subset))
-    return (found.image_to_text["R@1"].value + found.text_to_image["R@1"].value) / 2
+    recall = next(each for each in record.retrieval if (each.state, each.subset) == (state, subset))
+    return (recall.image_to_text["R@1"].value + recall.text_to_image["R@1"].value) / 2
 
 
 def purple(record: AlignmentRecord) -> Subset:

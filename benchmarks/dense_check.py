@@ -92,17 +92,17 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=10)
     parser.add_argument("--out", type=Path, default=HERE / "dense_check")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = []
+    checks: list[dict[str, Any]] = []
     for kind, quantile in (("orf", None), ("rff", 0.5), ("sketch", None)):
-        found.append(check(arguments.samples, arguments.features, kind, quantile, arguments.directions))
-        write(found, arguments.out)
+        checks.append(check(arguments.samples, arguments.features, kind, quantile, arguments.directions))
+        write(checks, arguments.out)
     print(arguments.out.with_suffix(".md").read_text())
 
 
-def write(found: list[dict[str, Any]], out: Path) -> None:
+def write(checks: list[dict[str, Any]], out: Path) -> None:
     """Write the figures as JSON and Markdown."""
     about = {"torch": torch.__version__, "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
-    out.with_suffix(".json").write_text(json.dumps(about | {"checks": found}, indent=1) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(about | {"checks": checks}, indent=1) + "\n")
     lines = [
         "# The engine against dense float64", "",
         f"torch {about['torch']}, Python {about['python']}, {about['date']}. Differences are relative to the dense "
@@ -111,7 +111,7 @@ def write(found: list[dict[str, Any]], out: Path) -> None:
         "| x'Bx - eps | largest angle | engine | dense |",
         "| -- | -- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]  # fmt: skip
-    for f in found:
+    for f in checks:
         lines.append(
             f"| {f['kind']} | {f['limit']} | {f['n']} | {f['r']} | {len(f['objective'])} "
             f"| {max(map(abs, f['objective'])):.1e} | {max(f['gaps']):.1e} | {f['excess']:.1e} "

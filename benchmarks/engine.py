@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.data import pair  # noqa: E402
 from koda import DiscrepancyConfig, EmbeddingTable  # noqa: E402
 from koda.devices import device_of, has_int8_products  # noqa: E402
+from koda.discrepancy.checks import checked_directions  # noqa: E402
 from koda.discrepancy.forms import FeatureForms  # noqa: E402
-from koda.discrepancy.problem import _checked  # noqa: E402
+from koda.discrepancy.limits import ShareLimit  # noqa: E402
+from koda.discrepancy.solver.state import SolverRequest  # noqa: E402
 from koda.discrepancy.solver.subspace import solve_subspace  # noqa: E402
 from koda.kernels import choose_kernels  # noqa: E402
 from koda.kernels.covariance import StackedFeatures, accumulate  # noqa: E402
@@ -65,7 +68,8 @@ def engine(n: int, r: int, device: torch.device, repeats: int) -> dict[str, Any]
     config = DiscrepancyConfig(features="orf", n_features=r, device=str(device), n_directions=DIRECTIONS)
     kernels = choose_kernels(target, reference, config)
     maps = draw_pair(kernels, target, reference, r, seed=0)
-    eps = (1 + 0.0005 * (n - 1)) / n
+    limit = ShareLimit(0.0005).energy(n)
+    request = SolverRequest(limit, DIRECTIONS, stop_without_gain=True)
     best: dict[str, Any] = {}
     for _ in range(repeats):
         features = StackedFeatures(
@@ -75,15 +79,14 @@ def engine(n: int, r: int, device: torch.device, repeats: int) -> dict[str, Any]
         cached = bool(features._cache)
         t_gram, blocks = timed(lambda features=features: accumulate(features), device)
         forms = FeatureForms(blocks, features, False, {})
-        t_solve, raw = timed(
-            lambda forms=forms: solve_subspace(forms.space(DIRECTIONS), eps, DIRECTIONS, stop_without_gain=True), device
-        )
-        t_read, found = timed(lambda forms=forms, raw=raw: _checked(forms, raw.directions, eps), device)
+        t_solve, raw = timed(lambda forms=forms: solve_subspace(forms.space(DIRECTIONS), request), device)
+        read = partial(checked_directions, forms, target.keys, raw.directions, limit.eps)
+        t_read, directions = timed(read, device)
         total = t_features * cached + t_gram + t_solve + t_read  # without the cache the products make them again
         if not best or total < best["total"]:
             best = {
                 "features": t_features, "covariance": t_gram, "search": t_solve, "read": t_read, "total": total,
-                "directions": len(found), "worst_gap": max((d.gap for d in found), default=None),
+                "directions": len(directions), "worst_gap": max((d.gap for d in directions), default=None),
                 "block_steps": raw.iterations, "factorisations": raw.details["factorisations"],
                 "digest": blocks.digest(), "features_kept": cached,
             }  # fmt: skip

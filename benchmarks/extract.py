@@ -146,11 +146,11 @@ def rounds(encoder: Encoder, dataset: PairDataset, size: int, n: int, captions: 
     measured: list[dict[str, float]] = []
     before = bare(encoder, size, captions)
     for number in range(n):
-        found = koda(encoder, dataset)
+        seconds = koda(encoder, dataset)
         after = bare(encoder, size, captions)
         wall, cpu = ((b + a) / 2 for b, a in zip(before, after, strict=True))
         measured.append(
-            {"bare": 1 / wall, "koda": 1 / found[0], "ratio": wall / found[0], "ratio_of_cores": cpu / found[1]}
+            {"bare": 1 / wall, "koda": 1 / seconds[0], "ratio": wall / seconds[0], "ratio_of_cores": cpu / seconds[1]}
         )
         print(f"captions {captions}, round {number + 1}: {json.dumps(measured[-1])}", flush=True)
         before = after
@@ -199,10 +199,10 @@ def write(results: dict[str, Any], out: Path) -> None:
         "| --- | --: | --: | --: | --: |",
     ]  # fmt: skip
     for what in ("images", "images and captions"):
-        if found := results.get(what):
+        if rates := results.get(what):
             lines.append(
-                f"| {what} | {found['bare']:.1f} | {found['koda']:.1f} | **{found['ratio']:.3f}** "
-                f"| {found['ratio_of_cores']:.3f} |"
+                f"| {what} | {rates['bare']:.1f} | {rates['koda']:.1f} | **{rates['ratio']:.3f}** "
+                f"| {rates['ratio_of_cores']:.3f} |"
             )
     lines += ["", f"Bare images/s by batch size: {sizes}."]
     if results["memory"]:

@@ -153,20 +153,20 @@ class Audit:
 
     def in_sample(self) -> list[HeldOut]:
         """Test on the samples of the search, as copies under other names."""
-        found = []
+        held = []
         for solution, tables in zip(self.solutions, self.tables, strict=True):
             seen = [table.select(self.discovery) for table in tables]
             keys = [f"copy of {key}" for key in self.discovery]
             both = [joined(table, keys, table) for table in seen]
-            found += confirm(solution, both[0], both[1], keys, JUDGED)
-        return found
+            held += confirm(solution, both[0], both[1], keys, JUDGED)
+        return held
 
     def same_features(self) -> list[HeldOut]:
         """Test with the features of the search in the place of the exact kernels.
 
         Fourier features have norm 1, so the kernel they stand for is the cosine kernel of the features themselves.
         """
-        found = []
+        held = []
         for solution, tables in zip(self.solutions, self.tables, strict=True):
             r, seed = FEATURES["n_features"], solution.config.seed
             maps = draw_pair(solution.kernels, *tables, r, kind=FEATURES["features"], seed=seed)
@@ -176,19 +176,19 @@ class Audit:
             ]
             kernel = Kernel({"image": None}, kind="cosine")
             kernels = KernelPair(kernel, kernel, {}, {}, "features of the search")
-            found += confirm(replace(solution, kernels=kernels), own[0], own[1], self.confirmation, JUDGED)
-        return found
+            held += confirm(replace(solution, kernels=kernels), own[0], own[1], self.confirmation, JUDGED)
+        return held
 
     def truth(self, m: int) -> list[HeldOut]:
         """Return the figures of the directions on m fresh samples."""
         fresh, _ = self.world.draw(m, "fresh")
-        found = []
+        held = []
         for solution, tables, new in zip(self.solutions, self.tables, (fresh, fresh[::-1]), strict=True):
             both = [
                 joined(table.select(self.discovery), part.keys, part) for table, part in zip(tables, new, strict=True)
             ]
-            found += confirm(solution, both[0], both[1], new[0].keys, JUDGED)
-        return found
+            held += confirm(solution, both[0], both[1], new[0].keys, JUDGED)
+        return held
 
     def finds_the_group(self, p_values: list[float | None]) -> bool:
         """Say whether a confirmed direction of the first question has a lobe that is the planted group."""
@@ -212,12 +212,12 @@ def joined(table: koda.EmbeddingTable, keys: list[str] | tuple[str, ...], other:
     return koda.EmbeddingTable([*table.keys, *keys], **parts)
 
 
-def adjusted(found: list[HeldOut], against: float | list[float] | None = None) -> list[float | None]:
+def adjusted(held: list[HeldOut], against: float | list[float] | None = None) -> list[float | None]:
     """Return the adjusted p-values of an audit, at koda's materiality, at another, or at one for each direction."""
     if against is None:
-        return holm([one.p_value for one in found])
-    limits = against if isinstance(against, list) else [against] * len(found)
-    return holm([one.p_above(limit) for one, limit in zip(found, limits, strict=True)])
+        return holm([one.p_value for one in held])
+    limits = against if isinstance(against, list) else [against] * len(held)
+    return holm([one.p_above(limit) for one, limit in zip(held, limits, strict=True)])
 
 
 def confirms(p_values: list[float | None]) -> bool:
@@ -225,9 +225,9 @@ def confirms(p_values: list[float | None]) -> bool:
     return any(p is not None and p < ALPHA for p in p_values)
 
 
-def largest_z(found: list[HeldOut], materiality: float) -> float:
+def largest_z(held: list[HeldOut], materiality: float) -> float:
     """Return the largest z of an audit."""
-    values = [(one.difference.value - materiality) / max(one.difference.se or 0.0, 1e-9) for one in found]
+    values = [(one.difference.value - materiality) / max(one.difference.se or 0.0, 1e-9) for one in held]
     return max(values, default=0.0)
 
 
@@ -239,11 +239,11 @@ def level(kind: str, n: int, audits: int, *, fresh: int = 4000) -> Iterator[dict
     """
     for seed in range(audits):
         audit = Audit.of(World(kind, seed), n)
-        found = audit.held_out()
+        held = audit.held_out()
         run: dict[str, Any] = {
-            "directions": len(found),
-            "koda": confirms(adjusted(found)),
-            "largest_difference": max((one.difference.value for one in found), default=0.0),
+            "directions": len(held),
+            "koda": confirms(adjusted(held)),
+            "largest_difference": max((one.difference.value for one in held), default=0.0),
         }
         if kind == "rotation":
             features = audit.same_features()
@@ -254,11 +254,11 @@ def level(kind: str, n: int, audits: int, *, fresh: int = 4000) -> Iterator[dict
             run["in_sample"] = confirms(adjusted(seen))
             run["optimism"] = max((one.difference.value for one in seen), default=0.0) / run["largest_difference"]
             run["in_sample_z"] = largest_z(seen, JUDGED.materiality)
-            run["zero_materiality"] = confirms(adjusted(found, 0.0))
-            run["zero_materiality_z"] = largest_z(found, 0.0)
+            run["zero_materiality"] = confirms(adjusted(held, 0.0))
+            run["zero_materiality_z"] = largest_z(held, 0.0)
             truth = [one.difference.value for one in audit.truth(fresh)]
             run["true_difference"] = max(truth, default=0.0)
-            run["boundary"] = confirms(adjusted(found, truth))
+            run["boundary"] = confirms(adjusted(held, truth))
             run["in_sample_boundary"] = confirms(adjusted(seen, truth))
         yield run
 
@@ -268,12 +268,12 @@ def power(n: int, audits: int) -> Iterator[dict[str, Any]]:
     for seed in range(audits):
         began = time.perf_counter()
         audit = Audit.of(World("planted", 10_000 + seed), n)
-        found = audit.held_out()
-        p_values = adjusted(found)
+        held = audit.held_out()
+        p_values = adjusted(held)
         yield {
-            "directions": len(found),
+            "directions": len(held),
             "planted": audit.finds_the_group(p_values),
-            "difference": max((one.difference.value for one in found), default=0.0),
+            "difference": max((one.difference.value for one in held), default=0.0),
             "group": len(audit.planted),
             "seconds": time.perf_counter() - began,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, assert_never
 
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
@@ -14,6 +14,7 @@ from koda.audit.samples import all_rejections, load_samples
 from koda.audit.thumbnails import make_thumbnails
 from koda.datasets import count_kinds
 from koda.discrepancy import Solution
+from koda.discrepancy.limits import EnergyLimit, FixedWeight, Limit, QuantileLimit, ShareLimit, limit_from
 from koda.discrepancy.saving import load_solution
 from koda.extraction import KIND as EMBEDDINGS
 from koda.policy import AuditFacts, judge
@@ -151,21 +152,12 @@ def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict
 
 def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRecord:
     search, judged = plan.config.discrepancy, plan.config.significance
-    if search.method == "spec":
-        eps_rule = f"none: SPEC, the leading eigenvectors of K_target - {search.eta:g} K_reference"
-    elif search.eps is not None:
-        eps_rule = f"absolute, {search.eps:g}"
-    elif search.eps_quantile is not None:
-        eps_rule = (
-            f"the {search.eps_quantile:g} quantile of the reference's non-zero kernel eigenvalues, as in the paper"
-        )
-    else:
-        eps_rule = f"reference share of at most {search.max_reference_share:g} in the sample"
     deviations = [
         "Each problem is solved exactly, with a proved gap, instead of by a search over a grid of multipliers.",
         "Findings are tested on samples that the search did not see; the paper gives no such test.",
     ]
-    if search.eps_quantile is None:
+    limit = limit_from(search)
+    if not isinstance(limit, QuantileLimit):
         deviations.insert(0, "The constraint is a share of the data set instead of a quantile of eigenvalues.")
     if search.kernel == "gaussian" and search.sigma == "auto":
         deviations.append("The bandwidth is local: 0.4 of the median distance, matched between the models.")
@@ -176,7 +168,7 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
         modality=search.modality,
         kernel=search.kernel,
         sigma_rule=_sigma_rule(solutions),
-        eps_rule=eps_rule,
+        eps_rule=_eps_rule(limit),
         seed=search.seed,
         split_seed=search.seed,
         materiality=judged.materiality,
@@ -185,6 +177,20 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
         gained=sides["gained"],
         deviations=deviations,
     )
+
+
+def _eps_rule(limit: Limit) -> str:
+    match limit:
+        case FixedWeight(eta):
+            return f"none: SPEC, the leading eigenvectors of K_target - {eta:g} K_reference"
+        case EnergyLimit(eps):
+            return f"absolute, {eps:g}"
+        case QuantileLimit(quantile):
+            return f"the {quantile:g} quantile of the reference's non-zero kernel eigenvalues, as in the paper"
+        case ShareLimit(share):
+            return f"reference share of at most {share:g} in the sample"
+        case _:
+            assert_never(limit)
 
 
 def _sigma_rule(solutions: dict[Side, Solution]) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 from koda.audit.plan import AuditPlan
 from koda.datasets import Rejection, check_rejections
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.join import MIN_SAMPLES
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
-
-MIN_SAMPLES = 3
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import rows_by_key
 from koda.errors import ConfigError, DataError, SolverError
 from koda.kernels import Kernel
 from koda.typing import FloatArray
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
 
-_ROUNDING = 1e-9  # of nu: float64 after sums over n
+_ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
 _EXACT_ROWS = 8192  # up to so many samples x'Ax is exact, beyond it is estimated on as many
-_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # of a kernel matrix at a time
+_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # what is made of a kernel matrix at a time
 
 
 def common_keys(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> tuple[str, ...]:
@@ -108,10 +109,11 @@ def _inner_products(
     n = len(x)
     rows, weights = np.arange(n), np.ones(n)
     if n > _EXACT_ROWS:
-        chance = np.square(x).sum(axis=1) / np.square(x).sum()  # (n,)
+        by_key = rows_by_key(solution.keys)  # (n,): what is drawn does not depend on the order of the rows
+        chance = np.square(x[by_key]).sum(axis=1) / np.square(x).sum()  # (n,)
         rng = np.random.default_rng(solution.config.seed)
-        rows, times = np.unique(rng.choice(n, size=_EXACT_ROWS, p=chance), return_counts=True)
-        weights = times / (_EXACT_ROWS * chance[rows])
+        places, times = np.unique(rng.choice(n, size=_EXACT_ROWS, p=chance), return_counts=True)
+        rows, weights = by_key[places], times / (_EXACT_ROWS * chance[places])
     left = (x[rows] * weights[:, None]).T  # (k, rows)
     at_a, at_b = _applied(solution, target, reference, [solution.keys[row] for row in rows], x)
     return left @ at_a, left @ at_b

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from koda.devices import fits_in_memory
-from koda.discrepancy.solver.feature_space import GramSpace
+from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.numerics import UNIT
-from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.sample_space import SampleSpace
 from koda.discrepancy.solver.space import Space
 from koda.embeddings import TableInMemory, TableLike
 from koda.errors import ConfigError, DataError
@@ -21,7 +21,7 @@ from koda.kernels import KernelPair
 from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulate
 from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 
-_READ_ROWS = {"cpu": 256}
+_READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
 EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here
 
 
@@ -41,7 +41,7 @@ class Readout:
     off: float
 
 
-class Forms(Protocol):
+class QuadraticForms(Protocol):
     """A and B of a search, and the way back to the samples.
 
     Attributes:
@@ -102,7 +102,7 @@ class SampleForms:
 
     def space(self, n_directions: int) -> Space:
         """Return the space that the subspace solver works in."""
-        return ExactSpace(self.target, self.reference)
+        return SampleSpace(self.target, self.reference)
 
     def read(self, y: torch.Tensor) -> Readout:
         """Return the directions of coordinate vectors (n, t), which they are already."""
@@ -148,7 +148,7 @@ class FeatureForms:
     def space(self, n_directions: int) -> Space:
         """Return the space that the subspace solver works in."""
         # outside the range of Phi both forms are 0; x may go there, since n exceeds the rank
-        return GramSpace(self.g, self.blocks.split, max(0, min(n_directions, self.n - self.dimension)))
+        return FeatureSpace(self.g, self.blocks.split, max(0, min(n_directions, self.n - self.dimension)))
 
     def read(self, y: torch.Tensor) -> Readout:
         """Return the directions of coordinate vectors (D + e, t): one pass over the features.
@@ -165,7 +165,7 @@ class FeatureForms:
             x += rest
             for rows, phi in self._parts():
                 inner += (phi.T @ rest[rows]) / scale
-        # rounding that small eigenvalues of G amplify; orthonormal again, to the nearest
+        # small eigenvalues of G amplify rounding: these are the nearest orthonormal vectors
         values, vectors = torch.linalg.eigh(x.T @ x)
         mend = (vectors * values.rsqrt()) @ vectors.T
         x, inner = x @ mend, inner @ mend / n**0.5

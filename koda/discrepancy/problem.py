@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,18 @@ import torch
 
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
-from koda.discrepancy.forms import FeatureForms, Forms, exact_forms, feature_forms, use_exact
-from koda.discrepancy.limits import Spectrum, limit_of
+from koda.discrepancy.checks import checked_directions
+from koda.discrepancy.forms import FeatureForms, QuadraticForms, exact_forms, feature_forms, use_exact
+from koda.discrepancy.limits import EnergyLimit, FixedWeight, SolverLimit, limit_from
 from koda.discrepancy.solution import Direction, Solution
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.outcome import RawDirection, RawSolution
+from koda.discrepancy.solver.outcome import RawSolution
 from koda.discrepancy.solver.space import Block, Space
+from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
+from koda.discrepancy.spectrum import Spectrum, limit_of
 from koda.embeddings import TableLike, join_tables
-from koda.errors import ConfigError, SolverError
+from koda.errors import ConfigError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
 from koda.kernels.features import n_features_of
@@ -32,7 +35,7 @@ class Problem:
     """Two joined tables with their kernels and forms: what several searches over the same samples share.
 
     Args:
-        keys: the samples, sorted.
+        keys: the samples, in the order of the target table.
         kernels: the two kernels.
         forms: A and B.
         rejected: key -> reason for the samples that were left out.
@@ -41,7 +44,7 @@ class Problem:
 
     keys: tuple[str, ...]
     kernels: KernelPair
-    forms: Forms
+    forms: QuadraticForms
     rejected: dict[str, str]
     device: torch.device
     seconds: float
@@ -64,7 +67,7 @@ class Problem:
         device = device_of(config.device)
         target, reference, rejected = cls.joined(target, reference, config)
         kernels = kernels or choose_kernels(target, reference, config)
-        forms: Forms
+        forms: QuadraticForms
         if use_exact(config.features, target.n, device):
             rows = np.arange(target.n)
             forms = exact_forms(target.take(rows), reference.take(rows), kernels, device)
@@ -116,49 +119,16 @@ class Problem:
                 those of the tolerance and its gaps are infinite: for what is only compared or looked at.
         """
         began = time.perf_counter()
-        n, forms = self.forms.n, self.forms
-        wanted = min(config.n_directions, n)
-        eta = config.eta if config.method == "spec" else None
-        eps, rule = float("inf"), f"none: spec, eta = {config.eta:g}"
-        if eta is None:
-            eps, rule = limit_of(config, forms.reference, n, lambda: self._spectrum_of(config.seed))
-        dense = forms.matrices() if forms.dimension <= DENSE_SIZE else None
-        if forms.same:
-            raw = RawSolution((), "same")
-        elif dense is not None:
-            raw = solve_dense(*dense, eps, wanted, stop_without_gain=True, eta=eta)
-        else:
-            raw = solve_subspace(
-                self._space(wanted),
-                eps,
-                wanted,
-                tolerance=config.tolerance,
-                seed=config.seed,
-                stop_without_gain=True,
-                eta=eta,
-                warm=self._basis if warm else None,
-                prove=prove,
-            )
-            self._basis = raw.basis
-        directions = _checked(forms, raw.directions, eps)
-        if eta is not None:  # what every direction of SPEC keeps within, so that it has a limit as KODA's have
+        n = self.forms.n
+        limit, rule = limit_of(limit_from(config), self.forms.reference, n, lambda: self._spectrum_of(config.seed))
+        raw = self._solved(config, limit, warm=warm, prove=prove)
+        eps = limit.eps if isinstance(limit, EnergyLimit) else float("inf")
+        directions = checked_directions(self.forms, self.keys, raw.directions, eps)
+        if isinstance(limit, FixedWeight):  # what every direction of SPEC keeps within, so that it has a limit too
             eps = max((d.reference_energy for d in directions), default=0.0)
-        stats: dict[str, Any] = {
-            "n": n,
-            "device": str(self.device),
-            "dimension": forms.dimension,
-            "eps_rule": rule,
-            "iterations": raw.iterations,
-            "solver": "dense" if dense is not None else "subspace",
-            "seconds_kernels": self.seconds,
-            "seconds": self.seconds + time.perf_counter() - began,
-            **forms.stats,
-            **raw.details,
-        }
-        if raw.lambda_min is not None:
-            stats["lambda_min"] = raw.lambda_min
         status = _status(raw, directions, n, eps, config)
-        if warning := _feature_warning(directions, forms.stats):
+        stats = self._stats(raw, rule, self.seconds + time.perf_counter() - began)
+        if warning := _feature_warning(directions, self.forms.stats):
             stats["warnings"] = [warning]
             status = f"{status}; {warning}"
         return Solution(
@@ -172,6 +142,41 @@ class Problem:
             config=config,
         )
 
+    @property
+    def _matrices(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """A and B, where they are so small that they are solved densely."""
+        return self.forms.matrices() if self.forms.dimension <= DENSE_SIZE else None
+
+    def _solved(self, config: DiscrepancyConfig, limit: SolverLimit, *, warm: bool, prove: bool) -> RawSolution:
+        """Find the directions in the coordinates of the forms; the subspace is kept for a warm start."""
+        wanted = min(config.n_directions, self.forms.n)
+        if self.forms.same:
+            return RawSolution((), "same")
+        if (matrices := self._matrices) is not None:
+            return solve_dense(*matrices, limit, wanted, stop_without_gain=True)
+        request = SolverRequest(limit, wanted, config.tolerance, stop_without_gain=True, prove=prove)
+        raw = solve_subspace(self._space(wanted), request, seed=config.seed, warm=self._basis if warm else None)
+        self._basis = raw.basis
+        return raw
+
+    def _stats(self, raw: RawSolution, rule: str, seconds: float) -> dict[str, Any]:
+        """Return the figures of a solve."""
+        stats: dict[str, Any] = {
+            "n": self.forms.n,
+            "device": str(self.device),
+            "dimension": self.forms.dimension,
+            "eps_rule": rule,
+            "iterations": raw.iterations,
+            "solver": "dense" if self._matrices is not None else "subspace",
+            "seconds_kernels": self.seconds,
+            "seconds": seconds,
+            **self.forms.stats,
+            **raw.details,
+        }
+        if raw.lambda_min is not None:
+            stats["lambda_min"] = raw.lambda_min
+        return stats
+
     def _spectrum_of(self, seed: int) -> Spectrum:
         if seed not in self._spectra:
             self._spectra = {seed: Spectrum.of(self.forms.reference, seed)}
@@ -183,56 +188,21 @@ class Problem:
         return self._spaces[wanted]
 
 
-def _checked(forms: Forms, found: tuple[RawDirection, ...], eps: float) -> tuple[Direction, ...]:
-    """Read the directions out as sample vectors, and check them against the kernels in float64.
-
-    Raises:
-        SolverError: a norm, an inner product or a reference energy that is not what it must be.
-    """
-    if not found:
-        return ()
-    read = forms.read(torch.from_numpy(np.stack([d.x for d in found], axis=1)))
-    excess = float((read.reference - eps).max())
-    claimed = torch.tensor([d.target_energy for d in found], dtype=torch.float64)
-    moved = float(((read.target - claimed).abs() / claimed.clamp_min(1e-300)).max())
-    allowed = forms.tolerance * max(min(eps, 1.0), 1e-3)
-    if read.off > 1e-9 or excess > allowed or moved > max(forms.tolerance, 1e-8) or not np.isfinite(read.x).all():
-        raise SolverError(
-            f"The solution fails its checks: norms and inner products are off by {read.off:.1e}, "
-            f"the reference energy exceeds eps by {excess:.1e}, the target energies moved by {moved:.1e}.",
-            "Please report this with the two embedding tables; a larger eps or exact features may avoid it.",
-        )
-    directions = []
-    for column, d, a, b in zip(read.x.T, found, read.target.tolist(), read.reference.tolist(), strict=True):
-        quotient = a / b if b > 0 else float("inf")
-        direction = Direction(_signed(column), a, b, quotient, d.multiplier, 0.0, d.status)
-        directions.append(replace(direction, gap=max(0.0, (d.upper - a) / a) if a > 0 else d.gap))
-    return tuple(directions)
-
-
-def _feature_warning(found: tuple[Direction, ...], stats: dict[str, Any]) -> str:
+def _feature_warning(directions: tuple[Direction, ...], stats: dict[str, Any]) -> str:
     """Say for how many directions the error of the features could be all there is to their coherence."""
     error = stats.get("feature_error", 0.0)
-    weak = sum(d.target_share < error for d in found)
+    weak = sum(d.target_share < error for d in directions)
     if not weak:
         return ""
     return (
-        f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(found)} "
+        f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(directions)} "
         "directions, so these rest on the held-out test with exact kernels; a larger n_features lowers the error"
     )
 
 
-def _signed(x: np.ndarray) -> np.ndarray:
-    """Return x or -x, with the heavier lobe positive; where they weigh the same, the largest entry is."""
-    total = float(x.sum())
-    if abs(total) <= 1e-10 * float(np.abs(x).sum()):
-        total = float(x[np.argmax(np.abs(x) > (1 - 1e-9) * np.abs(x).max())])
-    return np.ascontiguousarray(-x if total < 0 else x)
-
-
-def _status(raw: RawSolution, found: tuple[Direction, ...], n: int, eps: float, config: DiscrepancyConfig) -> str:
+def _status(raw: RawSolution, directions: tuple[Direction, ...], n: int, eps: float, config: DiscrepancyConfig) -> str:
     """Say what happened: how many directions, why no more, and what to do."""
-    wanted, count = config.n_directions, len(found)
+    wanted, count = config.n_directions, len(directions)
     many = f"{count} of {wanted} directions" if count < wanted else f"{count} direction{'s' if count > 1 else ''}"
     if raw.ending == "same":
         return "no discrepancy: the two kernels are equal up to rounding, so there is nothing to find"
@@ -248,10 +218,10 @@ def _status(raw: RawSolution, found: tuple[Direction, ...], n: int, eps: float, 
         )
     if raw.ending == "exhausted" or count < wanted:
         return f"{many}; the {n} samples have no more independent directions; add samples"
-    inexact = sum(d.status.startswith("inexact") for d in found)
+    inexact = sum(d.status.startswith("inexact") for d in directions)
     if inexact:
         return f"{many}, {inexact} of them not within the tolerance {config.tolerance:g}; see their status"
-    inactive = sum(d.status.startswith("inactive") for d in found)
-    worst = max(d.gap for d in found)
+    inactive = sum(d.status.startswith("inactive") for d in directions)
+    worst = max(d.gap for d in directions)
     words = f"{many}, each proved to be within {worst:.1e} of its optimum"
     return words + (f"; the limit does not bind for {inactive} of them (see their status)" if inactive else "")

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from koda.config import SignificanceConfig
 from koda.discrepancy.extension import extend, kernel_blocks, roles, usable
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
 from koda.kernels import Kernel
 from koda.typing import FloatArray
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
 
-MIN_SAMPLES = 30  # fewer confirmation samples give no interval: the normal limit is too far off
-LEVEL = 0.95
+MIN_CONFIRMATION = 30  # fewer confirmation samples give no interval: the normal limit is too far off
+LEVEL = 0.95  # of the intervals
 _SE_FLOOR = 1e-9  # what rounding leaves of a difference that is 0; shares below it mean nothing
 
 
@@ -110,8 +111,7 @@ def confirm(
     if not solution.directions:
         return ()
     if len(keys) > config.max_samples:
-        rng = np.random.default_rng(solution.config.seed)
-        keys = [keys[i] for i in np.sort(rng.choice(len(keys), size=config.max_samples, replace=False))]
+        keys = drawn_keys(keys, config.max_samples, solution.config.seed)
     f = extend(solution, target, reference, keys).T if keys else np.zeros((0, len(solution.directions)))  # (m, k)
     models = roles(solution, target, reference)
     return held_out_shares(f, keys, *models, config.materiality, solution.config.device)
@@ -151,8 +151,8 @@ def held_out_shares(
     results = []
     for k in range(f.shape[1]):
         reason, p_value = "", None
-        if m < MIN_SAMPLES:
-            reason = f"there are {m} confirmation samples; a test needs {MIN_SAMPLES}"
+        if m < MIN_CONFIRMATION:
+            reason = f"there are {m} confirmation samples; a test needs {MIN_CONFIRMATION}"
         elif not alive[k]:
             reason, p_value = "no confirmation sample carries the direction: nothing new resembles it", 1.0
         shares = [_interval(each[:, k], f[:, k], bool(reason)) for each in (h[0], h[1], h[0] - h[1])]

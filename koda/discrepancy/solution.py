@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from koda.config import DiscrepancyConfig
 from koda.kernels import KernelPair
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Solution:
 
     Args:
         directions: strongest first; empty where there is no discrepancy.
-        keys: the samples used, in the order of ``Direction.x``.
+        keys: the samples used, in the order of the target table's rows, which is that of ``Direction.x``.
         eps: the limit on x'K_B x.
         kernels: the two kernels, and how they were chosen.
         status: what happened, in words: cause and remedy.

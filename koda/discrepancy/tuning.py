@@ -9,16 +9,16 @@ import numpy as np
 from koda.config import DiscrepancyConfig, SignificanceConfig, modalities_of
 from koda.discrepancy.limits import at_size
 from koda.discrepancy.problem import Problem
-from koda.discrepancy.significance import MIN_SAMPLES, confirm
+from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.embeddings import EmbeddingTable, TableLike
 from koda.errors import DataError
 from koda.kernels import AUTO_MULTIPLIER, KernelPair, choose_kernels
 
-MULTIPLIERS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the reference's median distance
+MULTIPLIERS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # the bandwidths that are tried, in median distances of the reference
 MAX_SAMPLES = 2048  # half of them to search, half to judge
 LEADING = 3  # directions whose contrast counts
-_TOLERANCE = 1e-3  # of the searches: far under the differences between bandwidths
-_ALIKE = 1e-9  # contrasts that differ by less are equal
+_SEARCH_TOLERANCE = 1e-3  # the gap of a trial search: far under the differences between bandwidths
+_CONTRAST_TOLERANCE = 1e-9  # contrasts that differ by less are equal
 
 
 def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyConfig) -> KernelPair:
@@ -47,9 +47,9 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     Source: method section 1 for the multipliers; the contrast of section 7.
     """
     keys = sorted(set(target.keys) & set(reference.keys))
-    if len(keys) < 2 * MIN_SAMPLES:
+    if len(keys) < 2 * MIN_CONFIRMATION:
         raise DataError(
-            f"sigma: tune needs {2 * MIN_SAMPLES} samples to search and to judge on; there are {len(keys)}.",
+            f"sigma: tune needs {2 * MIN_CONFIRMATION} samples to search and to judge on; there are {len(keys)}.",
             "Use sigma: auto, or add samples.",
         )
     order = np.random.default_rng([config.seed, len(keys)]).permutation(len(keys))[:MAX_SAMPLES]
@@ -63,11 +63,11 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     for multiplier in MULTIPLIERS:
         kernels = choose_kernels(seen[0], seen[1], config, multiplier=multiplier)
         solution = Problem.of(seen[0], seen[1], search, kernels=kernels).solve(search)
-        found = confirm(solution, parts[0], parts[1], judged, SignificanceConfig())
-        tuning[multiplier] = sum(held.difference.value for held in found)
+        judgements = confirm(solution, parts[0], parts[1], judged, SignificanceConfig())
+        tuning[multiplier] = sum(held.difference.value for held in judgements)
     highest = max(tuning.values())
     best = min(
-        (multiplier for multiplier, value in tuning.items() if value >= highest - _ALIKE),
+        (multiplier for multiplier, value in tuning.items() if value >= highest - _CONTRAST_TOLERANCE),
         key=lambda multiplier: abs(multiplier - AUTO_MULTIPLIER),
     )
     chosen = choose_kernels(target, reference, config, multiplier=best)
@@ -78,6 +78,14 @@ def tune_kernels(target: TableLike, reference: TableLike, config: DiscrepancyCon
     return replace(chosen, rule=rule, tuning=tuple(tuning.items()))
 
 
+def tuned_kernels(target: TableLike, reference: TableLike, config: DiscrepancyConfig) -> KernelPair | None:
+    """Return the kernels of :func:`tune_kernels` where the configuration asks for ``sigma: tune``, else None."""
+    if config.sigma != "tune":
+        return None
+    ours, theirs, _ = Problem.joined(target, reference, config)
+    return tune_kernels(ours, theirs, config)
+
+
 def trial_of(config: DiscrepancyConfig) -> DiscrepancyConfig:
     """Return how a multiplier is tried: all of the configuration that the choice depends on, and nothing else."""
     return config.model_copy(
@@ -85,7 +93,7 @@ def trial_of(config: DiscrepancyConfig) -> DiscrepancyConfig:
             "features": "exact",
             "n_features": None,
             "n_directions": min(LEADING, config.n_directions),
-            "tolerance": max(config.tolerance, _TOLERANCE),
+            "tolerance": max(config.tolerance, _SEARCH_TOLERANCE),
         }
     )
 

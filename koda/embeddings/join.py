@@ -5,15 +5,13 @@ from __future__ import annotations
 from koda.embeddings.rows import TableLike
 from koda.errors import DataError
 
-FEWEST = 3  # samples under which no group and no rest can be told apart
+MIN_SAMPLES = 3  # samples under which no group and no rest can be told apart
 
 
 def join_tables(
     target: TableLike, reference: TableLike, modalities: tuple[str, ...]
 ) -> tuple[TableLike, TableLike, dict[str, str]]:
-    """Return both tables over their common valid keys, sorted, and key -> reason for the rest.
-
-    The sorted order makes every result independent of the order of the rows.
+    """Return both tables over the keys that both can use, in the target's order, and key -> reason for the rest.
 
     Raises:
         DataError: no common keys, or fewer than three usable samples.
@@ -31,11 +29,12 @@ def join_tables(
     for role, table in (("target", target), ("reference", reference)):
         for key, reason in table.only(modalities).invalid_rows().items():
             rejected.setdefault(key, f"{reason} ({role} model)")
-    keys = sorted(common - rejected.keys())
-    if len(keys) < FEWEST:
+    usable = common - rejected.keys()
+    keys = [key for key in target.keys if key in usable]
+    if len(keys) < MIN_SAMPLES:
         example = next((f"; {key!r}: {rejected[key]}" for key in sorted(common & rejected.keys())), "")
         raise DataError(
-            f"{len(keys)} usable samples are left of {len(ours | theirs)}; at least {FEWEST} are needed{example}.",
+            f"{len(keys)} usable samples are left of {len(ours | theirs)}; at least {MIN_SAMPLES} are needed{example}.",
             "Compare the models on more samples (some hundreds at least for a finding that holds).",
         )
     return target.select(keys), reference.select(keys), rejected

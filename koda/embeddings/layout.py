@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 Layout = Literal["koda", "clip-retrieval"]
-SHARD_SIZE = 1024
-CLIP_PART_ROWS = 1_000_000
+SHARD_SIZE = 1024  # rows of a shard that koda writes
+CLIP_PART_ROWS = 1_000_000  # rows of a part in clip-retrieval's layout
 CLIP_FOLDERS = {"image": "img_emb", "text": "text_emb"}
 
 

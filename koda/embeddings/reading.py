@@ -69,10 +69,10 @@ class EmbeddingFolder:
     @cached_property
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """Modality -> the type that holds the values of every part; whole numbers become float32."""
-        found = {name: np.result_type(*(part[name].dtype for part in self.parts)) for name in self.dims}
+        common = {name: np.result_type(*(part[name].dtype for part in self.parts)) for name in self.dims}
         return {
             name: dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
-            for name, dtype in found.items()
+            for name, dtype in common.items()
         }
 
     @property
@@ -103,8 +103,8 @@ class EmbeddingFolder:
         values: list[Any] = [None] * len(rows)
         for file, local, places in _grouped(_starts(count for _, count in self.metadata.files), at[known]):
             path, count = self.metadata.files[file]
-            found = read_column(path, name, count).take(local).to_pylist()
-            for place, value in zip(known[places].tolist(), found, strict=True):
+            entries = read_column(path, name, count).take(local).to_pylist()
+            for place, value in zip(known[places].tolist(), entries, strict=True):
                 values[place] = value
         return values
 
@@ -199,11 +199,11 @@ def _open_clip_retrieval(folder: Path) -> EmbeddingFolder:
         if (folder / name).is_dir()
     }
     tables = _numbered(folder / "metadata", ".parquet") if (folder / "metadata").is_dir() else {}
-    numbers = {modality: set(found) for modality, found in arrays.items()}
+    numbers = {modality: set(parts) for modality, parts in arrays.items()}
     if tables:
         numbers["metadata"] = set(tables)
-    if len({frozenset(found) for found in numbers.values()}) != 1:
-        gaps = ", ".join(f"{name}: {sorted(found)}" for name, found in numbers.items())
+    if len({frozenset(present) for present in numbers.values()}) != 1:
+        gaps = ", ".join(f"{name}: {sorted(present)}" for name, present in numbers.items())
         raise DataError(
             f"{folder}: its parts do not belong together ({gaps}).", "Each number must stand in each folder."
         )
@@ -211,7 +211,7 @@ def _open_clip_retrieval(folder: Path) -> EmbeddingFolder:
     files: list[tuple[Path, int]] = []
     names: list[list[str]] = []
     for number in sorted(next(iter(numbers.values()))):
-        part = {modality: found[number] for modality, found in arrays.items()}
+        part = {modality: parts[number] for modality, parts in arrays.items()}
         lengths = {modality: matrix.rows for modality, matrix in part.items()}
         columns: list[str] = []
         if tables:
@@ -228,7 +228,7 @@ def _open_clip_retrieval(folder: Path) -> EmbeddingFolder:
     # a column that a part lacks is of no use
     common = tuple(name for name in names[0] if all(name in columns for columns in names))
     n = sum(next(iter(part.values())).rows for part in parts)
-    keys = next((found for name in ("key", "image_path") if name in common and (found := _keys(files, name))), None)
+    keys = next((column for name in ("key", "image_path") if name in common and (column := _keys(files, name))), None)
     metadata = Metadata(common, tuple(files) if common else ())
     return EmbeddingFolder(folder, keys or tuple(map(str, range(n))), tuple(parts), metadata)
 

@@ -78,17 +78,17 @@ def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: no keys, or a key twice.
     """
-    found = tuple(map(str, keys))
-    if not found:
+    names = tuple(map(str, keys))
+    if not names:
         raise DataError("The embedding table has no rows.", "An audit needs samples.")
-    if len(distinct := set(found)) != len(found):
+    if len(distinct := set(names)) != len(names):
         seen: set[str] = set()
-        first = next(key for key in found if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        first = next(key for key in names if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise DataError(
-            f"The key {first!r} occurs more than once ({len(found) - len(distinct)} repeated keys in all).",
+            f"The key {first!r} occurs more than once ({len(names) - len(distinct)} repeated keys in all).",
             "Keys identify samples across models; make them distinct.",
         )
-    return found
+    return names
 
 
 def checked_modalities(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
@@ -137,11 +137,25 @@ def rows_of(keys: Sequence[str], wanted: Sequence[str]) -> IntArray:
         DataError: a key that is not in the table.
     """
     row = {key: number for number, key in enumerate(keys)}
-    found = np.fromiter((row.get(key, -1) for key in wanted), dtype=np.int64, count=len(wanted))
-    if (missing := found < 0).any():
+    rows = np.fromiter((row.get(key, -1) for key in wanted), dtype=np.int64, count=len(wanted))
+    if (missing := rows < 0).any():
         first = wanted[int(np.argmax(missing))]
         raise DataError(f"{missing.sum()} of {len(wanted)} keys are not in the table, the first is {first!r}.")
-    return found
+    return rows
+
+
+def rows_by_key(keys: Sequence[str]) -> IntArray:
+    """Return the row numbers in the order of the sorted keys, (n,), whatever the order of the rows."""
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
+def drawn_keys(keys: Sequence[str], size: int, seed: int | Sequence[int]) -> list[str]:
+    """Draw at most ``size`` keys from their sorted order, so that the order of the rows does not matter; sorted."""
+    ordered = sorted(keys)
+    if len(ordered) <= size:
+        return ordered
+    rows = np.sort(np.random.default_rng(seed).choice(len(ordered), size=size, replace=False))
+    return [ordered[row] for row in rows]
 
 
 def row_slices(n: int, size: int) -> Iterator[slice]:
@@ -164,8 +178,8 @@ def unusable(values: FloatArray) -> dict[str, IntArray]:
 
 def reasons_of(keys: Sequence[str], faults: Sequence[tuple[str, str, IntArray]]) -> dict[str, str]:
     """Return key -> reason for (modality, fault, row numbers), in row order; one reason a key, of the first fault."""
-    found: dict[int, str] = {}
+    reason_of: dict[int, str] = {}
     for name, fault, rows in faults:
         for row in rows.tolist():
-            found.setdefault(row, f"the {name} embedding {fault}")
-    return {keys[row]: found[row] for row in sorted(found)}
+            reason_of.setdefault(row, f"the {name} embedding {fault}")
+    return {keys[row]: reason_of[row] for row in sorted(reason_of)}

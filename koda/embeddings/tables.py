@@ -179,7 +179,7 @@ class EmbeddingTable:
         for name in self.modalities:
             for rows in row_slices(self.n, CHUNK_ROWS):
                 faults += [
-                    (name, fault, found + rows.start) for fault, found in unusable(getattr(self, name)[rows]).items()
+                    (name, fault, bad + rows.start) for fault, bad in unusable(getattr(self, name)[rows]).items()
                 ]
         return reasons_of(self.keys, faults)
 
@@ -199,8 +199,6 @@ class EmbeddingTable:
         Raises:
             DataError: as :meth:`load`; only headers and keys are read.
         """
-        pass  # MOVED
-
         return ShardedTable.open(Path(path))
 
     def save(self, path: str | Path, layout: Layout = "koda") -> None:
@@ -346,7 +344,7 @@ class ShardedTable:
             for piece in row_slices(self.n, CHUNK_ROWS):
                 at = order[piece]
                 values = self.source.read(self.rows[at], name)  # (chunk, d)
-                faults += [(name, fault, at[found]) for fault, found in unusable(values).items()]
+                faults += [(name, fault, at[bad]) for fault, bad in unusable(values).items()]
         return reasons_of(self.keys, faults)
 
     def to_memory(self) -> EmbeddingTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.devices import device_of
 from koda.embeddings import TableInMemory, TableLike
+from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
 from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
 
 AUTO_MULTIPLIER = 0.4  # of the median distance: local enough for slices of like things
 AGREEMENT = 0.05  # relative difference at which two leading eigenvalues count as comparable
-_SMALL = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
+_DECOMPOSED_SIZE = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def choose_kernels(
         for name in names:
             need(table, name)
     device = device_of(config.device)
-    keys = _subsample(reference.keys, max_samples, config.seed)
+    keys = drawn_keys(reference.keys, max_samples, config.seed)
     roles = {  # in memory, whatever the tables are
         role: table.select(keys).take(np.arange(len(keys)))
         for role, table in (("target", target), ("reference", reference))
@@ -126,15 +127,6 @@ def choose_kernels(
         rule=rule,
         curve=tuple(curve.items()),
     )
-
-
-def _subsample(keys: Sequence[str], size: int, seed: int) -> list[str]:
-    """Draw keys from their sorted order, so that the order of the rows does not matter."""
-    ordered = sorted(keys)
-    if len(ordered) <= size:
-        return ordered
-    rows = np.sort(np.random.default_rng(seed).choice(len(ordered), size=size, replace=False))
-    return [ordered[row] for row in rows]
 
 
 def _refuse_one_direction(table: TableInMemory, names: tuple[str, ...], role: str) -> None:
@@ -208,7 +200,7 @@ def _leading_eigenvalue(kernel: torch.Tensor, steps: int = 60, tolerance: float 
     for: half of the start is a random vector of a fixed seed.
     """
     n = kernel.shape[0]
-    if n <= _SMALL:
+    if n <= _DECOMPOSED_SIZE:
         return float(torch.linalg.eigvalsh(kernel.double())[-1]) / n
     q = torch.full((n,), n**-0.5, device=kernel.device, dtype=kernel.dtype)  # (n,)
     if bool((kernel < 0).any()):
@@ -241,7 +233,7 @@ def kernels_to_note(pair: KernelPair) -> dict[str, Any]:
     return {
         "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
         "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
-        "median_distances": {role: dict(found) for role, found in pair.median_distances.items()},
+        "median_distances": {role: dict(medians) for role, medians in pair.median_distances.items()},
         "leading_eigenvalues": dict(pair.leading_eigenvalues),
         "rule": pair.rule,
         "curve": pair.curve,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -22,9 +21,9 @@ from koda.kernels.features import FeatureMap
 from koda.storage import digest_json
 
 _EXACT_FP32 = float(2**24)  # every integer up to here is a float32
-_ROWS = {"cpu": 7168, "cuda": 16_384}  # of a chunk
-_FP32_ROWS = 1792  # 127^2 / 2 times as many stay under 2^24, with room for chance
-_MOST_INT32_ROWS = 133_000  # 127^2 times more would leave int32
+_CHUNK_ROWS = {"cpu": 7168, "cuda": 16_384}  # rows of a chunk, by device
+_FP32_ROWS = 1792  # squares of 127^2 / 2 on average: the sum of so many stays under 2^24, with room for chance
+_MOST_INT32_ROWS = 133_000  # the sum of more squares of 127 would leave int32
 CACHE_BYTES = 512 * 2**20  # of integer features kept for a second pass
 
 
@@ -71,32 +70,6 @@ class CovarianceBlocks:
         for rows in torch.split(self.sums, 1024):
             state.update(rows.cpu().numpy().tobytes())
         return state.hexdigest()
-
-    def __add__(self, other: CovarianceBlocks) -> CovarianceBlocks:
-        """Return the sums over both sets of samples.
-
-        Raises:
-            DataError: sums of different feature maps.
-        """
-        if [m.digest() for m in self.maps] != [m.digest() for m in other.maps]:
-            raise DataError(
-                "The two covariances were made with different feature maps, so their sum would mean nothing.",
-                "Use the same kernels, n_features and seed for every part.",
-            )
-        return CovarianceBlocks(
-            self.sums + other.sums.to(self.sums.device), self.n + other.n, self.maps, self.exact and other.exact
-        )
-
-
-def merge(parts: Sequence[CovarianceBlocks]) -> CovarianceBlocks:
-    """Return the sum of partial covariances, in any order the same bytes where they are exact.
-
-    Raises:
-        DataError: no part, or parts of different feature maps.
-    """
-    if not parts:
-        raise DataError("There is no covariance to merge.")
-    return reduce(CovarianceBlocks.__add__, parts)
 
 
 @dataclass
@@ -147,7 +120,7 @@ class StackedFeatures:
         if self._cache:
             yield from self._cache
             return
-        size = self.rows or _ROWS.get(self.device.type, 4096)
+        size = self.rows or _CHUNK_ROWS.get(self.device.type, 4096)
         keep = self.exact and self.n * self.width <= self.cache_bytes
         kept = []
         for (rows, first), (_, second) in zip(self.target.chunks(size), self.reference.chunks(size), strict=True):
@@ -162,27 +135,8 @@ class StackedFeatures:
         self._cache = kept
 
 
-def covariance(
-    target: TableLike,
-    reference: TableLike,
-    maps: tuple[FeatureMap, FeatureMap],
-    *,
-    rows: int | None = None,
-    device: torch.device | str = "cpu",
-) -> CovarianceBlocks:
-    """Accumulate G over chunks of samples; memory O(D^2 + rows D), whatever n.
-
-    Args:
-        rows: samples a chunk; default by device.
-
-    Raises:
-        DataError: tables whose keys are not the same in the same order.
-    """
-    return accumulate(StackedFeatures(target, reference, maps, torch.device(device), rows, cache_bytes=0))
-
-
 def accumulate(features: StackedFeatures, *, blocks: int = 8) -> CovarianceBlocks:
-    """Return the covariance of stacked features.
+    """Return the covariance of stacked features; memory O(D^2 + rows D), whatever n, beside features that are kept.
 
     Only blocks on and over the diagonal are multiplied. Integer features are multiplied int8 x int8 -> int32 where
     the hardware has such products (tensor cores, AMX, VNNI), else in float32 over so few rows that every partial sum

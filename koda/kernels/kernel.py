@@ -167,7 +167,7 @@ def _bandwidth(name: str, sigma: float | None) -> float:
 
 def _gaussian(u: torch.Tensor, w: torch.Tensor) -> Callable[[slice, slice], torch.Tensor]:
     """Return blocks of exp(-||u_i - w_j||^2 / 2)."""
-    centre = w.mean(0)  # distances do not move, and cancel less
+    centre = w.mean(0)  # a shift leaves the distances alone, and less of them cancels
     same = w is u
     u = u - centre
     w = u if same else w - centre
@@ -179,8 +179,8 @@ def _gaussian(u: torch.Tensor, w: torch.Tensor) -> Callable[[slice, slice], torc
         )
 
     def block(rows: slice, columns: slice) -> torch.Tensor:
-        found = torch.addmm(half_w[None, columns], u[rows], w[columns].T, alpha=-1)
-        return found.add_(half_u[rows, None]).clamp_(min=0).neg_().exp_()
+        exponents = torch.addmm(half_w[None, columns], u[rows], w[columns].T, alpha=-1)
+        return exponents.add_(half_u[rows, None]).clamp_(min=0).neg_().exp_()
 
     return block
 

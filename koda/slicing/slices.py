@@ -128,7 +128,7 @@ def slices(
     for table, kernel in roles(solution, target, reference):
         used = parts_used(table, kernel)
         compared.append((used, kernel, rows_of(used.keys, ranked)))
-    found = []
+    pieces = []
     for number, f in enumerate(values, start=1):
         orders = {sign: _ranking(sign * f) for sign in (1, -1)}
         inside = dict(zip((1, -1), members(f, floor, cap), strict=True))
@@ -150,7 +150,7 @@ def slices(
             _similarity(used, kernel, [rows[part] for part in parts], solution.config.device)
             for used, kernel, rows in compared
         )
-        found.append(
+        pieces.append(
             Slice(
                 direction=number,
                 positive=lobes[1],
@@ -158,7 +158,7 @@ def slices(
                 similarity={"target": target_table, "reference": reference_table},
             )
         )
-    return tuple(found)
+    return tuple(pieces)
 
 
 def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP) -> tuple[IntArray, IntArray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from koda.discrepancy.extension import common_keys, extend, parts_used, roles
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.join import MIN_SAMPLES
+from koda.embeddings.rows import drawn_keys
 from koda.metrics.overlap import jaccard
 from koda.records import Stability
 from koda.slicing.slices import CAP, FLOOR, members
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from koda.discrepancy import Solution
 
 
-MAX_SAMPLES = 2000  # of a search again
+MAX_SAMPLES = 2000  # of a search that is made again, at most
 COMMON = 4096  # samples at most on which slices are compared
-_TOLERANCE = 1e-3  # of the searches: far under what other samples change
-_ZERO = 1e-12  # relative size of a direction that those before it span
+_SEARCH_TOLERANCE = 1e-3  # the gap of a search that is made again: far under what other samples change
+_RANK_TOLERANCE = 1e-12  # relative size of a direction that those before it span
 
 
 def stability(
@@ -58,15 +59,15 @@ def stability(
     if not solution.directions or runs < 1:
         return ()
     n, seed = len(solution.keys), solution.config.seed
-    everything, searched = sorted(common_keys(solution, target, reference)), sorted(solution.keys)
-    common = _draw(everything, COMMON, seed, 0)
-    found = extend(solution, target, reference, common)  # (k, m)
-    slices = [_slice(f) for f in found]
+    everything, searched = common_keys(solution, target, reference), solution.keys
+    common = drawn_keys(everything, COMMON, [seed, 0])
+    values = extend(solution, target, reference, common)  # (k, m)
+    slices = [_slice(f) for f in values]
     draws = []
     for run in range(1, runs + 1):
         pool, size = (searched, n // 2) if run % 2 else (everything, n)
-        draws.append(_draw(pool, min(size, MAX_SAMPLES), seed, run))
-    needed = sorted(set(common).union(*draws))  # of tables that may be far larger
+        draws.append(drawn_keys(pool, min(size, MAX_SAMPLES), [seed, run]))
+    needed = sorted(set(common).union(*draws))  # the tables may be far larger
     target, reference = (parts_used(*role).select(needed) for role in roles(solution, target, reference))
     overlaps, subspaces = [], []
     for drawn in draws:
@@ -78,7 +79,7 @@ def stability(
         others = extend(again, target, reference, common)  # (k', m)
         candidates = [_slice(f) for f in others]
         overlaps.append([max(jaccard(own, other) for other in candidates) for own in slices])
-        subspaces.append(subspace_overlap(found, others))
+        subspaces.append(subspace_overlap(values, others))
     subspace = float(np.mean(subspaces))
     return tuple(Stability(jaccard=float(value), subspace=subspace, n_runs=runs) for value in np.mean(overlaps, axis=0))
 
@@ -104,26 +105,17 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
     """
     from koda.discrepancy import Problem
     from koda.discrepancy.limits import at_size
-    from koda.embeddings.join import FEWEST
 
-    if target.n < FEWEST:
+    if target.n < MIN_SAMPLES:
         return None
     config: DiscrepancyConfig = at_size(solution.config, len(solution.keys), target.n).model_copy(
         update={
             "features": "exact",
             "n_features": None,
-            "tolerance": max(solution.config.tolerance, _TOLERANCE),
+            "tolerance": max(solution.config.tolerance, _SEARCH_TOLERANCE),
         }
     )
     return Problem.of(target, reference, config, kernels=solution.kernels).solve(config, prove=False)
-
-
-def _draw(keys: Sequence[str], size: int, seed: int, run: int) -> list[str]:
-    """Draw keys from their sorted order, with a seed of the run's own."""
-    if len(keys) <= size:
-        return list(keys)
-    rows = np.sort(np.random.default_rng([seed, run]).choice(len(keys), size=size, replace=False))
-    return [keys[row] for row in rows]
 
 
 def _slice(f: FloatArray) -> frozenset[int]:
@@ -134,4 +126,4 @@ def _slice(f: FloatArray) -> frozenset[int]:
 def _basis(directions: FloatArray) -> FloatArray:
     """Return an orthonormal basis of the rows' span, (m, rank)."""
     u, s, _ = np.linalg.svd(directions.T, full_matrices=False)
-    return u[:, s > _ZERO * s[0]] if len(s) and s[0] > 0 else u[:, :0]
+    return u[:, s > _RANK_TOLERANCE * s[0]] if len(s) and s[0] > 0 else u[:, :0]

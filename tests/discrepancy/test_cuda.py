@@ -8,7 +8,7 @@ import torch
 
 from koda import DiscrepancyConfig, find_discrepancies
 from koda.kernels import choose_kernels
-from koda.kernels.covariance import covariance
+from koda.kernels.covariance import StackedFeatures, accumulate
 from koda.kernels.features import draw_pair
 from tests.discrepancy.problems import tables
 
@@ -61,8 +61,8 @@ def test_features_and_covariance_are_the_same_bits(rows):
     maps = draw_pair(kernels, target, reference, 64, kind="orf", seed=0)
     for m, table in zip(maps, (target, reference), strict=True):
         assert torch.equal(m.integers(table, device="cuda").cpu(), m.integers(table, device="cpu"))
-    cpu = covariance(target, reference, maps, device="cpu")
-    cuda = covariance(target, reference, maps, device="cuda", rows=rows)
+    cpu = accumulate(StackedFeatures(target, reference, maps, torch.device("cpu")))
+    cuda = accumulate(StackedFeatures(target, reference, maps, torch.device("cuda"), rows))
     assert cuda.exact
     assert cuda.digest() == cpu.digest()
 

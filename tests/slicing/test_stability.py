@@ -48,7 +48,7 @@ def test_the_same_search_again_overlaps_in_full(monkeypatch):
     config = CONFIG.model_copy(update={"n_directions": 3})
     solution, target, reference = _searched(0.1, config, n=300)
     monkeypatch.setattr(
-        koda.slicing.stability, "_draw", lambda keys, size, seed, run: list(keys if run < 1 else solution.keys)
+        koda.slicing.stability, "drawn_keys", lambda keys, size, seed: sorted(solution.keys if seed[1] else keys)
     )
     for one in stability(solution, target, reference, runs=2):
         assert one.jaccard > 0.9  # to the tolerance of the runs
@@ -72,22 +72,28 @@ def test_random_features_are_replaced_by_exact_kernels():
     assert one.jaccard > 0.5
 
 
+def _watched(monkeypatch) -> list[tuple[str, ...]]:
+    """The samples of each search from here on."""
+    searches, real = [], Problem.solve
+    solve = lambda self, *args, **options: searches.append(self.keys) or real(self, *args, **options)  # noqa: E731
+    monkeypatch.setattr(Problem, "solve", solve)
+    return searches
+
+
 def test_runs_are_capped(monkeypatch):
-    sizes = []
-    real = koda.slicing.stability._again
+    searched = _searched(0.1)
     monkeypatch.setattr(koda.slicing.stability, "MAX_SAMPLES", 90)
     monkeypatch.setattr(koda.slicing.stability, "COMMON", 120)
-    monkeypatch.setattr(koda.slicing.stability, "_again", lambda *args: sizes.append(args[1].n) or real(*args))
-    stability(*_searched(0.1), runs=2)
-    assert sizes == [90, 90]
+    searches = _watched(monkeypatch)
+    stability(*searched, runs=2)
+    assert [len(keys) for keys in searches] == [90, 90]
 
 
 def test_odd_runs_take_half_of_the_searched_samples_and_even_ones_another_split(monkeypatch):
-    drawn = []
-    real = koda.slicing.stability._again
-    monkeypatch.setattr(koda.slicing.stability, "_again", lambda *args: drawn.append(set(args[1].keys)) or real(*args))
     solution, target, reference = _searched(0.1)
+    searches = _watched(monkeypatch)
     stability(solution, target, reference, runs=2)
+    drawn = [set(keys) for keys in searches]
     assert len(drawn[0]) == 100
     assert drawn[0] < set(solution.keys)
     assert len(drawn[1]) == 200
@@ -119,8 +125,11 @@ def test_nothing_asked_or_nothing_found_is_nothing():
 
 
 def test_a_run_that_finds_nothing_counts_as_0(monkeypatch):
-    monkeypatch.setattr(koda.slicing.stability, "_again", lambda *args: None)
-    (one,) = stability(*_searched(0.1), runs=2)
+    real = Problem.solve
+    nothing = lambda self, *args, **options: replace(real(self, *args, **options), directions=())  # noqa: E731
+    searched = _searched(0.1)
+    monkeypatch.setattr(Problem, "solve", nothing)
+    (one,) = stability(*searched, runs=2)
     assert one.jaccard == one.subspace == 0
 
 

@@ -72,7 +72,7 @@ def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
     noise = 16 * UNIT * math.sqrt(len(values)) * float(values.abs().max())
     top = float(values[-1]) + noise
     size = max(float(torch.linalg.eigvalsh(e)[-1]), 0.0)
-    best = (top + mu) / 2 + math.hypot((top - mu) / 2, math.sqrt(size))  # of the 2 x 2 matrix of the norms
+    best = (top + mu) / 2 + math.hypot((top - mu) / 2, math.sqrt(size))  # the top of the 2 x 2 matrix of norms
     if size == 0:
         return max(top, mu) + noise
 

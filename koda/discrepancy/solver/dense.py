@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
-from koda.discrepancy.solver.direction import NO_GAIN, fixed_single, solve_single
+from koda.discrepancy.limits import SolverLimit
+from koda.discrepancy.solver.direction import solve_direction
 from koda.discrepancy.solver.numerics import complement, one_thread
 from koda.discrepancy.solver.outcome import INACTIVE, OPTIMAL, RawDirection, RawSolution
 from koda.errors import ConfigError, DataError
@@ -16,11 +15,10 @@ from koda.errors import ConfigError, DataError
 def solve_dense(
     target: np.ndarray | torch.Tensor,
     reference: np.ndarray | torch.Tensor,
-    eps: float,
+    limit: SolverLimit,
     n_directions: int,
     *,
     stop_without_gain: bool = False,
-    eta: float | None = None,
 ) -> RawSolution:
     """Find directions one after the other, each optimal on the orthogonal complement of those before.
 
@@ -30,67 +28,54 @@ def solve_dense(
     Args:
         target: A, (n, n) symmetric.
         reference: B, (n, n) symmetric.
-        eps: limit on x'Bx; must not be 0 (a limit of 0 is met only on the null space of B, which rounding blurs).
+        limit: eps on x'Bx; or SPEC's fixed weight eta: the leading eigenvectors of A - eta B instead.
         n_directions: at most this many; fewer where the space or the feasible set ends.
         stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
-        eta: None, or SPEC's fixed multiplier: the leading eigenvectors of A - eta B; eps is then not used.
 
     Raises:
-        ConfigError: eps that is 0, negative or not finite; n_directions under 1.
+        ConfigError: n_directions under 1.
         DataError: matrices that are not square, symmetric, finite and of one size.
     """
     a, b = _checked(target, "target"), _checked(reference, "reference")
     if a.shape != b.shape:
         raise DataError(f"The target matrix has {a.shape[0]} rows, the reference matrix {b.shape[0]}.")
-    if eta is None:
-        check_eps(eps)
     if n_directions < 1:
         raise ConfigError(f"n_directions is {n_directions}; at least 1 is needed.")
     with one_thread():
-        return _solve_dense(a, b, eps, n_directions, stop_without_gain, eta)
+        return _solve_dense(a, b, limit, n_directions, stop_without_gain)
 
 
 def _solve_dense(
-    a: torch.Tensor, b: torch.Tensor, eps: float, n_directions: int, stop_without_gain: bool, eta: float | None
+    a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, n_directions: int, stop_without_gain: bool
 ) -> RawSolution:
     n = a.shape[0]
-    basis = torch.eye(n, dtype=torch.float64)  # (n, n - found)
-    found: list[RawDirection] = []
+    basis = torch.eye(n, dtype=torch.float64)  # (n, n - len(directions))
+    directions: list[RawDirection] = []
     evaluations = 0
     multiplier: float | None = None
-    while len(found) < n_directions:
+    while len(directions) < n_directions:
         if basis.shape[1] == 0:
-            return RawSolution(tuple(found), "exhausted", iterations=evaluations)
-        one = solve_single(a, b, eps, start=multiplier) if eta is None else fixed_single(a, b, eta)
-        evaluations += one.evaluations
-        if not one.feasible:
-            return RawSolution(tuple(found), "infeasible", one.reference, evaluations)
-        if stop_without_gain and one.target <= (eta or 1.0) * one.reference * (1 + NO_GAIN):
-            return RawSolution(tuple(found), "no discrepancy", iterations=evaluations)
-        multiplier = one.multiplier or None
-        found.append(
+            return RawSolution(tuple(directions), "exhausted", iterations=evaluations)
+        optimum = solve_direction(a, b, limit, start=multiplier)
+        evaluations += optimum.evaluations
+        if not optimum.feasible:
+            return RawSolution(tuple(directions), "infeasible", optimum.reference, evaluations)
+        if stop_without_gain and not optimum.gains(limit.weight):
+            return RawSolution(tuple(directions), "no discrepancy", iterations=evaluations)
+        multiplier = optimum.multiplier or None
+        directions.append(
             RawDirection(
-                x=(basis @ one.y).numpy(),
-                target_energy=one.target,
-                reference_energy=one.reference,
-                multiplier=one.multiplier,
-                upper=one.upper,
-                status=INACTIVE if one.inactive else OPTIMAL,
+                x=(basis @ optimum.y).numpy(),
+                target_energy=optimum.target,
+                reference_energy=optimum.reference,
+                multiplier=optimum.multiplier,
+                upper=optimum.upper,
+                status=INACTIVE if optimum.inactive else OPTIMAL,
             )
         )
-        rest = complement(one.y)  # (k, k - 1)
+        rest = complement(optimum.y)  # (k, k - 1)
         basis, a, b = basis @ rest, _symmetric(rest.T @ a @ rest), _symmetric(rest.T @ b @ rest)
-    return RawSolution(tuple(found), iterations=evaluations)
-
-
-def check_eps(eps: float) -> None:
-    """Refuse a limit that is 0, negative or not finite."""
-    if not (math.isfinite(eps) and eps > 0):
-        raise ConfigError(
-            f"eps is {eps}: only directions that the reference does not see at all could meet a limit of 0, "
-            "and rounding decides which those are.",
-            "Use a positive eps, max_reference_share, or eps_quantile (which counts the non-zero eigenvalues only).",
-        )
+    return RawSolution(tuple(directions), iterations=evaluations)
 
 
 def _symmetric(m: torch.Tensor) -> torch.Tensor:

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import torch
 
+from koda.discrepancy.limits import FixedWeight, SolverLimit
 from koda.discrepancy.solver.numerics import UNIT, one_thread
 
 _GAP = 1e-13  # relative gap at which the search for lambda stops
-_MAX_EVALUATIONS = 200
-NO_GAIN = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
+_MAX_EVALUATIONS = 200  # values of lambda that are tried for one direction
+_GAIN_TOLERANCE = 1e-9  # a direction whose quotient exceeds 1 by no more is no discrepancy
 
 
 @dataclass(frozen=True)
-class Single:
+class DirectionOptimum:
     """The solution of one direction in a small space.
 
     Args:
@@ -49,6 +50,10 @@ class Single:
     vectors: torch.Tensor
     evaluations: int
 
+    def gains(self, weight: float) -> bool:
+        """Tell whether the target ties the direction together more than ``weight`` times what the reference does."""
+        return not self.target <= weight * self.reference * (1 + _GAIN_TOLERANCE)
+
 
 @dataclass(frozen=True)
 class _Point:
@@ -68,9 +73,18 @@ class _Point:
     vectors: torch.Tensor
 
 
+def solve_direction(
+    a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, *, start: float | None = None, accuracy: float = _GAP
+) -> DirectionOptimum:
+    """Solve one direction in a small space, under a limit or with a fixed weight; see :func:`solve_single`."""
+    if isinstance(limit, FixedWeight):
+        return fixed_single(a, b, limit.eta)
+    return solve_single(a, b, limit.eps, start=start, accuracy=accuracy)
+
+
 def solve_single(
     a: torch.Tensor, b: torch.Tensor, eps: float, *, start: float | None = None, accuracy: float = _GAP
-) -> Single:
+) -> DirectionOptimum:
     """Solve one direction exactly: ``max y'Ay``, ``y'By <= eps``, ``||y|| = 1``, for small (k, k) matrices.
 
     The minimum of the dual is bracketed and met by Newton steps on log g in log lambda, by the crossing of
@@ -86,7 +100,9 @@ def solve_single(
         return _solve_single(a, b, eps, start, accuracy)
 
 
-def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | None, accuracy: float) -> Single:
+def _solve_single(
+    a: torch.Tensor, b: torch.Tensor, eps: float, start: float | None, accuracy: float
+) -> DirectionOptimum:
     evaluations = 0
 
     def at(multiplier: float) -> _Point:
@@ -98,7 +114,7 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
     if start is None:
         zero = at(0.0)
         if zero.least <= eps:
-            return _single(zero, zero.v_least, a, b, evaluations, inactive=True)
+            return _optimum_at(zero, zero.v_least, a, b, evaluations, inactive=True)
         low = zero
         values, vectors = torch.linalg.eigh(b)
         evaluations += 1
@@ -119,7 +135,7 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
         if best is None or point.bound < best.bound:
             best = point
         if multiplier == 0.0 and point.least <= eps:
-            return _single(point, point.v_least, a, b, evaluations, inactive=True)
+            return _optimum_at(point, point.v_least, a, b, evaluations, inactive=True)
         planes = [(point.v_least, point.partner)]
         if point.least <= eps <= point.largest:
             planes = [(point.v_least, point.v_largest)]
@@ -146,16 +162,16 @@ def _solve_single(a: torch.Tensor, b: torch.Tensor, eps: float, start: float | N
         tangent = candidates[0].multiplier if candidates[0] is not None else math.nan
         multiplier = _next(low, high, point, eps, step, tangent)
     assert best is not None and plane is not None  # every exit of the loop has both
-    return _single(best, plane.y, a, b, evaluations, inactive=False)
+    return _optimum_at(best, plane.y, a, b, evaluations, inactive=False)
 
 
-def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> Single:
+def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> DirectionOptimum:
     """Return the leading eigenvector of A - eta B: optimal for the limit that is its own reference energy."""
     with one_thread():
         values, vectors = torch.linalg.eigh(a - eta * b)
         y = vectors[:, -1]
         reference = float(y @ b @ y)
-        return Single(
+        return DirectionOptimum(
             y=y,
             target=float(y @ a @ y),
             reference=reference,
@@ -270,10 +286,10 @@ def _next(low: _Point | None, high: _Point | None, last: _Point, eps: float, ste
     return middle if left < middle < right else (left + right) / 2
 
 
-def _single(
+def _optimum_at(
     point: _Point, y: torch.Tensor, a: torch.Tensor, b: torch.Tensor, evaluations: int, *, inactive: bool
-) -> Single:
-    return Single(
+) -> DirectionOptimum:
+    return DirectionOptimum(
         y=y,
         target=float(y @ a @ y),
         reference=float(y @ b @ y),
@@ -290,9 +306,9 @@ def _single(
 
 def _infeasible(
     a: torch.Tensor, b: torch.Tensor, values: torch.Tensor, vectors: torch.Tensor, evaluations: int
-) -> Single:
+) -> DirectionOptimum:
     y = vectors[:, 0]
-    return Single(
+    return DirectionOptimum(
         y=y,
         target=float(y @ a @ y),
         reference=float(values[0]),
@@ -316,12 +332,12 @@ def _on_the_edge(
     noise: float,
     point: _Point,
     evaluations: int,
-) -> Single:
+) -> DirectionOptimum:
     """Solve where eps is the least eigenvalue of B to rounding: only its eigenspace is feasible."""
     size = int((values <= eps + noise).sum())
     space = vectors[:, :size]  # (k, size)
     _, mix = torch.linalg.eigh(space.T @ a @ space)
-    return _single(point, space @ mix[:, -1], a, b, evaluations, inactive=False)
+    return _optimum_at(point, space @ mix[:, -1], a, b, evaluations, inactive=False)
 
 
 def _first_multiplier(zero: _Point, eps: float) -> float:

@@ -17,13 +17,13 @@ import torch
 from koda.discrepancy.solver.numerics import UNIT, skinny
 from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
 
-_LOST = 1e-6  # of a vector's norm; less than that is rounding of the others' span
-_NULL = 1e-5  # of a vector's length by its coordinates; shorter ones are next to the null space
-_PASSES = 6
-_WORN = 1e-3  # a vector shrunk to less has p made afresh, since differences have worn it
+_LEAST_LENGTH = 1e-6  # a vector of length 1 that keeps less off the others' span lies in it, to rounding
+_NULL_LENGTH = 1e-5  # a vector that is shorter beside its coordinates is next to the null space
+_MAX_PASSES = 6  # of making vectors orthonormal
+_WORN_LENGTH = 1e-3  # a vector shrunk to less has p made afresh, since differences have worn it
 
 
-class GramSpace:
+class FeatureSpace:
     """Coordinates of two stacked feature maps, and a few directions outside their range.
 
     A *raw* vector is stacked as [w (D), z (e), p (D)]: coordinates, coordinates outside the range, and G w. A
@@ -53,7 +53,7 @@ class GramSpace:
         """
         values = torch.linalg.eigvalsh(self.g)
         rounding = 8 * self.width * UNIT * float(values[-1])
-        return not bool(((values > rounding) & (values < (2 * _NULL * self._root) ** 2)).any())
+        return not bool(((values > rounding) & (values < (2 * _NULL_LENGTH * self._root) ** 2)).any())
 
     def empty(self) -> Block:
         """Return a block of no vectors."""
@@ -75,7 +75,7 @@ class GramSpace:
         w[: self.split] = raw[self.dim : self.dim + self.split]
         return self._raw(w, torch.zeros_like(raw[self.width : self.dim]))
 
-    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+    def project(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
         return (s.aw.T @ t.aw).cpu(), (s.bw.T @ t.bw).cpu()
 
@@ -95,12 +95,12 @@ class GramSpace:
         lengths = self._lengths(raw)
         raw = self._apart(raw[:, lengths > 0] / lengths[lengths > 0], others)
         values, vectors = _eigen(self._inner(raw, raw))  # (m,), (m, m)
-        for _ in range(_PASSES):
+        for _ in range(_MAX_PASSES):
             if not bool((values < 0.5).any()):
                 break
-            keep = values > _LOST**1.5
+            keep = values > _LEAST_LENGTH**1.5
             raw = raw @ (vectors[:, keep] / values[keep].sqrt())
-            if bool((values[keep] < _WORN).any()):
+            if bool((values[keep] < _WORN_LENGTH).any()):
                 raw = self._fresh(raw)
             raw = self._apart(raw, others)
             values, vectors = _eigen(self._inner(raw, raw))
@@ -232,7 +232,7 @@ class GramSpace:
         """
         lengths = self._lengths(raw)
         scale = self._root * raw[: self.dim].norm(dim=0)
-        keep = lengths > (_NULL * scale).clamp_min(_LOST)
+        keep = lengths > (_NULL_LENGTH * scale).clamp_min(_LEAST_LENGTH)
         kept = lengths[keep]
         return raw[:, keep] / kept, float(kept.min()) if len(kept) else 1.0
 
@@ -242,9 +242,9 @@ class GramSpace:
         Once is enough for a vector that keeps its length. What a short one keeps is in part rounding, which may
         lie anywhere: it is taken off again, from products made afresh, until the length stays.
         """
-        for _ in range(_PASSES):
+        for _ in range(_MAX_PASSES):
             raw, shrunk = self._sound(self._off(raw, others))
-            if shrunk < _WORN:
+            if shrunk < _WORN_LENGTH:
                 raw = self._fresh(raw)
             elif shrunk > 0.5:
                 break
@@ -278,8 +278,8 @@ def _cholesky(m: torch.Tensor, shift: float) -> torch.Tensor | None:
         shifted.diagonal().add_(shift + extra)
         factor, info = torch.linalg.cholesky_ex(shifted)
         if int(info) == 0:
-            found: torch.Tensor = factor
-            return found
+            lower: torch.Tensor = factor
+            return lower
     return None
 
 

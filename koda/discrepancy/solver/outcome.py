@@ -18,6 +18,13 @@ INACTIVE = (
 )
 
 
+def relative_gap(value: float, upper: float) -> float:
+    """Return how far at most a value lies under an optimum of that upper bound, relative to the value."""
+    if value <= 0:
+        return 0.0 if upper <= 0 else float("inf")
+    return max(0.0, (upper - value) / value)
+
+
 @dataclass(frozen=True)
 class RawDirection:
     """One direction of the problem max x'Ax, x'Bx <= eps, ||x|| = 1, in the coordinates of A and B.
@@ -41,9 +48,7 @@ class RawDirection:
     @property
     def gap(self) -> float:
         """Relative distance from the optimum, at most."""
-        if self.target_energy <= 0:
-            return 0.0 if self.upper <= 0 else float("inf")
-        return max(0.0, (self.upper - self.target_energy) / self.target_energy)
+        return relative_gap(self.target_energy, self.upper)
 
 
 @dataclass(frozen=True)

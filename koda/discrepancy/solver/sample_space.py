@@ -10,7 +10,7 @@ from koda.discrepancy.solver.numerics import UNIT, skinny
 from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
 
 
-class ExactSpace:
+class SampleSpace:
     """The sample space itself, with explicit symmetric matrices.
 
     Args:
@@ -40,7 +40,7 @@ class ExactSpace:
         """Return A times the vectors."""
         return skinny(self.a, raw)
 
-    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+    def project(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
         return (s.w.T @ t.aw).cpu(), (s.w.T @ t.bw).cpu()
 

@@ -97,7 +97,7 @@ class Space(Protocol):
     def apply_target(self, raw: torch.Tensor) -> torch.Tensor:
         """Return A times the vectors."""
 
-    def forms(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
+    def project(self, s: Block, t: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s'A t and s'B t as small matrices on the CPU."""
 
     def squares(self, block: Block) -> Squares:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from koda.discrepancy.solver.direction import NO_GAIN, Single, fixed_single, solve_single
+from koda.discrepancy.limits import EnergyLimit, SolverLimit
+from koda.discrepancy.solver.direction import DirectionOptimum, solve_direction
 from koda.discrepancy.solver.space import Block, Solve, Space
 
-_FLAT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
-_ROUGH = 1e-11  # relative gap of the small problem while the basis grows
+_LARGEST_SHIFT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
+_ROUGH_GAP = 1e-11  # relative gap of the small problem while the basis grows
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,22 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of a space.
+class SolverRequest:
+    """What is asked of the subspace solver.
 
     Args:
-        eps: limit on x'Bx; not used where eta is given.
+        limit: eps on x'Bx; or SPEC's fixed weight eta: leading eigenvectors of A - eta B instead.
         n_directions: at most this many.
         tolerance: relative gap that is to be proved.
         stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
-        eta: None, or the fixed multiplier of SPEC: leading eigenvectors of A - eta B instead of a limit.
-        prove: whether the gaps are to be proved at all.
+        prove: whether to prove the gaps; without, they are infinite, and the directions those of the subspace
+            whose residuals the tolerance asks for.
     """
 
-    eps: float
+    limit: SolverLimit
     n_directions: int
     tolerance: float = 1e-6
     stop_without_gain: bool = False
-    eta: float | None = None
     prove: bool = True
 
     @property
@@ -60,20 +60,17 @@ class Question:
         """Residual, relative to the value, that a proof of the tolerance needs: it enters it squared."""
         return min(1e-2, 0.3 * math.sqrt(self.tolerance))
 
-    def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> Single:
+    def solve(self, a: torch.Tensor, b: torch.Tensor, start: float | None) -> DirectionOptimum:
         """Solve one direction in a small space."""
-        if self.eta is not None:
-            return fixed_single(a, b, self.eta)
-        return solve_single(a, b, self.eps, start=start, accuracy=_ROUGH)
+        return solve_direction(a, b, self.limit, start=start, accuracy=_ROUGH_GAP)
 
-    def limit(self, one: Single) -> float:
+    def allowance(self, optimum: DirectionOptimum) -> float:
         """Return what the reference energy is limited by in the bound of this direction."""
-        return self.eps if self.eta is None else one.reference
+        return self.limit.eps if isinstance(self.limit, EnergyLimit) else optimum.reference
 
-    def no_gain(self, one: Single) -> bool:
+    def no_gain(self, optimum: DirectionOptimum) -> bool:
         """Tell whether the target ties the direction together no more than the reference does."""
-        weight = 1.0 if self.eta is None else self.eta
-        return self.stop_without_gain and one.target <= weight * one.reference * (1 + NO_GAIN)
+        return self.stop_without_gain and not optimum.gains(self.limit.weight)
 
 
 @dataclass
@@ -102,8 +99,8 @@ def grow(space: Space, state: State, raw: torch.Tensor) -> int:
     if new.size == 0:
         return 0
     state.whole = state.locked.size + state.basis.size + new.size >= space.dim
-    cross = space.forms(state.basis, new)
-    inner = space.forms(new, new)
+    cross = space.project(state.basis, new)
+    inner = space.project(new, new)
     state.a, state.b = (
         torch.cat([torch.cat([old, side], 1), torch.cat([side.T, (corner + corner.T) / 2], 1)])
         for old, side, corner in zip((state.a, state.b), cross, inner, strict=True)
@@ -128,7 +125,7 @@ def turn(state: State, c: torch.Tensor) -> None:
 
 def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> torch.Tensor:
     """Apply (B + tau I)^-1, refactoring where tau has moved more than fourfold; a large tau is left out."""
-    if tau > _FLAT * space.reference_size:
+    if tau > _LARGEST_SHIFT * space.reference_size:
         return raw
     if state.solve is None or not state.tau / 4 <= tau <= state.tau * 4:
         state.tau, state.solve = tau, space.inverse(tau)
@@ -136,6 +133,6 @@ def precondition(space: Space, state: State, tau: float, raw: torch.Tensor) -> t
     return state.solve(raw)
 
 
-def shift_of(one: Single, question: Question) -> float:
+def shift_of(optimum: DirectionOptimum, request: SolverRequest) -> float:
     """Return tau = mu / lambda, at which the two problems share their solution."""
-    return max(one.top / one.multiplier, question.limit(one) / 8) if one.multiplier > 0 else math.inf
+    return max(optimum.top / optimum.multiplier, request.allowance(optimum) / 8) if optimum.multiplier > 0 else math.inf

@@ -13,28 +13,33 @@ from contextlib import nullcontext
 
 import torch
 
-from koda.discrepancy.solver.direction import Single
+from koda.discrepancy.limits import EnergyLimit
+from koda.discrepancy.solver.direction import DirectionOptimum
 from koda.discrepancy.solver.numerics import complement, one_thread
 from koda.discrepancy.solver.outcome import RawSolution
 from koda.discrepancy.solver.refinement import refine
 from koda.discrepancy.solver.space import Block, Space
-from koda.discrepancy.solver.state import Effort, Question, State, grow, grow_at_random, precondition, shift_of, turn
+from koda.discrepancy.solver.state import (
+    Effort,
+    SolverRequest,
+    State,
+    grow,
+    grow_at_random,
+    precondition,
+    shift_of,
+    turn,
+)
 
-_SMALL = 512  # dimensions up to which one thread is quicker than several
+_ONE_THREAD_SIZE = 512  # dimensions up to which one thread is quicker than several
 
 
 def solve_subspace(
     space: Space,
-    eps: float,
-    n_directions: int,
+    request: SolverRequest,
     *,
-    tolerance: float = 1e-6,
     seed: int = 0,
-    stop_without_gain: bool = False,
-    eta: float | None = None,
     effort: Effort | None = None,
     warm: Block | None = None,
-    prove: bool = True,
 ) -> RawSolution:
     """Find directions one after the other in one subspace; every gap is proved by a factorisation.
 
@@ -42,68 +47,62 @@ def solve_subspace(
 
     Args:
         space: the two forms.
-        eps: limit on x'Bx.
-        n_directions: at most this many.
-        tolerance: relative gap to prove.
+        request: what is asked.
         seed: of the first random block.
-        stop_without_gain: end at the first direction with a quotient of at most 1.
-        eta: None, or SPEC's fixed multiplier: the leading eigenvectors of A - eta B; eps is then not used.
         effort: limits; the defaults suit a few thousand dimensions.
         warm: the basis of an earlier solution in this space, to start from.
-        prove: whether to prove the gaps; without, they are infinite, and the directions those of the subspace
-            whose residuals the tolerance asks for.
     """
-    question = Question(eps, n_directions, tolerance, stop_without_gain, eta, prove)
-    with one_thread() if space.dim <= _SMALL else nullcontext():
-        return _solve(space, question, seed, effort or Effort(), warm)
+    with one_thread() if space.dim <= _ONE_THREAD_SIZE else nullcontext():
+        return _solve(space, request, seed, effort or Effort(), warm)
 
 
-def _solve(space: Space, question: Question, seed: int, effort: Effort, warm: Block | None) -> RawSolution:
-
+def _solve(space: Space, request: SolverRequest, seed: int, effort: Effort, warm: Block | None) -> RawSolution:
     generator = torch.Generator().manual_seed(seed)
-    state = _start(space, question, effort, generator, warm)
+    state = _start(space, request, effort, generator, warm)
     ending, lambda_min = "", None
     multiplier: float | None = None
-    while len(state.multipliers) < question.n_directions:
+    while len(state.multipliers) < request.n_directions:
         if state.locked.size >= space.dim:
             ending = "exhausted"
             break
-        one = _direction(space, state, question, multiplier, generator, effort)
-        if one is None:
+        optimum = _direction(space, state, request, multiplier, generator, effort)
+        if optimum is None:
             ending = "exhausted"
             break
-        if not one.feasible:
-            ending, lambda_min = "infeasible", one.reference
+        if not optimum.feasible:
+            ending, lambda_min = "infeasible", optimum.reference
             break
-        multiplier = one.multiplier or None
-        state.multipliers.append(one.multiplier)
-        state.locked = state.locked.join(state.basis.mix(one.y[:, None]))
+        multiplier = optimum.multiplier or None
+        state.multipliers.append(optimum.multiplier)
+        state.locked = state.locked.join(state.basis.mix(optimum.y[:, None]))
         if state.basis.size > 1:
-            turn(state, complement(one.y))
+            turn(state, complement(optimum.y))
         else:
             state.basis, state.a, state.b = space.empty(), state.a[:0, :0], state.b[:0, :0]
-        if question.no_gain(one):
+        if request.no_gain(optimum):
             ending = "no discrepancy"
             break
-    found, basis = refine(space, state, question, generator, effort)
-    if ending == "no discrepancy" and found and not found[-1].gains:
-        found = found[:-1]
+    refined, basis = refine(space, state, request, generator, effort)
+    if ending == "no discrepancy" and refined and not refined[-1].gains:
+        refined = refined[:-1]
     details = {"factorisations": state.factorisations, "restarts": state.restarts, "basis": basis.size}
-    return RawSolution(tuple(d.direction for d in found), ending, lambda_min, state.steps, details, basis)
+    return RawSolution(tuple(d.direction for d in refined), ending, lambda_min, state.steps, details, basis)
 
 
-def _start(space: Space, question: Question, effort: Effort, generator: torch.Generator, warm: Block | None) -> State:
+def _start(
+    space: Space, request: SolverRequest, effort: Effort, generator: torch.Generator, warm: Block | None
+) -> State:
     """Begin with the range of A, seen through (B + tau I)^-1: where A is large and B is small."""
     none = space.empty()
     empty = torch.empty(0, 0, dtype=torch.float64)
     state = State(none, empty, empty, none)
     if warm is not None and warm.size:
         state.basis = warm
-        state.a, state.b = ((m + m.T) / 2 for m in space.forms(warm, warm))
+        state.a, state.b = ((m + m.T) / 2 for m in space.project(warm, warm))
         return state
     raw = space.apply_target(space.random(effort.start, generator))
-    if question.eta is None:
-        state.tau, state.solve, state.factorisations = question.eps, space.inverse(question.eps), 1
+    if isinstance(request.limit, EnergyLimit):
+        state.tau, state.solve, state.factorisations = request.limit.eps, space.inverse(request.limit.eps), 1
         raw = state.solve(raw)
     grow(space, state, raw)
     return state
@@ -118,50 +117,51 @@ def _restart(state: State, c: torch.Tensor) -> None:
 def _direction(
     space: Space,
     state: State,
-    question: Question,
+    request: SolverRequest,
     start: float | None,
     generator: torch.Generator,
     effort: Effort,
-) -> Single | None:
+) -> DirectionOptimum | None:
     """Return the next direction in the basis, to a small residual; None where the space has no further vector."""
     down = 0
     last_step = state.steps + effort.steps
     while True:
         if state.basis.size == 0 and grow_at_random(space, state, generator, effort) == 0:
             return None
-        one = question.solve(state.a, state.b, start)
+        optimum = request.solve(state.a, state.b, start)
         final = state.whole or state.steps >= last_step
-        if not one.feasible:
-            start = None
-            if final or (down in (2, 6, 18, 54) and _prove_infeasible(space, state, question.eps)):
-                return one
+        if not optimum.feasible:
+            assert isinstance(request.limit, EnergyLimit)  # without a limit everything is feasible
+            eps, start = request.limit.eps, None
+            if final or (down in (2, 6, 18, 54) and _prove_infeasible(space, state, eps)):
+                return optimum
             down += 1
-            _expand_down(space, state, question.eps, one, generator, effort)
+            _expand_down(space, state, eps, optimum, generator, effort)
             continue
-        start = one.multiplier or None
+        start = optimum.multiplier or None
         m = min(effort.block, state.basis.size)
-        y = one.vectors[:, -m:].flip(1)  # (k, m)
-        raw = space.residual(state.basis.mix(y), one.values[-m:].flip(0), 1.0, one.multiplier, state.locked)
-        weight = (y.T @ one.y).abs()  # which of them the solution is made of
-        if final or float((space.norms(raw) * weight).norm()) <= question.residual * max(one.target, 1e-300):
-            return one
-        _make_room(state, one, effort)
-        if grow(space, state, precondition(space, state, shift_of(one, question), raw)) == 0:
+        y = optimum.vectors[:, -m:].flip(1)  # (k, m)
+        raw = space.residual(state.basis.mix(y), optimum.values[-m:].flip(0), 1.0, optimum.multiplier, state.locked)
+        weight = (y.T @ optimum.y).abs()  # which of them the solution is made of
+        if final or float((space.norms(raw) * weight).norm()) <= request.residual * max(optimum.target, 1e-300):
+            return optimum
+        _make_room(state, optimum, effort)
+        if grow(space, state, precondition(space, state, shift_of(optimum, request), raw)) == 0:
             grow_at_random(space, state, generator, effort)
 
 
 def _expand_down(
-    space: Space, state: State, eps: float, one: Single, generator: torch.Generator, effort: Effort
+    space: Space, state: State, eps: float, optimum: DirectionOptimum, generator: torch.Generator, effort: Effort
 ) -> None:
     """Grow the basis towards the smallest reference energies, by inverse iteration at tau = eps."""
     m = min(effort.block, state.basis.size)
-    ritz = state.basis.mix(one.vectors[:, :m])
-    raw = space.residual(ritz, -one.values[:m], 0.0, 1.0, state.locked)
+    ritz = state.basis.mix(optimum.vectors[:, :m])
+    raw = space.residual(ritz, -optimum.values[:m], 0.0, 1.0, state.locked)
     if state.solve is None or not eps / 4 <= state.tau <= eps * 4:
         state.tau, state.solve = eps, space.inverse(eps)
         state.factorisations += 1
     if state.basis.size + m > effort.most:
-        _restart(state, one.vectors[:, : effort.kept])
+        _restart(state, optimum.vectors[:, : effort.kept])
     if grow(space, state, state.solve(raw)) == 0:
         grow_at_random(space, state, generator, effort)
 
@@ -172,12 +172,12 @@ def _prove_infeasible(space: Space, state: State, eps: float) -> bool:
     return space.certify(0.0, -eps, 1.0, state.locked).holds
 
 
-def _make_room(state: State, one: Single, effort: Effort) -> None:
+def _make_room(state: State, optimum: DirectionOptimum, effort: Effort) -> None:
     """Restart thick: keep the leading Ritz vectors and the solution itself."""
     if state.basis.size + effort.block + 2 <= effort.most:
         return
-    kept = one.vectors[:, -effort.kept :]
-    rest = one.y - kept @ (kept.T @ one.y)
+    kept = optimum.vectors[:, -effort.kept :]
+    rest = optimum.y - kept @ (kept.T @ optimum.y)
     if float(rest.norm()) > 1e-8:
         kept = torch.linalg.qr(torch.cat([kept, rest[:, None]], 1)).Q
     _restart(state, kept)

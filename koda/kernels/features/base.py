@@ -92,11 +92,11 @@ def check_dims(feature_map: FeatureMap, table: TableInMemory) -> None:
         ConfigError: a modality that the table lacks.
         DataError: a table of other dimensions.
     """
-    found = dimensions(feature_map.kernel, table)
-    if found != feature_map.dims:
+    dims = dimensions(feature_map.kernel, table)
+    if dims != feature_map.dims:
         raise DataError(
             f"The feature map is for embeddings of {_words(feature_map.dims)} dimensions, "
-            f"the table has {_words(found)}.",
+            f"the table has {_words(dims)}.",
             "Draw the map for this model.",
         )
 

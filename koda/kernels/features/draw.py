@@ -10,6 +10,7 @@ import torch
 
 from koda.config import DiscrepancyConfig
 from koda.embeddings import TableLike
+from koda.embeddings.rows import rows_by_key
 from koda.errors import ConfigError
 from koda.kernels import Kernel, KernelPair, dimensions
 from koda.kernels.features.base import FeatureMap, check_kind
@@ -96,10 +97,11 @@ def kernel_error(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> float:
-    """Return ||K~ - K||_F / n measured on a seeded subsample, to be read beside :func:`error_bound`."""
+    """Return ||K~ - K||_F / n on a subsample that the seed draws from the sorted keys; see :func:`error_bound`."""
     rows = np.arange(table.n)
     if table.n > max_samples:
-        rows = np.sort(np.random.default_rng(seed).choice(table.n, size=max_samples, replace=False))
+        drawn = np.sort(np.random.default_rng(seed).choice(table.n, size=max_samples, replace=False))
+        rows = rows_by_key(table.keys)[drawn]
     part = table.take(rows)
     phi = feature_map(part, device=device)  # (m, width)
     exact = feature_map.kernel.matrix(part, device=device)  # (m, m)

@@ -39,7 +39,7 @@ _TABLE_BITS = 14  # steps of the table of cosines and sines, 4e-4 rad
 _SHIFT = _Z_BITS + _W_BITS - _TABLE_BITS
 _EXACT_FP32, _EXACT_FP64 = 2.0**24, 2.0**53
 _SLACK = 1.01  # norms are computed in floating point; this much more is surely a bound
-_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}  # phases at a time
+_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}  # phases that are computed at a time, by device
 _LOWER_PRECISION = {  # settings of the libraries under torch that make a float32 product inexact
     "NVIDIA_TF32_OVERRIDE": ("", "0"),
     "CUBLAS_EMULATE_SINGLE_PRECISION": ("", "0"),

@@ -133,12 +133,12 @@ class SketchMap:
         """The projection of each factor: signs int8 (d, m) for sketch; signs (d,) and cells (d,) for tensorsketch."""
         rng = generator(self.seed, self.dims)
         power, m = _POWER[self.kernel.kind], 2 * self.r
-        found = []
+        projections = []
         for d in self.dims:
             for _ in range(power):
                 size = d + (self.kernel.kind == "polynomial")
                 shape = (size, m) if self.kind == "sketch" else (size,)
                 signs = torch.from_numpy(2 * rng.integers(0, 2, shape, dtype=np.int8) - 1)
                 cells = rng.integers(0, m, size if self.kind == "tensorsketch" else 0, dtype=np.int64)
-                found.append((signs, torch.from_numpy(cells)))
-        return found
+                projections.append((signs, torch.from_numpy(cells)))
+        return projections

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.feature_space import GramSpace
+from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.outcome import RawSolution
-from koda.discrepancy.solver.sample_space import ExactSpace
-from koda.discrepancy.solver.state import Effort
+from koda.discrepancy.solver.sample_space import SampleSpace
+from koda.discrepancy.solver.state import Effort, SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import Matrix, best_by_program, commuting, complement, kernel, wishart
 
@@ -74,11 +75,11 @@ def problem(seed: int) -> Problem:
     return Problem(kind, a, b, eps, weights)
 
 
-def space_of(p: Problem) -> ExactSpace:
-    return ExactSpace(torch.tensor(p.a), torch.tensor(p.b))
+def space_of(p: Problem) -> SampleSpace:
+    return SampleSpace(torch.tensor(p.a), torch.tensor(p.b))
 
 
-def gram_of(p: Problem) -> tuple[GramSpace, Matrix]:
+def gram_of(p: Problem) -> tuple[FeatureSpace, Matrix]:
     """The same forms as those of feature maps, roots of both matrices.
 
     Returns:
@@ -93,7 +94,7 @@ def gram_of(p: Problem) -> tuple[GramSpace, Matrix]:
     phi = np.column_stack(roots)
     u, s, _ = np.linalg.svd(phi)
     outside = u[:, int((s > 1e-9 * s[0]).sum()) :][:, :DIRECTIONS]
-    space = GramSpace(torch.tensor(phi.T @ phi / n), roots[0].shape[1], outside.shape[1])
+    space = FeatureSpace(torch.tensor(phi.T @ phi / n), roots[0].shape[1], outside.shape[1])
     return space, np.column_stack([phi / np.sqrt(n), outside])
 
 
@@ -140,7 +141,11 @@ def check(p: Problem, found: RawSolution, dense: RawSolution) -> None:
         best = e.target_energy
         if k and abs(d.target_energy / best - 1) > 1e-8:
             basis = complement(x[:, :k])
-            best = solve_dense(*(basis.T @ m @ basis for m in (p.a, p.b)), p.eps, 1).directions[0].target_energy
+            best = (
+                solve_dense(*(basis.T @ m @ basis for m in (p.a, p.b)), EnergyLimit(p.eps), 1)
+                .directions[0]
+                .target_energy
+            )
         assert d.target_energy == pytest.approx(best, rel=0 if small else 1e-8, abs=1e-9 * first if small else 0)
 
 
@@ -148,8 +153,12 @@ def check(p: Problem, found: RawSolution, dense: RawSolution) -> None:
 def test_every_direction_agrees_with_the_dense_reference(batch):
     for seed in range(batch * EACH, (batch + 1) * EACH):
         p = problem(seed)
-        exact = solve_dense(p.a, p.b, p.eps, DIRECTIONS)
-        found = solve_subspace(space_of(p), p.eps, DIRECTIONS, tolerance=1e-10, effort=SMALL if seed % 7 == 0 else None)
+        exact = solve_dense(p.a, p.b, EnergyLimit(p.eps), DIRECTIONS)
+        found = solve_subspace(
+            space_of(p),
+            SolverRequest(EnergyLimit(p.eps), DIRECTIONS, tolerance=1e-10),
+            effort=SMALL if seed % 7 == 0 else None,
+        )
         try:
             check(p, found, exact)
             assert exact.directions[0].gap < 1e-6
@@ -168,7 +177,7 @@ def test_every_direction_agrees_with_the_dense_reference(batch):
 def test_later_directions_are_optimal_given_those_before(seed):
     """Each one against the independent optimum on the complement of the solver's own directions."""
     p = problem(seed)
-    found = solve_subspace(space_of(p), p.eps, DIRECTIONS, tolerance=1e-10)
+    found = solve_subspace(space_of(p), SolverRequest(EnergyLimit(p.eps), DIRECTIONS, tolerance=1e-10))
     scale = found.directions[0].target_energy
     for k, d in enumerate(found.directions):
         basis = complement(np.stack([e.x for e in found.directions[:k]], 1)) if k else np.eye(len(p.a))
@@ -182,14 +191,14 @@ def test_later_directions_are_optimal_given_those_before(seed):
 def test_a_value_lowered_by_a_thousandth_is_rejected(seed):
     """The same certificate that proves the optimum refuses what is under it, in both spaces."""
     p = problem(seed)
-    one = solve_dense(p.a, p.b, p.eps, 1).directions[0]
+    one = solve_dense(p.a, p.b, EnergyLimit(p.eps), 1).directions[0]
     gram, _ = gram_of(p)
     for space in (space_of(p), gram):
         top = float(np.linalg.eigvalsh(p.a - one.multiplier * p.b)[-1])
         value = top + one.multiplier * p.eps  # the dual bound, which the optimum meets
         assert value == pytest.approx(one.target_energy, rel=1e-8)
         mu, wrong = (v - one.multiplier * p.eps for v in (value * (1 + 1e-6), value * (1 - 1e-3)))
-        if isinstance(space, ExactSpace) or mu > 1e-4 * value:  # off the range of features nothing under 0 is proved
+        if isinstance(space, SampleSpace) or mu > 1e-4 * value:  # off the range of features nothing under 0 is proved
             certificate = space.certify(1.0, mu, one.multiplier, space.empty())
             assert certificate.holds
             assert top <= certificate.bound <= mu + 1e-4 * value
@@ -201,7 +210,7 @@ seeds = st.integers(0, 10_000)
 
 
 def solve(p: Problem, eps: float | None = None, directions: int = 2) -> RawSolution:
-    return solve_subspace(space_of(p), eps or p.eps, directions, tolerance=1e-10)
+    return solve_subspace(space_of(p), SolverRequest(EnergyLimit(eps or p.eps), directions, tolerance=1e-10))
 
 
 @few
@@ -250,7 +259,7 @@ def test_permuting_the_samples_permutes_the_directions(seed):
 def test_coordinates_of_features_and_samples_give_the_same(seed):
     p = problem(seed)
     space, samples = gram_of(p)
-    found = solve_subspace(space, p.eps, 1, tolerance=1e-10)
+    found = solve_subspace(space, SolverRequest(EnergyLimit(p.eps), 1, tolerance=1e-10))
     x = samples @ found.directions[0].x
     assert np.linalg.norm(x) == pytest.approx(1, abs=1e-8)
     assert x @ p.b @ x <= p.eps * (1 + 1e-6)

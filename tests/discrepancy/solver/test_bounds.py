@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from koda.discrepancy.solver.bounds import Coupling, coupled_bound
-from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.sample_space import SampleSpace
 from tests.discrepancy.problems import kernel, wishart
 
 
@@ -67,12 +67,12 @@ def test_one_ceiling_bounds_every_larger_multiplier(seed):
     n, k = 50, 6
     pairs = (kernel(n, seed), kernel(n, seed, moved=True)), (wishart(n, 20, seed), wishart(n, 30, 90 + seed))
     for a, b in pairs:
-        space = ExactSpace(torch.tensor(a), torch.tensor(b))
+        space = SampleSpace(torch.tensor(a), torch.tensor(b))
         least = 0.5
         vectors = np.linalg.eigh(a - least * b)[1][:, -k:]
         vectors = np.linalg.qr(vectors + 1e-3 * np.random.default_rng(seed).normal(size=(n, k)))[0]
         block = space.extend(torch.tensor(vectors), [])
-        small_a, small_b = space.forms(block, block)
+        small_a, small_b = space.project(block, block)
         coupling = Coupling.of(space.squares(block), small_a, small_b)
         q = block.w.numpy()
         rest = np.linalg.svd(q)[0][:, k:]
@@ -91,9 +91,9 @@ def test_the_coupling_allows_for_rounding():
     for seed in range(10):
         a, b = wishart(60, 90, seed), np.zeros((60, 60))
         values, vectors = np.linalg.eigh(a)
-        space = ExactSpace(torch.tensor(a), torch.tensor(b))
+        space = SampleSpace(torch.tensor(a), torch.tensor(b))
         block = space.extend(torch.tensor(vectors[:, -3:].copy()), [])
-        small_a, small_b = space.forms(block, block)
+        small_a, small_b = space.project(block, block)
         e = Coupling.of(space.squares(block), small_a, small_b).at(0.0)
         bound = coupled_bound(small_a, e, float(values[-4]) * (1 + 1e-12))
         assert values[-1] <= bound <= values[-1] * (1 + 1e-10)

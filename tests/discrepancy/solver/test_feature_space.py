@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from koda.discrepancy.limits import EnergyLimit, FixedWeight
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.feature_space import GramSpace
-from koda.discrepancy.solver.sample_space import ExactSpace
+from koda.discrepancy.solver.feature_space import FeatureSpace
+from koda.discrepancy.solver.sample_space import SampleSpace
 from koda.discrepancy.solver.space import Block
+from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import complement
 
@@ -36,15 +38,15 @@ class Case:
         self.rank = int((s > 1e-9 * s[0]).sum())
         self.null = u[:, self.rank :]  # (n, n - rank)
 
-    def space(self, outside: int = 0) -> GramSpace:
-        return GramSpace(torch.tensor(self.g), self.split, outside)
+    def space(self, outside: int = 0) -> FeatureSpace:
+        return FeatureSpace(torch.tensor(self.g), self.split, outside)
 
-    def samples(self, space: GramSpace, raw: torch.Tensor) -> np.ndarray:
+    def samples(self, space: FeatureSpace, raw: torch.Tensor) -> np.ndarray:
         """x = Phi w / sqrt(n) and what lies outside the range."""
         w, z = raw[: space.width].numpy(), raw[space.width : space.dim].numpy()
         return self.phi @ w / np.sqrt(self.n) + self.null[:, : space.outside] @ z
 
-    def consistent(self, space: GramSpace, raw: torch.Tensor) -> bool:
+    def consistent(self, space: FeatureSpace, raw: torch.Tensor) -> bool:
         """Whether the products that raw vectors carry are those of their coordinates."""
         return np.allclose(raw[space.dim :].numpy(), self.g @ raw[: space.width].numpy(), atol=1e-10)
 
@@ -64,7 +66,7 @@ def case(request) -> Case:
     return CASES[request.param]()
 
 
-def blocks_of(case: Case, outside: int, sizes: tuple[int, ...] = (4, 5)) -> tuple[GramSpace, list[Block]]:
+def blocks_of(case: Case, outside: int, sizes: tuple[int, ...] = (4, 5)) -> tuple[FeatureSpace, list[Block]]:
     """A space and orthonormal blocks in it, each extending those before."""
     space = case.space(min(outside, case.n - case.rank))
     generator = torch.Generator().manual_seed(5)
@@ -115,7 +117,7 @@ def test_nearly_dependent_vectors_are_extended_soundly(case):
 def test_forms_squares_and_products_are_those_over_the_samples(case, outside):
     space, (s, t) = blocks_of(case, outside, (4, 3) if case.rank > 2 else (1, 1))
     x, y = (case.samples(space, block.w) for block in (s, t))
-    for found, form in zip(space.forms(s, t), (case.a, case.b), strict=True):
+    for found, form in zip(space.project(s, t), (case.a, case.b), strict=True):
         assert np.allclose(found, x.T @ form @ y, atol=1e-12)
     squares = space.squares(s)
     ax, bx = case.a @ x, case.b @ x
@@ -185,7 +187,7 @@ def test_the_certificate_holds_over_the_spectrum_and_rejects_a_lowered_value(cas
 def test_with_locked_eigenvectors_it_holds_just_over_the_next_eigenvalue(case, multiplier):
     """Where what is locked is not coupled to the rest, the certificate is tight."""
     space, (whole,) = blocks_of(case, 0, (80,))
-    a, b = space.forms(whole, whole)
+    a, b = space.project(whole, whole)
     values, vectors = torch.linalg.eigh(a - multiplier * b)
     for t in (1, 2):
         if len(values) <= t or values[-t - 1] < 1e-6:
@@ -228,10 +230,12 @@ def test_it_gives_what_dense_and_sample_space_give(seed):
     d_a, d_b = (int(d) for d in rng.integers(3, n // 2, size=2))
     case = Case(n, d_a, d_b, 100 + seed, repeated=2 * (seed % 5 == 0), shared=3 * (seed % 3 == 0))
     eps = float(10 ** rng.uniform(-3, -0.7))
-    exact = solve_dense(case.a, case.b, eps, 4)
+    exact = solve_dense(case.a, case.b, EnergyLimit(eps), 4)
     space = case.space(min(4, n - case.rank))
-    found = solve_subspace(space, eps, 4, tolerance=1e-10)
-    over = solve_subspace(ExactSpace(torch.tensor(case.a), torch.tensor(case.b)), eps, 4, tolerance=1e-10)
+    found = solve_subspace(space, SolverRequest(EnergyLimit(eps), 4, tolerance=1e-10))
+    over = solve_subspace(
+        SampleSpace(torch.tensor(case.a), torch.tensor(case.b)), SolverRequest(EnergyLimit(eps), 4, tolerance=1e-10)
+    )
     assert len(found.directions) == len(over.directions) == len(exact.directions)
     x = case.samples(space, torch.tensor(np.stack([d.x for d in found.directions], 1)))
     # rounding of w'Gw, which long coordinates (small eigenvalues of G) amplify
@@ -265,9 +269,9 @@ def test_where_residuals_are_nearly_parallel_the_basis_stays_orthonormal(n, d_a,
         phi, g = covariance_of(n, d_a, d_b, seed, flat=True)
         a, b = (part @ part.T / n for part in (phi[:, :d_a], phi[:, d_a:]))
         eps = 0.3 * np.linalg.eigvalsh(b)[-1]
-        space = GramSpace(g, d_a, min(4, n - d_a - d_b))
-        found = solve_subspace(space, eps, 4, tolerance=1e-6)
-        exact = solve_dense(a, b, eps, 4)
+        space = FeatureSpace(g, d_a, min(4, n - d_a - d_b))
+        found = solve_subspace(space, SolverRequest(EnergyLimit(eps), 4, tolerance=1e-6))
+        exact = solve_dense(a, b, EnergyLimit(eps), 4)
         for d, e in zip(found.directions[:1], exact.directions[:1], strict=True):
             x = phi @ d.x[: space.width] / n**0.5
             assert x @ x + np.square(d.x[space.width :]).sum() == pytest.approx(1, abs=1e-7)
@@ -282,8 +286,8 @@ def test_a_gap_next_to_the_null_space_is_not_claimed_away():
         phi, g = covariance_of(n, 3, 6, seed, apart=1e-5)
         a, b = (part @ part.T / n for part in (phi[:, :3], phi[:, 3:]))
         eps = float(10 ** np.random.default_rng(seed).uniform(-5, -1)) * np.linalg.eigvalsh(b)[-1]
-        best = solve_dense(a, b, eps, 1).directions[0].target_energy
-        (first,) = solve_subspace(GramSpace(g, 3, 1), eps, 1, tolerance=1e-8).directions
+        best = solve_dense(a, b, EnergyLimit(eps), 1).directions[0].target_energy
+        (first,) = solve_subspace(FeatureSpace(g, 3, 1), SolverRequest(EnergyLimit(eps), 1, tolerance=1e-8)).directions
         assert first.target_energy * (1 + first.gap) >= best * (1 - 1e-7)
 
 
@@ -291,7 +295,7 @@ def test_a_gap_next_to_the_null_space_is_not_claimed_away():
 def test_with_a_fixed_multiplier_it_gives_the_leading_eigenvectors(case, eta):
     values, vectors = np.linalg.eigh(case.a - eta * case.b)
     count = min(3, int((values > 1e-9).sum()))
-    found = solve_subspace(case.space(), float("inf"), count, tolerance=1e-10, eta=eta)
+    found = solve_subspace(case.space(), SolverRequest(FixedWeight(eta), count, tolerance=1e-10))
     assert len(found.directions) == count
     for k, d in enumerate(found.directions, start=1):
         x = case.samples(case.space(), torch.tensor(d.x[:, None]))[:, 0]

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.sample_space import ExactSpace
-from koda.discrepancy.solver.state import Effort
+from koda.discrepancy.solver.sample_space import SampleSpace
+from koda.discrepancy.solver.state import Effort, SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 from tests.discrepancy.problems import commuting, kernel, wishart
 
 SMALL = Effort(most=72, kept=28, start=12)  # a basis far under the dimension, so that restarts happen
 
 
-def space_of(a, b) -> ExactSpace:
-    return ExactSpace(torch.tensor(a), torch.tensor(b))
+def space_of(a, b) -> SampleSpace:
+    return SampleSpace(torch.tensor(a), torch.tensor(b))
 
 
 def duplicates(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +42,8 @@ def test_it_gives_what_the_dense_solver_gives(name):
     n = len(a)
     quantile = float(np.quantile(np.linalg.eigvalsh(b).clip(1e-7), 0.6))
     for eps in ((1 + 0.0005 * (n - 1)) / n, quantile):
-        exact = solve_dense(a, b, eps, 4)
-        found = solve_subspace(space_of(a, b), eps, 4, tolerance=1e-10, effort=SMALL)
+        exact = solve_dense(a, b, EnergyLimit(eps), 4)
+        found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(eps), 4, tolerance=1e-10), effort=SMALL)
         assert (len(found.directions), found.ending) == (len(exact.directions), exact.ending)
         x = np.stack([d.x for d in found.directions], axis=1)
         assert np.abs(x.T @ x - np.eye(x.shape[1])).max() < 1e-12
@@ -58,7 +59,7 @@ def test_it_gives_what_the_dense_solver_gives(name):
 
 def test_a_limit_that_does_not_bind_gives_the_leading_eigenvectors():
     a, b = kernel(150, 6), kernel(150, 6, moved=True)
-    found = solve_subspace(space_of(a, b), 1.0, 3, effort=SMALL)
+    found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(1.0), 3), effort=SMALL)
     values = np.linalg.eigvalsh(a)[::-1]
     for d, value in zip(found.directions, values, strict=False):
         assert d.status.startswith("inactive")
@@ -68,7 +69,7 @@ def test_a_limit_that_does_not_bind_gives_the_leading_eigenvectors():
 def test_an_infeasible_limit_is_proved_and_the_least_energy_named():
     b = 0.5 * wishart(120, 200, 7) + 0.5 * np.eye(120) / 120
     least = np.linalg.eigvalsh(b)[0]
-    found = solve_subspace(space_of(wishart(120, 100, 8), b), 0.8 * least, 2, effort=SMALL)
+    found = solve_subspace(space_of(wishart(120, 100, 8), b), SolverRequest(EnergyLimit(0.8 * least), 2), effort=SMALL)
     assert (found.directions, found.ending) == ((), "infeasible")
     assert found.lambda_min == pytest.approx(least, rel=0.1)
     assert found.lambda_min >= least * (1 - 1e-9)
@@ -76,19 +77,22 @@ def test_an_infeasible_limit_is_proved_and_the_least_energy_named():
 
 def test_directions_end_where_the_space_does():
     a, b = wishart(6, 9, 0), wishart(6, 9, 1)
-    found = solve_subspace(space_of(a, b), 0.9, 10)
+    found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(0.9), 10))
     assert (len(found.directions), found.ending) == (6, "exhausted")
 
 
 def test_equal_forms_have_no_direction_of_gain():
     a = kernel(130, 2)
-    found = solve_subspace(space_of(a, a), 2 / 130, 3, stop_without_gain=True, effort=SMALL)
+    found = solve_subspace(space_of(a, a), SolverRequest(EnergyLimit(2 / 130), 3, stop_without_gain=True), effort=SMALL)
     assert (found.directions, found.ending) == ((), "no discrepancy")
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_the_same_answer():
     a, b = kernel(160, 9), kernel(160, 9, moved=True)
-    runs = [solve_subspace(space_of(a, b), 1.5 / 160, 3, seed=seed, effort=SMALL) for seed in (0, 0, 1)]
+    runs = [
+        solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(1.5 / 160), 3), seed=seed, effort=SMALL)
+        for seed in (0, 0, 1)
+    ]
     for first, second, other in zip(*(run.directions for run in runs), strict=True):
         assert np.array_equal(first.x, second.x)
         assert abs(first.x @ other.x) == pytest.approx(1, abs=1e-6)
@@ -123,8 +127,10 @@ def test_kernels_next_to_the_identity_keep_directions_orthonormal():
         rng = np.random.default_rng(seed)
         n = int(rng.integers(30, 50))
         a, b = ((np.eye(n) + 1e-6 * (e + e.T)) / n for e in rng.normal(size=(2, n, n)))
-        found = solve_subspace(ExactSpace(torch.tensor(a), torch.tensor(b)), 1.08 / n, 4, tolerance=1e-8)
-        exact = solve_dense(a, b, 1.08 / n, 4)
+        found = solve_subspace(
+            SampleSpace(torch.tensor(a), torch.tensor(b)), SolverRequest(EnergyLimit(1.08 / n), 4, tolerance=1e-8)
+        )
+        exact = solve_dense(a, b, EnergyLimit(1.08 / n), 4)
         x = np.stack([d.x for d in found.directions])
         assert np.abs(x @ x.T - np.eye(4)).max() < 1e-12
         assert found.directions[0].target_energy == pytest.approx(exact.directions[0].target_energy, rel=1e-10)

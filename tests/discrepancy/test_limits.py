@@ -1,0 +1,38 @@
+"""The limits that a configuration can ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+from koda import DiscrepancyConfig
+from koda.discrepancy.limits import EnergyLimit, FixedWeight, QuantileLimit, ShareLimit, limit_from, with_limit
+from koda.errors import ConfigError
+
+ASKED = [
+    ({"max_reference_share": 0.01}, ShareLimit(0.01)),
+    ({"eps_quantile": 0.5}, QuantileLimit(0.5)),
+    ({"eps": 0.004}, EnergyLimit(0.004)),
+]
+
+
+@pytest.mark.parametrize(("fields", "limit"), ASKED)
+def test_each_way_to_set_a_limit_is_a_limit_of_its_own(fields, limit):
+    asked = DiscrepancyConfig(**fields)
+    assert limit_from(asked) == limit
+    for other, _ in ASKED:  # one limit takes the place of another
+        assert with_limit(DiscrepancyConfig(**other), limit).model_dump() == asked.model_dump()
+
+
+def test_spec_has_a_weight_instead_of_a_limit():
+    assert limit_from(DiscrepancyConfig(method="spec", eta=2.0)) == FixedWeight(2.0)
+
+
+def test_a_share_is_the_energy_of_a_perfectly_tied_group():
+    m, n = 5, 41  # a group of m of n: x'Kx / n = m / n
+    assert ShareLimit((m - 1) / (n - 1)).energy(n).eps == pytest.approx(m / n)
+
+
+@pytest.mark.parametrize("eps", [0.0, -0.1, float("inf"), float("nan")])
+def test_no_energy_limit_is_0_or_not_a_number(eps):
+    with pytest.raises(ConfigError, match="could meet a limit of 0"):
+        EnergyLimit(eps)
