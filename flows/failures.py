@@ -1,4 +1,4 @@
-"""What went wrong, in words, and the exit code that it has."""
+"""What went wrong, in words, and the exit code of a verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from koda.errors import KodaError, SolverError, TrainingError
+from koda.errors import KodaError
 
 _NO_ROOM = 2**20  # bytes; with less free nothing can go on
 
@@ -19,11 +19,6 @@ def koda_home() -> Path:
 def code_of_verdict(verdict: str, strict: bool) -> int:
     """Return the exit code of an audit that ran."""
     return int(verdict == "fail" or (strict and verdict == "inconclusive"))
-
-
-def exit_code_of(error: KodaError) -> int:
-    """Return the exit code of an error that was meant for people."""
-    return 3 if isinstance(error, SolverError | TrainingError) else 2
 
 
 def in_words(error: BaseException) -> KodaError | None:

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.audit import audit
-from flows.failures import code_of_verdict, exit_code_of, in_words, unexpected
+from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare
 from koda.audit.sweep import SweptAudit, audits_of, found, sweep_id
@@ -65,7 +65,7 @@ def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, st
             result = audit(one.config.model_dump(mode="json"), str(home))
     except Exception as error:
         told = in_words(error)
-        code, why = (3, unexpected(error)) if told is None else (exit_code_of(told), str(told))
+        code, why = (3, unexpected(error)) if told is None else (told.exit_code, str(told))
         return SweepCell(**names, exit_code=code, error=why)
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     return SweepCell(

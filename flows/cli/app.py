@@ -1,7 +1,7 @@
 """The `koda` command: arguments, exit codes, and what people see.
 
 Exit codes: 0 the audit ran and the verdict is pass or warn; 1 the verdict is fail (or inconclusive
-with --strict); 2 usage, configuration, data or models; 3 the run failed.
+with --strict); 2 usage, configuration, data or models; 3 the run failed, or its store cannot be used.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from flows.environment import settle
-from flows.failures import exit_code_of, in_words, koda_home, unexpected
+from flows.failures import in_words, koda_home, unexpected
 
 SetOption = Annotated[
     list[str] | None,
@@ -34,7 +34,7 @@ def guarded(work: Callable[[], Any], as_json: bool) -> Any:
     except Exception as error:
         told = in_words(error)
         if told is not None:
-            fail(str(told), as_json, exit_code_of(told))
+            fail(str(told), as_json, told.exit_code)
         fail(unexpected(error), as_json, 3)
 
 
