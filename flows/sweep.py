@@ -11,10 +11,9 @@ from prefect import flow
 from flows.audit import audit
 from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
-from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare
+from koda.audit.plan import AuditPlan, prepare
 from koda.audit.sweep import SweptAudit, audits_of, found, sweep_id
 from koda.config import SweepConfig
-from koda.extraction import KIND as EMBEDDINGS
 from koda.records import AuditRecord, SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
@@ -62,7 +61,7 @@ def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, st
         if renewed is not None:
             _discard(plan, renewed)
         with watch(plan):
-            result = audit(one.config.model_dump(mode="json"), str(home))
+            result = audit(plan.settings, str(home))
     except Exception as error:
         told = in_words(error)
         code, why = (3, unexpected(error)) if told is None else (told.exit_code, str(told))
@@ -86,10 +85,8 @@ def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:
 
 def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:
     """Remove what an audit would find made, unless this sweep made it."""
-    steps = {(EMBEDDINGS, plan.embedding_key(role)) for role in plan.models}
-    steps |= {(SOLUTIONS, plan.solution_key(side)) for side in ("lost", "gained")}
-    steps |= {(EVALUATIONS, plan.evaluation_key), (RECORDS, plan.record_key), (REPORTS, plan.report_key)}
-    for kind, key in steps - renewed:
+    artifacts = {(step.kind, step.key) for step in plan.steps()}
+    for kind, key in artifacts - renewed:
         with plan.artifacts.lock(kind, key):
             plan.artifacts.discard(kind, key)
-    renewed |= steps
+    renewed |= artifacts

@@ -92,5 +92,5 @@ def _run(config: Any, seeds: int, fresh: bool) -> dict[str, Any]:
     with watch(plan):
         from flows.align import align as align_flow
 
-        result = align_flow(plan.config.model_dump(mode="json"), str(home), seeds, fresh)
+        result = align_flow(plan.settings, str(home), seeds, fresh)
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

@@ -329,7 +329,7 @@ def _run_audit(config: Any, fresh: bool) -> dict[str, Any]:
     with watch(plan):
         from flows.audit import audit as audit_flow
 
-        result = audit_flow(plan.config.model_dump(mode="json"), str(home), fresh)
+        result = audit_flow(plan.settings, str(home), fresh)
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}
 
 

@@ -32,7 +32,7 @@ from koda.records import (
 from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
 from koda.storage.parquet import write_parquet
-from koda.typing import Role, Side
+from koda.typing import ROLES, SIDES, Role, Side
 
 _LISTED_REJECTIONS = 200
 
@@ -58,22 +58,18 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     facts = AuditFacts(evaluation.findings, data, evaluation.metrics)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
-        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in ("lost", "gained")
+        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
     }
     device = str(infos["baseline"].get("device", "cpu"))
     settings = config.model_dump(mode="json", exclude={"alignment"})  # as in the record's key
-    steps = {
-        "embed baseline": (EMBEDDINGS, plan.embedding_key("baseline")),
-        "embed candidate": (EMBEDDINGS, plan.embedding_key("candidate")),
-        "discover lost": (SOLUTIONS, plan.solution_key("lost")),
-        "discover gained": (SOLUTIONS, plan.solution_key("gained")),
-        "evaluate": (EVALUATIONS, plan.evaluation_key),
-    }
+    # both models are named, also where they are one that was embedded once
+    searched = [step for step in plan.steps() if step.kind in (SOLUTIONS, EVALUATIONS)]
+    steps = [*map(plan.embed_step, ROLES), *searched]
     provenance = Provenance(
         **describe_software(),
         **describe_hardware(device),
         config_digest=digest_json(settings),
-        artifacts={step: plan.artifacts.digest(kind, key) for step, (kind, key) in steps.items()},
+        artifacts={step.name: plan.artifacts.digest(step.kind, step.key) for step in steps},
     )
     models = {role: _model_record(plan, role, infos[role]) for role in plan.models}
     alignment = _alignment(plan, models)
