@@ -55,7 +55,7 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
 
 
 def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
-    names = {"data": one.data, "baseline": one.baseline, "candidate": one.candidate}
+    names: dict[str, Any] = {"data": one.data, "baseline": one.baseline, "candidate": one.candidate}
     try:
         plan = remember(prepare(one.config, home))
         if renewed is not None:
