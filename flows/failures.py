@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
+from flows.environment import koda_home
 from koda.errors import KodaError
 
 _NO_ROOM = 2**20  # bytes; with less free nothing can go on
-
-
-def koda_home() -> Path:
-    """KODA_HOME as an absolute path."""
-    return Path(os.environ.get("KODA_HOME") or "koda-runs").expanduser().absolute()
 
 
 def code_of_verdict(verdict: str, strict: bool) -> int:

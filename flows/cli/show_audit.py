@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal import LOOKS, console, say, short_path
-from koda.records import AlignmentRecord, AuditRecord, Estimate
+from flows.environment import koda_home
+from flows.terminal import LOOKS, console, say, short_path, show_steps
+
+if TYPE_CHECKING:
+    from koda.records import AlignmentRecord, AuditRecord, Estimate
 
 
 def show_result(result: dict[str, Any]) -> None:
@@ -28,11 +32,7 @@ def show_result(result: dict[str, Any]) -> None:
             console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
     for note in result["notes"]:
         console.print(f"  [yellow]note[/]      {escape(note)}")
-    total = result["steps_executed"] + result["steps_cached"]
-    console.print(
-        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
-        f"{result.get('seconds_total', result['seconds']):.1f} s"
-    )
+    show_steps(result)
 
 
 def _finding_line(finding: dict[str, Any]) -> str:
@@ -123,7 +123,7 @@ def show_history(audits: list[dict[str, Any]]) -> None:
             console.print(f"  {audit['id']} is of a model aligned after {audit['aligned_after']}", soft_wrap=True)
 
 
-def show_record(record: AuditRecord, home: Path) -> None:
+def show_record(record: AuditRecord) -> None:
     """Show an audit's verdict, rules and findings."""
     symbol, colour = LOOKS[record.verdict.status]
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
@@ -143,7 +143,13 @@ def show_record(record: AuditRecord, home: Path) -> None:
         )
     if record.findings:
         console.print(table)
-    console.print(f"  {escape(short_path(str(home / 'audits' / record.id)))}")
+    console.print(f"  {escape(short_path(str(koda_home() / 'audits' / record.id)))}")
+
+
+def show_verification(result: dict[str, Any]) -> None:
+    """Show for each file of an audit whether it is still the one that was written."""
+    for name, state in result["files"].items():
+        typer.echo(f"  ✓ {name}: unchanged" if state == "ok" else f"  ✕ {name}: {state}", err=True)
 
 
 def _alignment_line(found: AlignmentRecord) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
 from flows.terminal import LOOKS, console, say, short_path
-from koda.policy import Figure
-from koda.records import Changes, Difference, SweepCell, SweepRecord
+
+if TYPE_CHECKING:
+    from koda.policy import Figure
+    from koda.records import Changes, Difference, SweepCell
 
 _TITLES = (
     ("rules", "results of the rules"),
@@ -127,6 +129,8 @@ def show_figures(figures: Mapping[str, Figure]) -> None:
 
 def show_sweep(result: dict[str, Any]) -> None:
     """Show the matrices of a sweep, the reasons of what did not run, and where the summary is."""
+    from koda.records import SweepRecord
+
     extra = ("paths", "exit_code")
     record = SweepRecord.model_validate({k: v for k, v in result.items() if k not in extra})
     for matrix in record.matrices():

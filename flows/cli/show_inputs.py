@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from flows.terminal import console, short_path
-from koda.doctor import Check
+
+if TYPE_CHECKING:
+    from koda.doctor import Check
 
 _STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "fault": ("✕", "red")}
 
 
 def show_models(found: dict[str, Any]) -> None:
     """Show two models side by side; what differs is marked."""
+    from koda.typing import ROLES  # with numpy, which is to be imported after the settings of the process
+
     table = Table("", box=None)
-    for role in ("baseline", "candidate"):
+    for role in ROLES:
         table.add_column(role, overflow="fold")
     table.add_column("")
     for name in found["baseline"]:
-        told = [_told(found[role][name]) for role in ("baseline", "candidate")]
+        told = [_told(found[role][name]) for role in ROLES]
         if not any(told):
             continue
         table.add_row(name.replace("_", " "), *map(escape, told), "" if told[0] == told[1] else "[yellow]≠[/]")
@@ -59,7 +63,9 @@ def show_data(found: dict[str, Any]) -> None:
 
 def show_export(written: dict[str, Any]) -> None:
     """Show where embeddings were written."""
-    for role in ("baseline", "candidate"):
+    from koda.typing import ROLES  # with numpy, which is to be imported after the settings of the process
+
+    for role in ROLES:
         part = written[role]
         dims = ", ".join(f"{name} {d}" for name, d in part["dims"].items())
         console.print(f"  {role:<9} {part['n']} samples ({dims})  {escape(short_path(part['folder']))}", soft_wrap=True)

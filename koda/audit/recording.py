@@ -31,6 +31,7 @@ from koda.records import (
 )
 from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
+from koda.storage.digests import digest_keys
 from koda.storage.parquet import write_parquet
 from koda.typing import ROLES, SIDES, Role, Side
 
@@ -102,8 +103,6 @@ def _alignment(plan: AuditPlan, models: Mapping[Role, ModelRecord]) -> Alignment
 
 def _with_confirmation(plan: AuditPlan, data: DataRecord) -> DataRecord:
     """Name the held-out samples by digest, so that they can be compared with those of the alignment."""
-    from koda.storage.digests import digest_keys  # which builds on audits
-
     return data.model_copy(update={"confirmation_digest": digest_keys(load_samples(plan).confirmation)})
 
 

@@ -12,6 +12,7 @@ from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
+from koda.typing import ROLES
 
 MIN_SAMPLES = 3
 
@@ -45,7 +46,7 @@ def load_samples(plan: AuditPlan) -> Samples:
     order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(common))
     confirmation = sorted(common[row] for row in order[:n_confirmation])
     discovery = sorted(common[row] for row in order[n_confirmation:])
-    baseline, candidate = (tables[role].select(common) for role in ("baseline", "candidate"))
+    baseline, candidate = (tables[role].select(common) for role in ROLES)
     return Samples(baseline, candidate, tuple(discovery), tuple(confirmation))
 
 

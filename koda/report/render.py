@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from koda.report.found_subset import found_table
 from koda.report.pdf import write_pdf
 from koda.report.plots import line_plot, map_plot
 from koda.report.thumbnails import Gallery, gallery
+from koda.storage import write_atomically
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,10 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     Raises:
         PrerequisiteError: the templates are not installed.
         DataError: the record contradicts itself.
-        OSError: `out_dir` cannot be written.
+        StoreError: `out_dir` cannot be written.
     """
     folder = environment.template_folder()
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     pictures = gallery(record, thumbnails)
     notes = []
     if pictures.missing:
@@ -57,7 +55,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
             "an empty frame stands in their place."
         )
     html = out_dir / "report.html"
-    _replace(html, _document(record, pictures, folder, "html", notes).encode("utf-8"))
+    write_atomically(html, _document(record, pictures, folder, "html", notes).encode("utf-8"))
     if not pdf:
         return RenderedReport(html, None, notes)
     covered = fonts.coverage(folder / "fonts")
@@ -70,7 +68,9 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     paper = fonts.replace_lacking(_document(record, pictures, folder, "pdf", notes), covered)
     out = out_dir / "report.pdf"
     try:
-        _replace(out, write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended)))
+        write_atomically(
+            out, write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended))
+        )
     except PrerequisiteError as error:
         # A PDF of an earlier rendering would contradict the HTML beside it.
         out.unlink(missing_ok=True)
@@ -150,18 +150,3 @@ def _captions(record: AuditRecord) -> list[str]:
     """Return the caption of each sample that is shown, once, as the report shows it."""
     shown = {s.key: s.caption or "" for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples}
     return [text.shorten(caption, 400) for caption in shown.values()]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -11,15 +11,6 @@ from typing import Any
 _BLOCK = 1 << 20
 
 
-def digest_bytes(*parts: bytes) -> str:
-    """Return the sha256 of the parts, each preceded by its length so that they cannot run together."""
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(len(part).to_bytes(8, "little"))
-        state.update(part)
-    return state.hexdigest()
-
-
 def digest_json(value: Any) -> str:
     """Return the sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
