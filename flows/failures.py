@@ -8,7 +8,7 @@ import time
 from flows.environment import koda_home
 from koda.errors import KodaError
 
-_NO_ROOM = 2**20  # bytes; with less free nothing can go on
+_FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
 
 
 def code_of_verdict(verdict: str, strict: bool) -> int:
@@ -28,12 +28,13 @@ def in_words(error: BaseException) -> KodaError | None:
         seen.add(id(here))
         if isinstance(here, KodaError):
             return here
-        if isinstance(here, OSError) and (told := explain_os_error(here, koda_home())) is not None:
-            return told
+        if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
+            return explained
         if "database or disk is full" in str(here):
             return full_disk(koda_home())
         here = here.__cause__ or here.__context__
-    if disk_usage(nearest_existing(koda_home())).free < _NO_ROOM:  # Prefect's server only says that it did not start
+    # of a full disk Prefect's server only says that it did not start
+    if disk_usage(nearest_existing(koda_home())).free < _FULL_BELOW_BYTES:
         return full_disk(koda_home())
     return None
 

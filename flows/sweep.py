@@ -36,15 +36,15 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     checked = SweepConfig.model_validate(config)
     audits, started = audits_of(checked), datetime.now(UTC)
     renewed: set[tuple[str, str]] | None = set() if fresh else None
-    cells = [_audit(one, Path(home), renewed, strict) for one in audits]
+    cells = [_audit(swept, Path(home), renewed, strict) for swept in audits]
     record = SweepRecord(
         id=sweep_id(audits),
         title=checked.report.title or f"Sweep over {len(checked.all_models)} models",
         started=started,
         ended=datetime.now(UTC),
-        data=list(dict.fromkeys(one.data for one in audits)),
-        baselines=_in_order(checked, {one.baseline for one in audits}),
-        candidates=_in_order(checked, {one.candidate for one in audits}),
+        data=list(dict.fromkeys(swept.data for swept in audits)),
+        baselines=_in_order(checked, {swept.baseline for swept in audits}),
+        candidates=_in_order(checked, {swept.candidate for swept in audits}),
         cells=cells,
     )
     folder = Path(home) / "sweeps" / record.id
@@ -54,17 +54,17 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     return {**record.model_dump(mode="json"), "exit_code": record.exit_code, "paths": paths}
 
 
-def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
-    names: dict[str, Any] = {"data": one.data, "baseline": one.baseline, "candidate": one.candidate}
+def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
+    names: dict[str, Any] = {"data": swept.data, "baseline": swept.baseline, "candidate": swept.candidate}
     try:
-        plan = remember(prepare(one.config, home))
+        plan = remember(prepare(swept.config, home))
         if renewed is not None:
             _discard(plan, renewed)
         with watch(plan):
             result = audit(plan.settings, str(home))
     except Exception as error:
-        told = in_words(error)
-        code, why = (3, unexpected(error)) if told is None else (told.exit_code, str(told))
+        foreseen = in_words(error)
+        code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))
         return SweepCell(**names, exit_code=code, error=why)
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     return SweepCell(

@@ -88,10 +88,10 @@ def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, 
         with store.lock(step.kind, step.key):
             store.discard(step.kind, step.key)
     there = store.has(step.kind, step.key)
-    made = task.with_options(refresh_cache=not there, task_run_name=step.name)(
+    digest = task.with_options(refresh_cache=not there, task_run_name=step.name)(
         key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
     )
-    return StepResult(step.name, made, executed=not there)
+    return StepResult(step.name, digest, executed=not there)
 
 
 def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> str:

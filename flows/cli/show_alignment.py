@@ -28,10 +28,10 @@ def show_alignment(result: dict[str, Any]) -> None:
         console.print(f"  recovered {sample}: {_spread(spread)} of the difference in AMI")
     for retest in result["retests"]:
         after, p = retest["after"], retest["p_after"]
-        told = "" if p is None else f", p = {p:.2g}"
+        significance = "" if p is None else f", p = {p:.2g}"
         console.print(
             f"  {retest['finding']}: difference {retest['before']['value']:.4f} -> {after['value']:.4f} on new "
-            f"samples{told}"
+            f"samples{significance}"
         )
     before, after = (LOOKS[result[name]] for name in ("verdict_before", "verdict_after"))
     console.print(

@@ -29,7 +29,7 @@ from koda.typing import ROLES, SIDES, Role, Side
 COVARIANCES, TUNINGS = "covariances", "tunings"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
 _STEP_VERSIONS = {COVARIANCES: 1, TUNINGS: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 3, REPORTS: 1}
-_OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
+_FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
 
@@ -94,7 +94,7 @@ class AuditPlan:
             side: the question.
             tuned: with `sigma: tune` the bandwidths that were chosen, by role.
         """
-        search = {name: value for name, value in self._search.items() if name in _OF_THE_FEATURES}
+        search = {name: value for name, value in self._search.items() if name in _FEATURE_SETTINGS}
         return self._search_key(COVARIANCES, side, search if tuned is None else {**search, "sigma": dict(tuned)})
 
     def tuning_key(self, side: Side) -> str:

@@ -202,7 +202,7 @@ def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
         sigmas={"target": pair.target.bandwidths, "reference": pair.reference.bandwidths},
         sigma_curve=list(pair.curve),
         sigma_tuning=list(pair.tuning),
-        median_distances={role: dict(found) for role, found in pair.median_distances.items()},
+        median_distances={role: dict(medians) for role, medians in pair.median_distances.items()},
         leading_eigenvalues=dict(pair.leading_eigenvalues),
         features=str(stats.get("features", "exact")),
         feature_error=stats.get("feature_error"),
@@ -217,5 +217,7 @@ def _thumbnails(plan: AuditPlan, record: AuditRecord) -> dict[str, list[Any]]:
     """Make the thumbnails of every sample that a gallery shows, as columns key and jpeg."""
     lobes = [lobe for finding in record.findings for lobe in (finding.positive, finding.negative)]
     shown = {sample.key for lobe in lobes for sample in lobe.samples}
-    made = make_thumbnails([pair for pair in plan.dataset.pairs if pair.key in shown], plan.config.report.thumbnails)
-    return {"key": list(made), "jpeg": list(made.values())}
+    thumbnails = make_thumbnails(
+        [pair for pair in plan.dataset.pairs if pair.key in shown], plan.config.report.thumbnails
+    )
+    return {"key": list(thumbnails), "jpeg": list(thumbnails.values())}

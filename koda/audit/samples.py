@@ -57,11 +57,11 @@ def all_rejections(plan: AuditPlan) -> list[Rejection]:
         DataError: more than `data.max_rejected` allows.
     """
     data = plan.dataset
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for role in plan.models:
         info = plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {}
         for key, reason in info.get("rejected", {}).items():
-            found.setdefault(key, reason)
-    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(found.items()))]
+            reasons.setdefault(key, reason)
+    rejections = [*data.rejections, *(Rejection(key, reason) for key, reason in sorted(reasons.items()))]
     check_rejections(data.name, data.n_source, rejections, plan.config.data.max_rejected)
     return rejections

@@ -34,9 +34,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if (told := explain_os_error(error, path)) is None:
+        if (explained := explain_os_error(error, path)) is None:
             raise
-        raise told from error
+        raise explained from error
 
 
 def explain_os_error(error: OSError, path: Path) -> StoreError | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 def digest_json(value: Any) -> str:
@@ -21,7 +21,7 @@ def digest_file(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     state = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK_BYTES):
             state.update(block)
     return state.hexdigest()
 

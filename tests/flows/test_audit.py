@@ -23,6 +23,7 @@ from koda.audit.plan import prepare
 from koda.config import load_config
 from koda.extraction import load_embeddings
 from koda.records import AuditRecord
+from koda.typing import ROLES
 from tests.tiny import write_tiny_model
 
 N = 90
@@ -82,7 +83,6 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workplace,
     yield place, code, result
 
 
-ROLES = ("baseline", "candidate")
 STEPS = ["embed baseline", "embed candidate", "discover lost", "discover gained", "evaluate", "record", "render"]
 
 
