@@ -106,3 +106,14 @@ def test_its_embeddings_are_exported(folder: Path) -> None:
         table = EmbeddingTable.load(Path(written[role]["folder"]))
         assert table.keys == source.keys
         assert np.array_equal(np.asarray(table.image, dtype=np.float32), np.asarray(source.image, dtype=np.float32))
+
+
+def test_a_database_from_before_alignments_is_brought_up_to_date(folder: Path) -> None:
+    path = folder / "koda-runs" / "koda.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE alignments; DROP TABLE alignment_metrics")
+        connection.execute("DELETE FROM schema_version WHERE version > 1")
+    assert {audit["id"] for audit in run("history")} == {FIRST, SECOND}
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("SELECT max(version) FROM schema_version").fetchone() == (2,)
+        assert connection.execute("SELECT count(*) FROM alignments").fetchone() == (0,)
