@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -12,7 +11,7 @@ from prefect import flow
 from flows.audit import audit
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
-from koda.audit.plan import prepare
+from koda.audit.plan import Step, prepare
 from koda.records import RECORD_FILE
 from tasks.align import align as align_step
 from tasks.plans import planned, remember
@@ -35,31 +34,24 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     """
     clock = time.monotonic()
     before = audit(config, home, fresh)
-    plan = planned(config, Path(home))
-    made, records = [], []
+    plan = planned(config, home)
+    trainings, records = [], []
     for number in range(seeds):
         settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
         alignment = plan_alignment(plan, settings)
         begun = time.monotonic()
-        result = run_step(
-            align_step,
-            f"align, seed {settings.seed}",
-            KIND,
-            alignment.key,
-            plan,
-            fresh=fresh,
-            alignment=settings.model_dump(mode="json"),
-        )
-        report(f"align, seed {settings.seed}{'' if result.executed else ' (cached)'}", 1, 1)
-        made.append((result, round(time.monotonic() - begun, 3)))
+        step = Step(f"align, seed {settings.seed}", KIND, alignment.key)
+        result = run_step(align_step, step, plan, fresh=fresh, alignment=settings.model_dump(mode="json"))
+        report(f"{step.name}{'' if result.executed else ' (cached)'}", 1, 1)
+        trainings.append((result, round(time.monotonic() - begun, 3)))
         records.append(read_alignment(alignment.folder / RECORD_FILE))
         if number == 0:
             folder, second = alignment.folder, alignment.follow_up
     follow_up = remember(prepare(second, plan.home))
-    after = audit(follow_up.config.model_dump(mode="json"), home, fresh)
+    after = audit(follow_up.settings, home, fresh)
     paths = publish_alignment(plan.home, records[0], folder, after["id"])
-    executed = sum(result.executed for result, _ in made)
-    steps = [{"name": result.name, "executed": result.executed, "seconds": seconds} for result, seconds in made]
+    executed = sum(result.executed for result, _ in trainings)
+    steps = [{"name": result.name, "executed": result.executed, "seconds": seconds} for result, seconds in trainings]
     return {
         "id": records[0].id,
         "verdict": after["verdict"],
@@ -80,7 +72,7 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
         "paths": {**paths, "report_before": before["paths"]["html"], "report_after": after["paths"]["html"]},
         "notes": after["notes"],
         "steps_executed": before["steps_executed"] + executed + after["steps_executed"],
-        "steps_cached": before["steps_cached"] + len(made) - executed + after["steps_cached"],
+        "steps_cached": before["steps_cached"] + len(trainings) - executed + after["steps_cached"],
         "steps": [*before["steps"], *steps, *after["steps"]],
         "seconds": round(time.monotonic() - clock, 3),
     }

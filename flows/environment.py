@@ -1,4 +1,4 @@
-"""How Prefect is to behave when koda runs it in process: quiet, at home, and without calling anyone.
+"""Where koda works, and how Prefect is to behave there: quiet, at home, and without calling anyone.
 
 Prefect reads its settings when it is imported, so this comes first. What a user has set stays.
 """
@@ -31,8 +31,18 @@ _DEFAULTS = {
 }
 
 
-def settle(home: Path) -> None:
+def koda_home() -> Path:
+    """KODA_HOME as an absolute path."""
+    return Path(os.environ.get("KODA_HOME") or "koda-runs").expanduser().absolute()
+
+
+def settle() -> None:
     """Set the defaults of the process, before prefect, torch or numpy are imported."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    os.environ.setdefault("PREFECT_HOME", str(koda_home() / "prefect"))
+
+
+def make_prefect_home() -> None:
+    """Make Prefect's own folder: it would make none above it, and then its server never answers."""
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)

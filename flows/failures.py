@@ -1,29 +1,19 @@
-"""What went wrong, in words, and the exit code that it has."""
+"""What went wrong, in words, and the exit code of a verdict."""
 
 from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
-from koda.errors import KodaError, SolverError, TrainingError
+from flows.environment import koda_home
+from koda.errors import KodaError
 
-_NO_ROOM = 2**20  # bytes; with less free nothing can go on
-
-
-def koda_home() -> Path:
-    """KODA_HOME as an absolute path."""
-    return Path(os.environ.get("KODA_HOME") or "koda-runs").expanduser().absolute()
+_FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
 
 
 def code_of_verdict(verdict: str, strict: bool) -> int:
     """Return the exit code of an audit that ran."""
     return int(verdict == "fail" or (strict and verdict == "inconclusive"))
-
-
-def exit_code_of(error: KodaError) -> int:
-    """Return the exit code of an error that was meant for people."""
-    return 3 if isinstance(error, SolverError | TrainingError) else 2
 
 
 def in_words(error: BaseException) -> KodaError | None:
@@ -38,12 +28,13 @@ def in_words(error: BaseException) -> KodaError | None:
         seen.add(id(here))
         if isinstance(here, KodaError):
             return here
-        if isinstance(here, OSError) and (told := explain_os_error(here, koda_home())) is not None:
-            return told
+        if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
+            return explained
         if "database or disk is full" in str(here):
             return full_disk(koda_home())
         here = here.__cause__ or here.__context__
-    if disk_usage(nearest_existing(koda_home())).free < _NO_ROOM:  # Prefect's server only says that it did not start
+    # of a full disk Prefect's server only says that it did not start
+    if disk_usage(nearest_existing(koda_home())).free < _FULL_BELOW_BYTES:
         return full_disk(koda_home())
     return None
 

@@ -9,12 +9,11 @@ from typing import Any
 from prefect import flow
 
 from flows.audit import audit
-from flows.failures import code_of_verdict, exit_code_of, in_words, unexpected
+from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
-from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, prepare
+from koda.audit.plan import AuditPlan, prepare
 from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
-from koda.extraction import KIND as EMBEDDINGS
 from koda.records import AuditRecord, SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
@@ -37,15 +36,15 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     checked = SweepConfig.model_validate(config)
     audits, started = audits_of(checked), datetime.now(UTC)
     renewed: set[tuple[str, str]] | None = set() if fresh else None
-    cells = [_audit(one, Path(home), renewed, strict) for one in audits]
+    cells = [_audit(swept, Path(home), renewed, strict) for swept in audits]
     record = SweepRecord(
         id=sweep_id(audits),
         title=checked.report.title or f"Sweep over {len(checked.all_models)} models",
         started=started,
         ended=datetime.now(UTC),
-        data=list(dict.fromkeys(one.data for one in audits)),
-        baselines=_in_order(checked, {one.baseline for one in audits}),
-        candidates=_in_order(checked, {one.candidate for one in audits}),
+        data=list(dict.fromkeys(swept.data for swept in audits)),
+        baselines=_in_order(checked, {swept.baseline for swept in audits}),
+        candidates=_in_order(checked, {swept.candidate for swept in audits}),
         cells=cells,
     )
     folder = Path(home) / "sweeps" / record.id
@@ -55,17 +54,17 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     return {**record.model_dump(mode="json"), "exit_code": record.exit_code, "paths": paths}
 
 
-def _audit(one: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
-    names = {"data": one.data, "baseline": one.baseline, "candidate": one.candidate}
+def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
+    names: dict[str, Any] = {"data": swept.data, "baseline": swept.baseline, "candidate": swept.candidate}
     try:
-        plan = remember(prepare(one.config, home))
+        plan = remember(prepare(swept.config, home))
         if renewed is not None:
             _discard(plan, renewed)
         with watch(plan):
-            result = audit(one.config.model_dump(mode="json"), str(home))
+            result = audit(plan.settings, str(home))
     except Exception as error:
-        told = in_words(error)
-        code, why = (3, unexpected(error)) if told is None else (exit_code_of(told), str(told))
+        foreseen = in_words(error)
+        code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))
         return SweepCell(**names, exit_code=code, error=why)
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     return SweepCell(
@@ -86,10 +85,8 @@ def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:
 
 def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:
     """Remove what an audit would find made, unless this sweep made it."""
-    steps = {(EMBEDDINGS, plan.embedding_key(role)) for role in plan.models}
-    steps |= {(SOLUTIONS, plan.solution_key(side)) for side in ("lost", "gained")}
-    steps |= {(EVALUATIONS, plan.evaluation_key), (RECORDS, plan.record_key), (REPORTS, plan.report_key)}
-    for kind, key in steps - renewed:
+    artifacts = {(step.kind, step.key) for step in plan.steps()}
+    for kind, key in artifacts - renewed:
         with plan.artifacts.lock(kind, key):
             plan.artifacts.discard(kind, key)
-    renewed |= steps
+    renewed |= artifacts

@@ -6,14 +6,17 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from koda.audit.plan import AuditPlan
 from tasks.progress import listen, unlisten
+
+if TYPE_CHECKING:
+    from koda.audit.plan import AuditPlan
 
 console = Console(stderr=True, highlight=False)
 LOOKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✕", "red"), "inconclusive": ("?", "magenta")}
@@ -67,6 +70,15 @@ def watch(plan: AuditPlan) -> Iterator[None]:
 def say(text: str, indent: int = 2) -> None:
     """Print text that stays indented where it has to be broken."""
     console.print(Padding(text, (0, 0, 0, indent), expand=False))
+
+
+def show_steps(result: dict[str, Any]) -> None:
+    """Say how many steps a run executed, how many were there, and how long it took."""
+    total = result["steps_executed"] + result["steps_cached"]
+    console.print(
+        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
+        f"{result.get('seconds_total', result['seconds']):.1f} s"
+    )
 
 
 def short_path(path: str) -> str:

@@ -24,7 +24,7 @@ _OPTIONAL = {  # package -> what it is for, and the command that installs it
     "s3fs": ("data behind s3://", "pip install s3fs"),
     "gcsfs": ("data behind gs://", "pip install gcsfs"),
 }
-_LITTLE_ROOM = 2**30  # bytes
+_LOW_DISK_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ def examine(home: Path) -> list[Check]:
 
 
 def _python() -> Check:
-    found, right = platform.python_version(), (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Check("Python", "ok" if right else "fault", found, None if right else "Use Python 3.11 to 3.13.")
+    running, right = platform.python_version(), (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Check("Python", "ok" if right else "fault", running, None if right else "Use Python 3.11 to 3.13.")
 
 
 def _packages() -> list[Check]:
     from koda._version import __version__
 
-    found, missing = [f"koda {__version__}"], []
+    installed, missing = [f"koda {__version__}"], []
     for name in _NEEDED:
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
     if missing:
         return [Check("packages", "fault", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")]
-    return [Check("packages", "ok", ", ".join(found))]
+    return [Check("packages", "ok", ", ".join(installed))]
 
 
 def _device() -> list[Check]:
@@ -102,8 +102,8 @@ def _device() -> list[Check]:
         "AMX": "_is_amx_tile_supported", "AVX512 bf16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported",
     }  # fmt: skip
     quick = [name for name, test in kinds.items() if getattr(torch.cpu, test, lambda: False)()]
-    told = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    checks.append(Check("CPU", "ok", ", ".join([told, *quick])))
+    processor = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    checks.append(Check("CPU", "ok", ", ".join([processor, *quick])))
     return checks
 
 
@@ -136,7 +136,7 @@ def _home(home: Path) -> list[Check]:
             write_atomically(Path(folder) / "probe", b"probe")
     except (OSError, KodaError) as error:
         return [Check("KODA_HOME", "fault", f"{home} cannot be written: {error}", "Set KODA_HOME to your own folder.")]
-    state: State = "ok" if free >= _LITTLE_ROOM else "note"
+    state: State = "ok" if free >= _LOW_DISK_BYTES else "note"
     remedy = None if state == "ok" else "Free some space or set KODA_HOME to a larger disk."
     return [Check("KODA_HOME", state, f"{home}, {free / 2**30:.1f} GiB free", remedy)]
 
@@ -157,10 +157,10 @@ def _pdf() -> list[Check]:
     from koda.report.pdf import write_pdf
 
     try:
-        made = write_pdf("<p>koda</p>", template_folder() / "fonts", b"{}", datetime(2026, 1, 1, tzinfo=UTC))
+        pdf = write_pdf("<p>koda</p>", template_folder() / "fonts", b"{}", datetime(2026, 1, 1, tzinfo=UTC))
     except KodaError as error:
         return [Check("PDF", "note", f"{error.message} Reports are HTML only", error.remedy)]
-    return [Check("PDF", "ok", f"a page was made ({len(made)} bytes)")]
+    return [Check("PDF", "ok", f"a page was made ({len(pdf)} bytes)")]
 
 
 def _optional() -> list[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 
 class KodaError(Exception):
@@ -12,7 +13,11 @@ class KodaError(Exception):
     Args:
         message: what is wrong, with the file, row or key concerned.
         remedy: what the reader can do about it; shown on a line of its own.
+
+    `exit_code` is what the command exits with: 2 where the input cannot be used, 3 where the run failed.
     """
+
+    exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
         super().__init__(message, remedy)
@@ -29,27 +34,33 @@ def _printable(text: str) -> str:
 
 
 class ConfigError(KodaError):
-    """The configuration, or an argument on the command line, cannot be used (exit code 2)."""
+    """The configuration, or an argument on the command line, cannot be used."""
 
 
 class DataError(KodaError):
-    """The data set, or an embedding table, cannot be used (exit code 2)."""
+    """The data set, or an embedding table, cannot be used."""
 
 
 class ModelError(KodaError):
-    """A model cannot be found, has no weights, or is not what it claims to be (exit code 2)."""
+    """A model cannot be found, has no weights, or is not what it claims to be."""
 
 
 class SolverError(KodaError):
-    """A solution failed its own final checks; it is never returned as a result (exit code 3)."""
+    """A solution failed its own final checks; it is never returned as a result."""
+
+    exit_code = 3
 
 
 class TrainingError(KodaError):
-    """A fine-tuning diverged or brought nothing; no model is kept of it (exit code 3)."""
+    """A fine-tuning diverged or brought nothing; no model is kept of it."""
+
+    exit_code = 3
 
 
 class StoreError(KodaError):
-    """The artifact store or the database cannot be read or written (exit code 3)."""
+    """The artifact store or the database cannot be read or written."""
+
+    exit_code = 3
 
 
 class PrerequisiteError(KodaError):

@@ -7,8 +7,9 @@ from typing import Any
 from prefect import task
 
 from koda.config import AlignmentConfig
+from tasks.plans import planned
 from tasks.progress import report
-from tasks.step import STEP, gpu_slot, plan_of
+from tasks.step import STEP, gpu_slot
 
 
 @task(name="align", **STEP)
@@ -17,7 +18,7 @@ def align(key: str, config: dict[str, Any], home: str, alignment: dict[str, Any]
     from koda.alignment import align as train
     from koda.alignment import plan_alignment
 
-    plan = plan_alignment(plan_of(config, home), AlignmentConfig.model_validate(alignment))
+    plan = plan_alignment(planned(config, home), AlignmentConfig.model_validate(alignment))
     name = f"align {plan.student}, seed {plan.config.seed}"
 
     def tell(done: int, total: int, look: Any) -> None:

@@ -8,7 +8,8 @@ from prefect import task
 
 from koda.audit.plan import SOLUTIONS
 from koda.typing import Side
-from tasks.step import STEP, gpu_slot, make_once, plan_of
+from tasks.plans import planned
+from tasks.step import STEP, gpu_slot, make_once
 
 
 @task(name="discover", **STEP)
@@ -16,6 +17,6 @@ def discover(key: str, config: dict[str, Any], home: str, side: Side) -> str:
     """Solve the constrained problem of one side on the discovery samples."""
     from koda.audit.solutions import discover as solve
 
-    plan = plan_of(config, home)
+    plan = planned(config, home)
     with gpu_slot(plan.config.discrepancy.device):
         return make_once(plan, SOLUTIONS, key, lambda: solve(plan, side))

@@ -8,14 +8,15 @@ from prefect import task
 
 from koda.extraction import extract
 from koda.typing import Role
+from tasks.plans import planned
 from tasks.progress import report
-from tasks.step import STEP, gpu_slot, plan_of
+from tasks.step import STEP, gpu_slot
 
 
 @task(name="embed", **STEP)
 def embed(key: str, config: dict[str, Any], home: str, role: Role) -> str:
     """Embed the data set with one model, taking up the shards that an interrupted run finished."""
-    plan = plan_of(config, home)
+    plan = planned(config, home)
     device = plan.config.discrepancy.device
     with gpu_slot(device):
         return extract(

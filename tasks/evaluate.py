@@ -7,7 +7,8 @@ from typing import Any
 from prefect import task
 
 from koda.audit.plan import EVALUATIONS
-from tasks.step import STEP, gpu_slot, make_once, plan_of
+from tasks.plans import planned
+from tasks.step import STEP, gpu_slot, make_once
 
 
 @task(name="evaluate", **STEP)
@@ -15,6 +16,6 @@ def evaluate(key: str, config: dict[str, Any], home: str) -> str:
     """Measure what was found on samples that the search did not see."""
     from koda.audit.evaluation import evaluate as measure
 
-    plan = plan_of(config, home)
+    plan = planned(config, home)
     with gpu_slot(plan.config.discrepancy.device):
         return make_once(plan, EVALUATIONS, key, lambda: measure(plan))

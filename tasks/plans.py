@@ -17,9 +17,15 @@ def remember(plan: AuditPlan) -> AuditPlan:
     return plan
 
 
-def planned(config: dict[str, Any], home: Path) -> AuditPlan:
-    """Return the remembered plan of a configuration, or make it: a step may run in another process."""
-    checked = AuditConfig.model_validate(config)
-    if _latest and _latest[0].config == checked and _latest[0].home == home:
-        return _latest[0]
-    return remember(prepare(checked, home))
+def planned(config: dict[str, Any], home: str) -> AuditPlan:
+    """Return the remembered plan of a configuration, or make it: a step may run in another process.
+
+    Args:
+        config: an :class:`koda.AuditConfig` as JSON; settings that have their default may be left out.
+        home: KODA_HOME, an absolute path.
+    """
+    place = Path(home)
+    for plan in _latest:
+        if plan.home == place and (plan.settings == config or plan.config == AuditConfig.model_validate(config)):
+            return plan
+    return remember(prepare(AuditConfig.model_validate(config), place))

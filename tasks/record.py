@@ -8,7 +8,8 @@ from typing import Any
 from prefect import task
 
 from koda.audit.plan import RECORDS
-from tasks.step import STEP, make_once, plan_of
+from tasks.plans import planned
+from tasks.step import STEP, make_once
 
 
 @task(name="record", **STEP)
@@ -16,5 +17,5 @@ def record(key: str, config: dict[str, Any], home: str, started: str) -> str:
     """Judge the findings by the policy and write the audit record."""
     from koda.audit.recording import write_record
 
-    plan = plan_of(config, home)
+    plan = planned(config, home)
     return make_once(plan, RECORDS, key, lambda: write_record(plan, datetime.fromisoformat(started)))

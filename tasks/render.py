@@ -7,7 +7,8 @@ from typing import Any
 from prefect import task
 
 from koda.audit.plan import REPORTS
-from tasks.step import STEP, make_once, plan_of
+from tasks.plans import planned
+from tasks.step import STEP, make_once
 
 
 @task(name="render", **STEP)
@@ -15,5 +16,5 @@ def render(key: str, config: dict[str, Any], home: str) -> str:
     """Draw the report of a stored record."""
     from koda.audit.publishing import write_report
 
-    plan = plan_of(config, home)
+    plan = planned(config, home)
     return make_once(plan, REPORTS, key, lambda: write_report(plan))

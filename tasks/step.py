@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.concurrency.sync import concurrency
 
-from koda.audit.plan import AuditPlan
+from koda.audit.plan import AuditPlan, Step
 from koda.errors import KodaError
-from tasks.plans import planned
 
 
 def _key(context: Any, parameters: dict[str, Any]) -> str:
@@ -75,19 +73,25 @@ class StepResult:
     executed: bool
 
 
-def run_step(
-    task: Task[..., str], name: str, kind: str, key: str, plan: AuditPlan, *, fresh: bool, **arguments: Any
-) -> StepResult:
-    """Run a step, or find what it made before."""
+def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, **arguments: Any) -> StepResult:
+    """Run a step, or find what it made before.
+
+    Args:
+        task: what makes the step's artifact.
+        step: one of the plan, or another that belongs to it.
+        plan: the audit.
+        fresh: make it again.
+        arguments: what the task is told beyond the step's own arguments.
+    """
     store = plan.artifacts
     if fresh:
-        with store.lock(kind, key):
-            store.discard(kind, key)
-    there = store.has(kind, key)
-    made = task.with_options(refresh_cache=not there, task_run_name=name)(
-        key=key, config=plan.config.model_dump(mode="json"), home=str(plan.home), **arguments
+        with store.lock(step.kind, step.key):
+            store.discard(step.kind, step.key)
+    there = store.has(step.kind, step.key)
+    digest = task.with_options(refresh_cache=not there, task_run_name=step.name)(
+        key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
     )
-    return StepResult(name, made, executed=not there)
+    return StepResult(step.name, digest, executed=not there)
 
 
 def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> str:
@@ -102,8 +106,3 @@ def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> 
                 store.discard(kind, key)
                 raise
         return store.digest(kind, key)
-
-
-def plan_of(config: dict[str, Any], home: str) -> AuditPlan:
-    """Return the plan that a task belongs to; in the flow's own process it is not made twice."""
-    return planned(config, Path(home))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import FreshOption, JsonOption, SetOption, StrictOption, guarded
-from flows.failures import code_of_verdict, koda_home
+from flows.cli.options import FreshOption, JsonOption, SetOption, StrictOption, answer, load, settings_of
+from flows.cli.show_alignment import show_alignment
+from flows.environment import koda_home, make_prefect_home
+from flows.failures import code_of_verdict
+from flows.terminal import watch
+
+if TYPE_CHECKING:
+    from koda.config import AuditConfig
 
 
 def align(
@@ -48,49 +52,37 @@ def align(
             result = {**result, "paths": {**result["paths"], "copy": str(out.absolute())}}
         return result
 
-    result = guarded(work, as_json)
-    if as_json:
-        typer.echo(json.dumps(result, indent=1))
-    else:
-        from flows.cli.show_alignment import show_alignment
-
-        show_alignment(result)
+    result = answer(work, as_json, show_alignment)
     raise typer.Exit(code_of_verdict(result["verdict_after"], strict))
 
 
-def _configuration(config: Path | None, audit: str | None, set_: list[str] | None) -> Any:
-    from koda.config import load_config, parse_override
-
-    overrides = dict(parse_override(item) for item in set_ or [])
+def _configuration(config: Path | None, audit: str | None, set_: list[str] | None) -> AuditConfig:
     if config is not None:
-        return load_config(config, overrides)
+        return load(config, set_)
     if audit is None:
         from flows.demo import demo_config
 
-        return demo_config("regressed", koda_home(), overrides)
+        return demo_config("regressed", koda_home(), settings_of(set_))
     from koda.audit.publishing import read_published
     from koda.config import AuditConfig, override
     from koda.config.strict import check_settings
 
     record = read_published(koda_home(), audit)
-    return check_settings(AuditConfig, override(record.config, overrides), f"the audit {record.id}")
+    return check_settings(AuditConfig, override(record.config, settings_of(set_)), f"the audit {record.id}")
 
 
-def _run(config: Any, seeds: int, fresh: bool) -> dict[str, Any]:
+def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
     """Prepare the audit, so that what is wrong is said at once, and run the flow in this process."""
     begun = time.monotonic()
-    home = koda_home()
     from koda.alignment.student import check_student
     from koda.audit.plan import prepare
     from tasks.plans import remember
 
-    plan = remember(prepare(config, home))
+    plan = remember(prepare(config, koda_home()))
     check_student(plan.models[plan.config.alignment.student])
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes none above its own
-    from flows.terminal import watch
-
+    make_prefect_home()
     with watch(plan):
         from flows.align import align as align_flow
 
-        result = align_flow(plan.config.model_dump(mode="json"), str(home), seeds, fresh)
+        result = align_flow(plan.settings, str(plan.home), seeds, fresh)
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

@@ -1,17 +1,24 @@
-"""What every command shares: its options, where KODA_HOME is, and how it says what went wrong."""
+"""What every command shares: its options, and how it answers or says what went wrong."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from flows.environment import settle
-from flows.failures import exit_code_of, in_words, koda_home, unexpected
+from flows.environment import koda_home, settle
+from flows.failures import in_words, unexpected
 
+if TYPE_CHECKING:
+    from koda.config import AuditConfig
+
+T = TypeVar("T")
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of an audit.")]
+AuditArgument = Annotated[str, typer.Argument(metavar="ID", help="An audit's id, or the beginning of one.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. discrepancy.n_directions=5. Repeatable."),
@@ -24,18 +31,63 @@ JunitOption = Annotated[
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 also when the verdict is inconclusive.")]
 
 
-def guarded(work: Callable[[], Any], as_json: bool) -> Any:
-    """Run work; say in words what went wrong, and exit with its code."""
-    settle(koda_home())
+def settings_of(set_: list[str] | None) -> dict[str, Any]:
+    """Return the changes of `--set`, by key."""
+    from koda.config import parse_override
+
+    return dict(parse_override(item) for item in set_ or [])
+
+
+def load(config: Path, set_: list[str] | None) -> AuditConfig:
+    """Read a configuration with the changes of the command line."""
+    from koda.config import load_config
+
+    return load_config(config, settings_of(set_))
+
+
+def _json(result: Any) -> str:
+    return json.dumps(result, indent=1, default=str)
+
+
+def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_json: Callable[[T], str] = _json) -> T:
+    """Run the work of a command and print what came of it; say in words what went wrong, and exit with its code.
+
+    Args:
+        work: what the command does.
+        as_json: whether the result is printed as JSON on stdout instead of being shown to people.
+        show: shows the result.
+        to_json: writes the result as JSON.
+
+    Returns:
+        The result.
+    """
+    result = _guarded(work, as_json)
+    if as_json:
+        typer.echo(to_json(result))
+    else:
+        show(result)
+    return result
+
+
+def _guarded(work: Callable[[], T], as_json: bool) -> T:
+    settle()
     try:
         return work()
     except KeyboardInterrupt:
-        fail("Interrupted. Run the same command again: it takes up what is unfinished.", as_json, 130)
+        _fail("Interrupted. Run the same command again: it takes up what is unfinished.", as_json, 130)
     except Exception as error:
-        told = in_words(error)
-        if told is not None:
-            fail(str(told), as_json, exit_code_of(told))
-        fail(unexpected(error), as_json, 3)
+        foreseen = in_words(error)
+        if foreseen is not None:
+            _fail(str(foreseen), as_json, foreseen.exit_code)
+        _fail(unexpected(error), as_json, 3)
+
+
+def _fail(message: str, as_json: bool, code: int) -> NoReturn:
+    """Say what went wrong, as JSON too where that is wanted, and exit."""
+    if as_json:
+        typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
+    typer.echo(f"koda: {message}", err=True)
+    raise typer.Exit(code)
 
 
 def no_stale(junit: Path | None) -> None:
@@ -56,9 +108,28 @@ def no_stale(junit: Path | None) -> None:
         junit.unlink(missing_ok=True)
 
 
-def fail(message: str, as_json: bool, code: int) -> NoReturn:
-    """Say what went wrong, as JSON too where that is wanted, and exit."""
-    if as_json:
-        typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
-    typer.echo(f"koda: {message}", err=True)
-    raise typer.Exit(code)
+def with_junit(
+    result: dict[str, Any],
+    junit: Path | None,
+    strict: bool,
+    audits: Sequence[str],
+    failed: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Write the verdicts of a run as JUnit XML where that is wanted, and name the file in the result.
+
+    Args:
+        result: what the command prints.
+        junit: the file, or None.
+        strict: as on the command line.
+        audits: ids of the audits that ran.
+        failed: name -> reason of those that could not be run.
+    """
+    from koda.audit.publishing import read_published
+    from koda.policy.export import junit_xml
+    from koda.storage import write_atomically
+
+    if junit is None:
+        return result
+    records = [read_published(koda_home(), audit) for audit in audits]
+    write_atomically(junit, junit_xml(records, strict, failed))
+    return {**result, "paths": {**result["paths"], "junit": str(junit.absolute())}}

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal import LOOKS, console, short_path
+from flows.terminal import LOOKS, console, short_path, show_steps
 
 _WITHIN_THE_MODEL = ("weights", "config", "record")  # paths that the model's folder says already
 _STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
@@ -28,10 +28,10 @@ def show_alignment(result: dict[str, Any]) -> None:
         console.print(f"  recovered {sample}: {_spread(spread)} of the difference in AMI")
     for retest in result["retests"]:
         after, p = retest["after"], retest["p_after"]
-        told = "" if p is None else f", p = {p:.2g}"
+        significance = "" if p is None else f", p = {p:.2g}"
         console.print(
             f"  {retest['finding']}: difference {retest['before']['value']:.4f} -> {after['value']:.4f} on new "
-            f"samples{told}"
+            f"samples{significance}"
         )
     before, after = (LOOKS[result[name]] for name in ("verdict_before", "verdict_after"))
     console.print(
@@ -47,11 +47,7 @@ def show_alignment(result: dict[str, Any]) -> None:
         console.print(f"  {name.replace('_', ' '):<14} {escape(short_path(path))}", soft_wrap=True)
     for note in result["notes"]:
         console.print(f"  [yellow]note[/]           {escape(note)}")
-    total = result["steps_executed"] + result["steps_cached"]
-    console.print(
-        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
-        f"{result.get('seconds_total', result['seconds']):.1f} s"
-    )
+    show_steps(result)
 
 
 def _spread(spread: dict[str, Any]) -> str:

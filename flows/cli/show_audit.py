@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal import LOOKS, console, say, short_path
-from koda.records import AlignmentRecord, AuditRecord, Estimate
+from flows.environment import koda_home
+from flows.terminal import LOOKS, console, say, short_path, show_steps
+
+if TYPE_CHECKING:
+    from koda.records import AlignmentRecord, AuditRecord, Estimate
 
 
 def show_result(result: dict[str, Any]) -> None:
@@ -28,11 +32,7 @@ def show_result(result: dict[str, Any]) -> None:
             console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
     for note in result["notes"]:
         console.print(f"  [yellow]note[/]      {escape(note)}")
-    total = result["steps_executed"] + result["steps_cached"]
-    console.print(
-        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
-        f"{result.get('seconds_total', result['seconds']):.1f} s"
-    )
+    show_steps(result)
 
 
 def _finding_line(finding: dict[str, Any]) -> str:
@@ -47,8 +47,8 @@ def _finding_line(finding: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def comparing(target: Path, reference: Path) -> Iterator[None]:
     """Show that two folders are being compared."""
-    told = f"[bold]{escape(short_path(str(target)))}[/] against [bold]{escape(short_path(str(reference)))}[/]"
-    with console.status(f"comparing {told}"):
+    names = f"[bold]{escape(short_path(str(target)))}[/] against [bold]{escape(short_path(str(reference)))}[/]"
+    with console.status(f"comparing {names}"):
         yield
 
 
@@ -57,7 +57,7 @@ def show_comparison(result: dict[str, Any]) -> None:
     rejected = result["rejected"]
     console.print(f"[bold]{result['n']}[/] samples compared, {rejected['count']} left out")
     for reason, count in list(rejected["reasons"].items())[:5]:
-        key = next((repr(key) for key, told in rejected["first"].items() if told == reason), None)
+        key = next((repr(key) for key, why in rejected["first"].items() if why == reason), None)
         console.print(f"  {count}: {escape(reason)}" + (f" ({'such as ' * (count > 1)}{escape(key)})" if key else ""))
     _show_question(result)
     if "reverse" in result:
@@ -77,21 +77,21 @@ def _show_question(question: dict[str, Any]) -> None:
     table = Table(box=None)
     for name in ("", "quotient", "target share", "reference share", "gap", "size"):
         table.add_column(name, justify="right", no_wrap=True)
-    lobes = [(found["positive"], found["negative"]) for found in question["directions"]]
-    told = any(lobe["words"] or lobe["metadata"] for pair in lobes for lobe in pair)
-    if told:
+    lobes = [(direction["positive"], direction["negative"]) for direction in question["directions"]]
+    worded = any(lobe["words"] or lobe["metadata"] for pair in lobes for lobe in pair)
+    if worded:
         table.add_column("words")
-    for found, pair in zip(question["directions"], lobes, strict=True):
+    for direction, pair in zip(question["directions"], lobes, strict=True):
         figures = (
-            str(found["direction"]),
-            "∞" if found["quotient"] is None else f"{found['quotient']:.2f}",
-            f"{found['target_share']:.4f}",
-            f"{found['reference_share']:.4f}",
-            "n/a" if found["gap"] is None else f"{found['gap']:.0e}",
+            str(direction["direction"]),
+            "∞" if direction["quotient"] is None else f"{direction['quotient']:.2f}",
+            f"{direction['target_share']:.4f}",
+            f"{direction['reference_share']:.4f}",
+            "n/a" if direction["gap"] is None else f"{direction['gap']:.0e}",
             " + ".join(str(lobe["size"]) for lobe in pair),
         )
         words = [", ".join([*lobe["words"], *lobe["metadata"]][:4]) or "no common words" for lobe in pair]
-        table.add_row(*figures, *([escape(f"+ {words[0]}\n- {words[1]}")] if told else []))
+        table.add_row(*figures, *([escape(f"+ {words[0]}\n- {words[1]}")] if worded else []))
     if lobes:
         console.print(table)
     console.print(f"  {escape(question['status'])}")
@@ -123,7 +123,7 @@ def show_history(audits: list[dict[str, Any]]) -> None:
             console.print(f"  {audit['id']} is of a model aligned after {audit['aligned_after']}", soft_wrap=True)
 
 
-def show_record(record: AuditRecord, home: Path) -> None:
+def show_record(record: AuditRecord) -> None:
     """Show an audit's verdict, rules and findings."""
     symbol, colour = LOOKS[record.verdict.status]
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
@@ -143,13 +143,19 @@ def show_record(record: AuditRecord, home: Path) -> None:
         )
     if record.findings:
         console.print(table)
-    console.print(f"  {escape(short_path(str(home / 'audits' / record.id)))}")
+    console.print(f"  {escape(short_path(str(koda_home() / 'audits' / record.id)))}")
 
 
-def _alignment_line(found: AlignmentRecord) -> str:
+def show_verification(result: dict[str, Any]) -> None:
+    """Show for each file of an audit whether it is still the one that was written."""
+    for name, state in result["files"].items():
+        typer.echo(f"  ✓ {name}: unchanged" if state == "ok" else f"  ✕ {name}: {state}", err=True)
+
+
+def _alignment_line(alignment: AlignmentRecord) -> str:
     """Say who learnt from whom, how much of the clusters came back, and after which audit."""
-    recovered = "" if found.recovery is None else f", recovered {found.recovery:.2f} of the AMI held out"
-    return f"aligned: {found.student} with {found.teacher}{recovered}, from {found.audit_id}"
+    recovered = "" if alignment.recovery is None else f", recovered {alignment.recovery:.2f} of the AMI held out"
+    return f"aligned: {alignment.student} with {alignment.teacher}{recovered}, from {alignment.audit_id}"
 
 
 def _interval(estimate: Estimate) -> str:

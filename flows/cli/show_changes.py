@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
 from flows.terminal import LOOKS, console, say, short_path
-from koda.policy import Figure
-from koda.records import Changes, Difference, SweepCell, SweepRecord
+
+if TYPE_CHECKING:
+    from koda.policy import Figure
+    from koda.records import Changes, Difference, SweepCell
 
 _TITLES = (
     ("rules", "results of the rules"),
@@ -23,7 +25,7 @@ _TITLES = (
     ("software", "software"),
 )
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
-_SHARED = 16  # characters of a common beginning of two paths that are left out
+_LONGEST_SHARED_TEXT = 16  # characters; a longer common beginning of two paths is left out
 
 
 def show_changes(changes: Changes) -> None:
@@ -62,13 +64,13 @@ def _show_findings(changes: Changes) -> None:
             name += "" if then == now else "\nnow confirmed" if now else "\nno longer confirmed"
             shares = f"{kept.share_before:.4f}", f"{kept.share_after:.4f}"
             table.add_row(name, _words(kept.words), *shares, f"{kept.overlap:.2f}")
-    for sign, found in (("+ new", changes.new), ("- gone", changes.gone)):
-        for one in found:
-            hidden += one.confirmed is False
-            if one.confirmed is not False:
-                share = f"{one.target_share:.4f}"
+    for sign, findings in (("+ new", changes.new), ("- gone", changes.gone)):
+        for finding in findings:
+            hidden += finding.confirmed is False
+            if finding.confirmed is not False:
+                share = f"{finding.target_share:.4f}"
                 shares = ("", share) if sign == "+ new" else (share, "")
-                table.add_row(f"{sign} {one.side} {one.direction}", _words(one.words), *shares, "")
+                table.add_row(f"{sign} {finding.side} {finding.direction}", _words(finding.words), *shares, "")
     if table.row_count:
         _show(table)
     else:
@@ -95,22 +97,22 @@ def _show(table: Table) -> None:
 
 def _both(before: Any, after: Any) -> list[str]:
     """Write two values so that what differs is seen: digests are cut, and paths where they have begun alike."""
-    told = [_told(value) for value in (before, after)]
-    parts = [text.split("/") for text in told]
+    texts = [_text(value) for value in (before, after)]
+    parts = [text.split("/") for text in texts]
     shared = next((place for place, (a, b) in enumerate(zip(*parts, strict=False)) if a != b), 0)
-    if len("/".join(parts[0][:shared])) > _SHARED:
+    if len("/".join(parts[0][:shared])) > _LONGEST_SHARED_TEXT:
         return ["/".join(["…", *path[shared:]]) for path in parts]
-    return told
+    return texts
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_told(inner)}" for name, inner in value.items())
-    return _DIGEST.sub(lambda found: f"{found[0][:12]}…", str(value))
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
+    return _DIGEST.sub(lambda match: f"{match[0][:12]}…", str(value))
 
 
 def show_figures(figures: Mapping[str, Figure]) -> None:
@@ -127,6 +129,8 @@ def show_figures(figures: Mapping[str, Figure]) -> None:
 
 def show_sweep(result: dict[str, Any]) -> None:
     """Show the matrices of a sweep, the reasons of what did not run, and where the summary is."""
+    from koda.records import SweepRecord
+
     extra = ("paths", "exit_code")
     record = SweepRecord.model_validate({k: v for k, v in result.items() if k not in extra})
     for matrix in record.matrices():

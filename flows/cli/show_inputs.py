@@ -3,64 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from flows.terminal import console, short_path
-from koda.doctor import Check
+
+if TYPE_CHECKING:
+    from koda.doctor import Check
 
 _STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "fault": ("✕", "red")}
 
 
-def show_models(found: dict[str, Any]) -> None:
+def show_models(models: dict[str, Any]) -> None:
     """Show two models side by side; what differs is marked."""
+    from koda.typing import ROLES  # with numpy, which is to be imported after the settings of the process
+
     table = Table("", box=None)
-    for role in ("baseline", "candidate"):
+    for role in ROLES:
         table.add_column(role, overflow="fold")
     table.add_column("")
-    for name in found["baseline"]:
-        told = [_told(found[role][name]) for role in ("baseline", "candidate")]
-        if not any(told):
+    for name in models["baseline"]:
+        values = [_text(models[role][name]) for role in ROLES]
+        if not any(values):
             continue
-        table.add_row(name.replace("_", " "), *map(escape, told), "" if told[0] == told[1] else "[yellow]≠[/]")
+        table.add_row(name.replace("_", " "), *map(escape, values), "" if values[0] == values[1] else "[yellow]≠[/]")
     console.print(table)
-    if found["same"]:
+    if models["same"]:
         console.print("  [yellow]note[/]  both are the same model")
 
 
-def show_data(found: dict[str, Any]) -> None:
+def show_data(data: dict[str, Any]) -> None:
     """Show the counts of a data set, what was left out, and a page of its samples."""
     from koda.datasets import Rejection  # a look at the machine does without
 
-    console.print(f"[bold]{escape(found['name'])}[/] ({found['format']}, {escape(short_path(found['path']))})")
+    console.print(f"[bold]{escape(data['name'])}[/] ({data['format']}, {escape(short_path(data['path']))})")
     console.print(
-        f"  {found['n_source']} rows in the source: {found['n_pairs']} pairs, {found['n_rejected']} left out"
-        + ("" if found["within_max_rejected"] else "  [red]✕ more than data.max_rejected allows[/]")
+        f"  {data['n_source']} rows in the source: {data['n_pairs']} pairs, {data['n_rejected']} left out"
+        + ("" if data["within_max_rejected"] else "  [red]✕ more than data.max_rejected allows[/]")
     )
     console.print(
-        f"  {found['n_images']} images ({found['n_duplicate_images']} pairs repeat one), {found['n_captions']} captions"
-        + (f" ({found['n_empty_captions']} pairs have an empty one)" if found["n_empty_captions"] else "")
+        f"  {data['n_images']} images ({data['n_duplicate_images']} pairs repeat one), {data['n_captions']} captions"
+        + (f" ({data['n_empty_captions']} pairs have an empty one)" if data["n_empty_captions"] else "")
     )
-    if found["metadata_columns"]:
-        console.print(f"  metadata: {escape(', '.join(found['metadata_columns']))}")
-    console.print(f"  digest {found['digest']}")
-    rejections = [Rejection.from_reason(item["key"], item["reason"]) for item in found["rejections"]]
-    for kind, count in found["rejection_reasons"].items():
+    if data["metadata_columns"]:
+        console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
+    console.print(f"  digest {data['digest']}")
+    rejections = [Rejection.from_reason(item["key"], item["reason"]) for item in data["rejections"]]
+    for kind, count in data["rejection_reasons"].items():
         key = next((rejection.key for rejection in rejections if rejection.kind == kind), None)
         console.print(f"  [yellow]{count}[/] {escape(kind)}" + (f" (such as {escape(repr(key))})" if key else ""))
     table = Table("key", "caption", "image", box=None)
-    for sample in found["samples"]:
+    for sample in data["samples"]:
         image = "none" if sample["image"] is None else short_path(sample["image"])
         table.add_row(*(escape(_cut(text)) for text in (sample["key"], sample["caption"], image)))
     console.print(table)
-    console.print(f"  page {found['page']} of {found['pages']}")
+    console.print(f"  page {data['page']} of {data['pages']}")
 
 
 def show_export(written: dict[str, Any]) -> None:
     """Show where embeddings were written."""
-    for role in ("baseline", "candidate"):
+    from koda.typing import ROLES  # with numpy, which is to be imported after the settings of the process
+
+    for role in ROLES:
         part = written[role]
         dims = ", ".join(f"{name} {d}" for name, d in part["dims"].items())
         console.print(f"  {role:<9} {part['n']} samples ({dims})  {escape(short_path(part['folder']))}", soft_wrap=True)
@@ -75,11 +81,11 @@ def show_checks(checks: Sequence[Check]) -> None:
             console.print(f"                {escape(check.remedy)}", soft_wrap=True)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        return " ".join(map(_told, value))
+        return " ".join(map(_text, value))
     return "" if value is None else str(value)
 
 

@@ -41,10 +41,10 @@ def load_covariance(plan: AuditPlan, side: Side, target: TableLike, reference: T
 
     search = plan.config.discrepancy
     tuned = _tuned(plan, side, target, reference) if search.sigma == "tune" else None
-    found: dict[str, Any] = {} if tuned is None else {"kernels": tuned}
+    kept: dict[str, Any] = {} if tuned is None else {"kernels": tuned}
     key = _key(plan, side, tuned)
     if not plan.artifacts.has(COVARIANCES, key):
-        return found
+        return kept
     folder = plan.artifacts.folder(COVARIANCES, key)
     note = json.loads((folder / "covariance.json").read_bytes())
     kernels = tuned or kernels_from_note(note["kernels"])

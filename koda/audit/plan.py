@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from koda._version import __version__
 from koda.config import AuditConfig
@@ -24,15 +24,24 @@ from koda.policy import check_policy, waivers_in_force
 from koda.records import RECORD_FILE, read_alignment
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
-from koda.typing import Side
+from koda.typing import ROLES, SIDES, Role, Side
 
-Role = Literal["baseline", "candidate"]
 COVARIANCES, TUNINGS = "covariances", "tunings"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
 _STEP_VERSIONS = {COVARIANCES: 1, TUNINGS: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 3, REPORTS: 1}
-_OF_THE_FEATURES = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
+_FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an audit: its name, the kind and key of the artifact that it makes, and what its task is told."""
+
+    name: str
+    kind: str
+    key: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,26 @@ class AuditPlan:
         """Where the steps leave what they make."""
         return ArtifactStore(self.home / "artifacts")
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as JSON, the form in which tasks are given it."""
+        return self.config.model_dump(mode="json")
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps in order; a model that is audited against itself is embedded once."""
+        embed = {step.key: step for step in map(self.embed_step, reversed(ROLES))}
+        return (
+            *reversed(embed.values()),
+            *(Step(f"discover {side}", SOLUTIONS, self.solution_key(side), {"side": side}) for side in SIDES),
+            Step("evaluate", EVALUATIONS, self.evaluation_key),
+            Step("record", RECORDS, self.record_key),
+            Step("render", REPORTS, self.report_key),
+        )
+
+    def embed_step(self, role: Role) -> Step:
+        """Return the step that embeds the data set with one of the models."""
+        return Step(f"embed {role}", EMBEDDINGS, self.embedding_key(role), {"role": role})
+
     def embedding_key(self, role: Role) -> str:
         """Key of a model's embeddings."""
         return embedding_key(self.dataset, self.models[role])
@@ -65,7 +94,7 @@ class AuditPlan:
             side: the question.
             tuned: with `sigma: tune` the bandwidths that were chosen, by role.
         """
-        search = {name: value for name, value in self._search.items() if name in _OF_THE_FEATURES}
+        search = {name: value for name, value in self._search.items() if name in _FEATURE_SETTINGS}
         return self._search_key(COVARIANCES, side, search if tuned is None else {**search, "sigma": dict(tuned)})
 
     def tuning_key(self, side: Side) -> str:
@@ -104,11 +133,11 @@ class AuditPlan:
     @property
     def evaluation_key(self) -> str:
         """Key of what is measured on the directions of both questions."""
-        labels = [self.label(role) for role in ("baseline", "candidate")]
+        labels = [self.label(role) for role in ROLES]
         zero_shot = self.config.zero_shot and self.config.zero_shot.model_dump()
         settings = [self.config.significance.model_dump(), self.config.report.gallery, labels, zero_shot]
-        sides = [self.solution_key("lost"), self.solution_key("gained")]
-        return digest_json([_STEP_VERSIONS[EVALUATIONS], __version__, *sides, *settings])
+        solutions = [self.solution_key(side) for side in SIDES]
+        return digest_json([_STEP_VERSIONS[EVALUATIONS], __version__, *solutions, *settings])
 
     @property
     def record_key(self) -> str:
@@ -141,8 +170,7 @@ class AuditPlan:
     @property
     def alignment(self) -> Path | None:
         """The record beside a model that koda fine-tuned after an audit; the candidate's, else the baseline's."""
-        roles: tuple[Role, ...] = ("candidate", "baseline")
-        for role in roles:
+        for role in reversed(ROLES):
             checkpoint = self.models[role].checkpoint
             if checkpoint is not None and (path := checkpoint.parent / RECORD_FILE).is_file():
                 with contextlib.suppress(DataError):  # a file of that name that is not koda's

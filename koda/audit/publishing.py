@@ -154,11 +154,13 @@ def read_published(home: Path, audit_id: str) -> AuditRecord:
     """
     folder = home / "audits"
     names = sorted(path.parent.name for path in folder.glob("*/audit.json")) if folder.is_dir() else []
-    found = [name for name in names if name == audit_id] or [
+    matches = [name for name in names if name == audit_id] or [
         name for name in names if name.startswith((audit_id, f"audit-{audit_id}"))
     ]
-    if len(found) != 1:
-        told = f"{len(found)} audits begin with {audit_id!r}" if found else f"There is no audit {audit_id!r} in {home}"
-        raise ConfigError(f"{told}.", "koda history lists the audits.")
-    path = folder / found[0] / "audit.json"
+    if len(matches) != 1:
+        problem = (
+            f"{len(matches)} audits begin with {audit_id!r}" if matches else f"There is no audit {audit_id!r} in {home}"
+        )
+        raise ConfigError(f"{problem}.", "koda history lists the audits.")
+    path = folder / matches[0] / "audit.json"
     return AuditRecord.from_json(path.read_bytes(), str(path))

@@ -32,8 +32,9 @@ from koda.records import (
 )
 from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
+from koda.storage.digests import digest_keys
 from koda.storage.parquet import write_parquet
-from koda.typing import Role, Side
+from koda.typing import ROLES, SIDES, Role, Side
 
 _LISTED_REJECTIONS = 200
 
@@ -59,22 +60,18 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     facts = AuditFacts(evaluation.findings, data, evaluation.metrics)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
-        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in ("lost", "gained")
+        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
     }
     device = str(infos["baseline"].get("device", "cpu"))
     settings = config.model_dump(mode="json", exclude={"alignment"})  # as in the record's key
-    steps = {
-        "embed baseline": (EMBEDDINGS, plan.embedding_key("baseline")),
-        "embed candidate": (EMBEDDINGS, plan.embedding_key("candidate")),
-        "discover lost": (SOLUTIONS, plan.solution_key("lost")),
-        "discover gained": (SOLUTIONS, plan.solution_key("gained")),
-        "evaluate": (EVALUATIONS, plan.evaluation_key),
-    }
+    # both models are named, also where they are one that was embedded once
+    searched = [step for step in plan.steps() if step.kind in (SOLUTIONS, EVALUATIONS)]
+    steps = [*map(plan.embed_step, ROLES), *searched]
     provenance = Provenance(
         **describe_software(),
         **describe_hardware(device),
         config_digest=digest_json(settings),
-        artifacts={step: plan.artifacts.digest(kind, key) for step, (kind, key) in steps.items()},
+        artifacts={step.name: plan.artifacts.digest(step.kind, step.key) for step in steps},
     )
     models = {role: _model_record(plan, role, infos[role]) for role in plan.models}
     alignment = _alignment(plan, models)
@@ -107,8 +104,6 @@ def _alignment(plan: AuditPlan, models: Mapping[Role, ModelRecord]) -> Alignment
 
 def _with_confirmation(plan: AuditPlan, data: DataRecord) -> DataRecord:
     """Name the held-out samples by digest, so that they can be compared with those of the alignment."""
-    from koda.storage.digests import digest_keys  # which builds on audits
-
     return data.model_copy(update={"confirmation_digest": digest_keys(load_samples(plan).confirmation)})
 
 
@@ -212,7 +207,7 @@ def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
         sigmas={"target": pair.target.bandwidths, "reference": pair.reference.bandwidths},
         sigma_curve=list(pair.curve),
         sigma_tuning=list(pair.tuning),
-        median_distances={role: dict(found) for role, found in pair.median_distances.items()},
+        median_distances={role: dict(medians) for role, medians in pair.median_distances.items()},
         leading_eigenvalues=dict(pair.leading_eigenvalues),
         features=str(stats.get("features", "exact")),
         feature_error=stats.get("feature_error"),
@@ -227,5 +222,7 @@ def _thumbnails(plan: AuditPlan, record: AuditRecord) -> dict[str, list[Any]]:
     """Make the thumbnails of every sample that a gallery shows, as columns key and jpeg."""
     lobes = [lobe for finding in record.findings for lobe in (finding.positive, finding.negative)]
     shown = {sample.key for lobe in lobes for sample in lobe.samples}
-    made = make_thumbnails([pair for pair in plan.dataset.pairs if pair.key in shown], plan.config.report.thumbnails)
-    return {"key": list(made), "jpeg": list(made.values())}
+    thumbnails = make_thumbnails(
+        [pair for pair in plan.dataset.pairs if pair.key in shown], plan.config.report.thumbnails
+    )
+    return {"key": list(thumbnails), "jpeg": list(thumbnails.values())}

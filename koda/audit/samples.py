@@ -13,6 +13,7 @@ from koda.embeddings.join import MIN_SAMPLES
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
+from koda.typing import ROLES
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def load_samples(plan: AuditPlan) -> Samples:
     order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(common))
     confirmation = sorted(common[row] for row in order[:n_confirmation])
     discovery = sorted(common[row] for row in order[n_confirmation:])
-    baseline, candidate = (tables[role].select(common) for role in ("baseline", "candidate"))
+    baseline, candidate = (tables[role].select(common) for role in ROLES)
     return Samples(baseline, candidate, tuple(discovery), tuple(confirmation))
 
 
@@ -55,11 +56,11 @@ def all_rejections(plan: AuditPlan) -> list[Rejection]:
         DataError: more than `data.max_rejected` allows.
     """
     data = plan.dataset
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for role in plan.models:
         info = plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {}
         for key, reason in info.get("rejected", {}).items():
-            found.setdefault(key, reason)
-    rejections = [*data.rejections, *(Rejection.from_reason(key, reason) for key, reason in sorted(found.items()))]
+            reasons.setdefault(key, reason)
+    rejections = [*data.rejections, *(Rejection.from_reason(key, reason) for key, reason in sorted(reasons.items()))]
     check_rejections(data.name, data.n_source, rejections, plan.config.data.max_rejected)
     return rejections

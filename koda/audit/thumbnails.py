@@ -18,8 +18,8 @@ def make_thumbnails(pairs: Sequence[Pair], size: int) -> dict[str, bytes]:
     A picture that cannot be decoded any more is left out: the report says that it is missing.
     """
     with ThreadPoolExecutor(2) as pool:
-        made = pool.map(lambda pair: _thumbnail(pair, size), pairs)
-        return {pair.key: data for pair, data in zip(pairs, made, strict=True) if data is not None}
+        thumbnails = pool.map(lambda pair: _thumbnail(pair, size), pairs)
+        return {pair.key: data for pair, data in zip(pairs, thumbnails, strict=True) if data is not None}
 
 
 def _thumbnail(pair: Pair, size: int) -> bytes | None:

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock
 
 from koda.errors import StoreError
-from koda.storage.digests import digest_file
+from koda.storage.digests import digest_file, digest_json
 
 MARK = "complete.json"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -34,9 +34,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if (told := explain_os_error(error, path)) is None:
+        if (explained := explain_os_error(error, path)) is None:
             raise
-        raise told from error
+        raise explained from error
 
 
 def explain_os_error(error: OSError, path: Path) -> StoreError | None:
@@ -123,8 +123,6 @@ class ArtifactStore:
 
     def complete(self, kind: str, key: str, info: dict[str, Any] | None = None) -> str:
         """Set the commit mark over the files of an artifact, and return the digest of their content."""
-        from koda.storage.digests import digest_json
-
         folder = self.folder(kind, key)
         files = {}
         for path in sorted(folder.rglob("*")):

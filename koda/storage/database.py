@@ -36,7 +36,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     # so that the duckdb shell people have, which is often older than the library, opens the file
     "storage_compatibility_version": "v1.2.0",
 }
-_PATIENCE = 60.0  # seconds of waiting for another process's merge, which takes milliseconds
+_LOCK_WAIT_SECONDS = 60.0  # of waiting for another process's merge, which takes milliseconds
 
 _MIGRATIONS: tuple[str, ...] = (
     """
@@ -93,9 +93,9 @@ _MIGRATIONS: tuple[str, ...] = (
     );
     """,
 )
-_OF_AN_AUDIT = ("rejections", "directions", "slices", "metrics", "rules", "artifacts")
-_BY_ID = ("audits", "alignments")
-_SHARED = ("models", "datasets")  # the same digest is the same thing: the first row stays
+_AUDIT_TABLES = ("rejections", "directions", "slices", "metrics", "rules", "artifacts")
+_TABLES_BY_ID = ("audits", "alignments")
+_SHARED_TABLES = ("models", "datasets")  # the same digest is the same thing: the first row stays
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ class AuditStore:
 
         def ask() -> list[dict[str, Any]]:
             with self._connected() as connection:
-                found = connection.cursor().execute(sql, list(parameters))
-                names = [column[0] for column in found.description or ()]
-                return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+                result = connection.cursor().execute(sql, list(parameters))
+                names = [column[0] for column in result.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
         return self._patiently(ask)
 
@@ -203,7 +203,7 @@ class AuditStore:
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do work that needs the database, waiting (with jitter) while another process has it."""
-        give_up = time.monotonic() + _PATIENCE
+        give_up = time.monotonic() + _LOCK_WAIT_SECONDS
         while True:
             try:
                 return work()
@@ -214,7 +214,7 @@ class AuditStore:
                     raise StoreError(f"The database {self.path} cannot be used: {error}.", remedy) from error
                 if time.monotonic() > give_up:
                     raise StoreError(
-                        f"The database {self.path} stayed locked by another process for {_PATIENCE:.0f} s.",
+                        f"The database {self.path} stayed locked by another process for {_LOCK_WAIT_SECONDS:.0f} s.",
                         "Close the program that has it open (a duckdb shell, say); nothing is lost, the next run "
                         "stores what is staged.",
                     ) from error
@@ -271,11 +271,12 @@ def _merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     files = {path.stem: str(path) for path in folder.glob("*.parquet")}
     if "audits" in files:
         ids = "SELECT id FROM read_parquet(?)"
-        for name in _OF_AN_AUDIT:
+        for name in _AUDIT_TABLES:
             connection.execute(f"DELETE FROM {name} WHERE audit_id IN ({ids})", [files["audits"]])
     if "alignments" in files:
         ids = "SELECT id FROM read_parquet(?)"
         connection.execute(f"DELETE FROM alignment_metrics WHERE alignment_id IN ({ids})", [files["alignments"]])
     for name, path in files.items():
-        conflict = "OR IGNORE" if name in _SHARED or name == "runs" else "OR REPLACE" if name in _BY_ID else ""
+        kept = name in _SHARED_TABLES or name == "runs"
+        conflict = "OR IGNORE" if kept else "OR REPLACE" if name in _TABLES_BY_ID else ""
         connection.execute(f"INSERT {conflict} INTO {name} BY NAME SELECT * FROM read_parquet(?)", [path])

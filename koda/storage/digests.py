@@ -8,16 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 1 << 20
-
-
-def digest_bytes(*parts: bytes) -> str:
-    """Return the sha256 of the parts, each preceded by its length so that they cannot run together."""
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(len(part).to_bytes(8, "little"))
-        state.update(part)
-    return state.hexdigest()
+_BLOCK_BYTES = 1 << 20
 
 
 def digest_json(value: Any) -> str:
@@ -30,7 +21,7 @@ def digest_file(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     state = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK_BYTES):
             state.update(block)
     return state.hexdigest()
 

@@ -38,8 +38,8 @@ def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> di
             "n": recall.n,
         }
         for recall in record.metrics.retrieval
-        for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image))
-        for at, estimate in found.items()
+        for name, recalls in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image))
+        for at, estimate in recalls.items()
     ]
     rules = [
         {
@@ -120,8 +120,8 @@ def alignment_tables(record: AlignmentRecord, follow_up: str, folder: str) -> di
     for share in record.shares:
         add(share.state, "held out", str(share.finding), "share", share.share, share.share.n or 0)
     for recall in record.retrieval:
-        for name, found in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
-            for at, estimate in found.items():
+        for name, recalls in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
+            for at, estimate in recalls.items():
                 add(recall.state, "held out", str(recall.subset), f"{name} {at}", estimate, recall.n)
     for accuracy in record.zero_shot:
         for at, estimate in accuracy.top.items():

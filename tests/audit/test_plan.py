@@ -1,4 +1,4 @@
-"""What is refused before any work begins."""
+"""What is refused before any work begins, and the steps that are planned."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tasks.plans
 from koda.audit.plan import prepare
 from koda.config import AuditConfig
 from koda.errors import ModelError
@@ -71,3 +72,38 @@ def test_models_that_share_a_modality_are_compared_in_it(
     plan = prepare(config(pairs_folder(8), models["both"], models["image"], "image"), tmp_path / "home")
     assert plan.models["candidate"].modalities == ("image",)
     assert not (tmp_path / "home").exists() or not list((tmp_path / "home").glob("artifacts/*"))
+
+
+def test_the_steps_are_known_in_order_before_any_runs(
+    models: dict[str, dict[str, object]], pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = pairs_folder(8)
+    plan = prepare(config(data, models["both"], models["image"], "image"), tmp_path / "home")
+    assert [(step.name, step.kind, step.key) for step in plan.steps()] == [
+        ("embed baseline", "embeddings", plan.embedding_key("baseline")),
+        ("embed candidate", "embeddings", plan.embedding_key("candidate")),
+        ("discover lost", "solutions", plan.solution_key("lost")),
+        ("discover gained", "solutions", plan.solution_key("gained")),
+        ("evaluate", "evaluations", plan.evaluation_key),
+        ("record", "records", plan.record_key),
+        ("render", "reports", plan.report_key),
+    ]
+    same = prepare(config(data, models["both"], models["both"], "image"), tmp_path / "home")
+    assert [step.name for step in same.steps()] == ["embed baseline", *(step.name for step in plan.steps()[2:])]
+
+
+def test_a_plan_is_made_once_in_a_process(
+    models: dict[str, dict[str, object]],
+    pairs_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "home"
+    wanted = config(pairs_folder(8), models["both"], models["image"], "image")
+    plan = tasks.plans.planned(wanted.model_dump(mode="json", exclude_unset=True), str(home))
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks.plans, "prepare", None)
+        assert tasks.plans.planned(wanted.model_dump(mode="json", exclude_unset=True), str(home)) is plan
+        patched.setattr(tasks.plans, "AuditConfig", None)  # the form in which tasks get it is not even checked again
+        assert tasks.plans.planned(wanted.model_dump(mode="json"), str(home)) is plan
+    assert tasks.plans.planned(plan.settings, str(tmp_path / "elsewhere")) is not plan

@@ -23,6 +23,7 @@ from koda.audit.plan import prepare
 from koda.config import load_config
 from koda.extraction import load_embeddings
 from koda.records import ALL, AuditRecord
+from koda.typing import ROLES
 from tests.tiny import write_tiny_model
 
 N = 90
@@ -82,7 +83,6 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workplace,
     yield place, code, result
 
 
-ROLES = ("baseline", "candidate")
 STEPS = ["embed baseline", "embed candidate", "discover lost", "discover gained", "evaluate", "record", "render"]
 
 
@@ -100,6 +100,7 @@ def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplac
     assert (record.data.n_source, record.data.n_compared, record.data.n_rejected) == (N, N, 0)
     assert record.data.n_discovery + record.data.n_confirmation == N
     assert record.baseline.label == "old"
+    assert list(record.provenance.artifacts) == STEPS[:5]
     assert all(0 <= finding.gap < 1e-5 for finding in record.findings)
     assert "old" in (folder / "report.html").read_text(encoding="utf-8")
 
@@ -239,6 +240,8 @@ def test_a_model_against_itself_passes_with_no_finding(first: tuple[Workplace, i
     assert (code, result["verdict"], result["findings"]) == (0, "pass", [])
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     assert record.findings == []
+    assert [step["name"] for step in result["steps"]] == ["embed baseline", *STEPS[2:]]
+    assert list(record.provenance.artifacts) == STEPS[:5]  # the model is named twice, though embedded once
     assert "no discrepancy" in record.method.lost.status
 
 

@@ -1,0 +1,82 @@
+"""The commands that look before anything runs, at models, data, figures and the machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, load
+from flows.cli.show_changes import show_figures
+from flows.cli.show_inputs import show_checks, show_data, show_models
+from flows.environment import koda_home
+
+if TYPE_CHECKING:
+    from koda.doctor import Check
+    from koda.policy import Figure
+
+
+def models(config: ConfigArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """Show the models that a configuration names, by fingerprint, without running anything."""
+
+    def work() -> dict[str, Any]:
+        from koda.models.inspection import look_at_models
+
+        return look_at_models(load(config, set_))
+
+    answer(work, as_json, show_models)
+
+
+def data(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    page: Annotated[int, typer.Option("--page", metavar="N", help="Which page of samples.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the data that a configuration names: counts, what is left out and why, a page of samples."""
+
+    def work() -> dict[str, Any]:
+        from koda.datasets.inspection import look_at_data
+
+        return look_at_data(load(config, set_), page)
+
+    answer(work, as_json, show_data)
+
+
+def figures(as_json: JsonOption = False) -> None:
+    """List the figures that the rules of a policy may limit."""
+
+    def work() -> Mapping[str, Figure]:
+        from koda.policy import FIGURES
+
+        return FIGURES
+
+    answer(work, as_json, show_figures, _figures_json)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run."""
+
+    def work() -> list[Check]:
+        from koda.doctor import examine
+
+        return examine(koda_home())
+
+    checks = answer(work, as_json, show_checks, _checks_json)
+    raise typer.Exit(0 if _healthy(checks) else 3)
+
+
+def _figures_json(figures: Mapping[str, Figure]) -> str:
+    names = ("words", "bad", "percent", "of_a_finding")
+    rows = {name: {part: getattr(figure, part) for part in names} for name, figure in figures.items()}
+    return json.dumps(rows, indent=1)
+
+
+def _checks_json(checks: list[Check]) -> str:
+    return json.dumps({"healthy": _healthy(checks), "checks": [vars(check) for check in checks]}, indent=1)
+
+
+def _healthy(checks: list[Check]) -> bool:
+    return all(check.state != "fault" for check in checks)

@@ -1,0 +1,90 @@
+"""The commands that read what audits left in KODA_HOME: history, show, verify, export and diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import AuditArgument, JsonOption, answer
+from flows.cli.show_audit import show_history, show_record, show_verification
+from flows.cli.show_changes import show_changes
+from flows.cli.show_inputs import show_export
+from flows.environment import koda_home
+
+if TYPE_CHECKING:
+    from koda.records import AuditRecord, Changes
+
+
+def history(as_json: JsonOption = False) -> None:
+    """List the audits in KODA_HOME, the latest first."""
+
+    def work() -> list[dict[str, Any]]:
+        from koda.storage.database import AuditStore
+
+        return AuditStore(koda_home()).list_audits()
+
+    answer(work, as_json, show_history)
+
+
+def show(audit_id: AuditArgument, as_json: JsonOption = False) -> None:
+    """Show an audit's verdict and findings."""
+
+    def work() -> AuditRecord:
+        from koda.audit.publishing import read_published
+
+        return read_published(koda_home(), audit_id)
+
+    answer(work, as_json, show_record, lambda record: record.to_json().removesuffix("\n"))
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of an audit, or a file in it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check that an audit's files are still those that it wrote; exit with 1 if not."""
+
+    def work() -> dict[str, Any]:
+        from koda.audit.verification import verify_audit
+
+        audit_id, checks = verify_audit(path)
+        files = {check.name: check.problem or "ok" for check in checks}
+        return {"id": audit_id, "verified": all(check.problem is None for check in checks), "files": files}
+
+    result = answer(work, as_json, show_verification)
+    raise typer.Exit(0 if result["verified"] else 1)
+
+
+def export(
+    audit_id: AuditArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where; gets a folder for each model.")],
+    layout: Annotated[str, typer.Option("--layout", help="koda or clip-retrieval.")] = "koda",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the embeddings of an audit's models as folders, which `koda compare` and other tools read."""
+
+    def work() -> dict[str, Any]:
+        from koda.audit.export import export_embeddings
+        from koda.audit.publishing import read_published
+        from koda.config import AuditConfig
+
+        record = read_published(koda_home(), audit_id)
+        return export_embeddings(AuditConfig.model_validate(record.config), koda_home(), out, layout)
+
+    answer(work, as_json, show_export)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="An audit's id, the beginning of one, or an audit.json.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The audit to compare with it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what differs between two audits: findings, verdict, figures, settings, data and software."""
+
+    def work() -> Changes:
+        from koda.audit.history import diff_audits
+
+        return diff_audits(koda_home(), a, b)
+
+    answer(work, as_json, show_changes, lambda changes: changes.model_dump_json(indent=1))
