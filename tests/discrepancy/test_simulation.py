@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import significance as benchmark
+from benchmarks.significance_table import interval
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,9 +52,9 @@ def test_a_planted_group_is_confirmed():
 
 
 def test_intervals_of_rates():
-    assert benchmark.interval(0, 200) == pytest.approx((0, 0.0182751), abs=1e-6)  # 1 - 0.025^(1/200)
-    assert benchmark.interval(20, 20)[1] == 1
-    low, high = benchmark.interval(5, 100)
+    assert interval(0, 200) == pytest.approx((0, 0.0182751), abs=1e-6)  # 1 - 0.025^(1/200)
+    assert interval(20, 20)[1] == 1
+    low, high = interval(5, 100)
     assert (low, high) == pytest.approx((0.016432, 0.112835), abs=1e-5)
 
 
@@ -61,6 +62,8 @@ def test_results_are_written_as_they_stand(tmp_path, runs):
     results = {
         **dict.fromkeys(("date", "device", "torch", "numpy", "python", "koda"), "x"),
         "threads": 1,
+        "alpha": benchmark.ALPHA,
+        "materiality": benchmark.JUDGED.materiality,
         "n_level": 300,
         "n_power": 1500,
         "n_fresh": 1000,
