@@ -34,7 +34,7 @@ def choose() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ |= {_FOLDER: folder, "PREFECT_HOME": folder, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    settle(Path(folder))
+    settle()
 
 
 def start() -> None:
