@@ -54,8 +54,8 @@ def global_similarity(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(50, 8)); q = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     >>> keys = [str(i) for i in range(50)]
-    >>> found = global_similarity(EmbeddingTable(keys, image=x), EmbeddingTable(keys, image=3 * x @ q))["image"]
-    >>> round(found.cka, 6), found.neighbours
+    >>> image = global_similarity(EmbeddingTable(keys, image=x), EmbeddingTable(keys, image=3 * x @ q))["image"]
+    >>> round(image.cka, 6), image.neighbours
     (1.0, 1.0)
     """
     if baseline.keys != candidate.keys:

@@ -154,11 +154,11 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, Subset], list[Estim
     """Falls of R@1 on one subset, baseline less candidate, a retrieval direction each; None if it was not measured."""
 
     def falls(metrics: Metrics, subset: Subset) -> list[Estimate] | None:
-        found = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
-        if found is None:
+        recalls = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
+        if recalls is None:
             return None
-        each = [fall(getattr(found, direction).get(_AT_ONE), found.n_images) for direction in directions]
-        return [estimate for estimate in each if estimate is not None]
+        estimates = [fall(getattr(recalls, direction).get(_AT_ONE), recalls.n_images) for direction in directions]
+        return [estimate for estimate in estimates if estimate is not None]
 
     return falls
 
@@ -166,22 +166,22 @@ def _retrieval_falls(*directions: str) -> Callable[[Metrics, Subset], list[Estim
 def _zero_shot_falls(metrics: Metrics, subset: Subset) -> list[Estimate] | None:
     """The fall of zero-shot top-1 accuracy on one subset, baseline less candidate; None if it was not measured."""
     differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
-    found = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
-    return None if found is None else [found]
+    estimate = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
+    return None if estimate is None else [estimate]
 
 
 def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """R@1 of the candidate on the whole set, the lower of both retrieval directions first."""
     whole = [item for item in facts.metrics.retrieval if item.subset == ALL and item.role == "candidate"]
-    found = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
-    seen = [Observation(estimate) for estimate in found if estimate is not None]
+    estimates = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
+    seen = [Observation(estimate) for estimate in estimates if estimate is not None]
     return _worst_first(_together(seen, least=0.0))[::-1]
 
 
 def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Zero-shot top-1 accuracy of the candidate on the whole set."""
-    found = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
-    whole = [item.top.get(_TOP_ONE) for item in found if item.subset == ALL and item.role == "candidate"]
+    accuracies = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
+    whole = [item.top.get(_TOP_ONE) for item in accuracies if item.subset == ALL and item.role == "candidate"]
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 

@@ -117,8 +117,8 @@ def _doubt(rule: PolicyRule, seen: Observation) -> str | None:
     if finding is None:
         return None
     if finding.confirmed is None:
-        told = finding.note or "too few samples were held out"
-        return f"the finding that decides, {finding.subset}, could not be tested: {told}"
+        reason = finding.note or "too few samples were held out"
+        return f"the finding that decides, {finding.subset}, could not be tested: {reason}"
     stability = finding.stability
     if rule.min_stability is None or stability is None or stability.jaccard >= rule.min_stability:
         return None
