@@ -6,14 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from koda.alignment.groups import rankings_within, subsets_of
 from koda.alignment.targets import AlignmentTask
 from koda.config import SignificanceConfig
 from koda.discrepancy.extension import extend
 from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import drawn_keys
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.identity import with_captions_and_images
 from koda.metrics.retrieval import retrieval_by_subset
@@ -98,10 +97,7 @@ def _retests(
     task: AlignmentTask, states: States, held_out: Sequence[str], significance: SignificanceConfig, device: str
 ) -> tuple[list[GroupShares], list[Retest]]:
     """Return the held-out shares of each finding under all three, and its test repeated with the aligned student."""
-    keys = sorted(held_out)
-    if len(keys) > significance.max_samples:
-        rng = np.random.default_rng(task.solution.config.seed)
-        keys = [keys[row] for row in np.sort(rng.choice(len(keys), size=significance.max_samples, replace=False))]
+    keys = drawn_keys(held_out, significance.max_samples, task.solution.config.seed)
     numbers = sorted({group.direction for group in task.groups})
     names = {group.direction: group.subset.finding for group in task.groups}
     kernels = task.solution.kernels

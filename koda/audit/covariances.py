@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from koda.audit.plan import COVARIANCES, TUNINGS, AuditPlan
-from koda.config import modalities_of
 from koda.devices import device_of
 from koda.embeddings import TableLike
 from koda.kernels import KernelPair
@@ -40,7 +39,7 @@ def load_covariance(plan: AuditPlan, side: Side, target: TableLike, reference: T
     from safetensors.torch import load
 
     search = plan.config.discrepancy
-    tuned = _tuned(plan, side, target, reference) if search.sigma == "tune" else None
+    tuned = _tuned(plan, side, target, reference)
     kept: dict[str, Any] = {} if tuned is None else {"kernels": tuned}
     key = _key(plan, side, tuned)
     if not plan.artifacts.has(COVARIANCES, key):
@@ -55,18 +54,18 @@ def load_covariance(plan: AuditPlan, side: Side, target: TableLike, reference: T
     return {"kernels": kernels, "covariance": CovarianceBlocks(sums, note["n"], maps, note["exact"])}
 
 
-def _tuned(plan: AuditPlan, side: Side, target: TableLike, reference: TableLike) -> KernelPair:
+def _tuned(plan: AuditPlan, side: Side, target: TableLike, reference: TableLike) -> KernelPair | None:
     """Return the kernels that `sigma: tune` chooses for a question, chosen once for all counts of directions."""
-    from koda.discrepancy.tuning import tune_kernels
-    from koda.embeddings import join_tables
+    if plan.config.discrepancy.sigma != "tune":
+        return None
+    from koda.discrepancy.tuning import tuned_kernels
 
     key = plan.tuning_key(side)
     path = plan.artifacts.folder(TUNINGS, key) / "kernels.json"
     if plan.artifacts.has(TUNINGS, key):
         return kernels_from_note(json.loads(path.read_bytes()))
-    search = plan.config.discrepancy
-    ours, theirs, _ = join_tables(target, reference, modalities_of(search))
-    kernels = tune_kernels(ours, theirs, search)
+    kernels = tuned_kernels(target, reference, plan.config.discrepancy)
+    assert kernels is not None, "the configuration asks for them"
     write_atomically(path, json.dumps(kernels_to_note(kernels), indent=1).encode())
     plan.artifacts.complete(TUNINGS, key)
     return kernels

@@ -12,6 +12,7 @@ from koda.audit.zero_shot import zero_shot
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import drawn_keys
 from koda.errors import KodaError
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.identity import with_captions_and_images
@@ -169,10 +170,7 @@ def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, i
 def _quotients(plan: AuditPlan, samples: Samples, side: Side, solution: Solution) -> QuotientCurve | None:
     """Search at the quantiles q = 0.1 ... 1.0, with the kernels of the side's own search, on a part of its samples."""
     search = plan.config.discrepancy
-    keys = list(samples.discovery)
-    if len(keys) > _CURVE_SAMPLES:
-        rng = np.random.default_rng(search.seed)
-        keys = sorted(keys[row] for row in rng.choice(len(keys), size=_CURVE_SAMPLES, replace=False))
+    keys = drawn_keys(samples.discovery, _CURVE_SAMPLES, search.seed)
     target, reference = (getattr(samples, role).select(keys) for role in plan.roles_of(side))
     settings = {
         **search.model_dump(include={"modality", "kernel", "sigma", "seed", "device"}),
