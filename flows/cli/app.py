@@ -37,7 +37,7 @@ def _version(
 
 
 for _command in (
-    audit, demo, compare, history, show, verify, models, data, export, diff, figures, doctor, align, sweep,
+    audit, demo, compare, history, show, verify, models, data, export, figures, doctor, align, diff, sweep,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -169,4 +169,5 @@ def read_alignment(path: Path) -> AlignmentRecord:
         text = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} is not the record of an alignment: {error.strerror}.") from error
-    return parse_record(AlignmentRecord, text, str(path), "the record of an alignment", ALIGNMENT_VERSION)
+    what = "the record of an alignment"
+    return parse_record(AlignmentRecord, text, str(path), what, what, ALIGNMENT_VERSION)

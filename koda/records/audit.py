@@ -311,4 +311,4 @@ class AuditRecord(Part):
         Raises:
             DataError: not a record, or one written by a newer koda than this.
         """
-        return parse_record(cls, text, where, "an audit record", RECORD_VERSION)
+        return parse_record(cls, text, where, "an audit record", "a valid audit record", RECORD_VERSION)

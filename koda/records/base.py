@@ -24,14 +24,14 @@ def to_json(record: Part) -> str:
     return record.model_dump_json(indent=2) + "\n"
 
 
-def parse_record(model: type[Record], text: str | bytes, where: str, what: str, newest: int) -> Record:
+def parse_record(model: type[Record], text: str | bytes, where: str, what: str, valid: str, newest: int) -> Record:
     """Read a versioned record.
 
     Args:
         model: whose record it is; it has a field ``version``.
         text: JSON.
         where: the file, for messages.
-        what: the kind of record, with its article, for messages.
+        what, valid: the kind of record, and a sound one of it, with their articles, for messages.
         newest: the version that this koda writes; it reads all up to this one.
 
     Raises:
@@ -54,4 +54,4 @@ def parse_record(model: type[Record], text: str | bytes, where: str, what: str, 
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where} is not {what}: {place}: {first['msg']}.") from error
+        raise DataError(f"{where} is not {valid}: {place}: {first['msg']}.") from error
