@@ -183,7 +183,7 @@ def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
     def wrong(*args, **kwargs):
         solution = honest(*args, **kwargs)
         d = solution.directions[0]
-        bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.status)
+        bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.state)
         return type(solution)((bad, *solution.directions[1:]))
 
     monkeypatch.setattr("koda.discrepancy.problem.solve_dense", wrong)

@@ -8,7 +8,7 @@ import torch
 from koda.discrepancy.limits import SolverLimit
 from koda.discrepancy.solver.direction import solve_direction
 from koda.discrepancy.solver.numerics import complement, one_thread
-from koda.discrepancy.solver.outcome import INACTIVE, OPTIMAL, RawDirection, RawSolution
+from koda.discrepancy.solver.outcome import DirectionState, Ending, RawDirection, RawSolution
 from koda.errors import ConfigError, DataError
 
 
@@ -55,13 +55,13 @@ def _solve_dense(
     multiplier: float | None = None
     while len(directions) < n_directions:
         if basis.shape[1] == 0:
-            return RawSolution(tuple(directions), "exhausted", iterations=evaluations)
+            return RawSolution(tuple(directions), Ending.EXHAUSTED, iterations=evaluations)
         optimum = solve_direction(a, b, limit, start=multiplier)
         evaluations += optimum.evaluations
         if not optimum.feasible:
-            return RawSolution(tuple(directions), "infeasible", optimum.reference, evaluations)
+            return RawSolution(tuple(directions), Ending.INFEASIBLE, optimum.reference, evaluations)
         if stop_without_gain and not optimum.gains(limit.weight):
-            return RawSolution(tuple(directions), "no discrepancy", iterations=evaluations)
+            return RawSolution(tuple(directions), Ending.NO_DISCREPANCY, iterations=evaluations)
         multiplier = optimum.multiplier or None
         directions.append(
             RawDirection(
@@ -70,7 +70,7 @@ def _solve_dense(
                 reference_energy=optimum.reference,
                 multiplier=optimum.multiplier,
                 upper=optimum.upper,
-                status=INACTIVE if optimum.inactive else OPTIMAL,
+                state=DirectionState.INACTIVE if optimum.inactive else DirectionState.OPTIMAL,
             )
         )
         rest = complement(optimum.y)  # (k, k - 1)

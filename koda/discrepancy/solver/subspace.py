@@ -16,7 +16,7 @@ import torch
 from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.direction import DirectionOptimum
 from koda.discrepancy.solver.numerics import complement, one_thread
-from koda.discrepancy.solver.outcome import RawSolution
+from koda.discrepancy.solver.outcome import Ending, RawSolution
 from koda.discrepancy.solver.refinement import refine
 from koda.discrepancy.solver.space import Block, Space
 from koda.discrepancy.solver.state import (
@@ -59,18 +59,18 @@ def solve_subspace(
 def _solve(space: Space, request: SolverRequest, seed: int, effort: Effort, warm: Block | None) -> RawSolution:
     generator = torch.Generator().manual_seed(seed)
     state = _start(space, request, effort, generator, warm)
-    ending, lambda_min = "", None
+    ending, lambda_min = Ending.COMPLETE, None
     multiplier: float | None = None
     while len(state.multipliers) < request.n_directions:
         if state.locked.size >= space.dim:
-            ending = "exhausted"
+            ending = Ending.EXHAUSTED
             break
         optimum = _direction(space, state, request, multiplier, generator, effort)
         if optimum is None:
-            ending = "exhausted"
+            ending = Ending.EXHAUSTED
             break
         if not optimum.feasible:
-            ending, lambda_min = "infeasible", optimum.reference
+            ending, lambda_min = Ending.INFEASIBLE, optimum.reference
             break
         multiplier = optimum.multiplier or None
         state.multipliers.append(optimum.multiplier)
@@ -80,10 +80,10 @@ def _solve(space: Space, request: SolverRequest, seed: int, effort: Effort, warm
         else:
             state.basis, state.a, state.b = space.empty(), state.a[:0, :0], state.b[:0, :0]
         if request.no_gain(optimum):
-            ending = "no discrepancy"
+            ending = Ending.NO_DISCREPANCY
             break
     refined, basis = refine(space, state, request, generator, effort)
-    if ending == "no discrepancy" and refined and not refined[-1].gains:
+    if ending is Ending.NO_DISCREPANCY and refined and not refined[-1].gains:
         refined = refined[:-1]
     details = {"factorisations": state.factorisations, "restarts": state.restarts, "basis": basis.size}
     return RawSolution(tuple(d.direction for d in refined), ending, lambda_min, state.steps, details, basis)

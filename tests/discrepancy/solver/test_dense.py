@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
 from koda.discrepancy.solver.direction import planar_optimum, solve_single
+from koda.discrepancy.solver.outcome import DirectionState, Ending
 from koda.errors import ConfigError, DataError
 from tests.discrepancy.problems import best_by_dual, best_by_program, commuting, complement, kernel, wishart
 
@@ -51,7 +52,7 @@ def test_commuting_forms_meet_the_linear_programme(seed, rounded):
         best = best_by_program(alpha, beta, eps)
         solution = solve_dense(a, b, EnergyLimit(eps), 1)
         if best is None:
-            assert solution.ending == "infeasible"
+            assert solution.ending is Ending.INFEASIBLE
             continue
         check(a, b, eps, solution)
         assert solution.directions[0].target_energy == pytest.approx(best, rel=1e-10)
@@ -70,7 +71,7 @@ def test_a_limit_that_does_not_bind_gives_plain_kernel_pca():
     solution = solve_dense(a, b, EnergyLimit(1.0), 3)
     values, vectors = np.linalg.eigh(a)
     for i, d in enumerate(solution.directions):
-        assert d.status.startswith("inactive")
+        assert d.state is DirectionState.INACTIVE
         assert d.multiplier == 0
         assert d.target_energy == pytest.approx(values[-1 - i], rel=1e-12)
         assert abs(d.x @ vectors[:, -1 - i]) == pytest.approx(1, abs=1e-9)
@@ -83,18 +84,18 @@ def test_the_limit_of_the_leading_eigenvector_itself_is_inactive_and_just_under_
     assert solve_dense(a, b, EnergyLimit(energy * (1 + 1e-9)), 1).directions[0].multiplier == 0
     just_under = solve_dense(a, b, EnergyLimit(energy * (1 - 1e-6)), 1).directions[0]
     assert just_under.multiplier > 0
-    assert just_under.status == "optimal"
+    assert just_under.state is DirectionState.OPTIMAL
 
 
 def test_an_infeasible_limit_names_the_smallest_eigenvalue_and_returns_fewer():
     a, b = np.diag([0.5, 0.3, 0.2]), np.diag([0.1, 0.2, 0.7])
     nothing = solve_dense(a, b, EnergyLimit(0.05), 2)
     assert nothing.directions == ()
-    assert (nothing.ending, nothing.lambda_min) == ("infeasible", pytest.approx(0.1))
+    assert (nothing.ending, nothing.lambda_min) == (Ending.INFEASIBLE, pytest.approx(0.1))
     fewer = solve_dense(a, b, EnergyLimit(0.15), 3)
     # the first direction takes e1 and half of e2's room: what is left has more reference energy than 0.15
     assert len(fewer.directions) == 1
-    assert fewer.ending == "infeasible"
+    assert fewer.ending is Ending.INFEASIBLE
     assert fewer.lambda_min > 0.15
 
 
@@ -120,7 +121,7 @@ def test_equal_forms_have_the_limit_as_value_and_no_direction_of_gain():
     assert d.target_energy == pytest.approx(0.05, rel=1e-9)
     assert d.multiplier == pytest.approx(1, rel=1e-6)
     none = solve_dense(a, a, EnergyLimit(0.05), 3, stop_without_gain=True)
-    assert (none.directions, none.ending) == ((), "no discrepancy")
+    assert (none.directions, none.ending) == ((), Ending.NO_DISCREPANCY)
 
 
 def test_duplicate_samples_and_low_rank_change_nothing():
@@ -134,9 +135,9 @@ def test_duplicate_samples_and_low_rank_change_nothing():
 
 def test_more_directions_than_dimensions_and_one_sample():
     solution = solve_dense(wishart(4, 6, 0), wishart(4, 6, 1), EnergyLimit(0.9), 9)
-    assert (len(solution.directions), solution.ending) == (4, "exhausted")
+    assert (len(solution.directions), solution.ending) == (4, Ending.EXHAUSTED)
     alone = solve_dense([[1.0]], [[1.0]], EnergyLimit(1.0), 3)
-    assert (len(alone.directions), alone.ending) == (1, "exhausted")
+    assert (len(alone.directions), alone.ending) == (1, Ending.EXHAUSTED)
 
 
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), float("inf")])
