@@ -76,13 +76,17 @@ class _Point:
 def solve_direction(
     a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, *, start: float | None = None, accuracy: float = _GAP
 ) -> DirectionOptimum:
-    """Solve one direction in a small space, under a limit or with a fixed weight; see :func:`solve_single`."""
-    if isinstance(limit, FixedWeight):
-        return fixed_single(a, b, limit.eta)
-    return solve_single(a, b, limit.eps, start=start, accuracy=accuracy)
+    """Solve one direction in a small space, on one thread: under a limit or with a fixed weight.
+
+    See :func:`constrained_optimum` and :func:`weighted_optimum`.
+    """
+    with one_thread():
+        if isinstance(limit, FixedWeight):
+            return weighted_optimum(a, b, limit.eta)
+        return constrained_optimum(a, b, limit.eps, start=start, accuracy=accuracy)
 
 
-def solve_single(
+def constrained_optimum(
     a: torch.Tensor, b: torch.Tensor, eps: float, *, start: float | None = None, accuracy: float = _GAP
 ) -> DirectionOptimum:
     """Solve one direction exactly: ``max y'Ay``, ``y'By <= eps``, ``||y|| = 1``, for small (k, k) matrices.
@@ -96,13 +100,6 @@ def solve_single(
         start: a multiplier to begin with, from a problem nearby.
         accuracy: relative gap at which to stop.
     """
-    with one_thread():
-        return _solve_single(a, b, eps, start, accuracy)
-
-
-def _solve_single(
-    a: torch.Tensor, b: torch.Tensor, eps: float, start: float | None, accuracy: float
-) -> DirectionOptimum:
     evaluations = 0
 
     def at(multiplier: float) -> _Point:
@@ -165,25 +162,24 @@ def _solve_single(
     return _optimum_at(best, plane.y, a, b, evaluations, inactive=False)
 
 
-def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> DirectionOptimum:
+def weighted_optimum(a: torch.Tensor, b: torch.Tensor, eta: float) -> DirectionOptimum:
     """Return the leading eigenvector of A - eta B: optimal for the limit that is its own reference energy."""
-    with one_thread():
-        values, vectors = torch.linalg.eigh(a - eta * b)
-        y = vectors[:, -1]
-        reference = float(y @ b @ y)
-        return DirectionOptimum(
-            y=y,
-            target=float(y @ a @ y),
-            reference=reference,
-            multiplier=eta,
-            top=float(values[-1]),
-            upper=float(values[-1]) + eta * reference + _noise(values),
-            feasible=True,
-            inactive=False,
-            values=values,
-            vectors=vectors,
-            evaluations=1,
-        )
+    values, vectors = torch.linalg.eigh(a - eta * b)
+    y = vectors[:, -1]
+    reference = float(y @ b @ y)
+    return DirectionOptimum(
+        y=y,
+        target=float(y @ a @ y),
+        reference=reference,
+        multiplier=eta,
+        top=float(values[-1]),
+        upper=float(values[-1]) + eta * reference + _noise(values),
+        feasible=True,
+        inactive=False,
+        values=values,
+        vectors=vectors,
+        evaluations=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The production solver: one shared subspace for all directions, and a proved bound for each.
 
 Rayleigh-Ritz on a growing orthonormal basis: the two-constraint problem is solved exactly in the basis by
-:func:`koda.discrepancy.solver.direction.solve_single`; the basis grows by the residuals of the leading Ritz vectors,
-preconditioned by ``(B + tau I)^-1`` with tau = mu / lambda, because ``value = min over tau of (eps + tau)
+:func:`koda.discrepancy.solver.direction.constrained_optimum`; the basis grows by the residuals of the leading Ritz
+vectors, preconditioned by ``(B + tau I)^-1`` with tau = mu / lambda, because ``value = min over tau of (eps + tau)
 lambda_max(A, B + tau I)``. When all directions stand to a modest accuracy, :mod:`koda.discrepancy.solver.refinement`
 solves them again in the whole subspace, proves their gaps, and goes on until the proof is good enough.
 """

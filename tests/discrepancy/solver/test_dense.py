@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.direction import planar_optimum, solve_single
+from koda.discrepancy.solver.direction import constrained_optimum, planar_optimum
 from koda.discrepancy.solver.outcome import DirectionState, Ending
 from koda.errors import ConfigError, DataError
 from tests.discrepancy.problems import best_by_dual, best_by_program, commuting, complement, kernel, wishart
@@ -187,7 +187,7 @@ def test_permuting_the_samples_permutes_the_directions(seed):
 
 def test_no_feasible_point_beats_the_proved_bound():
     a, b = torch.tensor(wishart(10, 12, 1)), torch.tensor(wishart(10, 12, 2))
-    one = solve_single(a, b, 0.07)
+    one = constrained_optimum(a, b, 0.07)
     x = torch.nn.functional.normalize(
         torch.randn(10, 50_000, generator=torch.Generator().manual_seed(0)).double(), dim=0
     )
