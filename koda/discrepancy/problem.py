@@ -152,9 +152,9 @@ class Problem:
         wanted = min(config.n_directions, self.forms.n)
         if self.forms.same:
             return RawSolution((), Ending.SAME)
-        if (matrices := self._matrices) is not None:
-            return solve_dense(*matrices, limit, wanted, stop_without_gain=True)
         request = SolverRequest(limit, wanted, config.tolerance, stop_without_gain=True, prove=prove)
+        if (matrices := self._matrices) is not None:
+            return solve_dense(*matrices, request)
         raw = solve_subspace(self._space(wanted), request, seed=config.seed, warm=self._basis if warm else None)
         self._basis = raw.basis
         return raw

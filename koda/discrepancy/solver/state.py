@@ -38,7 +38,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class SolverRequest:
-    """What is asked of the subspace solver.
+    """What is asked of a solver.
 
     Args:
         limit: eps on x'Bx; or SPEC's fixed weight eta: leading eigenvectors of A - eta B instead.

@@ -43,7 +43,7 @@ def test_it_gives_what_the_dense_solver_gives(name):
     n = len(a)
     quantile = float(np.quantile(np.linalg.eigvalsh(b).clip(1e-7), 0.6))
     for eps in ((1 + 0.0005 * (n - 1)) / n, quantile):
-        exact = solve_dense(a, b, EnergyLimit(eps), 4)
+        exact = solve_dense(a, b, SolverRequest(EnergyLimit(eps), 4))
         found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(eps), 4, tolerance=1e-10), effort=SMALL)
         assert (len(found.directions), found.ending) == (len(exact.directions), exact.ending)
         x = np.stack([d.x for d in found.directions], axis=1)
@@ -131,7 +131,7 @@ def test_kernels_next_to_the_identity_keep_directions_orthonormal():
         found = solve_subspace(
             SampleSpace(torch.tensor(a), torch.tensor(b)), SolverRequest(EnergyLimit(1.08 / n), 4, tolerance=1e-8)
         )
-        exact = solve_dense(a, b, EnergyLimit(1.08 / n), 4)
+        exact = solve_dense(a, b, SolverRequest(EnergyLimit(1.08 / n), 4))
         x = np.stack([d.x for d in found.directions])
         assert np.abs(x @ x.T - np.eye(4)).max() < 1e-12
         assert found.directions[0].target_energy == pytest.approx(exact.directions[0].target_energy, rel=1e-10)
