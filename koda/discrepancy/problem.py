@@ -25,7 +25,6 @@ from koda.embeddings import TableLike, join_tables
 from koda.errors import ConfigError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
-from koda.kernels.features import n_features_of
 
 DENSE_SIZE = 200  # coordinates up to which full eigendecompositions are quicker
 
@@ -72,16 +71,7 @@ class Problem:
             rows = np.arange(target.n)
             forms = exact_forms(target.take(rows), reference.take(rows), kernels, device)
         else:
-            forms = feature_forms(
-                target,
-                reference,
-                kernels,
-                device,
-                kind=None if config.features == "auto" else config.features,
-                r=n_features_of(config, device),
-                seed=config.seed,
-                covariance=covariance,
-            )
+            forms = feature_forms(target, reference, kernels, config, device, covariance=covariance)
         return cls(tuple(target.keys), kernels, forms, rejected, device, time.perf_counter() - began)
 
     @staticmethod
