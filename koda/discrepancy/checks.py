@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from koda.discrepancy.forms import QuadraticForms
 from koda.discrepancy.solution import Direction
-from koda.discrepancy.solver.outcome import RawDirection
+from koda.discrepancy.solver.outcome import RawDirection, relative_gap
 from koda.errors import SolverError
 
 
@@ -45,8 +44,8 @@ def checked_directions(
     directions = []
     for column, d, a, b in zip(read.x.T, solved, read.target.tolist(), read.reference.tolist(), strict=True):
         quotient = a / b if b > 0 else float("inf")
-        direction = Direction(_signed(column, keys), a, b, quotient, d.multiplier, 0.0, d.status(tolerance))
-        directions.append(replace(direction, gap=max(0.0, (d.upper - a) / a) if a > 0 else d.gap))
+        gap = relative_gap(a, d.upper)
+        directions.append(Direction(_signed(column, keys), a, b, quotient, d.multiplier, gap, d.status(tolerance)))
     return tuple(directions)
 
 

@@ -61,7 +61,10 @@ class Problem:
         kernels: KernelPair | None = None,
         covariance: CovarianceBlocks | None = None,
     ) -> Problem:
-        """Join the tables, choose the kernels and make the forms; see :func:`find_discrepancies`."""
+        """Join the tables, choose the kernels and make the forms.
+
+        See :func:`koda.discrepancy.search.find_discrepancies`.
+        """
         began = time.perf_counter()
         device = device_of(config.device)
         target, reference, rejected = cls.joined(target, reference, config)
@@ -114,7 +117,7 @@ class Problem:
         raw = self._solved(config, limit, warm=warm, prove=prove)
         eps = limit.eps if isinstance(limit, EnergyLimit) else float("inf")
         directions = checked_directions(self.forms, self.keys, raw.directions, eps, config.tolerance)
-        if isinstance(limit, FixedWeight):  # what every direction of SPEC keeps within, so that it has a limit too
+        if isinstance(limit, FixedWeight):  # SPEC has no limit; the largest reference energy found is reported as eps
             eps = max((d.reference_energy for d in directions), default=0.0)
         status = _status(raw, directions, n, eps, config)
         stats = self._stats(raw, rule, self.seconds + time.perf_counter() - began)

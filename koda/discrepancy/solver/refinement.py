@@ -19,7 +19,7 @@ from koda.discrepancy.solver.proofs import Candidate, Proofs
 from koda.discrepancy.solver.space import Block, Solve, Space
 from koda.discrepancy.solver.state import Effort, SolverRequest, State, grow, grow_at_random, precondition, shift_of
 
-_MAX_ROUNDS = 10  # of solving, proving and widening
+_MAX_ROUNDS = 10  # at most so many times the directions are solved, proved and the subspace widened
 
 
 @dataclass(frozen=True)
