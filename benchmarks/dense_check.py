@@ -34,7 +34,7 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.data import pair  # noqa: E402
 from koda import DiscrepancyConfig  # noqa: E402
 from koda.discrepancy.problem import Problem  # noqa: E402
-from koda.discrepancy.solver.direction import _solve_single  # noqa: E402
+from koda.discrepancy.solver.direction import constrained_optimum  # noqa: E402
 from koda.discrepancy.solver.numerics import complement  # noqa: E402
 
 
@@ -58,7 +58,7 @@ def check(n: int, r: int, kind: str, quantile: float | None, directions: int) ->
     began = time.perf_counter()
     for d in solution.directions:
         start = d.multiplier if d.multiplier > 1e-6 else None
-        one = _solve_single((a + a.T) / 2, (b + b.T) / 2, solution.eps, start, 1e-7)
+        one = constrained_optimum((a + a.T) / 2, (b + b.T) / 2, solution.eps, start=start, accuracy=1e-7)
         evaluations += one.evaluations
         energies.append(one.target)
         dense_x.append(basis @ one.y)

@@ -80,7 +80,7 @@ def engine(n: int, r: int, device: torch.device, repeats: int) -> dict[str, Any]
         t_gram, blocks = timed(lambda features=features: accumulate(features), device)
         forms = FeatureForms(blocks, features, False, {})
         t_solve, raw = timed(lambda forms=forms: solve_subspace(forms.space(DIRECTIONS), request), device)
-        read = partial(checked_directions, forms, target.keys, raw.directions, limit.eps)
+        read = partial(checked_directions, forms, target.keys, raw.directions, limit.eps, request.tolerance)
         t_read, directions = timed(read, device)
         total = t_features * cached + t_gram + t_solve + t_read  # without the cache the products make them again
         if not best or total < best["total"]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from koda.discrepancy.forms import QuadraticForms
 from koda.discrepancy.solution import Direction
-from koda.discrepancy.solver.outcome import RawDirection
+from koda.discrepancy.solver.outcome import RawDirection, relative_gap
 from koda.errors import SolverError
 
 
 def checked_directions(
-    forms: QuadraticForms, keys: Sequence[str], solved: tuple[RawDirection, ...], eps: float
+    forms: QuadraticForms, keys: Sequence[str], solved: tuple[RawDirection, ...], eps: float, tolerance: float
 ) -> tuple[Direction, ...]:
     """Read the directions out as sample vectors, and check them against the kernels in float64.
 
@@ -24,6 +23,7 @@ def checked_directions(
         keys: the samples, in the order of the vectors.
         solved: what the solver found, in the coordinates of the forms.
         eps: limit on the reference energy; infinite where there is none.
+        tolerance: relative gap that was asked for, which the status of a direction names.
 
     Raises:
         SolverError: a norm, an inner product or a reference energy that is not what it must be.
@@ -44,8 +44,8 @@ def checked_directions(
     directions = []
     for column, d, a, b in zip(read.x.T, solved, read.target.tolist(), read.reference.tolist(), strict=True):
         quotient = a / b if b > 0 else float("inf")
-        direction = Direction(_signed(column, keys), a, b, quotient, d.multiplier, 0.0, d.status)
-        directions.append(replace(direction, gap=max(0.0, (d.upper - a) / a) if a > 0 else d.gap))
+        gap = relative_gap(a, d.upper)
+        directions.append(Direction(_signed(column, keys), a, b, quotient, d.multiplier, gap, d.status(tolerance)))
     return tuple(directions)
 
 

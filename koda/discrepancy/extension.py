@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
 _EXACT_ROWS = 8192  # up to so many samples x'Ax is exact, beyond it is estimated on as many
-_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # what is made of a kernel matrix at a time
+_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # the part of a kernel matrix that is made at a time
 
 
 def common_keys(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> tuple[str, ...]:
     """Return the keys that both tables hold and both kernels can use, in the target's order."""
-    here, there = (parts_used(table, kernel) for table, kernel in roles(solution, target, reference))
-    unusable = here.invalid_rows().keys() | there.invalid_rows().keys() | solution.rejected.keys()
-    known = set(reference.keys) - unusable
+    target_part, reference_part = (parts_used(table, kernel) for table, kernel in roles(solution, target, reference))
+    invalid = target_part.invalid_rows().keys() | reference_part.invalid_rows().keys()
+    known = set(reference.keys) - invalid - solution.rejected.keys()
     return tuple(key for key in target.keys if key in known)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from koda.config import DiscrepancyConfig
 from koda.devices import fits_in_memory
 from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.numerics import UNIT
@@ -19,7 +20,7 @@ from koda.embeddings import TableInMemory, TableLike
 from koda.errors import ConfigError, DataError
 from koda.kernels import KernelPair
 from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulate
-from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
+from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
 
 _READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
 EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here
@@ -226,22 +227,22 @@ def feature_forms(
     target: TableLike,
     reference: TableLike,
     kernels: KernelPair,
+    config: DiscrepancyConfig,
     device: torch.device,
     *,
-    kind: str | None,
-    r: int,
-    seed: int,
     covariance: CovarianceBlocks | None = None,
 ) -> SampleForms | FeatureForms:
     """Return the forms of feature kernels: over the samples while those are fewer, else over the coordinates.
 
     Args:
-        kind: of features; None for the kernel's default.
+        config: names the kind of the features, their number and the seed they are drawn with.
         covariance: G of these samples and maps, where it was made before.
 
     Raises:
         DataError: a covariance of other samples or maps.
     """
+    r, seed = n_features_of(config, device), config.seed
+    kind = None if config.features == "auto" else config.features  # None is the kernel's default
     maps = draw_pair(kernels, target, reference, r, kind=kind, seed=seed)
     errors = {
         role: kernel_error(m, table, seed=seed, device=device)

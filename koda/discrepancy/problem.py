@@ -16,7 +16,7 @@ from koda.discrepancy.forms import FeatureForms, QuadraticForms, exact_forms, fe
 from koda.discrepancy.limits import EnergyLimit, FixedWeight, SolverLimit, limit_from
 from koda.discrepancy.solution import Direction, Solution
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.outcome import RawSolution
+from koda.discrepancy.solver.outcome import DirectionState, Ending, RawSolution
 from koda.discrepancy.solver.space import Block, Space
 from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
@@ -25,7 +25,6 @@ from koda.embeddings import TableLike, join_tables
 from koda.errors import ConfigError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
-from koda.kernels.features import n_features_of
 
 DENSE_SIZE = 200  # coordinates up to which full eigendecompositions are quicker
 
@@ -62,7 +61,10 @@ class Problem:
         kernels: KernelPair | None = None,
         covariance: CovarianceBlocks | None = None,
     ) -> Problem:
-        """Join the tables, choose the kernels and make the forms; see :func:`find_discrepancies`."""
+        """Join the tables, choose the kernels and make the forms.
+
+        See :func:`koda.discrepancy.search.find_discrepancies`.
+        """
         began = time.perf_counter()
         device = device_of(config.device)
         target, reference, rejected = cls.joined(target, reference, config)
@@ -72,16 +74,7 @@ class Problem:
             rows = np.arange(target.n)
             forms = exact_forms(target.take(rows), reference.take(rows), kernels, device)
         else:
-            forms = feature_forms(
-                target,
-                reference,
-                kernels,
-                device,
-                kind=None if config.features == "auto" else config.features,
-                r=n_features_of(config, device),
-                seed=config.seed,
-                covariance=covariance,
-            )
+            forms = feature_forms(target, reference, kernels, config, device, covariance=covariance)
         return cls(tuple(target.keys), kernels, forms, rejected, device, time.perf_counter() - began)
 
     @staticmethod
@@ -123,8 +116,8 @@ class Problem:
         limit, rule = limit_of(limit_from(config), self.forms.reference, n, lambda: self._spectrum_of(config.seed))
         raw = self._solved(config, limit, warm=warm, prove=prove)
         eps = limit.eps if isinstance(limit, EnergyLimit) else float("inf")
-        directions = checked_directions(self.forms, self.keys, raw.directions, eps)
-        if isinstance(limit, FixedWeight):  # what every direction of SPEC keeps within, so that it has a limit too
+        directions = checked_directions(self.forms, self.keys, raw.directions, eps, config.tolerance)
+        if isinstance(limit, FixedWeight):  # SPEC has no limit; the largest reference energy found is reported as eps
             eps = max((d.reference_energy for d in directions), default=0.0)
         status = _status(raw, directions, n, eps, config)
         stats = self._stats(raw, rule, self.seconds + time.perf_counter() - began)
@@ -151,10 +144,10 @@ class Problem:
         """Find the directions in the coordinates of the forms; the subspace is kept for a warm start."""
         wanted = min(config.n_directions, self.forms.n)
         if self.forms.same:
-            return RawSolution((), "same")
-        if (matrices := self._matrices) is not None:
-            return solve_dense(*matrices, limit, wanted, stop_without_gain=True)
+            return RawSolution((), Ending.SAME)
         request = SolverRequest(limit, wanted, config.tolerance, stop_without_gain=True, prove=prove)
+        if (matrices := self._matrices) is not None:
+            return solve_dense(*matrices, request)
         raw = solve_subspace(self._space(wanted), request, seed=config.seed, warm=self._basis if warm else None)
         self._basis = raw.basis
         return raw
@@ -204,24 +197,24 @@ def _status(raw: RawSolution, directions: tuple[Direction, ...], n: int, eps: fl
     """Say what happened: how many directions, why no more, and what to do."""
     wanted, count = config.n_directions, len(directions)
     many = f"{count} of {wanted} directions" if count < wanted else f"{count} direction{'s' if count > 1 else ''}"
-    if raw.ending == "same":
+    if raw.ending is Ending.SAME:
         return "no discrepancy: the two kernels are equal up to rounding, so there is nothing to find"
-    if raw.ending == "no discrepancy" and not count:
+    if raw.ending is Ending.NO_DISCREPANCY and not count:
         return "no discrepancy: the target ties nothing together more than the reference does, within the limit"
-    if raw.ending == "no discrepancy":
+    if raw.ending is Ending.NO_DISCREPANCY:
         return f"{many}; no further discrepancy: what is left the target ties together no more than the reference does"
-    if raw.ending == "infeasible":
+    if raw.ending is Ending.INFEASIBLE:
         least = raw.lambda_min if raw.lambda_min is not None else float("nan")
         return (
             f"{many}; infeasible beyond: the smallest reference energy left, lambda_min = {least:.6g}, exceeds "
             f"eps = {eps:.6g}; raise the limit"
         )
-    if raw.ending == "exhausted" or count < wanted:
+    if raw.ending is Ending.EXHAUSTED or count < wanted:
         return f"{many}; the {n} samples have no more independent directions; add samples"
-    inexact = sum(d.status.startswith("inexact") for d in directions)
+    inexact = sum(not d.state.exact for d in raw.directions)
     if inexact:
         return f"{many}, {inexact} of them not within the tolerance {config.tolerance:g}; see their status"
-    inactive = sum(d.status.startswith("inactive") for d in directions)
+    inactive = sum(d.state is DirectionState.INACTIVE for d in raw.directions)
     worst = max(d.gap for d in directions)
     words = f"{many}, each proved to be within {worst:.1e} of its optimum"
     return words + (f"; the limit does not bind for {inactive} of them (see their status)" if inactive else "")

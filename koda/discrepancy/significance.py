@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 MIN_CONFIRMATION = 30  # fewer confirmation samples give no interval: the normal limit is too far off
-LEVEL = 0.95  # of the intervals
+_INTERVAL_LEVEL = 0.95  # the chance that an interval holds the true figure
 _SE_FLOOR = 1e-9  # what rounding leaves of a difference that is 0; shares below it mean nothing
 
 
@@ -145,7 +145,7 @@ def held_out_shares(
     alive = norms > 0
     f = f / np.where(alive, norms, 1.0)  # mean f^2 = 1
     h = [
-        _h(f, usable(table, kernel, keys), kernel, device) if m >= 2 else np.zeros_like(f)
+        _projections(f, usable(table, kernel, keys), kernel, device) if m >= 2 else np.zeros_like(f)
         for table, kernel in (target, reference)
     ]  # (m, k) each
     results = []
@@ -212,8 +212,8 @@ def _checked(solution: Solution, keys: Sequence[str]) -> list[str]:
     return ordered
 
 
-def _h(f: FloatArray, table: EmbeddingTable, kernel: Any, device: str) -> FloatArray:
-    """Return f_i * (mean over j != i of f_j k(i, j)) for each direction, (m, k)."""
+def _projections(f: FloatArray, table: EmbeddingTable, kernel: Any, device: str) -> FloatArray:
+    """Return h_i = f_i * (mean over j != i of f_j k(i, j)) for each direction, (m, k)."""
     weights = torch.from_numpy(np.ascontiguousarray(f))  # (m, k)
     total = np.zeros_like(f)
     for rows, columns, block in kernel_blocks(kernel, table, table, device):
@@ -234,7 +234,7 @@ def _interval(h: FloatArray, f: FloatArray, value_only: bool) -> Interval:
         return Interval(value)
     influence = 2 * h - value * np.square(f) - value  # (m,)
     se = float(influence.std(ddof=1)) / math.sqrt(len(h))
-    reach = float(norm.ppf((1 + LEVEL) / 2)) * se
+    reach = float(norm.ppf((1 + _INTERVAL_LEVEL) / 2)) * se
     return Interval(value, se, value - reach, value + reach)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from koda.discrepancy import Solution
 
 
-MAX_SAMPLES = 2000  # of a search that is made again, at most
+MAX_SAMPLES = 2000  # a search that is made again takes at most so many samples
 COMMON = 4096  # samples at most on which slices are compared
 _SEARCH_TOLERANCE = 1e-3  # the gap of a search that is made again: far under what other samples change
 _RANK_TOLERANCE = 1e-12  # relative size of a direction that those before it span

@@ -10,6 +10,7 @@ from koda.discrepancy import Problem, forms
 from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
 from koda.discrepancy.solver.outcome import RawDirection
+from koda.discrepancy.solver.state import SolverRequest
 from koda.errors import ConfigError, DataError, SolverError
 from koda.kernels import Kernel, KernelPair
 from tests.discrepancy.problems import tables
@@ -36,7 +37,7 @@ def test_it_solves_the_problem_of_the_two_kernel_matrices(n):
         k.matrix(t).numpy() / n for k, t in ((solution.kernels.target, target), (solution.kernels.reference, reference))
     )
     assert solution.eps == pytest.approx((1 + 0.0005 * (n - 1)) / n)
-    exact = solve_dense(a, b, EnergyLimit(solution.eps), 3)
+    exact = solve_dense(a, b, SolverRequest(EnergyLimit(solution.eps), 3))
     for d, e in zip(solution.directions, exact.directions, strict=True):
         assert d.target_energy == pytest.approx(e.target_energy, rel=1e-8)
         assert np.linalg.norm(d.x) == pytest.approx(1, abs=1e-12)
@@ -183,7 +184,7 @@ def test_a_solution_that_fails_its_checks_is_an_error(monkeypatch):
     def wrong(*args, **kwargs):
         solution = honest(*args, **kwargs)
         d = solution.directions[0]
-        bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.status)
+        bad = RawDirection(d.x * 1.001, d.target_energy, d.reference_energy, d.multiplier, d.upper, d.state)
         return type(solution)((bad, *solution.directions[1:]))
 
     monkeypatch.setattr("koda.discrepancy.problem.solve_dense", wrong)
@@ -200,7 +201,7 @@ def test_features_solve_the_problem_of_the_feature_kernels(n, r):
     solution = find_discrepancies(target, reference, config(features="orf", n_features=r, max_reference_share=0.02))
     maps = draw_pair(solution.kernels, target, reference, r, kind="orf", seed=0)
     a, b = (((phi := m(t).numpy()) @ phi.T) / n for m, t in zip(maps, (target, reference), strict=True))
-    exact = solve_dense(a, b, EnergyLimit(solution.eps), 3)
+    exact = solve_dense(a, b, SolverRequest(EnergyLimit(solution.eps), 3))
     for d, e in zip(solution.directions, exact.directions, strict=True):
         assert d.target_energy == pytest.approx(e.target_energy, rel=1e-6)
         assert d.x @ b @ d.x <= solution.eps * (1 + 1e-6)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from koda.discrepancy.solver.dense import solve_dense
-from koda.discrepancy.solver.outcome import RawDirection, RawSolution
+from koda.discrepancy.solver.outcome import DirectionState, Ending, RawDirection, RawSolution
 from koda.discrepancy.solver.state import Effort, SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 
-__all__ = ["Effort", "RawDirection", "RawSolution", "SolverRequest", "solve_dense", "solve_subspace"]
+__all__ = [
+    "DirectionState",
+    "Effort",
+    "Ending",
+    "RawDirection",
+    "RawSolution",
+    "SolverRequest",
+    "solve_dense",
+    "solve_subspace",
+]

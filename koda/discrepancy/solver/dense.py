@@ -5,20 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from koda.discrepancy.limits import SolverLimit
 from koda.discrepancy.solver.direction import solve_direction
 from koda.discrepancy.solver.numerics import complement, one_thread
-from koda.discrepancy.solver.outcome import INACTIVE, OPTIMAL, RawDirection, RawSolution
+from koda.discrepancy.solver.outcome import DirectionState, Ending, RawDirection, RawSolution
+from koda.discrepancy.solver.state import SolverRequest
 from koda.errors import ConfigError, DataError
 
 
 def solve_dense(
-    target: np.ndarray | torch.Tensor,
-    reference: np.ndarray | torch.Tensor,
-    limit: SolverLimit,
-    n_directions: int,
-    *,
-    stop_without_gain: bool = False,
+    target: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, request: SolverRequest
 ) -> RawSolution:
     """Find directions one after the other, each optimal on the orthogonal complement of those before.
 
@@ -28,9 +23,8 @@ def solve_dense(
     Args:
         target: A, (n, n) symmetric.
         reference: B, (n, n) symmetric.
-        limit: eps on x'Bx; or SPEC's fixed weight eta: the leading eigenvectors of A - eta B instead.
-        n_directions: at most this many; fewer where the space or the feasible set ends.
-        stop_without_gain: end at the first direction with a quotient of at most 1 (with eta: a value of at most 0).
+        request: what is asked; every direction is optimal to rounding and proved so, whatever its tolerance and
+            whether or not a proof is asked for.
 
     Raises:
         ConfigError: n_directions under 1.
@@ -39,29 +33,27 @@ def solve_dense(
     a, b = _checked(target, "target"), _checked(reference, "reference")
     if a.shape != b.shape:
         raise DataError(f"The target matrix has {a.shape[0]} rows, the reference matrix {b.shape[0]}.")
-    if n_directions < 1:
-        raise ConfigError(f"n_directions is {n_directions}; at least 1 is needed.")
+    if request.n_directions < 1:
+        raise ConfigError(f"n_directions is {request.n_directions}; at least 1 is needed.")
     with one_thread():
-        return _solve_dense(a, b, limit, n_directions, stop_without_gain)
+        return _solve_dense(a, b, request)
 
 
-def _solve_dense(
-    a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, n_directions: int, stop_without_gain: bool
-) -> RawSolution:
+def _solve_dense(a: torch.Tensor, b: torch.Tensor, request: SolverRequest) -> RawSolution:
     n = a.shape[0]
     basis = torch.eye(n, dtype=torch.float64)  # (n, n - len(directions))
     directions: list[RawDirection] = []
     evaluations = 0
     multiplier: float | None = None
-    while len(directions) < n_directions:
+    while len(directions) < request.n_directions:
         if basis.shape[1] == 0:
-            return RawSolution(tuple(directions), "exhausted", iterations=evaluations)
-        optimum = solve_direction(a, b, limit, start=multiplier)
+            return RawSolution(tuple(directions), Ending.EXHAUSTED, iterations=evaluations)
+        optimum = solve_direction(a, b, request.limit, start=multiplier)
         evaluations += optimum.evaluations
         if not optimum.feasible:
-            return RawSolution(tuple(directions), "infeasible", optimum.reference, evaluations)
-        if stop_without_gain and not optimum.gains(limit.weight):
-            return RawSolution(tuple(directions), "no discrepancy", iterations=evaluations)
+            return RawSolution(tuple(directions), Ending.INFEASIBLE, optimum.reference, evaluations)
+        if request.no_gain(optimum):
+            return RawSolution(tuple(directions), Ending.NO_DISCREPANCY, iterations=evaluations)
         multiplier = optimum.multiplier or None
         directions.append(
             RawDirection(
@@ -70,7 +62,7 @@ def _solve_dense(
                 reference_energy=optimum.reference,
                 multiplier=optimum.multiplier,
                 upper=optimum.upper,
-                status=INACTIVE if optimum.inactive else OPTIMAL,
+                state=DirectionState.INACTIVE if optimum.inactive else DirectionState.OPTIMAL,
             )
         )
         rest = complement(optimum.y)  # (k, k - 1)

@@ -76,13 +76,17 @@ class _Point:
 def solve_direction(
     a: torch.Tensor, b: torch.Tensor, limit: SolverLimit, *, start: float | None = None, accuracy: float = _GAP
 ) -> DirectionOptimum:
-    """Solve one direction in a small space, under a limit or with a fixed weight; see :func:`solve_single`."""
-    if isinstance(limit, FixedWeight):
-        return fixed_single(a, b, limit.eta)
-    return solve_single(a, b, limit.eps, start=start, accuracy=accuracy)
+    """Solve one direction in a small space, on one thread: under a limit or with a fixed weight.
+
+    See :func:`constrained_optimum` and :func:`weighted_optimum`.
+    """
+    with one_thread():
+        if isinstance(limit, FixedWeight):
+            return weighted_optimum(a, b, limit.eta)
+        return constrained_optimum(a, b, limit.eps, start=start, accuracy=accuracy)
 
 
-def solve_single(
+def constrained_optimum(
     a: torch.Tensor, b: torch.Tensor, eps: float, *, start: float | None = None, accuracy: float = _GAP
 ) -> DirectionOptimum:
     """Solve one direction exactly: ``max y'Ay``, ``y'By <= eps``, ``||y|| = 1``, for small (k, k) matrices.
@@ -96,33 +100,18 @@ def solve_single(
         start: a multiplier to begin with, from a problem nearby.
         accuracy: relative gap at which to stop.
     """
-    with one_thread():
-        return _solve_single(a, b, eps, start, accuracy)
-
-
-def _solve_single(
-    a: torch.Tensor, b: torch.Tensor, eps: float, start: float | None, accuracy: float
-) -> DirectionOptimum:
-    evaluations = 0
-
-    def at(multiplier: float) -> _Point:
-        nonlocal evaluations
-        evaluations += 1
-        return _evaluate(a, b, eps, multiplier)
-
+    search = _SmallSearch(a, b, eps)
     low = high = None  # points with least > eps (lambda too small), and with largest <= eps
     if start is None:
-        zero = at(0.0)
+        zero = search.at(0.0)
         if zero.least <= eps:
-            return _optimum_at(zero, zero.v_least, a, b, evaluations, inactive=True)
+            return search.optimum(zero, zero.v_least, inactive=True)
         low = zero
-        values, vectors = torch.linalg.eigh(b)
-        evaluations += 1
-        floor, noise = float(values[0]), _noise(values)
-        if floor >= eps - noise:
-            if floor > eps + noise:
-                return _infeasible(a, b, values, vectors, evaluations)
-            return _on_the_edge(a, b, eps, values, vectors, noise, at(1e6 * _scale(a, b)), evaluations)
+        floor = search.floor()
+        if floor.least >= eps - floor.noise:
+            if floor.least > eps + floor.noise:
+                return search.infeasible(floor)
+            return search.on_the_edge(floor, search.at(1e6 * _scale(a, b)))
         start = _first_multiplier(zero, eps)
     best: _Point | None = None
     plane: Plane | None = None  # the best feasible one
@@ -131,11 +120,11 @@ def _solve_single(
     for step in range(_MAX_EVALUATIONS):
         if multiplier < 1e-14 * scale:
             multiplier = 0.0
-        point = at(multiplier)
+        point = search.at(multiplier)
         if best is None or point.bound < best.bound:
             best = point
         if multiplier == 0.0 and point.least <= eps:
-            return _optimum_at(point, point.v_least, a, b, evaluations, inactive=True)
+            return search.optimum(point, point.v_least, inactive=True)
         planes = [(point.v_least, point.partner)]
         if point.least <= eps <= point.largest:
             planes = [(point.v_least, point.v_largest)]
@@ -152,38 +141,36 @@ def _solve_single(
         if plane is not None and best.bound - plane.target <= accuracy * abs(plane.target) + best.noise:
             break
         if high is None and (multiplier > 1e18 * scale or step > 60):
-            values, vectors = torch.linalg.eigh(b)
-            floor, noise = float(values[0]), _noise(values)
-            if floor > eps + noise:
-                return _infeasible(a, b, values, vectors, evaluations + 1)
-            return _on_the_edge(a, b, eps, values, vectors, noise, best, evaluations + 1)
+            floor = search.floor()
+            if floor.least > eps + floor.noise:
+                return search.infeasible(floor)
+            return search.on_the_edge(floor, best)
         if low is not None and high is not None and high.multiplier - low.multiplier <= 4 * UNIT * high.multiplier:
             break
         tangent = candidates[0].multiplier if candidates[0] is not None else math.nan
         multiplier = _next(low, high, point, eps, step, tangent)
     assert best is not None and plane is not None  # every exit of the loop has both
-    return _optimum_at(best, plane.y, a, b, evaluations, inactive=False)
+    return search.optimum(best, plane.y, inactive=False)
 
 
-def fixed_single(a: torch.Tensor, b: torch.Tensor, eta: float) -> DirectionOptimum:
+def weighted_optimum(a: torch.Tensor, b: torch.Tensor, eta: float) -> DirectionOptimum:
     """Return the leading eigenvector of A - eta B: optimal for the limit that is its own reference energy."""
-    with one_thread():
-        values, vectors = torch.linalg.eigh(a - eta * b)
-        y = vectors[:, -1]
-        reference = float(y @ b @ y)
-        return DirectionOptimum(
-            y=y,
-            target=float(y @ a @ y),
-            reference=reference,
-            multiplier=eta,
-            top=float(values[-1]),
-            upper=float(values[-1]) + eta * reference + _noise(values),
-            feasible=True,
-            inactive=False,
-            values=values,
-            vectors=vectors,
-            evaluations=1,
-        )
+    values, vectors = torch.linalg.eigh(a - eta * b)
+    y = vectors[:, -1]
+    reference = float(y @ b @ y)
+    return DirectionOptimum(
+        y=y,
+        target=float(y @ a @ y),
+        reference=reference,
+        multiplier=eta,
+        top=float(values[-1]),
+        upper=float(values[-1]) + eta * reference + _noise(values),
+        feasible=True,
+        inactive=False,
+        values=values,
+        vectors=vectors,
+        evaluations=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -236,25 +223,101 @@ def planar_optimum(a: torch.Tensor, b: torch.Tensor, eps: float, p: torch.Tensor
     return Plane(y, float(y @ a @ y), multiplier)
 
 
-def _evaluate(a: torch.Tensor, b: torch.Tensor, eps: float, multiplier: float) -> _Point:
-    values, vectors = torch.linalg.eigh(a - multiplier * b)
-    top, noise = float(values[-1]), _noise(values)
-    size = int((values >= top - 2 * noise).sum())
-    v = vectors[:, -1]
-    bv = vectors.T @ (b @ v)  # (k,)
-    least = largest = float(bv[-1])
-    v_least = v_largest = v
-    if size > 1:
-        space = vectors[:, -size:]  # (k, size)
-        energies, mix = torch.linalg.eigh(space.T @ b @ space)
-        least, largest = float(energies[0]), float(energies[-1])
-        v_least, v_largest = space @ mix[:, 0], space @ mix[:, -1]
-    gaps = (top - values[:-size]).clamp_min(1e-300)
-    slope = -2 * float((bv[:-size] ** 2 / gaps).sum())  # of g, where the eigenvalue is simple
-    partner = vectors[:, :-size] @ (bv[:-size] / gaps)  # along the derivative of the eigenvector
-    partner = partner / partner.norm().clamp_min(1e-300)
-    bound = top + multiplier * eps
-    return _Point(multiplier, top, bound, noise, least, largest, v_least, v_largest, partner, slope, values, vectors)
+@dataclass(frozen=True)
+class _Floor:
+    """All eigenvalues of B (k,), ascending, with the eigenvectors (k, k): what can be feasible at all."""
+
+    values: torch.Tensor
+    vectors: torch.Tensor
+
+    @property
+    def least(self) -> float:
+        """The smallest reference energy."""
+        return float(self.values[0])
+
+    @property
+    def noise(self) -> float:
+        """What rounding may move it by."""
+        return _noise(self.values)
+
+
+@dataclass
+class _SmallSearch:
+    """The two forms (k, k) and the limit of one small problem, and the eigendecompositions made for it so far."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    eps: float
+    evaluations: int = 0
+
+    def at(self, multiplier: float) -> _Point:
+        """Evaluate the dual at one lambda."""
+        self.evaluations += 1
+        values, vectors = torch.linalg.eigh(self.a - multiplier * self.b)
+        top, noise = float(values[-1]), _noise(values)
+        size = int((values >= top - 2 * noise).sum())
+        v = vectors[:, -1]
+        bv = vectors.T @ (self.b @ v)  # (k,)
+        least = largest = float(bv[-1])
+        v_least = v_largest = v
+        if size > 1:
+            space = vectors[:, -size:]  # (k, size)
+            energies, mix = torch.linalg.eigh(space.T @ self.b @ space)
+            least, largest = float(energies[0]), float(energies[-1])
+            v_least, v_largest = space @ mix[:, 0], space @ mix[:, -1]
+        gaps = (top - values[:-size]).clamp_min(1e-300)
+        slope = -2 * float((bv[:-size] ** 2 / gaps).sum())  # of g, where the eigenvalue is simple
+        partner = vectors[:, :-size] @ (bv[:-size] / gaps)  # along the derivative of the eigenvector
+        partner = partner / partner.norm().clamp_min(1e-300)
+        bound = top + multiplier * self.eps
+        return _Point(
+            multiplier, top, bound, noise, least, largest, v_least, v_largest, partner, slope, values, vectors
+        )
+
+    def floor(self) -> _Floor:
+        """Return the spectrum of B."""
+        self.evaluations += 1
+        return _Floor(*torch.linalg.eigh(self.b))
+
+    def optimum(self, point: _Point, y: torch.Tensor, *, inactive: bool) -> DirectionOptimum:
+        """Return y as the optimum, with the bound of the point."""
+        return DirectionOptimum(
+            y=y,
+            target=float(y @ self.a @ y),
+            reference=float(y @ self.b @ y),
+            multiplier=point.multiplier,
+            top=point.top,
+            upper=point.bound + point.noise,
+            feasible=True,
+            inactive=inactive,
+            values=point.values,
+            vectors=point.vectors,
+            evaluations=self.evaluations,
+        )
+
+    def infeasible(self, floor: _Floor) -> DirectionOptimum:
+        """Return the vector of least reference energy where that exceeds eps."""
+        y = floor.vectors[:, 0]
+        return DirectionOptimum(
+            y=y,
+            target=float(y @ self.a @ y),
+            reference=floor.least,
+            multiplier=math.inf,
+            top=-math.inf,
+            upper=-math.inf,
+            feasible=False,
+            inactive=False,
+            values=floor.values,
+            vectors=floor.vectors,
+            evaluations=self.evaluations,
+        )
+
+    def on_the_edge(self, floor: _Floor, point: _Point) -> DirectionOptimum:
+        """Solve where eps is the least eigenvalue of B to rounding: only its eigenspace is feasible."""
+        size = int((floor.values <= self.eps + floor.noise).sum())
+        space = floor.vectors[:, :size]  # (k, size)
+        _, mix = torch.linalg.eigh(space.T @ self.a @ space)
+        return self.optimum(point, space @ mix[:, -1], inactive=False)
 
 
 def _next(low: _Point | None, high: _Point | None, last: _Point, eps: float, step: int, tangent: float) -> float:
@@ -284,60 +347,6 @@ def _next(low: _Point | None, high: _Point | None, last: _Point, eps: float, ste
             return crossing
     middle = math.sqrt(left * right) if left > 0 else right / 16
     return middle if left < middle < right else (left + right) / 2
-
-
-def _optimum_at(
-    point: _Point, y: torch.Tensor, a: torch.Tensor, b: torch.Tensor, evaluations: int, *, inactive: bool
-) -> DirectionOptimum:
-    return DirectionOptimum(
-        y=y,
-        target=float(y @ a @ y),
-        reference=float(y @ b @ y),
-        multiplier=point.multiplier,
-        top=point.top,
-        upper=point.bound + point.noise,
-        feasible=True,
-        inactive=inactive,
-        values=point.values,
-        vectors=point.vectors,
-        evaluations=evaluations,
-    )
-
-
-def _infeasible(
-    a: torch.Tensor, b: torch.Tensor, values: torch.Tensor, vectors: torch.Tensor, evaluations: int
-) -> DirectionOptimum:
-    y = vectors[:, 0]
-    return DirectionOptimum(
-        y=y,
-        target=float(y @ a @ y),
-        reference=float(values[0]),
-        multiplier=math.inf,
-        top=-math.inf,
-        upper=-math.inf,
-        feasible=False,
-        inactive=False,
-        values=values,
-        vectors=vectors,
-        evaluations=evaluations,
-    )
-
-
-def _on_the_edge(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    eps: float,
-    values: torch.Tensor,
-    vectors: torch.Tensor,
-    noise: float,
-    point: _Point,
-    evaluations: int,
-) -> DirectionOptimum:
-    """Solve where eps is the least eigenvalue of B to rounding: only its eigenspace is feasible."""
-    size = int((values <= eps + noise).sum())
-    space = vectors[:, :size]  # (k, size)
-    _, mix = torch.linalg.eigh(space.T @ a @ space)
-    return _optimum_at(point, space @ mix[:, -1], a, b, evaluations, inactive=False)
 
 
 def _first_multiplier(zero: _Point, eps: float) -> float:

@@ -19,7 +19,7 @@ from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
 
 _LEAST_LENGTH = 1e-6  # a vector of length 1 that keeps less off the others' span lies in it, to rounding
 _NULL_LENGTH = 1e-5  # a vector that is shorter beside its coordinates is next to the null space
-_MAX_PASSES = 6  # of making vectors orthonormal
+_MAX_PASSES = 6  # vectors are made orthonormal in at most so many passes
 _WORN_LENGTH = 1e-3  # a vector shrunk to less has p made afresh, since differences have worn it
 
 

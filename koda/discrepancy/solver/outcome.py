@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
 if TYPE_CHECKING:
     from koda.discrepancy.solver.space import Block
 
-OPTIMAL = "optimal"
-INACTIVE = (
-    "inactive: the limit on the reference energy does not bind, so this is the plain kernel PCA of the target; "
-    "lower eps to ask for a contrast"
-)
+
+class Ending(Enum):
+    """Why a search returned no more directions than it did."""
+
+    COMPLETE = auto()  # all directions that were asked for were found
+    NO_DISCREPANCY = auto()  # the target ties what is left together no more than the reference does
+    INFEASIBLE = auto()  # nothing that is left meets the limit on the reference energy
+    EXHAUSTED = auto()  # the space has no further dimension
+    SAME = auto()  # the two forms are equal up to rounding, so nothing was searched
+
+
+class DirectionState(Enum):
+    """What is known of a direction."""
+
+    OPTIMAL = auto()  # its gap is proved to the tolerance
+    INACTIVE = auto()  # likewise, and the limit on the reference energy does not bind
+    INEXACT = auto()  # a proof was asked for, and its gap exceeds the tolerance
+    UNPROVED = auto()  # no proof was asked for, and its gap exceeds the tolerance
+
+    @property
+    def exact(self) -> bool:
+        """Whether the gap is proved to the tolerance."""
+        return self in (DirectionState.OPTIMAL, DirectionState.INACTIVE)
 
 
 def relative_gap(value: float, upper: float) -> float:
@@ -35,7 +54,7 @@ class RawDirection:
         reference_energy: x'Bx.
         multiplier: lambda of the dual bound.
         upper: proved upper bound of the optimum, ``lambda_max(A - lambda B) + lambda eps`` and what rounding may add.
-        status: "optimal", or "inactive: ..." where eps does not bind.
+        state: whether the gap is proved to the tolerance, and whether eps binds.
     """
 
     x: np.ndarray
@@ -43,12 +62,34 @@ class RawDirection:
     reference_energy: float
     multiplier: float
     upper: float
-    status: str
+    state: DirectionState
 
     @property
     def gap(self) -> float:
         """Relative distance from the optimum, at most."""
         return relative_gap(self.target_energy, self.upper)
+
+    def status(self, tolerance: float) -> str:
+        """Return the state in words, with a cause and a remedy, for the tolerance that was asked for."""
+        match self.state:
+            case DirectionState.OPTIMAL:
+                return "optimal"
+            case DirectionState.INACTIVE:
+                return (
+                    "inactive: the limit on the reference energy does not bind, so this is the plain kernel PCA of the "
+                    "target; lower eps to ask for a contrast"
+                )
+            case DirectionState.INEXACT:
+                gap = self.gap
+                words = f"within {gap:.1e} of the optimum" if gap < float("inf") else "no bound could be proved"
+                return (
+                    f"inexact: {words}, not within the tolerance {tolerance:g}; "
+                    "raise the tolerance, or the limit on the reference"
+                )
+            case DirectionState.UNPROVED:
+                return "inexact: no proof was asked for"
+            case _:
+                assert_never(self.state)
 
 
 @dataclass(frozen=True)
@@ -56,15 +97,15 @@ class RawSolution:
     """Directions in order, and why there are no more of them.
 
     Args:
-        ending: "" where all were found; else "infeasible", "no discrepancy" or "exhausted".
-        lambda_min: the smallest reference energy that was left, where the ending is "infeasible".
+        ending: why there are no more.
+        lambda_min: the smallest reference energy that was left, where the ending is INFEASIBLE.
         iterations: steps taken (block steps of the subspace, or eigendecompositions of the dense solver).
         details: further figures of the solve.
         basis: the subspace that a later solve may start from.
     """
 
     directions: tuple[RawDirection, ...]
-    ending: str = ""
+    ending: Ending = Ending.COMPLETE
     lambda_min: float | None = None
     iterations: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -8,18 +8,18 @@ something of weight lies off it, the shifted inverse of a higher bound finds tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import torch
 
 from koda.discrepancy.solver.numerics import complement
-from koda.discrepancy.solver.outcome import INACTIVE, OPTIMAL, RawDirection
+from koda.discrepancy.solver.outcome import DirectionState, RawDirection
 from koda.discrepancy.solver.proofs import Candidate, Proofs
 from koda.discrepancy.solver.space import Block, Solve, Space
 from koda.discrepancy.solver.state import Effort, SolverRequest, State, grow, grow_at_random, precondition, shift_of
 
-_MAX_ROUNDS = 10  # of solving, proving and widening
+_MAX_ROUNDS = 10  # at most so many times the directions are solved, proved and the subspace widened
 
 
 @dataclass(frozen=True)
@@ -136,24 +136,19 @@ class _Refinement:
             grow_at_random(space, state, self.generator, self.effort)
 
     def _refined(self, c: Candidate) -> Refined:
-        """Make the direction and its status out of what was proved."""
+        """Make the direction and its state out of what was proved."""
         direction = RawDirection(
             x=self.state.basis.mix(c.vector[:, None]).w[:, 0].cpu().numpy(),
             target_energy=c.optimum.target,
             reference_energy=c.optimum.reference,
             multiplier=c.optimum.multiplier,
             upper=c.bound,
-            status=INACTIVE if c.optimum.inactive else OPTIMAL,
+            state=self._state(c),
         )
-        if not direction.gap <= self.request.tolerance:
-            direction = replace(direction, status=self._inexact(direction.gap))
         return Refined(direction, not self.request.no_gain(c.optimum))
 
-    def _inexact(self, gap: float) -> str:
-        if not self.request.prove:
-            return "inexact: no proof was asked for"
-        words = f"within {gap:.1e} of the optimum" if gap < float("inf") else "no bound could be proved"
-        return (
-            f"inexact: {words}, not within the tolerance {self.request.tolerance:g}; "
-            "raise the tolerance, or the limit on the reference"
-        )
+    def _state(self, c: Candidate) -> DirectionState:
+        """Return what is known of a direction: how its gap compares with the tolerance, and whether the limit binds."""
+        if not c.gap <= self.request.tolerance:
+            return DirectionState.INEXACT if self.request.prove else DirectionState.UNPROVED
+        return DirectionState.INACTIVE if c.optimum.inactive else DirectionState.OPTIMAL

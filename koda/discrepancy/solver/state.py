@@ -11,7 +11,7 @@ from koda.discrepancy.limits import EnergyLimit, SolverLimit
 from koda.discrepancy.solver.direction import DirectionOptimum, solve_direction
 from koda.discrepancy.solver.space import Block, Solve, Space
 
-_LARGEST_SHIFT = 20.0  # times lambda_max(B): a larger shift leaves nothing to precondition
+_LARGEST_SHIFT = 20.0  # a shift of more times lambda_max(B) leaves nothing to precondition
 _ROUGH_GAP = 1e-11  # relative gap of the small problem while the basis grows
 
 
@@ -38,7 +38,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class SolverRequest:
-    """What is asked of the subspace solver.
+    """What is asked of a solver.
 
     Args:
         limit: eps on x'Bx; or SPEC's fixed weight eta: leading eigenvectors of A - eta B instead.

@@ -142,7 +142,7 @@ def check(p: Problem, found: RawSolution, dense: RawSolution) -> None:
         if k and abs(d.target_energy / best - 1) > 1e-8:
             basis = complement(x[:, :k])
             best = (
-                solve_dense(*(basis.T @ m @ basis for m in (p.a, p.b)), EnergyLimit(p.eps), 1)
+                solve_dense(*(basis.T @ m @ basis for m in (p.a, p.b)), SolverRequest(EnergyLimit(p.eps), 1))
                 .directions[0]
                 .target_energy
             )
@@ -153,7 +153,7 @@ def check(p: Problem, found: RawSolution, dense: RawSolution) -> None:
 def test_every_direction_agrees_with_the_dense_reference(batch):
     for seed in range(batch * EACH, (batch + 1) * EACH):
         p = problem(seed)
-        exact = solve_dense(p.a, p.b, EnergyLimit(p.eps), DIRECTIONS)
+        exact = solve_dense(p.a, p.b, SolverRequest(EnergyLimit(p.eps), DIRECTIONS))
         found = solve_subspace(
             space_of(p),
             SolverRequest(EnergyLimit(p.eps), DIRECTIONS, tolerance=1e-10),
@@ -191,7 +191,7 @@ def test_later_directions_are_optimal_given_those_before(seed):
 def test_a_value_lowered_by_a_thousandth_is_rejected(seed):
     """The same certificate that proves the optimum refuses what is under it, in both spaces."""
     p = problem(seed)
-    one = solve_dense(p.a, p.b, EnergyLimit(p.eps), 1).directions[0]
+    one = solve_dense(p.a, p.b, SolverRequest(EnergyLimit(p.eps), 1)).directions[0]
     gram, _ = gram_of(p)
     for space in (space_of(p), gram):
         top = float(np.linalg.eigvalsh(p.a - one.multiplier * p.b)[-1])

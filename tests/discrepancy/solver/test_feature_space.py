@@ -230,7 +230,7 @@ def test_it_gives_what_dense_and_sample_space_give(seed):
     d_a, d_b = (int(d) for d in rng.integers(3, n // 2, size=2))
     case = Case(n, d_a, d_b, 100 + seed, repeated=2 * (seed % 5 == 0), shared=3 * (seed % 3 == 0))
     eps = float(10 ** rng.uniform(-3, -0.7))
-    exact = solve_dense(case.a, case.b, EnergyLimit(eps), 4)
+    exact = solve_dense(case.a, case.b, SolverRequest(EnergyLimit(eps), 4))
     space = case.space(min(4, n - case.rank))
     found = solve_subspace(space, SolverRequest(EnergyLimit(eps), 4, tolerance=1e-10))
     over = solve_subspace(
@@ -271,7 +271,7 @@ def test_where_residuals_are_nearly_parallel_the_basis_stays_orthonormal(n, d_a,
         eps = 0.3 * np.linalg.eigvalsh(b)[-1]
         space = FeatureSpace(g, d_a, min(4, n - d_a - d_b))
         found = solve_subspace(space, SolverRequest(EnergyLimit(eps), 4, tolerance=1e-6))
-        exact = solve_dense(a, b, EnergyLimit(eps), 4)
+        exact = solve_dense(a, b, SolverRequest(EnergyLimit(eps), 4))
         for d, e in zip(found.directions[:1], exact.directions[:1], strict=True):
             x = phi @ d.x[: space.width] / n**0.5
             assert x @ x + np.square(d.x[space.width :]).sum() == pytest.approx(1, abs=1e-7)
@@ -286,7 +286,7 @@ def test_a_gap_next_to_the_null_space_is_not_claimed_away():
         phi, g = covariance_of(n, 3, 6, seed, apart=1e-5)
         a, b = (part @ part.T / n for part in (phi[:, :3], phi[:, 3:]))
         eps = float(10 ** np.random.default_rng(seed).uniform(-5, -1)) * np.linalg.eigvalsh(b)[-1]
-        best = solve_dense(a, b, EnergyLimit(eps), 1).directions[0].target_energy
+        best = solve_dense(a, b, SolverRequest(EnergyLimit(eps), 1)).directions[0].target_energy
         (first,) = solve_subspace(FeatureSpace(g, 3, 1), SolverRequest(EnergyLimit(eps), 1, tolerance=1e-8)).directions
         assert first.target_energy * (1 + first.gap) >= best * (1 - 1e-7)
 

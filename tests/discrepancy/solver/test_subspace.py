@@ -8,6 +8,7 @@ import torch
 
 from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
+from koda.discrepancy.solver.outcome import DirectionState, Ending
 from koda.discrepancy.solver.sample_space import SampleSpace
 from koda.discrepancy.solver.state import Effort, SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
@@ -42,7 +43,7 @@ def test_it_gives_what_the_dense_solver_gives(name):
     n = len(a)
     quantile = float(np.quantile(np.linalg.eigvalsh(b).clip(1e-7), 0.6))
     for eps in ((1 + 0.0005 * (n - 1)) / n, quantile):
-        exact = solve_dense(a, b, EnergyLimit(eps), 4)
+        exact = solve_dense(a, b, SolverRequest(EnergyLimit(eps), 4))
         found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(eps), 4, tolerance=1e-10), effort=SMALL)
         assert (len(found.directions), found.ending) == (len(exact.directions), exact.ending)
         x = np.stack([d.x for d in found.directions], axis=1)
@@ -62,7 +63,7 @@ def test_a_limit_that_does_not_bind_gives_the_leading_eigenvectors():
     found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(1.0), 3), effort=SMALL)
     values = np.linalg.eigvalsh(a)[::-1]
     for d, value in zip(found.directions, values, strict=False):
-        assert d.status.startswith("inactive")
+        assert d.state is DirectionState.INACTIVE
         assert d.target_energy == pytest.approx(value, rel=1e-8)
 
 
@@ -70,7 +71,7 @@ def test_an_infeasible_limit_is_proved_and_the_least_energy_named():
     b = 0.5 * wishart(120, 200, 7) + 0.5 * np.eye(120) / 120
     least = np.linalg.eigvalsh(b)[0]
     found = solve_subspace(space_of(wishart(120, 100, 8), b), SolverRequest(EnergyLimit(0.8 * least), 2), effort=SMALL)
-    assert (found.directions, found.ending) == ((), "infeasible")
+    assert (found.directions, found.ending) == ((), Ending.INFEASIBLE)
     assert found.lambda_min == pytest.approx(least, rel=0.1)
     assert found.lambda_min >= least * (1 - 1e-9)
 
@@ -78,13 +79,13 @@ def test_an_infeasible_limit_is_proved_and_the_least_energy_named():
 def test_directions_end_where_the_space_does():
     a, b = wishart(6, 9, 0), wishart(6, 9, 1)
     found = solve_subspace(space_of(a, b), SolverRequest(EnergyLimit(0.9), 10))
-    assert (len(found.directions), found.ending) == (6, "exhausted")
+    assert (len(found.directions), found.ending) == (6, Ending.EXHAUSTED)
 
 
 def test_equal_forms_have_no_direction_of_gain():
     a = kernel(130, 2)
     found = solve_subspace(space_of(a, a), SolverRequest(EnergyLimit(2 / 130), 3, stop_without_gain=True), effort=SMALL)
-    assert (found.directions, found.ending) == ((), "no discrepancy")
+    assert (found.directions, found.ending) == ((), Ending.NO_DISCREPANCY)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_the_same_answer():
@@ -130,7 +131,7 @@ def test_kernels_next_to_the_identity_keep_directions_orthonormal():
         found = solve_subspace(
             SampleSpace(torch.tensor(a), torch.tensor(b)), SolverRequest(EnergyLimit(1.08 / n), 4, tolerance=1e-8)
         )
-        exact = solve_dense(a, b, EnergyLimit(1.08 / n), 4)
+        exact = solve_dense(a, b, SolverRequest(EnergyLimit(1.08 / n), 4))
         x = np.stack([d.x for d in found.directions])
         assert np.abs(x @ x.T - np.eye(4)).max() < 1e-12
         assert found.directions[0].target_energy == pytest.approx(exact.directions[0].target_energy, rel=1e-10)
