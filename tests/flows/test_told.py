@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from koda.storage.database import AuditStore
-from tests.report import factory as factory
+from tests.report import factory
 
 
 @pytest.fixture

@@ -2,91 +2,33 @@
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
-import io
 import random
 from datetime import UTC, datetime
 from typing import Any
 
-from PIL import Image, ImageDraw
-
 from koda.records import (
-    STATES,
-    AccuracyDifference,
-    AccuracyRecord,
-    AccuracyState,
-    AlignmentRecord,
     AuditRecord,
-    ClusterScores,
     DataRecord,
     Estimate,
     Finding,
-    GroupRecord,
-    GroupScores,
-    GroupShares,
     LobeRecord,
-    MapRecord,
     MethodRecord,
-    Metrics,
     ModelRecord,
     OverRepresented,
     Provenance,
-    QuotientCurve,
-    QuotientPoint,
-    RecallDifference,
-    RecallRecord,
-    RecallState,
     RejectionRecord,
-    Retest,
     RuleResult,
     SampleRecord,
     SideMethod,
     Similarity,
-    SplitRecord,
-    State,
-    ValidationPoint,
     Verdict,
-    WholeSimilarity,
     Word,
-    ZeroShotRecord,
 )
+from tests.report.factory_alignment import aligned
+from tests.report.factory_base import BASELINE, CANDIDATE, TOPICS, picture, sha
+from tests.report.factory_metrics import metrics
 
-BASELINE, CANDIDATE = "ViT-B-32 step 8000", "ViT-B-32 step 9000"
-TOPICS = [
-    ("lost", "purple", "blue", "umbrella"),
-    ("lost", "night", "day", "street sign"),
-    ("lost", "two", "three", "cup"),
-    ("lost", "striped", "dotted", "shirt"),
-    ("gained", "left of", "right of", "bench"),
-    ("gained", "drawing", "photo", "dog"),
-]
-
-
-def sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def picture(seed: int, size: tuple[int, int] = (160, 120), noise: float = 0.0) -> bytes:
-    """Draw a soft background with shapes on it; about what a thumbnail of a photograph weighs."""
-    rng = random.Random(seed)
-    hue = rng.random()
-    image = Image.linear_gradient("L").resize(size)
-    tint = tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.45, 0.9))
-    canvas = Image.composite(Image.new("RGB", size, tint), Image.new("RGB", size, (245, 243, 238)), image)
-    draw = ImageDraw.Draw(canvas)
-    for _ in range(9):
-        x, y, r = rng.randrange(size[0]), rng.randrange(size[1]), rng.randrange(6, 30)
-        colour = tuple(
-            int(255 * c) for c in colorsys.hsv_to_rgb((hue + rng.random() * 0.3) % 1, 0.7, 0.4 + 0.6 * rng.random())
-        )
-        (draw.ellipse if rng.random() < 0.5 else draw.rectangle)((x - r, y - r, x + r, y + r), fill=colour)
-    if noise:
-        grain = Image.frombytes("L", size, rng.randbytes(size[0] * size[1]))
-        canvas = Image.blend(canvas, grain.convert("RGB"), noise)
-    out = io.BytesIO()
-    canvas.save(out, "JPEG", quality=82)
-    return out.getvalue()
+__all__ = ["BASELINE", "CANDIDATE", "aligned", "finding", "picture", "record", "sha", "thumbnails"]
 
 
 def model(label: str, step: int) -> ModelRecord:
@@ -208,216 +150,10 @@ def side_method(target: str, reference: str) -> SideMethod:
     )
 
 
-def maps(findings: list[Finding], n: int) -> MapRecord:
-    rng = random.Random(4)
-    centres = [(rng.gauss(0, 6), rng.gauss(0, 6)) for _ in range(9)]
-    base, cand, keys, group = [], [], [], []
-    for i in range(n):
-        cx, cy = rng.choice(centres)
-        base.append((cx + rng.gauss(0, 1.3), cy + rng.gauss(0, 1.3)))
-        cand.append((cx + rng.gauss(0, 1.5), cy + rng.gauss(0, 1.5)))
-        keys.append(f"s{i}")
-        group.append(0)
-    for index, found in enumerate(findings, 1):
-        for sign, lobe_record in ((1, found.positive), (-1, found.negative)):
-            cx, cy = rng.gauss(0, 7), rng.gauss(0, 7)
-            for sample in lobe_record.samples:
-                tight = (cx + rng.gauss(0, 0.5), cy + rng.gauss(0, 0.5))
-                loose = (rng.gauss(0, 6), rng.gauss(0, 6))
-                base.append(tight if found.side == "lost" else loose)
-                cand.append(loose if found.side == "lost" else tight)
-                keys.append(sample.key)
-                group.append(sign * index)
-    return MapRecord(method="t-SNE, perplexity 30", seed=0, keys=keys, baseline=base, candidate=cand, group=group)
-
-
-def recall(model_label: str, subset: str, n: int, level: float) -> RecallRecord:
-    role = "baseline" if model_label == BASELINE else "candidate"
-
-    def at(add: float) -> dict[str, Estimate]:
-        return {
-            f"R@{k}": Estimate(
-                value=min(level + add + 0.05 * k / 2.5, 0.99),
-                low=level + add + 0.02 * k - 0.03,
-                high=min(level + add + 0.02 * k + 0.03, 1),
-                n=n,
-            )
-            for k in (1, 5, 10)
-        }
-
-    return RecallRecord(
-        model=model_label,
-        role=role,
-        subset=subset,
-        n=n,
-        n_gallery=2941,
-        image_to_text=at(0.0),
-        text_to_image=at(-0.02),
-    )
-
-
-def difference(subset: str, n: int, level: float) -> RecallDifference:
-    at = {f"R@{k}": Estimate(value=level / k, low=level / k - 0.03, high=level / k + 0.03, n=n) for k in (1, 5, 10)}
-    return RecallDifference(subset=subset, n=n, n_images=n, image_to_text=at, text_to_image=at)
-
-
-def zero_shot(findings: list[Finding]) -> ZeroShotRecord:
-    def top(level: float, spread: float) -> dict[str, Estimate]:
-        return {
-            f"top-{k}": Estimate(value=level + 0.02 * k, low=level + 0.02 * k - spread, high=level + 0.02 * k + spread)
-            for k in (1, 5)
-        }
-
-    subsets = [("all", 2941, 0.71, 0.70)]
-    subsets += [(f"{f.side} {f.direction} positive", 46, 0.68, 0.31) for f in findings[:3]]
-    roles = (("baseline", BASELINE), ("candidate", CANDIDATE))
-    return ZeroShotRecord(
-        label_column="colour",
-        classes=["blue", "green", "orange", "purple", "red", "yellow"],
-        templates=["a photo of a {}"],
-        n_labelled=2941,
-        accuracies=[
-            AccuracyRecord(model=m, role=role, subset=s, n=n, top=top(level, 0.03))  # type: ignore[arg-type]
-            for s, n, *levels in subsets
-            for (role, m), level in zip(roles, levels, strict=True)
-        ],
-        differences=[AccuracyDifference(subset=s, n=n, top=top(b - a - 0.06, 0.05)) for s, n, a, b in subsets],
-    )
-
-
-def quotients(side: str) -> QuotientCurve:
-    tops = [(9 / (1 + 4 * q), 8 / (1 + 4 * q), 7 / (1 + 4 * q)) for q in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    points = [
-        QuotientPoint(quantile=round(0.1 + 0.2 * i, 1), eps=1e-4 * (i + 1), top_1=a, top_3=b, top_5=c)
-        for i, (a, b, c) in enumerate(tops)
-    ]
-    return QuotientCurve(side=side, n=1000, points=points)  # type: ignore[arg-type]
-
-
-def aligned(n_findings: int = 2, **changes: Any) -> AlignmentRecord:
-    """Return the record of an alignment of the candidate with the baseline; `changes` replace whole fields."""
-    numbers = range(1, n_findings + 1)
-    lobes = [f"lost {number} {sign}" for number in numbers for sign in ("positive", "negative")]
-    # on the first lobe R@1 falls from image to text; on the rest it falls by less than its interval
-    more = {"all": 0.01, "rest": -0.006, **dict.fromkeys(lobes, 0.18), "lost 1 positive": -0.11}
-    half = {"all": 0.02, "rest": 0.015}
-
-    def estimate(value: float, spread: float, n: int = 2941) -> Estimate:
-        return Estimate(value=value, low=value - spread, high=value + spread, n=n)
-
-    def figures(name: str, depths: tuple[int, ...], subset: str, state: State, change: float) -> dict[str, Estimate]:
-        level = 0.33 if subset in lobes else 0.6
-        gain = {"before": 0.0, "after": change, "teacher": 0.2 if subset in lobes else 0.0}[state]
-        return {f"{name}{k}": estimate(level + 0.03 * k + gain / k, 0.03) for k in depths}
-
-    def recalls(state: State, subset: str) -> RecallState:
-        i2t, t2i = (figures("R@", (1, 5, 10), subset, state, way) for way in (more[subset], abs(more[subset])))
-        return RecallState(state=state, subset=subset, n=46, image_to_text=i2t, text_to_image=t2i)
-
-    def changed(subset: str) -> RecallDifference:
-        i2t, t2i = (
-            {f"R@{k}": estimate(way / k, half.get(subset, 0.08)) for k in (1, 5, 10)}
-            for way in (more[subset], abs(more[subset]))
-        )
-        return RecallDifference(subset=subset, n=46, n_images=46, image_to_text=i2t, text_to_image=t2i)
-
-    made = AlignmentRecord(
-        id="alignment-5f1c02",
-        audit_id="audit-77b0aa",
-        started=datetime(2026, 11, 22, 22, 0, 4, tzinfo=UTC),
-        ended=datetime(2026, 11, 22, 22, 30, 37, tzinfo=UTC),
-        koda_version="0.1.0",
-        student="ViT-B-32 step 8900",
-        teacher=BASELINE,
-        student_fingerprint=sha("fingerprint 8900"),
-        teacher_fingerprint=sha("fingerprint 8000"),
-        weights_digest=sha("weights 9000"),
-        role="candidate",
-        side="lost",
-        settings={
-            "findings": None, "kernel": "polynomial", "steps": 400, "batch_size": 192, "accumulate": 1,
-            "slice_share": 0.5, "rank": None, "max_retrieval_drop": 0.02,
-        },
-        towers=["image", "text"],
-        n_parameters=151_277_312,
-        n_parameters_total=151_277_313,
-        groups=[
-            GroupRecord(
-                name=name, words=[TOPICS[int(name[5]) - 1][1 + name.endswith("negative")], "umbrella"],
-                n_train=71, n_validation=14, n_held_out=46,
-            )
-            for name in lobes
-        ],
-        split=SplitRecord(
-            n_train=2354, n_train_slice=140, n_validation=588, n_held_out=2941,
-            train_digest=sha("train"), validation_digest=sha("validation"), held_out_digest=sha("held out"),
-        ),
-        looks=[
-            ValidationPoint(step=step, loss=None, agreement=agreement, retrieval=retrieval)
-            for step, agreement, retrieval in ((0, 0.0, 0.869), (50, 0.91, 0.913), (100, 0.97, 0.921), (150, 0.96, 0.9))
-        ],
-        kept_step=100,
-        stopped="the agreement on the validation slices had not risen in 4 looks",
-        clusters=[
-            GroupScores(state=state, sample=sample, n=n, ami=ami, nmi=ami + 0.05, ari=ami - 0.1)
-            for sample, n, amis in (("trained on", 248, (0.25, 0.41, 0.42)), ("held out", 291, (0.27, 0.49, 0.52)))
-            for state, ami in zip(STATES, amis, strict=True)
-        ],
-        shares=[
-            GroupShares(
-                finding=f"lost {number}", state=state, share=estimate(share, 0.0004), coherence=share * 2941,
-                quotient=0.0033 / share,
-            )
-            for number in numbers
-            for state, share in zip(STATES, (0.001, 0.0032, 0.0033), strict=True)
-        ],
-        retests=[
-            Retest(
-                finding=f"lost {number}", before=estimate(0.0023, 0.0003),
-                after=estimate(0.0001, 0.00005) if number == 1 else estimate(0.0017, 0.0003),
-                p_before=1e-9, p_after=1.0 if number == 1 else 0.003,
-            )
-            for number in numbers
-        ],
-        materiality=0.001,
-        alpha=0.05,
-        retrieval=[recalls(state, subset) for subset in ("all", *lobes, "rest") for state in STATES],
-        retrieval_changes=[changed(subset) for subset in ("all", *lobes, "rest")],
-        zero_shot=[
-            AccuracyState(state=state, subset=subset, n=46, top=figures("top-", (1, 5), subset, state, 0.1))
-            for subset in ("all", *lobes, "rest")
-            for state in STATES
-        ],
-        zero_shot_changes=[
-            AccuracyDifference(subset=subset, n=46, top={f"top-{k}": estimate(0.1 / k, 0.05) for k in (1, 5)})
-            for subset in ("all", *lobes, "rest")
-        ],
-        recovery=(0.49 - 0.27) / (0.52 - 0.27),
-        device="cpu",
-    )  # fmt: skip
-    return made.model_copy(update=changes)
-
-
 def record(n_findings: int = 6, gallery: int = 12, map_points: int = 1500, **changes: Any) -> AuditRecord:
     """Return a record with the given number of findings; `changes` replace whole fields."""
     findings = [finding(i, gallery) for i in range(n_findings)]
     top = max((f for f in findings if f.side == "lost"), key=lambda f: f.target_share.value, default=None)
-    retrieval = [recall(m, "all", 2941, v) for m, v in ((BASELINE, 0.61), (CANDIDATE, 0.60))]
-    for side, falls in (("lost", (0.04, 0.19)), ("gained", (0.12, 0.03))) if findings else ():
-        models = ((BASELINE, 0.61 - falls[0]), (CANDIDATE, 0.60 - falls[1]))
-        retrieval += [recall(m, f"found {side}", 150, v) for m, v in models]
-    for f in findings[:3]:
-        for sign in ("positive", "negative"):
-            retrieval += [
-                recall(m, f"{f.side} {f.direction} {sign}", 46, v) for m, v in ((BASELINE, 0.52), (CANDIDATE, 0.33))
-            ]
-    differences = [difference("all", 2941, -0.01)]
-    for side, gap in (("lost", -0.16), ("gained", 0.08)) if findings else ():
-        differences += [difference(f"found {side}", 150, gap), difference(f"rest of found {side}", 2791, 0.0)]
-    for f in findings[:3]:
-        for sign in ("positive", "negative"):
-            name = f"{f.side} {f.direction} {sign}"
-            differences += [difference(name, 46, -0.19), difference(f"rest of {name}", 2895, 0.0)]
     made = AuditRecord(
         id="2026-11-23-vit-b-32-step-9000-3f9c1a",
         title="Nightly audit of the ViT-B-32 fine-tune",
@@ -492,26 +228,7 @@ def record(n_findings: int = 6, gallery: int = 12, map_points: int = 1500, **cha
             deviations=["ε is set by a share of the reference, not by a quantile of its eigenvalues."],
         ),
         findings=findings,
-        metrics=Metrics(
-            retrieval=retrieval,
-            retrieval_differences=differences,
-            zero_shot=zero_shot(findings),
-            clusters=[
-                ClusterScores(side=s, role=r, model=m, n=150, n_directions=4, ami=v, nmi=v + 0.01, ari=v - 0.1)  # type: ignore[arg-type]
-                for s, models in (("lost", (BASELINE, CANDIDATE)), ("gained", (CANDIDATE, BASELINE)))
-                for r, m, v in (("target", models[0], 0.83), ("reference", models[1], 0.37))
-            ],
-            quotients=[quotients("lost"), quotients("gained")],
-            whole={
-                name: WholeSimilarity(cka=0.91, neighbours=0.67, by_chance=0.0034, k=10, n=5883)
-                for name in ("image", "text")
-            },
-            spectra={
-                "baseline": [0.0412 * 0.86**i for i in range(40)],
-                "candidate": [0.0405 * 0.88**i for i in range(40)],
-            },
-            map=maps(findings, map_points) if map_points else None,
-        ),
+        metrics=metrics(findings, map_points),
         provenance=Provenance(
             koda_version="0.1.0",
             code_digest=sha("code"),

@@ -14,8 +14,8 @@ import pytest
 
 from koda.records import REST, AuditRecord, Estimate
 from koda.report import render
-from tests.report import factory as factory
-from tests.report.test_report import FORBIDDEN, Page, needs_pango, page_of, small
+from tests.report import factory
+from tests.report.page import FORBIDDEN, Page, needs_pango, page_of, small
 
 HELD_OUT = factory.sha("held out")
 

@@ -14,7 +14,7 @@ from koda.embeddings import EmbeddingTable
 from koda.records import Stability
 from koda.report import render
 from koda.slicing.stability import stability, subspace_overlap
-from tests.report import factory as factory
+from tests.report import factory
 
 CONFIG = DiscrepancyConfig(modality="image", n_directions=1, device="cpu")
 

@@ -1,0 +1,194 @@
+"""What the report says: verdicts, findings, figures and their limits, and nothing that it may not claim."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from koda.records import AuditRecord, Estimate, Metrics, Word
+from tests.report import factory
+from tests.report.page import FORBIDDEN, Page, page_of, small
+
+
+@pytest.mark.parametrize("status", ["pass", "warn", "fail", "inconclusive"])
+def test_the_verdict_has_a_symbol_a_word_and_a_sentence_with_value_limit_and_interval(
+    status: str, tmp_path: Path
+) -> None:
+    record = small()
+    observed = Estimate(value=0.0019, low=0.0012, high=0.0026, n=1234)
+    rule = record.verdict.rules[0].model_copy(
+        update={"result": status, "observed": observed, "warn": 0.001, "fail": 0.002}
+    )
+    verdict = record.verdict.model_copy(update={"status": status, "rules": [rule], "reasons": ["because."]})
+    page, _ = page_of(record.model_copy(update={"verdict": verdict}), tmp_path)
+    symbol = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?"}[status]
+    assert f"{symbol} {status.upper()}" in page.text
+    limit = {"warn": "above the warn limit of 0.10 %", "fail": "above the fail limit of 0.20 %"}.get(status, "0.20 %")
+    banner = page.text[page.text.index(status.upper()) :][:330]
+    assert "0.19 % (95 % interval 0.12 to 0.26 %)" in banner and "n = 1 234" in banner and limit in banner
+
+
+def test_a_rule_whose_figure_was_not_observed_is_said_so(tmp_path: Path) -> None:
+    record = small()
+    rule = record.verdict.rules[0].model_copy(update={"observed": None, "result": "inconclusive"})
+    verdict = record.verdict.model_copy(update={"status": "inconclusive", "rules": [rule]})
+    assert "was not observed" in page_of(record.model_copy(update={"verdict": verdict}), tmp_path)[0].text
+
+
+def test_a_finding_says_value_interval_data_and_n(page: Page) -> None:
+    assert "In data set street-pairs-2026 (n = 2 941, held out), the baseline (ViT-B-32 step 8000) ties" in page.text
+    assert "as a group of 0.81 % (95 % interval 0.73 to 0.90 %) of the data would be" in page.text
+    assert "the candidate (ViT-B-32 step 9000) does not: 0.052 %" in page.text
+    assert page.text.index("Lost 1: purple against blue") < page.text.index("Gained 1: left of against right of")
+    assert "Words were chosen by statistics, not by a person" in page.text
+
+
+def test_a_difference_that_is_not_confirmed_is_not_called_one(tmp_path: Path) -> None:
+    record = small()
+    weak = record.findings[0].model_copy(update={"confirmed": False, "p_value": 0.4})
+    text = page_of(record.model_copy(update={"findings": [weak]}), tmp_path)[0].text
+    assert "does not: 0.052" not in text and "not confirmed on held-out samples" in text and "○ not confirmed" in text
+
+
+def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> None:
+    text = page.text
+    for caption in (
+        "The models as a whole, beside the local findings",
+        "Full set against found subset, both models",
+        "Retrieval of both models: full set against found subsets",
+        "Zero-shot accuracy of both models: full set against found subsets",
+        "Quotient against q",
+    ):
+        assert caption in text
+    assert "Such scores alone are no evidence" in text
+    assert "candidate − baseline 46 −19.0 [−22.0, −16.0] −3.8 [−6.8, −0.8]" in text
+    assert "candidate − baseline, on the rest 2 895 0.0 [−3.0, +3.0]" in text
+    assert "lift 18.2 [13.1, 25.3]" in text
+    assert text.count("Near-duplicates.") == 1 and "61 % of the members have a twin in this lobe" in text
+
+
+def test_full_set_against_found_subset_is_one_table(page: Page) -> None:
+    """The paper's comparison: recall on both sets and cluster scores on the subset, a line a model."""
+    text = page.text
+    assert text.count("Full set against found subset, both models") == 1
+    table = text[text.index("Full set against found subset, both models") :]
+    lost, gained = table.index("Lost: 150 samples at the top of"), table.index("Gained: 150 samples at the top of")
+    assert "of them confirmed" in table[lost:gained]
+    baseline = "ViT-B-32 step 8000 63.0 [60.0, 66.0] 59.0 [56.0, 62.0] 61.0 [58.0, 64.0] 57.0 [54.0, 60.0] 4.0"
+    assert f"{baseline} 0.83 0.84 0.73" in table[lost:gained]
+    candidate = "ViT-B-32 step 9000 62.0 [59.0, 65.0] 43.0 [40.0, 46.0] 60.0 [57.0, 63.0] 41.0 [38.0, 44.0] 19.0"
+    assert f"{candidate} 0.37 0.38 0.27" in table[lost:gained]
+    gap = "candidate − baseline −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] +15.0"
+    assert f"{gap} – – –" in table[lost:gained]
+    assert "ViT-B-32 step 8000 63.0 [60.0, 66.0]" in table[gained:]  # what was gained has the candidate as its target
+    assert "0.37 0.38 0.27 ViT-B-32 step 9000" in table[gained:]
+    assert "no label was used" in text and "Such scores alone are no evidence" in text
+
+
+@pytest.mark.parametrize("absent", ["retrieval", "clusters"])
+def test_what_was_not_measured_has_no_column(absent: str, tmp_path: Path) -> None:
+    record = small()
+    update = {absent: []} if absent == "clusters" else {"retrieval": [], "retrieval_differences": []}
+    metrics = record.metrics.model_copy(update=update)
+    text = page_of(record.model_copy(update={"metrics": metrics}), tmp_path)[0].text
+    table = text[text.index("Full set against found subset, both models") :]
+    table = table[
+        : table.index("held-out test is the evidence") if absent == "retrieval" else table.index("Lost: tied")
+    ]
+    assert ("Mean fall" in table) == (absent == "clusters")
+    assert ("AMI" in table) == (absent == "retrieval")
+    assert "Lost: 150 samples" in table and "Gained: 150 samples" in table
+
+
+def test_the_words_of_a_heading_tell_the_lobes_apart(tmp_path: Path) -> None:
+    """A word that both lobes have counts by how much commoner it is in one of them."""
+    found = factory.finding(0)
+    words = {
+        "positive": [("purple", 0.56, 0.1), ("blue", 0.42, 0.11), ("at", 0.5, 0.38), ("hole on", 0.12, 0.07)],
+        "negative": [("blue", 0.71, 0.1), ("hollow purple", 0.05, 0.001), ("purple", 0.28, 0.12), ("in", 0.3, 0.2)],
+    }
+    lobes = {
+        sign: getattr(found, sign).model_copy(
+            update={"words": [Word(text=t, z=5.0, share_in=p, share_out=q) for t, p, q in listed]}
+        )
+        for sign, listed in words.items()
+    }
+    record = small().model_copy(update={"findings": [found.model_copy(update=lobes)]})
+    text = page_of(record, tmp_path)[0].text
+    assert "Lost 1: purple against blue, hollow purple" in text
+
+
+def test_a_reference_that_ties_the_samples_too_is_not_said_not_to(tmp_path: Path) -> None:
+    found = factory.finding(0)
+    strong = found.reference_share.model_copy(update={"value": 0.0013, "low": 0.0009, "high": 0.0017})
+    record = small().model_copy(update={"findings": [found.model_copy(update={"reference_share": strong})]})
+    text = page_of(record, tmp_path)[0].text
+    assert "under the candidate (ViT-B-32 step 9000) the figure is 0.13 %" in text
+    assert "does not: 0.13 %" not in text
+    assert "The difference is over the materiality of 0.10 % (p < 0.0001, one-sided, Holm)." in text
+
+
+def test_a_model_without_zero_shot_is_named_with_the_reason(tmp_path: Path) -> None:
+    record = small()
+    found = record.metrics.zero_shot
+    assert found is not None
+    reason = {factory.CANDIDATE: "it has no text embeddings"}
+    kept = [a for a in found.accuracies if a.role == "baseline"]
+    found = found.model_copy(update={"unavailable": reason, "accuracies": kept, "differences": []})
+    metrics = Metrics(zero_shot=found)
+    text = page_of(record.model_copy(update={"metrics": metrics}), tmp_path)[0].text
+    assert f"Not available for {factory.CANDIDATE}: it has no text embeddings." in text
+    assert "Zero-shot accuracy of both models" in text and "Retrieval of both models" not in text
+
+
+def test_a_record_of_before_the_figures_still_reads_and_renders(tmp_path: Path) -> None:
+    raw = json.loads(small().to_json())
+    for name in ("retrieval_differences", "zero_shot", "clusters", "quotients", "whole"):
+        del raw["metrics"][name]
+    raw["metrics"]["retrieval"] = [r for r in raw["metrics"]["retrieval"] if not r["subset"].startswith("found")]
+    for finding in raw["findings"]:
+        for lobe in (finding["positive"], finding["negative"]):
+            del lobe["near_duplicates"]
+            for entry in lobe["metadata"]:
+                del entry["low"], entry["high"]
+    old = AuditRecord.from_json(json.dumps(raw))
+    text = page_of(old, tmp_path)[0].text
+    assert "Retrieval of both models" in text and "lift 18.2" in text
+    for absent in (
+        "candidate − baseline",
+        "Zero-shot accuracy",
+        "found subset, both",
+        "models as a whole",
+        "against q",
+    ):
+        assert absent not in text
+
+
+def test_no_findings_is_said_in_a_sentence_with_its_limits(tmp_path: Path) -> None:
+    page, _ = page_of(factory.record(0, map_points=0, metrics=Metrics()), tmp_path)
+    assert page.text.count("No direction over the limit was found with this search; others may exist.") == 2
+    for absent in ("Retrieval", "Spectra", "Maps", "samples of the slices"):
+        assert absent not in page.text
+    assert "Search captions" not in page.text
+
+
+def test_the_card_shows_the_finding_that_the_policy_counts(tmp_path: Path) -> None:
+    record = small()
+    rule = record.verdict.rules[0].model_copy(update={"observed": record.findings[1].target_share})
+    verdict = record.verdict.model_copy(update={"rules": [rule]})
+    text = page_of(record.model_copy(update={"verdict": verdict}), tmp_path)[0].text
+    assert "0.52 % largest share lost, held out" in text
+    nothing = verdict.model_copy(update={"rules": [rule.model_copy(update={"observed": Estimate(value=0.0)})]})
+    text = page_of(record.model_copy(update={"verdict": nothing}), tmp_path)[0].text
+    assert "none no direction lost that counts of 2 found" in text
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_it_claims_nothing_it_may_not(count: int, tmp_path: Path) -> None:
+    text = page_of(factory.record(count, gallery=2, map_points=20), tmp_path)[0].text
+    for pattern in FORBIDDEN:
+        assert not re.search(pattern, text, re.I), pattern
+    assert "it is not a conformity assessment" in text and "no measure of harm" in text

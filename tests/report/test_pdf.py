@@ -1,0 +1,99 @@
+"""The PDF: the same bytes everywhere, sound, tagged, with the record attached and nothing from outside."""
+
+from __future__ import annotations
+
+import hashlib
+import html as html_module
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from koda.errors import KodaError
+from koda.report import render, template_folder
+from koda.report.pdf import write_pdf
+from tests.report import factory
+from tests.report.page import HOSTILE, PACKAGE, needs_pango, small, with_captions
+
+
+@needs_pango
+def test_the_same_record_gives_the_same_pdf_in_a_fresh_process_of_another_place(pdf: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.report import factory as f; "
+        "from koda.report import render; r = f.record(2, gallery=3, map_points=40); "
+        "render(r, f.thumbnails(r), Path(sys.argv[1]))"
+    )
+    environment = {
+        **os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7", "FONTCONFIG_FILE": "/nowhere.conf",
+        "PYTHONPATH": str(PACKAGE.parent), "LC_ALL": "C",
+    }  # fmt: skip
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, env=environment, check=True)
+    assert (tmp_path / "report.pdf").read_bytes() == pdf.read_bytes()
+
+
+@needs_pango
+def test_hostile_captions_make_a_pdf_and_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FONTCONFIG_FILE", "/their/own.conf")
+    record = with_captions(factory.record(1, gallery=len(HOSTILE), map_points=0), HOSTILE)
+    made = render(record, {}, tmp_path)
+    assert made.pdf is not None and made.pdf.read_bytes().startswith(b"%PDF-1.7")
+    # Japanese, Hindi, emoji, in both lobes: no font of the report has them. Arabic is drawn.
+    assert any("lack characters of 6\u00a0captions" in note for note in made.notes)
+    assert os.environ["FONTCONFIG_FILE"] == "/their/own.conf"
+    if shutil.which("pdftotext"):
+        text = subprocess.run(["pdftotext", str(made.pdf), "-"], capture_output=True, text=True, check=True).stdout
+        assert "□□□" in text and "lack characters of 6" in text
+
+
+@needs_pango
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "http://127.0.0.1:9/x.css"])
+def test_a_document_that_refers_outside_itself_is_refused(address: str) -> None:
+    page = f'<html lang="en"><title>t</title><link rel="stylesheet" href="{address}"><p>x</p></html>'
+    with pytest.raises(KodaError, match="outside"):
+        write_pdf(page, template_folder() / "fonts", b"{}", factory.record(0, map_points=0).ended)
+
+
+@needs_pango
+def test_the_record_is_attached_unchanged(pdf: Path, tmp_path: Path) -> None:
+    if not shutil.which("pdfdetach"):
+        pytest.skip("pdfdetach is not installed")
+    subprocess.run(["pdfdetach", "-saveall", "-o", str(tmp_path), str(pdf)], check=True)
+    attached = (tmp_path / "audit.json").read_bytes()
+    assert attached == small().to_json().encode()
+    said = html_module.unescape((pdf.parent / "report.html").read_text()).replace("<wbr>", "")
+    assert hashlib.sha256(attached).hexdigest() in said
+
+
+@needs_pango
+def test_the_pdf_is_tagged_dated_sound_and_holds_its_fonts(pdf: Path) -> None:
+    if not all(map(shutil.which, ("pdfinfo", "pdffonts", "qpdf"))):
+        pytest.skip("poppler-utils or qpdf is not installed")
+
+    def said(*command: str) -> str:
+        return subprocess.run(
+            [*command, str(pdf)], capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC"}
+        ).stdout
+
+    info = said("pdfinfo")
+    assert re.search(r"Tagged:\s+yes", info) and re.search(r"CreationDate:\s+Mon Nov 23 02:11:37 2026", info)
+    assert "No syntax or stream encoding errors" in said("qpdf", "--check")
+    fonts = said("pdffonts").splitlines()[2:]
+    assert fonts and all(re.search(r"(Inter|DejaVu)", line) and re.search(r"yes yes yes", line) for line in fonts)
+
+
+@needs_pango
+def test_contents_have_page_numbers_and_pages_have_headers(pdf: Path) -> None:
+    if not shutil.which("pdftotext"):
+        pytest.skip("pdftotext is not installed")
+    text = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
+    pages = text.split("\f")[:-1]
+    for title in ("Findings", "Retrieval and zero-shot", "Provenance and how to verify"):
+        found = re.search(rf"{title} ?\.+ *(\d+)", pages[0])
+        assert found and re.search(rf"^ *\d +{title}$", pages[int(found[1]) - 1], re.M), title
+    assert all(f"Page {number} of {len(pages)}" in page for number, page in enumerate(pages, 1))
+    assert all("Model audit 2026-11-23" in page for page in pages)
