@@ -13,7 +13,7 @@ from koda.alignment.targets import AlignmentTask
 from koda.audit.evaluation import load_evaluation
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
-from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of
+from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of, model_name
 from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution
 from koda.errors import DataError
@@ -86,7 +86,7 @@ class AlignmentPlan:
         """The aligned model, as a configuration names it."""
         spec = self.audit.models[self.student].spec
         return ModelSpec(
-            name=f"local-dir:{self.folder}",
+            name=model_name("local-dir", str(self.folder)),
             label=f"{self.audit.label(self.student)} aligned",
             precision=spec.precision,
             licence=spec.licence,
