@@ -18,7 +18,7 @@ from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution
 from koda.errors import DataError
 from koda.storage import digest_json
-from koda.typing import ROLES, Role, Side
+from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 KIND = "alignments"
 MODEL = "model"  # the folder of the aligned model within the artifact
@@ -116,9 +116,11 @@ def plan_alignment(audit: AuditPlan, config: AlignmentConfig | None = None) -> A
     """
     config = config or audit.config.alignment
     student: Role = config.student
-    teacher: Role = "baseline" if student == "candidate" else "candidate"
+    teacher = other_role(student)
     check_student(audit.models[student])
-    side: Side = "lost" if student == "candidate" else "gained"  # what the teacher has and the student lacks
+    side = next(
+        side for side in SIDES if roles_of(side) == (teacher, student)
+    )  # what the teacher has and the student lacks
     evaluation = load_evaluation(audit.artifacts.folder(EVALUATIONS, audit.evaluation_key))
     groups = groups_of(evaluation, side, config)
     samples = load_samples(audit)
