@@ -15,3 +15,13 @@ Role = Literal["baseline", "candidate"]
 ROLES: tuple[Role, ...] = ("baseline", "candidate")
 Side = Literal["lost", "gained"]
 SIDES: tuple[Side, ...] = ("lost", "gained")
+
+
+def other_role(role: Role) -> Role:
+    """Return the role of the other model."""
+    return "baseline" if role == "candidate" else "candidate"
+
+
+def roles_of(side: Side) -> tuple[Role, Role]:
+    """Return (target, reference): what was lost is structure of the baseline that the candidate lacks."""
+    return ("baseline", "candidate") if side == "lost" else ("candidate", "baseline")

@@ -8,12 +8,12 @@ from typing import Any
 from koda.audit.plan import AuditPlan, prepare
 from koda.config import AuditConfig
 
-_latest: list[AuditPlan] = []
+_latest_plan: list[AuditPlan] = []
 
 
 def remember(plan: AuditPlan) -> AuditPlan:
     """Keep a plan for the steps that run in this process; only the latest one is kept."""
-    _latest[:] = [plan]
+    _latest_plan[:] = [plan]
     return plan
 
 
@@ -25,7 +25,7 @@ def planned(config: dict[str, Any], home: str) -> AuditPlan:
         home: KODA_HOME, an absolute path.
     """
     place = Path(home)
-    for plan in _latest:
+    for plan in _latest_plan:
         if plan.home == place and (plan.settings == config or plan.config == AuditConfig.model_validate(config)):
             return plan
     return remember(prepare(AuditConfig.model_validate(config), place))

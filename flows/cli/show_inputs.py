@@ -36,8 +36,6 @@ def show_models(models: dict[str, Any]) -> None:
 
 def show_data(data: dict[str, Any]) -> None:
     """Show the counts of a data set, what was left out, and a page of its samples."""
-    from koda.datasets import Rejection  # a look at the machine does without
-
     console.print(f"[bold]{escape(data['name'])}[/] ({data['format']}, {escape(short_path(data['path']))})")
     console.print(
         f"  {data['n_source']} rows in the source: {data['n_pairs']} pairs, {data['n_rejected']} left out"
@@ -50,9 +48,8 @@ def show_data(data: dict[str, Any]) -> None:
     if data["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
     console.print(f"  digest {data['digest']}")
-    rejections = [Rejection.from_reason(item["key"], item["reason"]) for item in data["rejections"]]
     for kind, count in data["rejection_reasons"].items():
-        key = next((rejection.key for rejection in rejections if rejection.kind == kind), None)
+        key = next((item["key"] for item in data["rejections"] if item["kind"] == kind), None)
         console.print(f"  [yellow]{count}[/] {escape(kind)}" + (f" (such as {escape(repr(key))})" if key else ""))
     table = Table("key", "caption", "image", box=None)
     for sample in data["samples"]:

@@ -13,12 +13,12 @@ from koda.alignment.targets import AlignmentTask
 from koda.audit.evaluation import load_evaluation
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
-from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of
+from koda.config import AlignmentConfig, AuditConfig, ModelSpec, modalities_of, model_name
 from koda.discrepancy import Solution
 from koda.discrepancy.saving import load_solution
 from koda.errors import DataError
 from koda.storage import digest_json
-from koda.typing import ROLES, Role, Side
+from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 KIND = "alignments"
 MODEL = "model"  # the folder of the aligned model within the artifact
@@ -86,7 +86,7 @@ class AlignmentPlan:
         """The aligned model, as a configuration names it."""
         spec = self.audit.models[self.student].spec
         return ModelSpec(
-            name=f"local-dir:{self.folder}",
+            name=model_name("local-dir", str(self.folder)),
             label=f"{self.audit.label(self.student)} aligned",
             precision=spec.precision,
             licence=spec.licence,
@@ -116,9 +116,11 @@ def plan_alignment(audit: AuditPlan, config: AlignmentConfig | None = None) -> A
     """
     config = config or audit.config.alignment
     student: Role = config.student
-    teacher: Role = "baseline" if student == "candidate" else "candidate"
+    teacher = other_role(student)
     check_student(audit.models[student])
-    side: Side = "lost" if student == "candidate" else "gained"  # what the teacher has and the student lacks
+    side = next(
+        side for side in SIDES if roles_of(side) == (teacher, student)
+    )  # what the teacher has and the student lacks
     evaluation = load_evaluation(audit.artifacts.folder(EVALUATIONS, audit.evaluation_key))
     groups = groups_of(evaluation, side, config)
     samples = load_samples(audit)

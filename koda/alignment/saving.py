@@ -11,7 +11,6 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from koda.config import LOCAL
 from koda.models import ResolvedModel
 from koda.records import RECORD_FILE
 from koda.storage import write_atomically
@@ -34,9 +33,8 @@ def save_model(folder: Path, student: ResolvedModel, weights: Mapping[str, Tenso
     """
     fingerprint = student.fingerprint
     config = {"model_cfg": fingerprint.config, "preprocess_cfg": fingerprint.preprocessing}
-    if student.spec.name.startswith(LOCAL):
-        source = Path(student.spec.name.removeprefix(LOCAL))
-        for path in sorted(source.iterdir()):
+    if student.spec.kind == "local-dir":
+        for path in sorted(Path(student.spec.place).iterdir()):
             beside = path.is_file() and path.suffix not in _WEIGHTS_OF_THE_STUDENT
             if beside and path.name not in {CONFIG, RECORD_FILE} and not path.name.startswith("."):
                 write_atomically(folder / path.name, path.read_bytes())

@@ -9,11 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from koda.config import PYTHON, STORED, TIMM
+from koda.config import ModelKind
 from koda.errors import ConfigError, ModelError, PrerequisiteError
 from koda.models import Encoder, ResolvedModel, load_encoder
 
 _NOT_TEXT = ("visual.", "text_decoder.", "logit_scale", "logit_bias")  # of an open_clip model
+_NOT_OPEN_CLIP: dict[ModelKind, str] = {
+    "embeddings": "a folder of embeddings",
+    "timm": "a timm model",
+    "python": "a model of your own code",
+}
 _ADAPTED = (nn.Linear, nn.MultiheadAttention)
 
 
@@ -23,13 +28,12 @@ def check_student(model: ResolvedModel) -> None:
     Raises:
         ModelError: a folder of embeddings, or a model that is not open_clip's.
     """
-    kinds = {STORED: "a folder of embeddings", TIMM: "a timm model", PYTHON: "a model of your own code"}
-    for prefix, kind in kinds.items():
-        if model.spec.name.startswith(prefix):
-            raise ModelError(
-                f"{model.label} cannot be aligned: it is {kind}, and koda fine-tunes and saves open_clip models.",
-                "It can be the teacher: alignment.student names which of the two is fine-tuned.",
-            )
+    words = _NOT_OPEN_CLIP.get(model.spec.kind)
+    if words is not None:
+        raise ModelError(
+            f"{model.label} cannot be aligned: it is {words}, and koda fine-tunes and saves open_clip models.",
+            "It can be the teacher: alignment.student names which of the two is fine-tuned.",
+        )
 
 
 class Student:

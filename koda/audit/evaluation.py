@@ -23,7 +23,7 @@ from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
-from koda.typing import SIDES, Side
+from koda.typing import SIDES, Side, roles_of
 
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
 _BRIEF_GALLERY = 6  # samples of a lobe where the held-out test did not confirm the direction
@@ -106,7 +106,7 @@ def load_evaluation(folder: Path) -> Evaluation:
 
 
 def _tables(plan: AuditPlan, samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
-    target, reference = (getattr(samples, role) for role in plan.roles_of(side))
+    target, reference = (getattr(samples, role) for role in roles_of(side))
     return target, reference
 
 
@@ -120,7 +120,7 @@ def _finding(
     p_value: float | None,
     again: Stability | None,
 ) -> Finding:
-    target, reference = plan.roles_of(side)
+    target, reference = roles_of(side)
     confirmed = None if p_value is None else p_value < plan.config.significance.alpha
     gallery = plan.config.report.gallery
     if confirmed is False:

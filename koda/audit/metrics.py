@@ -32,7 +32,7 @@ from koda.records import (
 )
 from koda.slicing.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.slicing.slices import Lobe, Slice
-from koda.typing import ROLES, Role, Side
+from koda.typing import ROLES, Role, Side, roles_of
 
 _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile
 _CURVE_DIRECTIONS = 5
@@ -157,7 +157,7 @@ def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, i
     """The paper's cluster scores of one side, under the target and under the reference."""
     search = plan.config.discrepancy
     scores = []
-    for name, role in zip(("target", "reference"), plan.roles_of(side), strict=True):
+    for name, role in zip(("target", "reference"), roles_of(side), strict=True):
         agreement = cluster_scores(getattr(samples, role), labels, modalities_of(search), seed=search.seed)
         if agreement is not None:
             figures = {**vars(agreement), "n": len(labels), "n_directions": len(set(labels.values()))}
@@ -171,7 +171,7 @@ def _quotients(plan: AuditPlan, samples: Samples, side: Side, solution: Solution
     """Search at the quantiles q = 0.1 ... 1.0, with the kernels of the side's own search, on a part of its samples."""
     search = plan.config.discrepancy
     keys = drawn_keys(samples.discovery, _CURVE_SAMPLES, search.seed)
-    target, reference = (getattr(samples, role).select(keys) for role in plan.roles_of(side))
+    target, reference = (getattr(samples, role).select(keys) for role in roles_of(side))
     settings = {
         **search.model_dump(include={"modality", "kernel", "sigma", "seed", "device"}),
         "features": "exact",

@@ -24,7 +24,7 @@ from koda.policy import check_policy, waivers_in_force
 from koda.records import RECORD_FILE, read_alignment
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
-from koda.typing import ROLES, SIDES, Role, Side
+from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 COVARIANCES, TUNINGS = "covariances", "tunings"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
@@ -83,10 +83,6 @@ class AuditPlan:
         """Key of a model's embeddings."""
         return embedding_key(self.dataset, self.models[role])
 
-    def roles_of(self, side: Side) -> tuple[Role, Role]:
-        """Return (target, reference): what was lost is structure of the baseline that the candidate lacks."""
-        return ("baseline", "candidate") if side == "lost" else ("candidate", "baseline")
-
     def covariance_key(self, side: Side, tuned: Mapping[str, Any] | None = None) -> str:
         """Key of the features' covariance for one question: limits and counts are no part of it.
 
@@ -125,7 +121,7 @@ class AuditPlan:
         return search
 
     def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:
-        target, reference = self.roles_of(side)
+        target, reference = roles_of(side)
         split = self.config.significance.model_dump(include={"confirmation_share"})
         parts = [self.embedding_key(target), self.embedding_key(reference), split, search]
         return digest_json([_STEP_VERSIONS[kind], __version__, *parts])
@@ -181,7 +177,7 @@ class AuditPlan:
     def label(self, role: Role) -> str:
         """The name of a model in the report; two models of one name are told apart by their weights."""
         own = self.models[role].label
-        other = self.models["candidate" if role == "baseline" else "baseline"]
+        other = self.models[other_role(role)]
         if own != other.label or self.models[role].fingerprint.digest == other.fingerprint.digest:
             return own
         return f"{own} ({self.models[role].fingerprint.digest[:8]})"

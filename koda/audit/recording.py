@@ -34,7 +34,7 @@ from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
 from koda.storage.digests import digest_keys
 from koda.storage.parquet import write_parquet
-from koda.typing import ROLES, SIDES, Role, Side
+from koda.typing import ROLES, SIDES, Role, Side, roles_of
 
 _LISTED_REJECTIONS = 200
 
@@ -197,7 +197,7 @@ def _sigma_rule(solutions: dict[Side, Solution]) -> str:
 
 
 def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
-    target, reference = plan.roles_of(side)
+    target, reference = roles_of(side)
     pair, stats = solution.kernels, dict(solution.stats)
     return SideMethod(
         target=plan.label(target),

@@ -7,13 +7,13 @@ from koda.audit.plan import SOLUTIONS, AuditPlan
 from koda.audit.samples import load_samples
 from koda.discrepancy import Problem
 from koda.discrepancy.saving import save_solution
-from koda.typing import Side
+from koda.typing import Side, roles_of
 
 
 def discover(plan: AuditPlan, side: Side) -> str:
     """Search one question on the discovery samples; return the digest of the artifact."""
     samples = load_samples(plan)
-    target, reference = (getattr(samples, role).select(samples.discovery) for role in plan.roles_of(side))
+    target, reference = (getattr(samples, role).select(samples.discovery) for role in roles_of(side))
     search = plan.config.discrepancy
     problem = Problem.of(target, reference, search, **load_covariance(plan, side, target, reference))
     if problem.covariance is not None:

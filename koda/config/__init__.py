@@ -17,22 +17,18 @@ from koda.config.audit import (
     modalities_of,
 )
 from koda.config.data import DataConfig
-from koda.config.models import HUB, LOCAL, PYTHON, STORED, TIMM, ModelSpec, function_of
+from koda.config.models import ModelKind, ModelSpec, model_name
 from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, override, parse_override, read_settings
 from koda.config.sweep import SweepConfig, data_label, load_sweep
 
 __all__ = [
     "DEFAULT_POLICY",
-    "HUB",
-    "LOCAL",
-    "PYTHON",
-    "STORED",
-    "TIMM",
     "AlignmentConfig",
     "AuditConfig",
     "DataConfig",
     "DiscrepancyConfig",
+    "ModelKind",
     "ModelSpec",
     "PolicyRule",
     "ReportConfig",
@@ -45,10 +41,10 @@ __all__ = [
     "absolute_model",
     "check_config",
     "data_label",
-    "function_of",
     "load_config",
     "load_sweep",
     "modalities_of",
+    "model_name",
     "override",
     "parse_override",
     "read_settings",

@@ -9,7 +9,14 @@ from pydantic import Field, model_validator
 
 from koda.config.strict import Strict
 
-LOCAL, HUB, TIMM, PYTHON, STORED = "local-dir:", "hf-hub:", "timm:", "python:", "embeddings:"
+ModelKind = Literal["open_clip", "hf-hub", "local-dir", "timm", "python", "embeddings"]
+_PREFIXES: dict[ModelKind, str] = {
+    "hf-hub": "hf-hub:",
+    "local-dir": "local-dir:",
+    "timm": "timm:",
+    "python": "python:",
+    "embeddings": "embeddings:",
+}
 
 
 class ModelSpec(Strict):
@@ -47,21 +54,42 @@ class ModelSpec(Strict):
         """The name of the model in reports: its label, or what its name says."""
         if self.label:
             return self.label
-        name = self.name
-        if name.startswith((LOCAL, STORED)):
-            return Path(name.removeprefix(LOCAL).removeprefix(STORED)).name
-        if name.startswith(PYTHON):
-            place, function = function_of(name)
-            return f"{Path(place).name}:{function}"
-        name = name.removeprefix(HUB).removeprefix(TIMM)
-        return f"{name}@{Path(self.pretrained).name}" if self.pretrained else name
+        if self.kind in {"local-dir", "embeddings"}:
+            return Path(self.place).name
+        if self.kind == "python":
+            source, function = self.source_and_function
+            return f"{Path(source).name}:{function}"
+        return f"{self.place}@{Path(self.pretrained).name}" if self.pretrained else self.place
+
+    @property
+    def kind(self) -> ModelKind:
+        """The kind that the prefix of the name says; a name without one is open_clip's."""
+        return next((kind for kind, prefix in _PREFIXES.items() if self.name.startswith(prefix)), "open_clip")
+
+    @property
+    def place(self) -> str:
+        """What follows the prefix: a folder, an id of the hub, a name, or a function of the team's own.
+
+        >>> ModelSpec(name="hf-hub:laion/CLIP-ViT-B-32").place
+        'laion/CLIP-ViT-B-32'
+        """
+        return self.name.removeprefix(_PREFIXES.get(self.kind, ""))
+
+    @property
+    def source_and_function(self) -> tuple[str, str]:
+        """The module or file, and the function in it, that the name of a python: model states.
+
+        >>> ModelSpec(name="python:models/ours.py:make").source_and_function
+        ('models/ours.py', 'make')
+        """
+        source, _, function = self.place.rpartition(":")
+        return source, function
 
 
-def function_of(name: str) -> tuple[str, str]:
-    """Return the module or file, and the function in it, that the name of a python: model states.
+def model_name(kind: ModelKind, place: str) -> str:
+    """Return the name of a model of a kind.
 
-    >>> function_of("python:models/ours.py:make")
-    ('models/ours.py', 'make')
+    >>> model_name("local-dir", "/models/ours")
+    'local-dir:/models/ours'
     """
-    place, _, function = name.removeprefix(PYTHON).rpartition(":")
-    return place, function
+    return _PREFIXES.get(kind, "") + place

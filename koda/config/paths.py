@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from koda.config.data import DataConfig
-from koda.config.models import LOCAL, PYTHON, STORED, ModelSpec, function_of
+from koda.config.models import ModelSpec, model_name
 from koda.errors import ConfigError
 
 
 def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
     """Make the paths of a model, which are relative to `folder`, absolute."""
     changes: dict[str, Any] = {}
-    for prefix in (LOCAL, STORED):
-        if spec.name.startswith(prefix):
-            changes["name"] = prefix + _resolve(spec.name.removeprefix(prefix), folder)
-    if spec.name.startswith(PYTHON):
-        place, function = function_of(spec.name)
-        if place.endswith(".py"):
-            changes["name"] = f"{PYTHON}{_resolve(place, folder)}:{function}"
+    if spec.kind in {"local-dir", "embeddings"}:
+        changes["name"] = model_name(spec.kind, _resolve(spec.place, folder))
+    if spec.kind == "python":
+        source, function = spec.source_and_function
+        if source.endswith(".py"):
+            changes["name"] = model_name("python", f"{_resolve(source, folder)}:{function}")
     if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
-        changes["name"] = LOCAL + _resolve(spec.name, folder)
+        changes["name"] = model_name("local-dir", _resolve(spec.name, folder))
     if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
         changes["pretrained"] = _resolve(spec.pretrained, folder)
     return spec.model_copy(update=changes)

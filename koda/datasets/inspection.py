@@ -44,7 +44,9 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
         "n_empty_captions": dataset.n_empty_captions,
         "metadata_columns": list(dataset.metadata_columns),
         "rejection_reasons": count_kinds(dataset.rejections),
-        "rejections": [{"key": item.key, "reason": item.reason} for item in dataset.rejections[:PAGE_SIZE]],
+        "rejections": [
+            {"key": item.key, "kind": item.kind, "reason": item.reason} for item in dataset.rejections[:PAGE_SIZE]
+        ],
         "page": page,
         "pages": pages,
         "samples": _page(dataset, page),

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koda.config import HUB, LOCAL, ModelSpec
+from koda.config import ModelSpec
 from koda.errors import ModelError, PrerequisiteError, did_you_mean, nearest
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel
@@ -38,9 +38,9 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
             f"{spec.name}: image_size is for timm: and python: models; an open_clip model's configuration has its own.",
             "Remove image_size.",
         )
-    if spec.name.startswith(LOCAL):
-        config, preprocessing, checkpoint = _from_folder(spec, Path(spec.name.removeprefix(LOCAL)))
-    elif spec.name.startswith(HUB):
+    if spec.kind == "local-dir":
+        config, preprocessing, checkpoint = _from_folder(spec, Path(spec.place))
+    elif spec.kind == "hf-hub":
         config, preprocessing, checkpoint = _from_hub(spec)
     else:
         config, preprocessing, checkpoint = _from_name(spec)
@@ -62,7 +62,7 @@ def _check_text(spec: ModelSpec, config: dict[str, Any]) -> None:
                 f"The tokenizer of {spec.name} ({named or text['hf_model_name']}) needs the package transformers.",
                 "pip install 'koda[siglip]'",
             )
-    elif not spec.name.startswith((LOCAL, HUB)) and "siglip" in spec.name.lower():
+    elif spec.kind == "open_clip" and "siglip" in spec.name.lower():
         raise ModelError(
             f"The configuration of {spec.name} names no tokenizer (text_cfg: hf_tokenizer_name); open_clip would "
             "fetch one from the internet because of the model's name.",
@@ -120,12 +120,11 @@ def _from_hub(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], Path]:
     from open_clip.factory import _get_hf_config
     from open_clip.pretrained import download_pretrained_from_hf
 
-    name = spec.name.removeprefix(HUB)
     remedy = "Without internet, copy the repository to this machine and use local-dir:FOLDER."
     with fetching(f"The model {spec.name}", remedy), quiet():
-        raw = _get_hf_config(name)
+        raw = _get_hf_config(spec.place)
         config, preprocessing = dict(raw["model_cfg"]), raw.get("preprocess_cfg", {})
-        checkpoint = Path(download_pretrained_from_hf(name))
+        checkpoint = Path(download_pretrained_from_hf(spec.place))
     return config, _full_preprocessing(preprocessing, config), checkpoint
 
 
@@ -206,7 +205,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     spec, fingerprint = resolved.spec, resolved.fingerprint
-    name = spec.name if spec.name.startswith((LOCAL, HUB)) else spec.name.replace("/", "-")
+    name = spec.name.replace("/", "-") if spec.kind == "open_clip" else spec.name
     tokenizer = _tokenizer(resolved, name)
     remedy = "The configuration must be the one they were trained with."
     with loading(resolved, remedy), needing("koda[siglip]", resolved.label):

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from koda.config import ModelSpec, function_of
+from koda.config import ModelSpec
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel
@@ -47,7 +47,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     Raises:
         ModelError: code that cannot be imported or fails, or preprocessing that nobody stated.
     """
-    function, source = _function(spec.name)
+    function, source = _function(spec)
     made = _make(spec.name, function)
     towers = _towers(spec.name, made)
     modalities = tuple(name for name in MODALITIES if name in towers)
@@ -79,7 +79,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         ModelError: code that fails, another shape than agreed, or other weights than when it was looked at.
     """
     fingerprint, name = resolved.fingerprint, resolved.spec.name
-    function, _ = _function(name)
+    function, _ = _function(resolved.spec)
     made = _make(name, function)
     towers = _towers(name, made)
     modules = _modules(made)
@@ -109,9 +109,9 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     )
 
 
-def _function(name: str) -> tuple[Callable[[], Any], Path]:
-    """Return the function that a name means, and the file its source is in."""
-    place, wanted = function_of(name)
+def _function(spec: ModelSpec) -> tuple[Callable[[], Any], Path]:
+    """Return the function that a spec names, and the file its source is in."""
+    name, (place, wanted) = spec.name, spec.source_and_function
     if not place or not wanted.isidentifier():
         raise ModelError(f"{name!r} names no function.", "Write python:package.module:function or python:file.py:name.")
     try:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from koda.config import STORED, ModelSpec
+from koda.config import ModelSpec
 from koda.embeddings import EmbeddingTable, ShardedTable
 from koda.errors import DataError, ModelError
 from koda.models.fingerprint import ModelContents, ModelFingerprint
@@ -30,7 +30,7 @@ def find(spec: ModelSpec, place: Any) -> ModelContents:
         )
     table = open_table(spec)
     state = hashlib.sha256()
-    folder = Path(spec.name.removeprefix(STORED))
+    folder = Path(spec.place)
     for path in sorted(table.files):
         state.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\0".encode())
     config = {"embeddings": {name: int(d) for name, d in table.dims.items()}, "made_by": table.fingerprint}
@@ -44,7 +44,7 @@ def open_table(spec: ModelSpec) -> ShardedTable:
         ModelError: it is no embedding folder.
     """
     try:
-        return EmbeddingTable.open(spec.name.removeprefix(STORED))
+        return EmbeddingTable.open(spec.place)
     except DataError as error:
         raise ModelError(error.message, error.remedy) from error
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from koda.config import STORED, ModelSpec
+from koda.config import ModelSpec
 from koda.storage import digest_json
 from koda.typing import MODALITIES
 
@@ -79,7 +79,7 @@ class ResolvedModel:
     @property
     def stored(self) -> bool:
         """Whether its embeddings were made by another program, so that there is no model to load."""
-        return self.spec.name.startswith(STORED)
+        return self.spec.kind == "embeddings"
 
     def in_fp32(self) -> ResolvedModel:
         """Return the same model in full precision."""

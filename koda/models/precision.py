@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from koda.config import PYTHON, ModelSpec
+from koda.config import ModelSpec
 from koda.devices import is_fast_at_bf16
 from koda.errors import ModelError
 
@@ -27,7 +27,7 @@ def resolve_precision(spec: ModelSpec, place: torch.device) -> Precision:
         raise ModelError(f"{spec.label or spec.name}: fp16 needs a GPU.", "Use precision: bf16 or fp32.")
     if spec.precision != "auto":
         return spec.precision
-    return "bf16" if not spec.name.startswith(PYTHON) and is_fast_at_bf16(place) else "fp32"
+    return "bf16" if spec.kind != "python" and is_fast_at_bf16(place) else "fp32"
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from koda.config import PYTHON, STORED, TIMM, ModelSpec
+from koda.config import ModelSpec
 from koda.devices import device_of
 from koda.models import clip, custom, embedding_folder, timm_models
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelFingerprint, ResolvedModel
 from koda.models.precision import resolve_precision
 
-_FINDERS = {TIMM: timm_models.find, PYTHON: custom.find, STORED: embedding_folder.find}
-_LOADERS = {TIMM: timm_models.load, PYTHON: custom.load}
+_FINDERS = {"timm": timm_models.find, "python": custom.find, "embeddings": embedding_folder.find}
+_LOADERS = {"timm": timm_models.load, "python": custom.load}
 
 
 def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
@@ -27,8 +27,8 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
         PrerequisiteError: a tokenizer whose package is not installed.
     """
     place = device_of(device)
-    precision = "as stored" if _kind(spec) == STORED else resolve_precision(spec, place)
-    contents = _FINDERS.get(_kind(spec), clip.find)(spec, place)
+    precision = "as stored" if spec.kind == "embeddings" else resolve_precision(spec, place)
+    contents = _FINDERS.get(spec.kind, clip.find)(spec, place)
     fingerprint = ModelFingerprint(contents.weights, contents.config, contents.preprocessing, precision)
     return ResolvedModel(spec, contents.checkpoint, fingerprint, contents.modalities)
 
@@ -40,9 +40,4 @@ def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:
         ModelError: weights that do not fit the configuration, or that hold NaN or infinity.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    return _LOADERS.get(_kind(resolved.spec), clip.load)(resolved, device_of(device))
-
-
-def _kind(spec: ModelSpec) -> str:
-    """Return the prefix that names the kind of a model; open_clip's names, hub ids and folders have none here."""
-    return next((prefix for prefix in _FINDERS if spec.name.startswith(prefix)), "")
+    return _LOADERS.get(resolved.spec.kind, clip.load)(resolved, device_of(device))

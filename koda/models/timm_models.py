@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koda.config import TIMM, ModelSpec
+from koda.config import ModelSpec
 from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel
@@ -33,7 +33,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
 
     if spec.force_quick_gelu:
         raise ModelError(f"{spec.name}: force_quick_gelu is for open_clip models.", "Remove it.")
-    name, _, tag = spec.name.removeprefix(TIMM).partition(".")
+    name, _, tag = spec.place.partition(".")
     if not timm.is_model(name):
         hint = did_you_mean(nearest(name, timm.list_models(), alike=0.4))
         raise ModelError(

@@ -13,7 +13,7 @@ from koda.report import text
 from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
 from koda.report.metric_tables import subset_name
 from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot
-from koda.typing import ROLES
+from koda.typing import ROLES, Role, other_role
 
 _LISTED_UNREADABLE = 5
 _SAMPLES: tuple[tuple[Sample, str], ...] = (
@@ -134,12 +134,12 @@ def finding_names(run: AlignmentRecord) -> str:
     return f"findings {run.side} {', '.join(numbers[:-1])} and {numbers[-1]}"
 
 
-def _roles(record: AuditRecord, run: AlignmentRecord) -> tuple[str, str]:
+def _roles(record: AuditRecord, run: AlignmentRecord) -> tuple[Role, Role]:
     """Return the roles of the aligned model and of the other one in this audit, which may not be the first's."""
     aligned = run.weights_digest
     roles = [role for role in ROLES if getattr(record, role).weights_digest == aligned]
     role = run.role if len(roles) != 1 else roles[0]
-    return role, "baseline" if role == "candidate" else "candidate"
+    return role, other_role(role)
 
 
 def _same_held_out(record: AuditRecord, run: AlignmentRecord) -> bool | None:

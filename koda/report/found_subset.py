@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from koda.records import ALL, AuditRecord, ClusterScores, RecallDifference, RecallRecord, Subset
 from koda.report import text
 from koda.report.metric_tables import Cell, cell
-from koda.typing import ROLES, SIDES, Side
+from koda.typing import ROLES, SIDES, Side, roles_of
 
 _DEPTH = "R@1"
 _WAYS = ("image_to_text", "text_to_image")
@@ -64,7 +64,8 @@ def found_table(record: AuditRecord) -> FoundTable | None:
 
 def _role_of(score: ClusterScores) -> str:
     """Say which model a score is of: the baseline is the target of what was lost, the candidate of what was gained."""
-    return "baseline" if (score.side == "lost") == (score.role == "target") else "candidate"
+    target, reference = roles_of(score.side)
+    return target if score.role == "target" else reference
 
 
 def _heading(record: AuditRecord, side: Side) -> str:

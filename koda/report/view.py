@@ -13,6 +13,7 @@ from koda.report import text
 from koda.report.figures import limit_in_words
 from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
+from koda.typing import roles_of
 
 _SIDE_NAMES = {"lost": "Lost", "gained": "Gained"}
 _LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
@@ -203,8 +204,8 @@ def _similarity(value: float | None) -> str:
 
 def _sentence(record: AuditRecord, finding: Finding) -> str:
     """Say what was found, with data set, n, value and interval; neither why nor how bad it is."""
-    target = f"the {'baseline' if finding.side == 'lost' else 'candidate'} ({finding.target})"
-    reference = f"the {'candidate' if finding.side == 'lost' else 'baseline'} ({finding.reference})"
+    target_role, reference_role = roles_of(finding.side)
+    target, reference = f"the {target_role} ({finding.target})", f"the {reference_role} ({finding.reference})"
     sizes = f"lobes of {text.number(finding.positive.size)} and {text.number(finding.negative.size)} samples"
     n = finding.target_share.n or record.data.n_confirmation
     opening = (
