@@ -14,7 +14,7 @@ from flows.terminal import LOOKS, console, say, short_path
 
 if TYPE_CHECKING:
     from koda.policy import Figure
-    from koda.records import Changes, Difference, SweepCell
+    from koda.records import Changes, Difference, FigureDifference, SweepCell
 
 _TITLES = (
     ("rules", "results of the rules"),
@@ -41,12 +41,12 @@ def show_changes(changes: Changes) -> None:
     else:
         _show_findings(changes)
     for name, title in _TITLES:
-        rows: list[Difference] = getattr(changes, name)
+        rows: list[Difference | FigureDifference] = getattr(changes, name)
         if not rows:
             continue
         table = _table(title, "before", "now")
         for row in rows:
-            table.add_row(escape(row.name), *map(escape, _both(row.before, row.after)))
+            table.add_row(escape(str(row.name)), *map(escape, _both(row.before, row.after)))
         _show(table)
     if same := [title for name, title in _TITLES if not getattr(changes, name)]:
         say(f"the same: {', '.join(same)}")

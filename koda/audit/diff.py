@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from koda.config import PolicyRule
 from koda.metrics.overlap import jaccard
@@ -22,13 +22,19 @@ from koda.records import (
     AuditRecord,
     Changes,
     Difference,
+    Estimate,
+    FigureDifference,
+    FigureName,
     Finding,
     FindingKept,
     FindingSeen,
     ModelRecord,
     NearestPrevious,
 )
-from koda.typing import SIDES, Side
+from koda.records.figure_names import Task
+from koda.typing import SIDES, Role, Side
+
+Name = TypeVar("Name")
 
 LEAST_OVERLAP = 0.3  # of two slices that are of one finding
 Place = tuple[Side, int]
@@ -89,7 +95,10 @@ def compare_audits(before: AuditRecord, after: AuditRecord, slices: tuple[Member
         new=[_seen(f) for place, f in now.items() if same_data and place not in new_kept],
         gone=[_seen(f) for place, f in was.items() if same_data and place not in old_kept],
         kept=sorted(kept, key=lambda k: (k.side == "gained", k.after)),
-        metrics=differences(_metrics(before), _metrics(after)),
+        metrics=[
+            FigureDifference(name=name, before=was, after=now)
+            for name, was, now in _unequal(_metrics(before), _metrics(after))
+        ],
         config=[row for row in config if row.name not in said],
         data=data,
         models=models,
@@ -158,16 +167,24 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
     Of two entries that are mappings themselves only what differs is returned.
     """
     rows = []
+    for name, was, now in _unequal(before, after):
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            was, now = _without_common(was, now), _without_common(now, was)
+        rows.append(Difference(name=name, before=was, after=now))
+    return rows
+
+
+def _unequal(before: Mapping[Name, Any], after: Mapping[Name, Any]) -> Iterator[tuple[Name, Any, Any]]:
+    """Yield (name, entry of the first, entry of the second) where they are not equal."""
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name), after.get(name)
         if was != now:
-            if isinstance(was, Mapping) and isinstance(now, Mapping):
-                was, now = (
-                    {k: v for k, v in one.items() if k not in two or two[k] != v}
-                    for one, two in ((was, now), (now, was))
-                )
-            rows.append(Difference(name=name, before=was, after=now))
-    return rows
+            yield name, was, now
+
+
+def _without_common(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a mapping that another one has not, or has otherwise."""
+    return {key: value for key, value in own.items() if key not in other or other[key] != value}
 
 
 def dotted(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -248,24 +265,28 @@ def _seen(finding: Finding) -> FindingSeen:
     )
 
 
-def _metrics(record: AuditRecord) -> dict[str, float]:
+def _metrics(record: AuditRecord) -> dict[FigureName, float]:
     """The figures that mean the same in two audits, whatever their policies: those of rules, and of the whole set."""
     facts = AuditFacts(record.findings, record.data, record.metrics)
-    figures: dict[str, float] = {}
+    figures: dict[FigureName, float] = {}
     for name in FIGURES:
         observations = observe(name, facts, PolicyRule(figure=name, warn=0))
         if observations and name not in _OF_EACH_MODEL:
-            figures[name] = observations[0].estimate.value
+            figures[FigureName(policy=name)] = observations[0].estimate.value
     for side in SIDES:
-        figures[f"{side}.found"] = sum(f.side == side for f in record.findings)
+        figures[FigureName(side=side)] = sum(f.side == side for f in record.findings)
     for recall in record.metrics.retrieval:
         if recall.subset == ALL and recall.role is not None:
-            for name, figures_at in (("I2T", recall.image_to_text), ("T2I", recall.text_to_image)):
-                figures |= {f"{recall.role} {name} {at}": estimate.value for at, estimate in figures_at.items()}
+            figures |= _at_depths(recall.role, "I2T", recall.image_to_text)
+            figures |= _at_depths(recall.role, "T2I", recall.text_to_image)
     for accuracy in record.metrics.zero_shot.accuracies if record.metrics.zero_shot else ():
         if accuracy.subset == ALL:
-            figures |= {f"{accuracy.role} zero-shot {at}": estimate.value for at, estimate in accuracy.top.items()}
+            figures |= _at_depths(accuracy.role, "zero-shot", accuracy.top)
     return figures
+
+
+def _at_depths(role: Role, task: Task, estimates: Mapping[str, Estimate]) -> dict[FigureName, float]:
+    return {FigureName(role=role, task=task, depth=depth): estimate.value for depth, estimate in estimates.items()}
 
 
 def _data(record: AuditRecord) -> dict[str, Any]:

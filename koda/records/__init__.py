@@ -39,7 +39,16 @@ from koda.records.audit import (
     Word,
 )
 from koda.records.base import Part
-from koda.records.changes import Changes, Difference, FindingKept, FindingSeen, NearestPrevious, Status
+from koda.records.changes import (
+    Changes,
+    Difference,
+    FigureDifference,
+    FindingKept,
+    FindingSeen,
+    NearestPrevious,
+    Status,
+)
+from koda.records.figure_names import FigureName
 from koda.records.metrics import (
     AccuracyDifference,
     AccuracyRecord,
@@ -74,6 +83,8 @@ __all__ = [
     "DataRecord",
     "Difference",
     "Estimate",
+    "FigureDifference",
+    "FigureName",
     "Finding",
     "FindingKept",
     "FindingSeen",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from koda.errors import DataError
 
@@ -14,6 +15,39 @@ class Part(BaseModel):
     """What every part of a record is: closed, frozen, and without numbers that JSON lacks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+
+class NamedByText:
+    """A value that records hold as such and write as text: its ``str``, which ``parse`` reads.
+
+    Nothing but ``parse`` reads the text; everything else compares values and looks at their fields.
+    """
+
+    what: ClassVar[str]  # is named, with its article, for messages
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``str`` writes.
+
+        Raises:
+            ValueError: another text.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def _validate(cls, value: Any) -> Self:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        raise ValueError(f"{cls.what} is named by a text, not by {type(value).__name__}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let records hold the value, and write it as text in JSON and in plain data alike."""
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
 
 
 Record = TypeVar("Record", bound=Part)

@@ -8,15 +8,24 @@ from typing import Any, Literal
 from pydantic import Field
 
 from koda.records.base import Part
+from koda.records.figure_names import FigureName
 from koda.typing import Side
 
 Status = Literal["pass", "warn", "fail", "inconclusive"]
 
 
 class Difference(Part):
-    """Something that is not the same in both: a setting by its dotted key, a figure, a package; None where absent."""
+    """Something that is not the same in both: a setting by its dotted key, a rule, a package; None where absent."""
 
     name: str
+    before: Any = None
+    after: Any = None
+
+
+class FigureDifference(Part):
+    """A figure that is not the same in both; None where it was not measured."""
+
+    name: FigureName
     before: Any = None
     after: Any = None
 
@@ -60,7 +69,7 @@ class Changes(Part):
     new: list[FindingSeen] = Field(default_factory=list)
     gone: list[FindingSeen] = Field(default_factory=list)
     kept: list[FindingKept] = Field(default_factory=list)
-    metrics: list[Difference] = Field(default_factory=list)
+    metrics: list[FigureDifference] = Field(default_factory=list)
     config: list[Difference] = Field(default_factory=list)
     data: list[Difference] = Field(default_factory=list)
     models: list[Difference] = Field(default_factory=list)

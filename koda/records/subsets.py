@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import ClassVar, Literal, cast
 
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
-
+from koda.records.base import NamedByText
 from koda.typing import SIDES, Side
 
 Sign = Literal["positive", "negative"]
@@ -26,7 +24,7 @@ _TEXT = re.compile(
 
 
 @dataclass(frozen=True)
-class Subset:
+class Subset(NamedByText):
     """A set of samples.
 
     Args:
@@ -44,6 +42,8 @@ class Subset:
     >>> Subset.parse("rest of lost 1 positive").lobe
     'positive'
     """
+
+    what: ClassVar[str] = "a set of samples"
 
     side: Side | None = None
     direction: int | None = None
@@ -99,21 +99,6 @@ class Subset:
             direction=int(parts["direction"]) if parts["direction"] else None,
             lobe=cast("Sign | None", parts["lobe"]),
             rest=parts["rest"] is not None,
-        )
-
-    @classmethod
-    def _validate(cls, value: Any) -> Subset:
-        if isinstance(value, Subset):
-            return value
-        if isinstance(value, str):
-            return cls.parse(value)
-        raise ValueError(f"a set of samples is named by a text, not by {type(value).__name__}")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Let records hold sets, and write them as text in JSON and in plain data alike."""
-        return core_schema.no_info_plain_validator_function(
-            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
 
 

@@ -120,15 +120,19 @@ def verdict_counts(record: AuditRecord) -> str:
     rules = record.verdict.rules
     counts = {status: sum(1 for r in rules if r.result == status) for status in list(_RESULT_WORDS)[1:]}
     being = {"inconclusive", "waived"}
-    named = [
-        f"{n} {('was ' if n == 1 else 'were ') if s in being else ''}{_RESULT_WORDS[s]}" for s, n in counts.items() if n
+    came_out = [
+        (n, f"{('was ' if n == 1 else 'were ') if status in being else ''}{_RESULT_WORDS[status]}")
+        for status, n in counts.items()
+        if n
     ]
     if not rules:
         return "No policy rule was set." if not record.verdict.reasons else ""
-    if not named:
+    if not came_out:
         return "The rule passed." if len(rules) == 1 else f"All {len(rules)} rules passed."
     total = text.plural(len(rules), "rule")
-    return f"Of {total}, {', '.join(named)}." if len(rules) > 1 else f"The rule {named[0].split(' ', 1)[1]}."
+    if len(rules) == 1:
+        return f"The rule {came_out[0][1]}."
+    return f"Of {total}, {', '.join(f'{n} {words}' for n, words in came_out)}."
 
 
 def verdict_sentence(record: AuditRecord) -> str:

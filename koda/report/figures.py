@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from koda.policy import FIGURES
-from koda.records import RuleResult
+from koda.records import FigureName, RuleResult
+from koda.records.figure_names import Task
 from koda.report import text
+
+_TASK_WORDS: dict[Task, str] = {"I2T": "image to text,", "T2I": "text to image,", "zero-shot": "zero-shot"}
 
 
 def figure_name(figure: str) -> str:
@@ -34,12 +37,14 @@ def limit_in_words(rule: RuleResult, limit: float) -> str:
     return text.percent(limit) if is_share(rule.figure) else text.number(limit)
 
 
-def changed(figure: str, before: Any, after: Any) -> tuple[str, str, str]:
+def changed(figure: FigureName, before: Any, after: Any) -> tuple[str, str, str]:
     """Write a figure that two audits have in its own unit: its name in words, and both values."""
-    side, _, what = figure.partition(".")
-    name = f"number of directions {side}" if what == "found" else figure_name(figure)
-    name = name.replace("I2T", "image to text,").replace("T2I", "text to image,")
-    share = is_share(figure) or " R@" in figure or " top-" in figure
+    if figure.task is not None:
+        name, share = f"{figure.role} {_TASK_WORDS[figure.task]} {figure.depth}", True
+    elif figure.side is not None:
+        name, share = f"number of directions {figure.side}", False
+    else:
+        name, share = figure_name(str(figure)), is_share(str(figure))
     written = text.percent if share else text.number
     return name, written(before), written(after)
 

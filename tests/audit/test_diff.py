@@ -46,7 +46,7 @@ def test_findings_new_and_gone_and_a_flip() -> None:
     assert [(f.side, f.direction) for f in changes.gone] == [("gained", 1)]
     assert (changes.new, len(changes.kept), changes.verdict_flipped) == ([], 4, True)
     assert [f.side for f in compare(new, old).new] == ["gained"]
-    assert "gained.found" in [row.name for row in changes.metrics]
+    assert "gained.found" in [str(row.name) for row in changes.metrics]
 
 
 def test_other_data_baseline_or_policy_is_not_comparable_and_says_why() -> None:
@@ -127,7 +127,7 @@ def test_results_of_rules_and_figures_that_no_rule_is_on() -> None:
     assert [(row.before, row.after) for row in changes.rules] == [
         (rule.result, "pass") for rule in one.verdict.rules if rule.result != "pass"
     ]
-    assert {row.name for row in changes.metrics} == {"rejections.count", "rejections.share"}
+    assert {str(row.name) for row in changes.metrics} == {"rejections.count", "rejections.share"}
 
 
 def test_a_finding_that_is_kept_says_whether_it_is_confirmed_still() -> None:

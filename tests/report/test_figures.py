@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from koda.records import FigureName
 from koda.report.figures import changed
 
 
@@ -19,4 +20,4 @@ from koda.report.figures import changed
 def test_a_figure_that_changed_is_written_in_its_own_unit(
     figure: str, before: float, after: float | None, written: tuple[str, str, str]
 ) -> None:
-    assert tuple(part.replace("\u00a0", " ") for part in changed(figure, before, after)) == written
+    assert tuple(part.replace("\u00a0", " ") for part in changed(FigureName.parse(figure), before, after)) == written
