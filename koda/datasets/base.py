@@ -44,6 +44,14 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row cannot be used: the short text by which such rows are counted, and what is wrong in particular."""
+
+    kind: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row of a source, as a reader found it: usable, or with the fault that makes it unusable.
 
@@ -61,7 +69,7 @@ class Row:
     image: Blob | None = None
     caption: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
-    fault: str | None = None
+    fault: Fault | None = None
     where: str = ""
     loss: bool = False
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from koda.config import DataConfig
-from koda.datasets.base import Row
+from koda.datasets.base import Fault, Row
 
 _Caption = TypeVar("_Caption")
 
@@ -40,7 +40,7 @@ def captioned(row: Row, value: Any, config: DataConfig) -> list[Row]:
     several = isinstance(value, list | tuple)
     texts = [str(text) for text in (value if several else [value]) if text is not None]
     if not texts:
-        return [replace(row, fault="the caption is missing")]
+        return [replace(row, fault=Fault("the caption is missing"))]
     if not several:
         return [replace(row, caption=texts[0])]
     return [replace(row, key=key, caption=text) for key, text in choose(row.key, texts, config)]

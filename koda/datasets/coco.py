@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from koda.config import DataConfig
-from koda.datasets.base import Row, Source, gathered
+from koda.datasets.base import Fault, Row, Source, gathered
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, parent_of, read_location, stem_of
 from koda.datasets.captions import choose
 from koda.datasets.text import parse_json, scalars
@@ -46,9 +46,9 @@ def read_coco(config: DataConfig) -> Source:
         where = f"image {place + 1}"
         key = _id(entry, "id")
         if key is None:
-            entries.append(Row(None, fault="malformed image: an entry without an id", where=where))
+            entries.append(Row(None, fault=Fault("malformed image", "an entry without an id"), where=where))
         elif key in images:
-            entries.append(Row(key, fault="duplicate key: an earlier image has it", where=where))
+            entries.append(Row(key, fault=Fault("duplicate key", "an earlier image has it"), where=where))
         else:
             images[key] = _Image(key, entry, where)
             entries.append(images[key])
@@ -79,11 +79,11 @@ def _attach(annotations: list[Any], images: dict[str, _Image]) -> Iterator[Row]:
         where = f"annotation {place + 1}"
         key = _id(entry, "image_id")
         if key is None:
-            yield Row(None, fault="malformed annotation: an entry without an image_id", where=where)
+            yield Row(None, fault=Fault("malformed annotation", "an entry without an image_id"), where=where)
         elif not isinstance(entry.get("caption"), str):
-            yield Row(None, fault="malformed annotation: an entry without a caption", where=where)
+            yield Row(None, fault=Fault("malformed annotation", "an entry without a caption"), where=where)
         elif key not in images:
-            fault = f"the image of the annotation is not in the file: {key}"
+            fault = Fault("the image of the annotation is not in the file", key)
             yield Row(None, None, entry["caption"], fault=fault, where=where)
         else:
             images[key].captions.append(entry)
@@ -94,7 +94,7 @@ def _pairs(image: _Image, folder: str, config: DataConfig) -> Iterator[Row]:
     metadata = scalars(image.entry, {"id", "caption", "key"})
     file = image.entry.get("file_name")
     if not image.captions:
-        yield Row(image.key, None, None, metadata, "the image has no caption", image.where)
+        yield Row(image.key, None, None, metadata, Fault("the image has no caption"), image.where)
         return
     # the order of the file is not part of the data set, that of the ids is
     captions = sorted(image.captions, key=_order)
@@ -106,7 +106,7 @@ def _pairs(image: _Image, folder: str, config: DataConfig) -> Iterator[Row]:
         if isinstance(file, str) and file and "\0" not in file:
             yield Row(key, Blob(join(folder, file)), entry["caption"], whole, where=image.where)
         else:
-            yield Row(key, None, entry["caption"], whole, "malformed image: no file_name", image.where)
+            yield Row(key, None, entry["caption"], whole, Fault("malformed image", "no file_name"), image.where)
 
 
 def _id(entry: Any, name: str) -> str | None:

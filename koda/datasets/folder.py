@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from koda.config import DataConfig
-from koda.datasets.base import Row, Source
+from koda.datasets.base import Fault, Row, Source
 from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.text import decode_text
@@ -54,20 +54,20 @@ def read_folder(config: DataConfig) -> Source:
             rows.append(Row(key, Blob(join(folder, name)), caption, fault=fault, where=name))
     with_image = {key for key, _ in images}
     rows += [
-        Row(key, fault="the caption has no image beside it", where=name)
+        Row(key, fault=Fault("the caption has no image beside it"), where=name)
         for key, name in captions.items()
         if key not in with_image
     ]
     return Source(folder.rstrip("/").rpartition("/")[2], rows)
 
 
-def _caption(folder: str, name: str | None) -> tuple[str | None, str | None]:
+def _caption(folder: str, name: str | None) -> tuple[str | None, Fault | None]:
     """Return the caption in a file, or what is wrong with it."""
     if name is None:
-        return None, "the image has no caption beside it"
+        return None, Fault("the image has no caption beside it")
     try:
         return decode_text(Blob(join(folder, name)).read(), name).strip(), None
     except DataError as error:
-        return None, f"malformed caption: {error.message.rstrip('.')}"
+        return None, Fault("malformed caption", error.message.rstrip("."))
     except Exception as error:  # a store behind a URL has errors of its own
-        return None, f"the caption cannot be read: {reason_of(error)}"
+        return None, Fault("the caption cannot be read", reason_of(error))

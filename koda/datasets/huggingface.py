@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koda.config import DataConfig
-from koda.datasets.base import Row, Source
+from koda.datasets.base import Fault, Row, Source
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, read_location, reason_of
 from koda.datasets.captions import captioned
 from koda.datasets.text import listed, parse_json
@@ -194,7 +194,9 @@ def _read(
         rows += batch_rows
         number += batch.num_rows
     if damage is not None:
-        rows.append(Row(None, fault=f"the file is damaged: {damage}", where=location.rpartition("/")[2], loss=True))
+        rows.append(
+            Row(None, fault=Fault("the file is damaged", str(damage)), where=location.rpartition("/")[2], loss=True)
+        )
     return number - before
 
 
@@ -217,9 +219,9 @@ def _of_batch(
         elif isinstance(file, str) and file and "\0" not in file:  # an image that was not taken into the file
             image = Blob(join(config.images or config.path, file))
         if key is None or key == "":
-            yield Row(None, image, None, about, f"the column {columns.key!r} is empty", where)
+            yield Row(None, image, None, about, Fault(f"the column {columns.key!r} is empty"), where)
         else:
-            fault = f"the column {columns.image!r} is empty" if image is None else None
+            fault = Fault(f"the column {columns.image!r} is empty") if image is None else None
             yield from captioned(Row(str(key), image, None, about, fault, where), captions[place], config)
 
 

@@ -132,7 +132,7 @@ def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]
         if row.key is not None and key in good:
             rejections.append(Rejection(key, "duplicate key", "an earlier row has it"))
         elif row.fault is not None:
-            rejections.append(Rejection.from_reason(key, printable(row.fault)))
+            rejections.append(Rejection(key, printable(row.fault.kind), printable(row.fault.detail)))
         elif key != row.key:
             rejections.append(Rejection(key, "the key is not text", "it cannot be written as UTF-8"))
         elif not is_text(row.caption or ""):

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from koda.config import DataConfig
-from koda.datasets.base import Row, Source
+from koda.datasets.base import Fault, Row, Source
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, parent_of, read_location, reason_of, stem_of
 from koda.datasets.captions import captioned
 from koda.datasets.text import decode_text
@@ -52,11 +52,11 @@ def read_table(config: DataConfig) -> Source:
 def _row(where: str, key: Any, file: Any, metadata: dict[str, Any], images: str, names: tuple[str, str]) -> Row:
     """Make a row of its fields but the caption; ``names`` are those of the key and the image column."""
     if key is None or str(key) == "":
-        return Row(None, None, None, metadata, f"the column {names[0]!r} is empty", where)
+        return Row(None, None, None, metadata, Fault(f"the column {names[0]!r} is empty"), where)
     if file is None or str(file) == "":
-        return Row(str(key), None, None, metadata, f"the column {names[1]!r} is empty", where)
+        return Row(str(key), None, None, metadata, Fault(f"the column {names[1]!r} is empty"), where)
     if "\0" in str(file):
-        return Row(str(key), None, None, metadata, "the image path is not a path", where)
+        return Row(str(key), None, None, metadata, Fault("the image path is not a path"), where)
     return Row(str(key), Blob(join(images, str(file))), None, metadata, None, where)
 
 
@@ -112,7 +112,7 @@ def _read_text(path: str, data: bytes, delimiter: str) -> tuple[dict[str, list[A
         if len(row) == len(header):
             whole.append(row)
         else:
-            fault = f"malformed row: {len(row)} fields where the header has {len(header)}"
+            fault = Fault("malformed row", f"{len(row)} fields where the header has {len(header)}")
             malformed.setdefault(len(whole), []).append(Row(None, fault=fault, where=f"line {line}"))
     return {name: [row[place] for row in whole] for place, name in enumerate(header)}, malformed
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from koda.config import DataConfig
-from koda.datasets.base import Row, Source, gathered
+from koda.datasets.base import Fault, Row, Source, gathered
 from koda.datasets.blobs import READS_AT_ONCE, Blob, open_file, reason_of
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.shards import find_shards, name_of
@@ -62,7 +62,7 @@ def _read_shard(location: str) -> list[Row]:
     rows = [_row(sample, location) for sample in samples]
     if damage is not None:
         name = location.rpartition("/")[2]
-        rows.append(Row(None, fault=f"the shard is damaged: {damage}", where=name, loss=True))
+        rows.append(Row(None, fault=Fault("the shard is damaged", str(damage)), where=name, loss=True))
     return rows
 
 
@@ -157,11 +157,11 @@ def _row(sample: _Sample, location: str) -> Row:
         if "txt" in sample.texts:
             caption = decode_text(sample.texts["txt"], f"{sample.key}.txt").strip()
     except DataError as error:
-        fault = f"malformed sample: {error.message.rstrip('.')}"
+        fault = Fault("malformed sample", error.message.rstrip("."))
     place = next((sample.parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample.parts), None)
     image = None if place is None else Blob(location, *place)
     if fault is None and image is None:
-        fault = f"the sample has no image: it has {', '.join(sorted(sample.parts))}"
+        fault = Fault("the sample has no image", f"it has {', '.join(sorted(sample.parts))}")
     if fault is None and caption is None:
-        fault = "the sample has no caption"
+        fault = Fault("the sample has no caption")
     return Row(sample.key, image, caption, metadata, fault, where)

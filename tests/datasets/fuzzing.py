@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from koda.config import DataConfig
 from koda.datasets import Row, read_dataset
+from koda.datasets.base import Fault
 from koda.datasets.condition import matching
 from koda.datasets.shards import MAX_SHARDS, expand, find_shards, name_of
 from koda.errors import KodaError
@@ -229,7 +230,7 @@ table_rows = st.lists(
         st.none(),
         st.none() | st.text(max_size=3),
         st.dictionaries(st.sampled_from(["width", "Width", "two words", "key", "é"]), anything, max_size=3),
-        st.none() | st.just("fault"),
+        st.none() | st.just(Fault("fault")),
     ),
     max_size=4,
 )

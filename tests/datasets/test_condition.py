@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from koda.datasets import Row
+from koda.datasets.base import Fault
 from koda.datasets.condition import matching
 from koda.errors import DataError
 
 ROWS = [
     Row("a", None, "a dog", {"width": "640", "split": "val", "score": 0.5}),
     Row("b", None, "a cat", {"width": "80", "split": "train", "score": None}),
-    Row("c", None, None, {"width": "", "split": "val", "score": 2.0}, fault="no caption"),
-    Row(None, None, None, {}, fault="malformed"),
+    Row("c", None, None, {"width": "", "split": "val", "score": 2.0}, fault=Fault("no caption")),
+    Row(None, None, None, {}, fault=Fault("malformed")),
 ]
 COLUMNS = ("width", "split", "score")
 
