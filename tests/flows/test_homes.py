@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests import prefect_server
-from tests.flows.test_audit import make_workplace
+from tests.flows.workplace import make_workplace
 
 
 def test_a_home_for_prefect_that_is_not_there_is_made(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from koda.audit.sweep import audits_of, cell_figures
 from koda.config import load_sweep
 from koda.errors import ConfigError
 from koda.records import SweepCell, SweepRecord
-from tests.flows.test_audit import Workplace, make_workplace
-from tests.policy.test_export import check_suites
+from tests.flows.workplace import Workplace, make_workplace
+from tests.policy.junit import check_suites
 from tests.report.factory import record
 
 SETTINGS: dict[str, Any] = {

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests import prefect_server
-from tests.flows.test_audit import make_workplace
+from tests.flows.workplace import make_workplace
 
 
 def test_two_audits_of_one_configuration_at_once_both_come_out(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from koda.config import AuditConfig, load_config
 from koda.errors import StoreError
 from koda.records import AuditRecord
 from koda.report import environment
-from tests.flows.test_audit import Workplace, make_workplace
-from tests.policy.test_export import check_junit
+from tests.flows.workplace import Workplace, make_workplace
+from tests.policy.junit import check_junit
 
 
 @pytest.fixture(scope="module")

@@ -2,76 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from koda.config import DEFAULT_POLICY, PolicyRule, Waiver
+from koda.config import DEFAULT_POLICY, PolicyRule
 from koda.errors import ConfigError
-from koda.policy import FIGURES, AuditFacts, check_policy, judge
+from koda.policy import AuditFacts, check_policy, judge
 from koda.records import (
     AccuracyDifference,
     AccuracyRecord,
-    DataRecord,
     Estimate,
     Finding,
-    LobeRecord,
     Metrics,
     RecallDifference,
     RecallRecord,
     RuleResult,
     Stability,
-    Verdict,
     WholeSimilarity,
     ZeroShotRecord,
 )
-
-
-def finding(
-    share: float, reference: float = 0.0005, *, side: str = "lost", confirmed: bool | None = True, reach: float = 0.0002
-) -> Finding:
-    def estimate(value: float) -> Estimate:
-        return Estimate(value=value, low=value - reach, high=value + reach)
-
-    return Finding.model_validate(
-        {
-            "side": side,
-            "direction": 1,
-            "target": "a",
-            "reference": "b",
-            "target_energy": 0.01,
-            "reference_energy": 0.001,
-            "quotient": 10.0,
-            "multiplier": 1.0,
-            "gap": 0.0,
-            "status": "optimal",
-            "target_share_in_sample": share,
-            "reference_share_in_sample": reference,
-            "target_share": estimate(share),
-            "reference_share": estimate(reference),
-            "difference": estimate(share - reference),
-            "confirmed": confirmed,
-            "similarity": {},
-            "positive": LobeRecord(sign="positive", size=0, samples=[]),
-            "negative": LobeRecord(sign="negative", size=0, samples=[]),
-        }
-    )
-
-
-def facts(*findings: Finding, rejected: int = 0) -> AuditFacts:
-    data = DataRecord(
-        name="d", path="p", digest="0", n_source=100, n_compared=100 - rejected, n_discovery=50, n_confirmation=50,
-        n_rejected=rejected, n_duplicate_images=0,
-    )  # fmt: skip
-    return AuditFacts(findings, data)
-
-
-LOST = PolicyRule(figure="lost.max_share", warn=0.001, fail=0.002)
+from tests.policy.facts import LOST, facts, finding
 
 
 @pytest.mark.parametrize(
@@ -364,59 +316,3 @@ def test_min_stability_needs_searches_to_compare_with() -> None:
 def test_min_stability_needs_a_finding() -> None:
     with pytest.raises(ConfigError, match=r"min_stability has no meaning for rejections\.share"):
         check_policy([PolicyRule(figure="rejections.share", fail=1, min_stability=0.5)])
-
-
-WAIVER = Waiver(figure="lost.max_share", person="Ada", reason="known, fixed in the next one", expires=date(2026, 6, 30))
-
-
-def waived(share: float, day: date, rules: Any = (LOST,), **more: Any) -> Verdict:
-    return judge(rules, facts(finding(share), **more), [WAIVER], day)
-
-
-def test_a_waived_rule_does_not_count_and_says_who_why_and_until_when() -> None:
-    verdict = waived(0.004, date(2026, 6, 30))
-    (rule,) = verdict.rules
-    assert (verdict.status, rule.result, rule.waived) == ("pass", "waived", "fail")
-    assert "Waived by Ada until 2026-06-30: known, fixed in the next one." in verdict.reasons[0]
-    assert waived(0.0015, date(2026, 6, 30)).rules[0].waived == "warn"
-    assert waived(0.004, date(2026, 6, 30), DEFAULT_POLICY, rejected=2).status == "warn"
-
-
-def test_an_expired_waiver_counts_for_nothing_and_is_named() -> None:
-    verdict = waived(0.004, date(2026, 7, 1))
-    assert (verdict.status, verdict.rules[0].result) == ("fail", "fail")
-    assert "The waiver of Ada expired on 2026-06-30." in verdict.reasons[0]
-
-
-def test_an_inconclusive_rule_is_not_waived_and_one_that_is_met_needs_no_waiver() -> None:
-    assert waived(0.0021, date(2026, 6, 1)).status == "inconclusive"
-    (rule,) = waived(0.0005, date(2026, 6, 1)).rules
-    assert rule.result == "pass" and rule.waiver is not None
-
-
-def test_of_two_waivers_the_longer_one_counts() -> None:
-    later = WAIVER.model_copy(update={"person": "Grace", "expires": date(2026, 12, 31)})
-    verdict = judge([LOST], facts(finding(0.004)), [WAIVER, later], date(2026, 7, 1))
-    assert "Waived by Grace" in verdict.reasons[0]
-
-
-def test_a_waiver_without_a_rule_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)waivers\.0.*'lost\.max_share'.*The rules are on: rejections\.share"):
-        check_policy([PolicyRule(figure="rejections.share", fail=1)], [WAIVER])
-
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_the_readme_lists_every_figure() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert [name for name in FIGURES if f"`{name}`" not in text] == []
-
-
-def test_the_policies_in_the_readme_are_right() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    policies = [settings for block in blocks if "policy" in (settings := yaml.safe_load(block))]
-    assert len(policies) >= 3
-    for settings in policies:
-        rules = [PolicyRule.model_validate(rule) for rule in settings["policy"]]
-        check_policy(rules, [Waiver.model_validate(waiver) for waiver in settings.get("waivers", [])], searches=2)
