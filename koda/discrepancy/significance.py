@@ -17,6 +17,7 @@ from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
 from koda.kernels import Kernel
+from koda.statistics import normal_quantile
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _interval(h: FloatArray, f: FloatArray, value_only: bool) -> Interval:
         return Interval(value)
     influence = 2 * h - value * np.square(f) - value  # (m,)
     se = float(influence.std(ddof=1)) / math.sqrt(len(h))
-    reach = float(norm.ppf((1 + _INTERVAL_LEVEL) / 2)) * se
+    reach = normal_quantile(_INTERVAL_LEVEL) * se
     return Interval(value, se, value - reach, value + reach)
 
 

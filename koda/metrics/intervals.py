@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from scipy.stats import norm
 
 from koda.records import Estimate
 from koda.typing import BoolArray, IntArray
@@ -92,20 +89,14 @@ def _kinds(sums: IntArray, sizes: IntArray) -> tuple[IntArray, IntArray, IntArra
 def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
     """Return a share with its Wilson score interval: inside [0, 1], and not empty at 0 or n.
 
-    The same as ``scipy.stats.binomtest(successes, n).proportion_ci(level, "wilson")`` but for the last digit, which
-    records keep.
-
     Raises:
         ValueError: n under 1, or successes outside 0..n.
 
     Source: Wilson (1927).
     """
+    from scipy.stats import binomtest  # which takes long to import, and stored records are read without it
+
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} of {n} is not a share")
-    z = float(norm.ppf((1 + level) / 2))
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else centre - reach
-    high = 1.0 if successes == n else centre + reach
-    return Estimate(value=p, low=low, high=high, level=level, n=n)
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Estimate(value=successes / n, low=float(interval.low), high=float(interval.high), level=level, n=n)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 from koda.records import Estimate
+from koda.statistics import normal_quantile
 
 
 def fall(difference: Estimate | None, units: int | None = None) -> Estimate | None:
@@ -49,11 +48,7 @@ def of_several(estimate: Estimate, count: int, least: float, most: float) -> Est
     if count < 2 or estimate.low is None or estimate.high is None:
         return estimate
     level = 1 - (1 - estimate.level) / count
-    wider = _quantile(level) / _quantile(estimate.level)
+    wider = normal_quantile(level) / normal_quantile(estimate.level)
     low = max(least, estimate.value - wider * (estimate.value - estimate.low))
     high = min(most, estimate.value + wider * (estimate.high - estimate.value))
     return estimate.model_copy(update={"low": low, "high": high, "level": round(level, 5)})
-
-
-def _quantile(level: float) -> float:
-    return NormalDist().inv_cdf((1 + level) / 2)

@@ -13,10 +13,11 @@ from typing import Any
 
 from koda.datasets.text import category_of
 from koda.records import OverRepresented, Word
+from koda.statistics import normal_quantile
 
 MAX_TOKENS = 256  # more of one caption is not read: a hostile caption of megabytes must not set the cost of an audit
 PRIOR_CAPTIONS = 10.0  # weight of the prior, in captions; a lobe holds some ten to some hundred
-_Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+_LIFT_LEVEL = 0.95  # of the intervals of lifts
 MIN_Z = 2.0  # below it a term is as common outside as inside, for all the captions can tell
 
 # Scripts written without spaces: each character is a token, and the bigrams stand for words.
@@ -198,5 +199,5 @@ def lift_interval(count: int, n: int, count_out: int, n_out: int) -> tuple[float
     """
     a, m, b, k = count + 0.5, n + 1, count_out + 0.5, n_out + 1
     lift = (a / m) / (b / k)
-    reach = math.exp(_Z95 * math.sqrt(1 / a - 1 / m + 1 / b - 1 / k))
+    reach = math.exp(normal_quantile(_LIFT_LEVEL) * math.sqrt(1 / a - 1 / m + 1 / b - 1 / k))
     return lift, lift / reach, lift * reach
