@@ -15,7 +15,6 @@ from koda.audit.plan import Step, prepare
 from koda.records import RECORD_FILE
 from tasks.align import align as align_step
 from tasks.plans import planned, remember
-from tasks.progress import report
 from tasks.step import run_step
 
 
@@ -39,19 +38,17 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     for number in range(seeds):
         settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
         alignment = plan_alignment(plan, settings)
-        begun = time.monotonic()
         step = Step(f"align, seed {settings.seed}", KIND, alignment.key)
-        result = run_step(align_step, step, plan, fresh=fresh, alignment=settings.model_dump(mode="json"))
-        report(f"{step.name}{'' if result.executed else ' (cached)'}", 1, 1)
-        trainings.append((result, round(time.monotonic() - begun, 3)))
+        training = run_step(align_step, step, plan, fresh=fresh, alignment=settings.model_dump(mode="json"))
+        trainings.append(training)
         records.append(read_alignment(alignment.folder / RECORD_FILE))
         if number == 0:
             folder, second = alignment.folder, alignment.follow_up
     follow_up = remember(prepare(second, plan.home))
     after = audit(follow_up.settings, home, fresh)
     paths = publish_alignment(plan.home, records[0], folder, after["id"])
-    executed = sum(result.executed for result, _ in trainings)
-    steps = [{"name": result.name, "executed": result.executed, "seconds": seconds} for result, seconds in trainings]
+    executed = sum(training.executed for training in trainings)
+    steps = [training.summary for training in trainings]
     return {
         "id": records[0].id,
         "verdict": after["verdict"],

@@ -15,7 +15,6 @@ from tasks.discover import discover
 from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.plans import planned
-from tasks.progress import report
 from tasks.record import record
 from tasks.render import render
 from tasks.step import StepResult, run_step
@@ -44,24 +43,16 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     started = datetime.now(UTC)
     clock = time.monotonic()
     plan = planned(config, home)
-    seconds: dict[str, float] = {}
     results: list[StepResult] = []
     for step in plan.steps():
-        report(step.name, 0, 1)
-        begun = time.monotonic()
         when = {"started": started.isoformat()} if step.kind == RECORDS else {}
-        result = run_step(_TASKS[step.kind], step, plan, fresh=fresh, **when)
-        seconds[step.name] = round(time.monotonic() - begun, 3)
-        results.append(result)
-        report(step.name if result.executed else f"{step.name} (cached)", 1, 1)
+        results.append(run_step(_TASKS[step.kind], step, plan, fresh=fresh, **when))
     executed = [result.name for result in results if result.executed]
     published = publish(plan, replace=bool(executed), started=started, executed=len(executed), steps=len(results))
     return {
         **published,
         "steps_executed": len(executed),
         "steps_cached": len(results) - len(executed),
-        "steps": [
-            {"name": result.name, "executed": result.executed, "seconds": seconds[result.name]} for result in results
-        ],
+        "steps": [result.summary for result in results],
         "seconds": round(time.monotonic() - clock, 3),
     }

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from koda.audit.plan import AuditPlan
 
 console = Console(stderr=True, highlight=False)
-LOOKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✕", "red"), "inconclusive": ("?", "magenta")}
+VERDICT_LOOKS = {
+    "pass": ("✓", "green"),
+    "warn": ("!", "yellow"),
+    "fail": ("✕", "red"),
+    "inconclusive": ("?", "magenta"),
+}
 
 
 @contextlib.contextmanager
@@ -34,15 +39,15 @@ def watch(plan: AuditPlan) -> Iterator[None]:
     if not console.is_terminal:
         clock = {"start": time.monotonic()}
 
-        def say(step: str, done: int, total: int) -> None:
+        def print_step(step: str, done: int, total: int) -> None:
             if done == total == 1:
                 console.print(f"  {time.monotonic() - clock['start']:6.1f} s  {step}")
 
-        listen(say)
+        listen(print_step)
         try:
             yield
         finally:
-            unlisten(say)
+            unlisten(print_step)
         return
     columns = (
         SpinnerColumn(),

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from koda._version import __version__
 from koda.errors import KodaError
 from koda.storage import write_atomically
 from koda.storage.artifacts import nearest_existing
@@ -71,8 +72,6 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    from koda._version import __version__
-
     installed, missing = [f"koda {__version__}"], []
     for name in _NEEDED:
         try:

@@ -7,6 +7,7 @@ gone is refreshed, and a task that finds its artifact made by someone else does 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from prefect.concurrency.sync import concurrency
 
 from koda.audit.plan import AuditPlan, Step
 from koda.errors import KodaError
+from tasks.progress import report
 
 
 def _key(context: Any, parameters: dict[str, Any]) -> str:
@@ -66,15 +68,21 @@ def gpu_slot(device: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that was asked for: what it made, and whether it had to be executed."""
+    """A step that was asked for: what it made, whether it had to be executed, and how long that took."""
 
     name: str
     digest: str
     executed: bool
+    seconds: float
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the commands print of it as JSON."""
+        return {"name": self.name, "executed": self.executed, "seconds": self.seconds}
 
 
 def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, **arguments: Any) -> StepResult:
-    """Run a step, or find what it made before.
+    """Run a step, or find what it made before, and tell those who watch when it begins and ends.
 
     Args:
         task: what makes the step's artifact.
@@ -83,6 +91,8 @@ def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, 
         fresh: make it again.
         arguments: what the task is told beyond the step's own arguments.
     """
+    report(step.name, 0, 1)
+    begun = time.monotonic()
     store = plan.artifacts
     if fresh:
         with store.lock(step.kind, step.key):
@@ -91,7 +101,8 @@ def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, 
     digest = task.with_options(refresh_cache=not there, task_run_name=step.name)(
         key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
     )
-    return StepResult(step.name, digest, executed=not there)
+    report(f"{step.name} (cached)" if there else step.name, 1, 1)
+    return StepResult(step.name, digest, executed=not there, seconds=round(time.monotonic() - begun, 3))
 
 
 def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> str:

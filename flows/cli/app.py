@@ -12,7 +12,7 @@ import typer
 
 from flows.cli.align import align
 from flows.cli.audit import audit, compare, demo
-from flows.cli.looks import data, doctor, figures, models
+from flows.cli.inputs import data, doctor, figures, models
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
 

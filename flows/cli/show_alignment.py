@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal import LOOKS, console, short_path, show_steps
+from flows.terminal import VERDICT_LOOKS, console, short_path, show_steps
 
 _WITHIN_THE_MODEL = ("weights", "config", "record")  # paths that the model's folder says already
 _STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
@@ -33,7 +33,7 @@ def show_alignment(result: dict[str, Any]) -> None:
             f"  {retest['finding']}: difference {retest['before']['value']:.4f} -> {after['value']:.4f} on new "
             f"samples{significance}"
         )
-    before, after = (LOOKS[result[name]] for name in ("verdict_before", "verdict_after"))
+    before, after = (VERDICT_LOOKS[result[name]] for name in ("verdict_before", "verdict_after"))
     console.print(
         f"\n  audit [{before[1]}]{before[0]} {result['verdict_before'].upper()}[/] {result['audit_before']} -> "
         f"[bold {after[1]}]{after[0]} {result['verdict_after'].upper()}[/] {result['audit_after']}"

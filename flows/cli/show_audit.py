@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.environment import koda_home
-from flows.terminal import LOOKS, console, say, short_path, show_steps
+from flows.terminal import VERDICT_LOOKS, console, say, short_path, show_steps
 
 if TYPE_CHECKING:
     from koda.records import AlignmentRecord, AuditRecord, Estimate
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show_result(result: dict[str, Any]) -> None:
     """Show the verdict of an audit, its reasons, and where the report is."""
-    symbol, colour = LOOKS[result["verdict"]]
+    symbol, colour = VERDICT_LOOKS[result["verdict"]]
     console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
     for reason in result["reasons"]:
         say(escape(reason))
@@ -106,7 +106,7 @@ def show_history(audits: list[dict[str, Any]]) -> None:
     table.columns[0].min_width = max(len(audit["id"]) for audit in audits)  # else a narrow terminal cuts what is typed
     table.columns[-1].min_width = len("2026-11-23")
     for audit in audits:
-        symbol, colour = LOOKS[audit["verdict"]]
+        symbol, colour = VERDICT_LOOKS[audit["verdict"]]
         when = audit["last_run"] or audit["ended"]
         table.add_row(
             audit["id"],
@@ -125,7 +125,7 @@ def show_history(audits: list[dict[str, Any]]) -> None:
 
 def show_record(record: AuditRecord) -> None:
     """Show an audit's verdict, rules and findings."""
-    symbol, colour = LOOKS[record.verdict.status]
+    symbol, colour = VERDICT_LOOKS[record.verdict.status]
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
     for reason in record.verdict.reasons:
         say(escape(reason))

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from flows.terminal import LOOKS, console, say, short_path
+from flows.terminal import VERDICT_LOOKS, console, say, short_path
 
 if TYPE_CHECKING:
     from koda.policy import Figure
@@ -160,5 +160,5 @@ def _cell(cell: SweepCell | None) -> str:
 
 
 def _verdict(status: str) -> str:
-    symbol, colour = LOOKS[status]
+    symbol, colour = VERDICT_LOOKS[status]
     return f"[{colour}]{symbol} {status}[/]"

@@ -160,9 +160,15 @@ def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, i
     for name, role in zip(("target", "reference"), roles_of(side), strict=True):
         agreement = cluster_scores(getattr(samples, role), labels, modalities_of(search), seed=search.seed)
         if agreement is not None:
-            figures = {**vars(agreement), "n": len(labels), "n_directions": len(set(labels.values()))}
             scores.append(
-                ClusterScores.model_validate({"side": side, "role": name, "model": plan.label(role), **figures})
+                ClusterScores(
+                    side=side,
+                    role=name,
+                    model=plan.label(role),
+                    n=len(labels),
+                    n_directions=len(set(labels.values())),
+                    **vars(agreement),
+                )
             )
     return scores
 

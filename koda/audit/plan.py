@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from koda._version import __version__
-from koda.config import AuditConfig
+from koda.config import AuditConfig, modalities_of
 from koda.datasets import ImageDigests, PairDataset, read_dataset
 from koda.embeddings.layout import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
@@ -214,8 +216,6 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
 
 def _check_modalities(config: AuditConfig, models: dict[Role, ResolvedModel]) -> None:
     """Refuse to compare what a model has not got."""
-    from koda.config import modalities_of
-
     for role, model in models.items():
         missing = [name for name in modalities_of(config.discrepancy) if name not in model.modalities]
         if not missing:
@@ -248,9 +248,6 @@ def _load_index(path: Path) -> ImageDigests:
 
 def _check_room(plan: AuditPlan) -> None:
     """Refuse to begin on a disk that cannot hold the result."""
-    import os
-    import shutil
-
     place = nearest_existing(plan.home)
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise StoreError(f"{plan.home} cannot be written.", "Set KODA_HOME to a folder of your own.")
