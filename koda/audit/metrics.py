@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -157,7 +158,8 @@ def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, i
     """The paper's cluster scores of one side, under the target and under the reference."""
     search = plan.config.discrepancy
     scores = []
-    for name, role in zip(("target", "reference"), roles_of(side), strict=True):
+    names: tuple[Literal["target", "reference"], ...] = ("target", "reference")
+    for name, role in zip(names, roles_of(side), strict=True):
         agreement = cluster_scores(getattr(samples, role), labels, modalities_of(search), seed=search.seed)
         if agreement is not None:
             scores.append(
