@@ -48,7 +48,7 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
         cells=cells,
     )
     folder = Path(home) / "sweeps" / record.id
-    write_atomically(folder / "sweep.json", (record.model_dump_json(indent=2) + "\n").encode())
+    write_atomically(folder / "sweep.json", record.to_json().encode())
     write_atomically(folder / "sweep.html", render_sweep(record))
     paths = {"folder": str(folder), "html": str(folder / "sweep.html"), "record": str(folder / "sweep.json")}
     return {**record.model_dump(mode="json"), "exit_code": record.exit_code, "paths": paths}

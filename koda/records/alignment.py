@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from koda.errors import DataError
-from koda.records.base import Part, parse_record, to_json
+from koda.records.base import Part, Record, parse_record
 from koda.records.metrics import AccuracyDifference, Estimate, RecallDifference
 from koda.records.subsets import Subset
 from koda.typing import Role, Side
@@ -111,7 +111,7 @@ class AccuracyState(Part):
     top: dict[str, Estimate]
 
 
-class AlignmentRecord(Part):
+class AlignmentRecord(Record):
     """Everything that the report says of an alignment."""
 
     version: int = ALIGNMENT_VERSION
@@ -153,10 +153,6 @@ class AlignmentRecord(Part):
     def score(self, state: State, sample: Sample = "held out") -> GroupScores | None:
         """Return the cluster scores of a state of the student, or of the teacher."""
         return next((score for score in self.clusters if (score.state, score.sample) == (state, sample)), None)
-
-    def to_json(self) -> str:
-        """Return the record as indented JSON, the same text for the same record."""
-        return to_json(self)
 
 
 def read_alignment(path: Path) -> AlignmentRecord:

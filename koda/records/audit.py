@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from koda.records.alignment import AlignmentRecord
-from koda.records.base import Part, parse_record, to_json
+from koda.records.base import Part, Record, parse_record
 from koda.records.changes import Changes, NearestPrevious
 from koda.records.metrics import Estimate, Metrics
 from koda.records.subsets import Sign, Subset
@@ -278,7 +278,7 @@ class Provenance(Part):
     determinism: dict[str, Any] = Field(default={})
 
 
-class AuditRecord(Part):
+class AuditRecord(Record):
     """Everything the report says, and nothing else."""
 
     version: int = RECORD_VERSION
@@ -299,10 +299,6 @@ class AuditRecord(Part):
     alignment: AlignmentRecord | None = Field(
         default=None, description="of the candidate or the baseline, where koda fine-tuned it after an audit"
     )
-
-    def to_json(self) -> str:
-        """Return the record as indented JSON, the same text for the same record."""
-        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "the audit record") -> AuditRecord:

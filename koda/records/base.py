@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -23,7 +24,9 @@ class NamedByText:
     Nothing but ``parse`` reads the text; everything else compares values and looks at their fields.
     """
 
-    what: ClassVar[str]  # is named, with its article, for messages
+    what: ClassVar[str]  # is named, for messages
+    pattern: ClassVar[re.Pattern[str]]  # of every text that names one
+    examples: ClassVar[str]  # of such texts, for messages
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -35,12 +38,20 @@ class NamedByText:
         raise NotImplementedError
 
     @classmethod
+    def _parts(cls, text: str) -> re.Match[str]:
+        """Take a text apart by the pattern, or refuse it in words."""
+        parts = cls.pattern.fullmatch(text)
+        if parts is None:
+            raise ValueError(f"{text!r} names no {cls.what}: {cls.examples}")
+        return parts
+
+    @classmethod
     def _validate(cls, value: Any) -> Self:
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
             return cls.parse(value)
-        raise ValueError(f"{cls.what} is named by a text, not by {type(value).__name__}")
+        raise ValueError(f"a {cls.what} is named by a text, not by {type(value).__name__}")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -50,15 +61,20 @@ class NamedByText:
         )
 
 
-Record = TypeVar("Record", bound=Part)
+class Record(Part):
+    """A part that is a file of its own."""
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON, the same text for the same record."""
+        return self.model_dump_json(indent=2) + "\n"
 
 
-def to_json(record: Part) -> str:
-    """Return a record as indented JSON, the same text for the same record."""
-    return record.model_dump_json(indent=2) + "\n"
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-def parse_record(model: type[Record], text: str | bytes, where: str, what: str, valid: str, newest: int) -> Record:
+def parse_record(
+    model: type[AnyRecord], text: str | bytes, where: str, what: str, valid: str, newest: int
+) -> AnyRecord:
     """Read a versioned record.
 
     Args:

@@ -38,7 +38,11 @@ class FigureName(NamedByText):
     ('lost', 'lost.max_share')
     """
 
-    what: ClassVar[str] = "a figure"
+    what: ClassVar[str] = "figure"
+    pattern: ClassVar[re.Pattern[str]] = _TEXT
+    examples: ClassVar[str] = (
+        "'lost.max_share', 'lost.found', 'candidate I2T R@1' and 'baseline zero-shot top-1' are such names"
+    )
 
     policy: str | None = None
     side: Side | None = None
@@ -58,12 +62,7 @@ class FigureName(NamedByText):
         Raises:
             ValueError: a text that names no figure.
         """
-        parts = _TEXT.fullmatch(text)
-        if parts is None:
-            raise ValueError(
-                f"{text!r} names no figure: 'lost.max_share', 'lost.found', 'candidate I2T R@1' and 'baseline "
-                "zero-shot top-1' are such names"
-            )
+        parts = cls._parts(text)
         return cls(
             policy=parts["policy"],
             side=cast("Side | None", parts["side"]),

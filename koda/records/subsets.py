@@ -43,7 +43,11 @@ class Subset(NamedByText):
     'positive'
     """
 
-    what: ClassVar[str] = "a set of samples"
+    what: ClassVar[str] = "set of samples"
+    pattern: ClassVar[re.Pattern[str]] = _TEXT
+    examples: ClassVar[str] = (
+        "'all', 'rest', 'found lost', 'lost 1' and 'lost 1 positive' are such names, and 'rest of lost 1' and the like"
+    )
 
     side: Side | None = None
     direction: int | None = None
@@ -86,12 +90,7 @@ class Subset(NamedByText):
         Raises:
             ValueError: a text that names no set.
         """
-        parts = _TEXT.fullmatch(text)
-        if parts is None:
-            raise ValueError(
-                f"{text!r} names no set of samples: 'all', 'rest', 'found lost', 'lost 1' and 'lost 1 positive' are "
-                "such names, and 'rest of lost 1' and the like"
-            )
+        parts = cls._parts(text)
         if parts["all"] or parts["slices"]:
             return REST if parts["slices"] else ALL
         return cls(

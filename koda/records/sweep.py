@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from koda.records.base import Part
+from koda.records.base import Part, Record
 from koda.records.changes import Status
 
 
@@ -50,7 +50,7 @@ class Matrix:
     rows: list[tuple[str, list[SweepCell | None]]]  # None where a model would meet itself
 
 
-class SweepRecord(Part):
+class SweepRecord(Record):
     """What `sweep.json` holds and `sweep.html` says."""
 
     version: int = 1
