@@ -124,12 +124,12 @@ def with_junit(
         audits: ids of the audits that ran.
         failed: name -> reason of those that could not be run.
     """
+    if junit is None:
+        return result
     from koda.audit.publishing import read_published
     from koda.policy.export import junit_xml
     from koda.storage import write_atomically
 
-    if junit is None:
-        return result
     records = [read_published(koda_home(), audit) for audit in audits]
     write_atomically(junit, junit_xml(records, strict, failed))
     return {**result, "paths": {**result["paths"], "junit": str(junit.absolute())}}

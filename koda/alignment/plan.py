@@ -77,7 +77,7 @@ class AlignmentPlan:
     @cached_property
     def task(self) -> AlignmentTask:
         """What there is to learn."""
-        pairs = {pair.key: pair for pair in self.audit.dataset.pairs}
+        pairs = self.audit.dataset.by_key
         former, teacher = (getattr(self.samples, role) for role in (self.student, self.teacher))
         return AlignmentTask(self.config, self.groups, self.split, pairs, former, teacher, self.solution)
 

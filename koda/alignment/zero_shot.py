@@ -11,7 +11,6 @@ from koda.embeddings import EmbeddingTable
 from koda.metrics.zero_shot import classes_of, zero_shot_by_subset
 from koda.models import ResolvedModel
 from koda.records import AccuracyDifference, AccuracyState, State
-from koda.typing import FloatArray
 
 
 def zero_shot_states(
@@ -38,17 +37,13 @@ def zero_shot_states(
     if not labels:
         return [], []
     device = audit.config.discrepancy.device
-    vectors: dict[State, FloatArray] = {}
-    for state, model in models.items():
-        vectors_or_reason = class_vectors_of(model, tables[state], classes, config.templates, device)
-        if not isinstance(vectors_or_reason, str):
-            vectors[state] = vectors_or_reason
+    vectors, _ = class_vectors_of(models, tables, classes, config.templates, device)
     measured = zero_shot_by_subset(
         tables,
         vectors,
         labels,
         subsets_of(groups, list(labels)),
-        {pair.key: pair for pair in audit.dataset.pairs},
+        audit.dataset.by_key,
         ("after", "before"),
         seed=audit.config.alignment.seed,
         device=device,

@@ -53,7 +53,7 @@ def evaluate(plan: AuditPlan) -> str:
     pieces = {side: slices(solutions[side], *tables[side]) for side in SIDES}
     runs = plan.config.significance.stability
     stable = {side: stability(solutions[side], *tables[side], runs) for side in SIDES}
-    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    pairs = plan.dataset.by_key
     findings = [
         _finding(plan, pairs, side, direction, piece, held, p, again)
         for side in SIDES

@@ -32,7 +32,7 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
     if layout not in known:
         raise ConfigError(f"--layout {layout!r} is not known.", f"Choose one of {', '.join(known)}.")
     plan = prepare(config, home)
-    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    pairs = plan.dataset.by_key
     written: dict[str, Any] = {}
     for role in plan.models:
         key = plan.embedding_key(role)

@@ -131,7 +131,7 @@ def _retrieval(
     plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]
 ) -> tuple[list[RecallRecord], list[RecallDifference]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
-    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    pairs = plan.dataset.by_key
     tables: dict[Role, EmbeddingTable] = {
         role: with_captions_and_images(getattr(samples, role), pairs) for role in ROLES
     }

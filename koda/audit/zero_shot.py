@@ -8,7 +8,7 @@ from koda.audit.plan import AuditPlan
 from koda.audit.samples import Samples
 from koda.embeddings import EmbeddingTable
 from koda.extraction.batches import Batches, joined
-from koda.metrics.zero_shot import class_vectors, classes_of, zero_shot_by_subset
+from koda.metrics.zero_shot import Key, class_vectors, classes_of, zero_shot_by_subset
 from koda.models import ResolvedModel, load_encoder
 from koda.records import AccuracyRecord, Subset, ZeroShotRecord
 from koda.typing import ROLES, FloatArray, Role
@@ -29,15 +29,9 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[
     labels = {key: right[key] for key in samples.baseline.keys if key in right}
     tables: dict[Role, EmbeddingTable] = {role: getattr(samples, role) for role in ROLES}
     search = plan.config.discrepancy
-    vectors: dict[Role, FloatArray] = {}
-    unavailable: dict[str, str] = {}
-    for role, table in tables.items() if labels else ():
-        vectors_or_reason = class_vectors_of(plan.models[role], table, classes, config.templates, search.device)
-        if isinstance(vectors_or_reason, str):
-            unavailable[plan.label(role)] = vectors_or_reason
-        else:
-            vectors[role] = vectors_or_reason
-    pairs = {pair.key: pair for pair in plan.dataset.pairs}
+    models = plan.models if labels else {}
+    vectors, reasons = class_vectors_of(models, tables, classes, config.templates, search.device)
+    pairs = plan.dataset.by_key
     measured = zero_shot_by_subset(
         tables, vectors, labels, subsets, pairs, ("candidate", "baseline"), seed=search.seed, device=search.device
     )
@@ -52,11 +46,30 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[
             for role, top in part.tops.items()
         ],
         differences=[part.difference for part in measured if part.difference is not None],
-        unavailable=unavailable,
+        unavailable={plan.label(role): reason for role, reason in reasons.items()},
     )
 
 
 def class_vectors_of(
+    models: Mapping[Key, ResolvedModel],
+    tables: Mapping[Key, EmbeddingTable],
+    classes: Sequence[str],
+    templates: Sequence[str],
+    device: str,
+) -> tuple[dict[Key, FloatArray], dict[Key, str]]:
+    """Return the class vectors under each model that can have them, and why the others have none."""
+    vectors: dict[Key, FloatArray] = {}
+    reasons: dict[Key, str] = {}
+    for key, model in models.items():
+        vectors_or_reason = _class_vectors(model, tables[key], classes, templates, device)
+        if isinstance(vectors_or_reason, str):
+            reasons[key] = vectors_or_reason
+        else:
+            vectors[key] = vectors_or_reason
+    return vectors, reasons
+
+
+def _class_vectors(
     model: ResolvedModel, table: EmbeddingTable, classes: Sequence[str], templates: Sequence[str], device: str
 ) -> FloatArray | str:
     """Return the class vectors under a model, or why there are none."""

@@ -8,7 +8,6 @@ from koda.config.audit import (
     AuditConfig,
     DiscrepancyConfig,
     PolicyRule,
-    ReportConfig,
     SignificanceConfig,
     Waiver,
     ZeroShotConfig,
@@ -18,8 +17,7 @@ from koda.config.audit import (
 )
 from koda.config.data import DataConfig
 from koda.config.models import ModelKind, ModelSpec, model_name
-from koda.config.paths import absolute_data, absolute_model
-from koda.config.strict import Strict, override, parse_override, read_settings
+from koda.config.strict import override, parse_override
 from koda.config.sweep import SweepConfig, data_label, load_sweep
 
 __all__ = [
@@ -31,14 +29,10 @@ __all__ = [
     "ModelKind",
     "ModelSpec",
     "PolicyRule",
-    "ReportConfig",
     "SignificanceConfig",
-    "Strict",
     "SweepConfig",
     "Waiver",
     "ZeroShotConfig",
-    "absolute_data",
-    "absolute_model",
     "check_config",
     "data_label",
     "load_config",
@@ -47,5 +41,4 @@ __all__ = [
     "model_name",
     "override",
     "parse_override",
-    "read_settings",
 ]

@@ -6,24 +6,21 @@ rows of the source.
 
 from __future__ import annotations
 
-from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections, count_kinds
+from koda.datasets.base import Pair, PairDataset, Rejection, Row, check_rejections, count_kinds
 from koda.datasets.blobs import Blob
 from koda.datasets.digests import ImageDigests
-from koda.datasets.images import decode_bytes, decode_image, read_image
-from koda.datasets.reading import READERS, format_of, read_dataset
+from koda.datasets.images import decode_image, read_image
+from koda.datasets.reading import format_of, read_dataset
 
 __all__ = [
-    "READERS",
     "Blob",
     "ImageDigests",
     "Pair",
     "PairDataset",
     "Rejection",
     "Row",
-    "Source",
     "check_rejections",
     "count_kinds",
-    "decode_bytes",
     "decode_image",
     "format_of",
     "read_dataset",

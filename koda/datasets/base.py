@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from koda.datasets.blobs import Blob
@@ -133,6 +134,11 @@ class PairDataset:
     metadata_columns: tuple[str, ...]
     digest: str
     format: str
+
+    @cached_property
+    def by_key(self) -> dict[str, Pair]:
+        """The pairs by their keys."""
+        return {pair.key: pair for pair in self.pairs}
 
     @property
     def n_duplicate_images(self) -> int:

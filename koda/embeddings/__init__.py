@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koda.embeddings.join import join_tables
-from koda.embeddings.rows import Rows, TableInMemory, TableLike
+from koda.embeddings.rows import TableInMemory, TableLike
 from koda.embeddings.tables import EmbeddingTable, ShardedTable
 
-__all__ = ["EmbeddingTable", "Rows", "ShardedTable", "TableInMemory", "TableLike", "join_tables"]
+__all__ = ["EmbeddingTable", "ShardedTable", "TableInMemory", "TableLike", "join_tables"]

@@ -126,7 +126,7 @@ def load_embeddings(store: ArtifactStore, key: str, dataset: PairDataset | None 
     table = EmbeddingTable.load(store.folder(KIND, key))
     if dataset is None:
         return table
-    pairs = {pair.key: pair for pair in dataset.pairs}
+    pairs = dataset.by_key
     metadata = {"caption": [pairs[name].caption for name in table.keys]}
     for column in dataset.metadata_columns:
         if column not in metadata:

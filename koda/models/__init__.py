@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koda.models.encoder import Encoder
-from koda.models.fingerprint import ModelFingerprint, ResolvedModel
+from koda.models.fingerprint import ResolvedModel
 from koda.models.resolving import load_encoder, resolve_model
 
-__all__ = ["Encoder", "ModelFingerprint", "ResolvedModel", "load_encoder", "resolve_model"]
+__all__ = ["Encoder", "ResolvedModel", "load_encoder", "resolve_model"]

@@ -19,7 +19,6 @@ from koda.records.alignment import (
     read_alignment,
 )
 from koda.records.audit import (
-    RECORD_VERSION,
     AuditRecord,
     DataRecord,
     Finding,
@@ -38,7 +37,6 @@ from koda.records.audit import (
     WaiverRecord,
     Word,
 )
-from koda.records.base import Part
 from koda.records.changes import (
     Changes,
     Difference,
@@ -46,7 +44,6 @@ from koda.records.changes import (
     FindingKept,
     FindingSeen,
     NearestPrevious,
-    Status,
 )
 from koda.records.figure_names import FigureName
 from koda.records.metrics import (
@@ -64,12 +61,11 @@ from koda.records.metrics import (
     ZeroShotRecord,
 )
 from koda.records.subsets import ALL, REST, SIGNS, Sign, Subset
-from koda.records.sweep import Matrix, SweepCell, SweepRecord, SweepSide
+from koda.records.sweep import SweepCell, SweepRecord, SweepSide
 
 __all__ = [
     "ALL",
     "RECORD_FILE",
-    "RECORD_VERSION",
     "REST",
     "SIGNS",
     "STATES",
@@ -93,13 +89,11 @@ __all__ = [
     "GroupShares",
     "LobeRecord",
     "MapRecord",
-    "Matrix",
     "MethodRecord",
     "Metrics",
     "ModelRecord",
     "NearestPrevious",
     "OverRepresented",
-    "Part",
     "Provenance",
     "QuotientCurve",
     "QuotientPoint",
@@ -117,7 +111,6 @@ __all__ = [
     "SplitRecord",
     "Stability",
     "State",
-    "Status",
     "Subset",
     "SweepCell",
     "SweepRecord",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from koda.kernels.features.base import FeatureKind, FeatureMap
+from koda.kernels.features.base import FeatureMap
 from koda.kernels.features.draw import (
     draw_features,
     draw_pair,
@@ -15,7 +15,6 @@ from koda.kernels.features.fourier import FourierMap, draw_frequencies
 from koda.kernels.features.sketch import SketchMap
 
 __all__ = [
-    "FeatureKind",
     "FeatureMap",
     "FourierMap",
     "SketchMap",
