@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from koda.alignment.groups import rankings_within, subsets_of
 from koda.alignment.targets import AlignmentTask
 from koda.config import SignificanceConfig
-from koda.discrepancy.extension import extend
+from koda.discrepancy.blocks import SampledKernel, kernels_of
+from koda.discrepancy.extension import extended
 from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
@@ -100,18 +101,12 @@ def _retests(
     keys = drawn_keys(held_out, significance.max_samples, task.solution.config.seed)
     numbers = sorted({group.direction for group in task.groups})
     names = {group.direction: group.subset.finding for group in task.groups}
-    kernels = task.solution.kernels
-    f = extend(task.solution, task.teacher, task.former, keys).T[:, [number - 1 for number in numbers]]  # (m, k)
+    teacher, former = kernels_of(task.solution, task.teacher, task.former)
+    f = extended(task.solution, (teacher, former), keys).T[:, [number - 1 for number in numbers]]  # (m, k)
+    aligned = SampledKernel.of(states["after"], former.kernel, former.tie, device)
     tested: dict[str, tuple[HeldOut, ...]] = {
-        state: held_out_shares(
-            f,
-            keys,
-            (task.teacher, kernels.target),
-            (states[state], kernels.reference),
-            significance.materiality,
-            device,
-        )
-        for state in ("before", "after")
+        state: held_out_shares(f, keys, (teacher, student), significance.materiality)
+        for state, student in (("before", former), ("after", aligned))
     }
     adjusted = {state: holm([result.p_value for result in results]) for state, results in tested.items()}
     shares, retests = [], []

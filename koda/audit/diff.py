@@ -230,6 +230,11 @@ def _why_not_comparable(before: AuditRecord, after: AuditRecord) -> list[str]:
         reasons.append(f"the baselines are not the same model: {before.baseline.label} and {after.baseline.label}")
     if (was := _kernel(before)) != (now := _kernel(after)):
         reasons.append(f"the kernels are not the same ({was}; {now}), so that the shares do not mean the same")
+    if before.method.share_unit != after.method.share_unit:
+        reasons.append(
+            "the shares are in other units: in one audit in raw units of its kernels (record version 1), in the "
+            "other in typical ties"
+        )
     if (was := _test(before)) != (now := _test(after)):
         reasons.append(f"the held-out tests are not the same ({was}; {now}): confirmed does not mean the same")
     if before.verdict.policy_digest != after.verdict.policy_digest:

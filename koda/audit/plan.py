@@ -28,9 +28,9 @@ from koda.storage import ArtifactStore, digest_file, digest_json, write_atomical
 from koda.storage.artifacts import nearest_existing
 from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
-COVARIANCES, TUNINGS = "covariances", "tunings"
+COVARIANCES = "covariances"
 SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 1, TUNINGS: 1, SOLUTIONS: 2, EVALUATIONS: 3, RECORDS: 3, REPORTS: 1}
+_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, EVALUATIONS: 4, RECORDS: 4, REPORTS: 1}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -85,25 +85,10 @@ class AuditPlan:
         """Key of a model's embeddings."""
         return embedding_key(self.dataset, self.models[role])
 
-    def covariance_key(self, side: Side, tuned: Mapping[str, Any] | None = None) -> str:
-        """Key of the features' covariance for one question: limits and counts are no part of it.
-
-        Args:
-            side: the question.
-            tuned: with `sigma: tune` the bandwidths that were chosen, by role.
-        """
+    def covariance_key(self, side: Side) -> str:
+        """Key of the features' covariance for one question: limits and counts are no part of it."""
         search = {name: value for name, value in self._search.items() if name in _FEATURE_SETTINGS}
-        return self._search_key(COVARIANCES, side, search if tuned is None else {**search, "sigma": dict(tuned)})
-
-    def tuning_key(self, side: Side) -> str:
-        """Key of the bandwidths that `sigma: tune` chooses for one question.
-
-        They depend on the limit and on the first few directions, which they are judged by, and on what is tried.
-        """
-        from koda.discrepancy.tuning import MAX_SAMPLES, MULTIPLIERS, trial_of
-
-        trial = trial_of(self.config.discrepancy).model_dump(exclude={"device"})
-        return self._search_key(TUNINGS, side, {**trial, "multipliers": MULTIPLIERS, "max_samples": MAX_SAMPLES})
+        return self._search_key(COVARIANCES, side, search)
 
     def solution_key(self, side: Side) -> str:
         """Key of one question's directions: both embeddings, the split, and how the search is done."""

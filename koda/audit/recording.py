@@ -155,9 +155,7 @@ def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRe
     if not isinstance(limit, QuantileLimit):
         deviations.insert(0, "The constraint is a share of the data set instead of a quantile of eigenvalues.")
     if search.kernel == "gaussian" and search.sigma == "auto":
-        deviations.append("The bandwidth is local: 0.4 of the median distance, matched between the models.")
-    elif search.sigma == "tune":
-        deviations.append("The bandwidth is tuned on held-out parts of the discovery samples, for each question.")
+        deviations.append("The bandwidth of each model is set by itself, to a typical tie of 0.3.")
     sides = {side: _side_method(plan, side, solution) for side, solution in solutions.items()}
     return MethodRecord(
         modality=search.modality,
@@ -206,7 +204,8 @@ def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
         n=len(solution.keys),
         sigmas={"target": pair.target.bandwidths, "reference": pair.reference.bandwidths},
         sigma_curve=list(pair.curve),
-        sigma_tuning=list(pair.tuning),
+        ties=dict(pair.ties),
+        modality_ties={role: dict(ties) for role, ties in pair.modality_ties.items()},
         median_distances={role: dict(medians) for role, medians in pair.median_distances.items()},
         leading_eigenvalues=dict(pair.leading_eigenvalues),
         features=str(stats.get("features", "exact")),

@@ -15,7 +15,7 @@ from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, check_settings, read_settings
 from koda.typing import MODALITIES
 
-_DEFAULT_SHARE = 0.0005  # the reference may have so much of its energy where no option sets eps
+_DEFAULT_SHARE = 0.003  # the reference may tie a direction together as a group of this share, where no option sets eps
 
 
 class DiscrepancyConfig(Strict):
@@ -23,10 +23,10 @@ class DiscrepancyConfig(Strict):
 
     modality: Literal["joint", "image", "text"] = "joint"
     kernel: Literal["gaussian", "cosine", "polynomial"] = "gaussian"
-    sigma: Literal["auto", "tune"] | float = Field(
+    sigma: Literal["auto", "matched"] | float = Field(
         default="auto",
-        description="auto: 0.4 of the median distance; tune: the multiple with the largest held-out contrast; or one "
-        "bandwidth for both models and modalities; gaussian kernel only",
+        description="auto: a typical tie of 0.3 in each model; matched: the paper's rule, leading eigenvalues that "
+        "agree; or one bandwidth for both models and modalities; gaussian kernel only",
     )
     features: Literal["auto", "orf", "rff", "sketch", "tensorsketch", "exact"] = "auto"
     n_features: int | None = Field(
@@ -37,6 +37,12 @@ class DiscrepancyConfig(Strict):
     )
     eta: float = Field(default=1.0, gt=0, description="spec's fixed weight of the reference")
     n_directions: int = Field(default=10, ge=1)
+    max_directions: int = Field(
+        default=30,
+        ge=1,
+        description="an audit goes on in steps of n_directions, up to so many, while the last is material; "
+        "n_directions, where that is more",
+    )
     max_reference_share: float | None = Field(default=None, ge=0, lt=1)
     eps_quantile: float | None = Field(default=None, gt=0, le=1)
     eps: float | None = Field(default=None, gt=0)
@@ -92,9 +98,12 @@ class SignificanceConfig(Strict):
 
     confirmation_share: float = Field(default=0.5, gt=0, lt=1)
     max_samples: int = Field(default=8192, ge=2, description="of the confirmation part, at most")
-    materiality: float = Field(default=0.001, ge=0, lt=1)
+    materiality: float = Field(default=0.003, ge=0, lt=1, description="in ties: the group that matters")
     alpha: float = Field(default=0.05, gt=0, lt=1)
     stability: int = Field(default=2, ge=0, le=50, description="searches on other samples to compare with; 0: none")
+    spike_ins: int = Field(
+        default=3, ge=0, le=50, description="trials at each share of what the audit could have seen; 0: none"
+    )
 
 
 class PolicyRule(Strict):

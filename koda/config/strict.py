@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koda.errors import ConfigError, did_you_mean, nearest
 
-_NOT_KEYS = ("float", "int", "str", "literal['auto','tune']")  # what pydantic adds to the place of an error
+_NOT_KEYS = ("float", "int", "str", "literal['auto','matched']")  # what pydantic adds to the place of an error
 
 
 class Strict(BaseModel):

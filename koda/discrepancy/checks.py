@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,12 @@ from koda.errors import SolverError
 
 
 def checked_directions(
-    forms: QuadraticForms, keys: Sequence[str], solved: tuple[RawDirection, ...], eps: float, tolerance: float
+    forms: QuadraticForms,
+    keys: Sequence[str],
+    solved: tuple[RawDirection, ...],
+    eps: float,
+    tolerance: float,
+    ties: Mapping[str, float],
 ) -> tuple[Direction, ...]:
     """Read the directions out as sample vectors, and check them against the kernels in float64.
 
@@ -24,6 +29,7 @@ def checked_directions(
         solved: what the solver found, in the coordinates of the forms.
         eps: limit on the reference energy; infinite where there is none.
         tolerance: relative gap that was asked for, which the status of a direction names.
+        ties: role -> typical tie of its kernel.
 
     Raises:
         SolverError: a norm, an inner product or a reference energy that is not what it must be.
@@ -45,7 +51,9 @@ def checked_directions(
     for column, d, a, b in zip(read.x.T, solved, read.target.tolist(), read.reference.tolist(), strict=True):
         quotient = a / b if b > 0 else float("inf")
         gap = relative_gap(a, d.upper)
-        directions.append(Direction(_signed(column, keys), a, b, quotient, d.multiplier, gap, d.status(tolerance)))
+        signed, status = _signed(column, keys), d.status(tolerance)
+        direction = Direction(signed, a, b, quotient, d.multiplier, gap, status, ties["target"], ties["reference"])
+        directions.append(direction)
     return tuple(directions)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from koda.devices import device_of
+from koda.discrepancy.blocks import Kernels, SampledKernel, kernels_of, parts_used
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import rows_by_key
-from koda.errors import ConfigError, DataError, SolverError
-from koda.kernels import Kernel
+from koda.errors import SolverError
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -21,13 +19,16 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
 _EXACT_ROWS = 8192  # up to so many samples x'Ax is exact, beyond it is estimated on as many
-_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # the part of a kernel matrix that is made at a time
 
 
 def common_keys(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> tuple[str, ...]:
     """Return the keys that both tables hold and both kernels can use, in the target's order."""
-    target_part, reference_part = (parts_used(table, kernel) for table, kernel in roles(solution, target, reference))
-    invalid = target_part.invalid_rows().keys() | reference_part.invalid_rows().keys()
+    pair = solution.kernels
+    invalid = {
+        key
+        for table, kernel in ((target, pair.target), (reference, pair.reference))
+        for key in parts_used(table, kernel).invalid_rows()
+    }
     known = set(reference.keys) - invalid - solution.rejected.keys()
     return tuple(key for key in target.keys if key in known)
 
@@ -65,6 +66,17 @@ def extend(
     Source: method of paper 2606.04180, section 4; out-of-sample extension after Nystrom.
     """
     wanted = common_keys(solution, target, reference) if keys is None else tuple(keys)
+    return extended(solution, kernels_of(solution, target, reference), wanted)
+
+
+def extended(solution: Solution, kernels: Kernels, wanted: Sequence[str]) -> FloatArray:
+    """Return what :func:`extend` returns, from kernels that are at hand.
+
+    Args:
+        solution: of the search.
+        kernels: of the target and of the reference, over tables that hold the samples searched and those wanted.
+        wanted: keys.
+    """
     row_of = {key: row for row, key in enumerate(solution.keys)}
     if not solution.directions:
         return np.zeros((0, len(wanted)))
@@ -74,7 +86,7 @@ def extend(
     values[rows >= 0] = x[rows[rows >= 0]]
     fresh = np.flatnonzero(rows < 0)
     if len(fresh):
-        values[fresh] = _extended(solution, target, reference, [wanted[i] for i in fresh], x)
+        values[fresh] = _fresh(solution, kernels, [wanted[int(i)] for i in fresh], x)
     if not np.isfinite(values).all():
         bad = sorted({int(k) + 1 for k in np.nonzero(~np.isfinite(values))[1]})
         raise SolverError(
@@ -84,14 +96,12 @@ def extend(
     return np.ascontiguousarray(values.T)
 
 
-def _extended(
-    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, keys: Sequence[str], x: FloatArray
-) -> FloatArray:
+def _fresh(solution: Solution, kernels: Kernels, keys: Sequence[str], x: FloatArray) -> FloatArray:
     """Return f on samples that the search did not see, (len(keys), k)."""
     n, k = x.shape
     multipliers = [direction.multiplier for direction in solution.directions]
-    inner_a, inner_b = _inner_products(solution, target, reference, x)  # (k, k) each
-    at_a, at_b = _applied(solution, target, reference, keys, x)  # (m, k) each
+    inner_a, inner_b = _inner_products(solution, kernels, x)  # (k, k) each
+    at_a, at_b = (_applied(solution, kernel, keys, x) for kernel in kernels)  # (m, k) each
     f = np.zeros((len(keys), k))
     for i, multiplier in enumerate(multipliers):  # what is not finite is refused by the caller
         coupling = inner_a[:, i] - multiplier * inner_b[:, i]  # (k,): x_j' M x_i
@@ -102,9 +112,7 @@ def _extended(
     return f
 
 
-def _inner_products(
-    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, x: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _inner_products(solution: Solution, kernels: Kernels, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return X'AX and X'BX, (k, k), exactly or by importance sampling of the rows."""
     n = len(x)
     rows, weights = np.arange(n), np.ones(n)
@@ -115,73 +123,11 @@ def _inner_products(
         places, times = np.unique(rng.choice(n, size=_EXACT_ROWS, p=chance), return_counts=True)
         rows, weights = by_key[places], times / (_EXACT_ROWS * chance[places])
     left = (x[rows] * weights[:, None]).T  # (k, rows)
-    at_a, at_b = _applied(solution, target, reference, [solution.keys[row] for row in rows], x)
+    keys = [solution.keys[int(row)] for row in rows]
+    at_a, at_b = (_applied(solution, kernel, keys, x) for kernel in kernels)
     return left @ at_a, left @ at_b
 
 
-def _applied(
-    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, keys: Sequence[str], x: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return sum over i of k(z, i) x_i / n at the samples z, for both kernels, (len(keys), k) each."""
-    results = []
-    for table, kernel in roles(solution, target, reference):
-        base, new = usable(table, kernel, solution.keys), usable(table, kernel, keys)
-        weights = torch.from_numpy(x / len(x))  # (n, k)
-        result = np.zeros((len(keys), x.shape[1]))
-        for rows, columns, block in kernel_blocks(kernel, new, base, solution.config.device):
-            result[rows] += (block @ weights[columns].to(block)).cpu().numpy()
-        results.append(result)
-    return results[0], results[1]
-
-
-def roles(
-    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
-) -> tuple[tuple[EmbeddingTable, Kernel], tuple[EmbeddingTable, Kernel]]:
-    """Return (table, kernel) of the target and of the reference."""
-    return (target, solution.kernels.target), (reference, solution.kernels.reference)
-
-
-def parts_used(table: EmbeddingTable, kernel: Kernel) -> EmbeddingTable:
-    """Return the table with the modalities of the kernel and nothing else: blocks of it cost little to cut."""
-    missing = [name for name in kernel.sigmas if name not in table.modalities]
-    if missing:
-        raise ConfigError(
-            f"The kernel needs {' and '.join(missing)} embeddings, which the table does not hold.",
-            "Pass the tables that the solution was found on.",
-        )
-    return EmbeddingTable(keys=table.keys, **{name: getattr(table, name) for name in kernel.sigmas})
-
-
-def usable(table: EmbeddingTable, kernel: Kernel, keys: Sequence[str]) -> EmbeddingTable:
-    """Return the rows of the keys, with the modalities of the kernel only.
-
-    Raises:
-        DataError: a key that is not there, or an embedding that no kernel can use.
-    """
-    return sound(parts_used(table, kernel).select(keys))
-
-
-def sound(part: EmbeddingTable) -> EmbeddingTable:
-    """Return the table itself, if every row of it is one that a kernel can use.
-
-    Raises:
-        DataError: a row that is not.
-    """
-    if invalid := part.invalid_rows():
-        key, reason = next(iter(invalid.items()))
-        raise DataError(f"{len(invalid)} samples cannot be used, the first is {key!r}: {reason}.", "Leave them out.")
-    return part
-
-
-def kernel_blocks(
-    kernel: Kernel, x: EmbeddingTable, y: EmbeddingTable, device: str, dtype: torch.dtype = torch.float64
-) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-    """Yield (rows, columns, k(x_rows, y_columns)) block by block, so that memory stays flat in both."""
-    where = device_of(device)
-    for j in range(0, y.n, _BLOCK_COLUMNS):
-        columns = slice(j, min(j + _BLOCK_COLUMNS, y.n))
-        right = y.take(np.arange(columns.start, columns.stop))
-        for i in range(0, x.n, _BLOCK_ROWS):
-            rows = slice(i, min(i + _BLOCK_ROWS, x.n))
-            left = x.take(np.arange(rows.start, rows.stop))
-            yield rows, columns, kernel.matrix(left, right, device=where, dtype=dtype)
+def _applied(solution: Solution, kernel: SampledKernel, keys: Sequence[str], x: FloatArray) -> FloatArray:
+    """Return sum over i of k(z, i) x_i / n at the samples z, (len(keys), k)."""
+    return kernel.times(kernel.rows(keys), kernel.rows(solution.keys), x / len(x))

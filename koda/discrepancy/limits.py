@@ -12,13 +12,18 @@ from koda.errors import ConfigError
 
 @dataclass(frozen=True)
 class ShareLimit:
-    """The reference energy is at most that of a perfectly tied group of a share of the samples."""
+    """The reference energy is at most that of a group of a share of the samples, as alike as is typical."""
 
     share: float
 
-    def energy(self, n: int) -> EnergyLimit:
-        """Return the limit ``eps = (1 + s (n - 1)) / n`` for n samples."""
-        return EnergyLimit((1 + self.share * (n - 1)) / n)
+    def energy(self, n: int, tie: float) -> EnergyLimit:
+        """Return the limit ``eps = (1 + s tau (n - 1)) / n`` for n samples.
+
+        Args:
+            n: samples.
+            tie: tau, the typical tie of the reference's kernel (:mod:`koda.kernels.ties`).
+        """
+        return EnergyLimit((1 + self.share * tie * (n - 1)) / n)
 
 
 @dataclass(frozen=True)

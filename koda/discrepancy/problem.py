@@ -14,7 +14,7 @@ from koda.devices import device_of
 from koda.discrepancy.checks import checked_directions
 from koda.discrepancy.forms import FeatureForms, QuadraticForms, exact_forms, feature_forms, use_exact
 from koda.discrepancy.limits import EnergyLimit, FixedWeight, SolverLimit, limit_from
-from koda.discrepancy.solution import Direction, Solution
+from koda.discrepancy.solution import Direction, Solution, raw_share
 from koda.discrepancy.solver.dense import solve_dense
 from koda.discrepancy.solver.outcome import DirectionState, Ending, RawSolution
 from koda.discrepancy.solver.space import Block, Space
@@ -113,17 +113,18 @@ class Problem:
         """
         began = time.perf_counter()
         n = self.forms.n
-        limit, rule = limit_of(limit_from(config), self.forms.reference, n, lambda: self._spectrum_of(config.seed))
+        tie = self.kernels.ties["reference"]
+        limit, rule = limit_of(limit_from(config), self.forms.reference, n, tie, lambda: self._spectrum_of(config.seed))
         raw = self._solved(config, limit, warm=warm, prove=prove)
         eps = limit.eps if isinstance(limit, EnergyLimit) else float("inf")
-        directions = checked_directions(self.forms, self.keys, raw.directions, eps, config.tolerance)
+        directions = checked_directions(self.forms, self.keys, raw.directions, eps, config.tolerance, self.kernels.ties)
         if isinstance(limit, FixedWeight):  # SPEC has no limit; the largest reference energy found is reported as eps
             eps = max((d.reference_energy for d in directions), default=0.0)
         status = _status(raw, directions, n, eps, config)
         stats = self._stats(raw, rule, self.seconds + time.perf_counter() - began)
-        if warning := _feature_warning(directions, self.forms.stats):
-            stats["warnings"] = [warning]
-            status = f"{status}; {warning}"
+        if warnings := [*filter(None, [self.kernels.warning, _feature_warning(directions, self.forms.stats)])]:
+            stats["warnings"] = warnings
+            status = "; ".join([status, *warnings])
         return Solution(
             directions=directions,
             keys=self.keys,
@@ -184,7 +185,7 @@ class Problem:
 def _feature_warning(directions: tuple[Direction, ...], stats: dict[str, Any]) -> str:
     """Say for how many directions the error of the features could be all there is to their coherence."""
     error = stats.get("feature_error", 0.0)
-    weak = sum(d.target_share < error for d in directions)
+    weak = sum(raw_share(d.target_energy, len(d.x)) < error for d in directions)
     if not weak:
         return ""
     return (

@@ -9,7 +9,6 @@ from koda.config import DiscrepancyConfig
 from koda.discrepancy.limits import QuantileLimit, with_limit
 from koda.discrepancy.problem import Problem
 from koda.discrepancy.solution import Solution
-from koda.discrepancy.tuning import tuned_kernels
 from koda.embeddings import TableLike
 from koda.errors import ConfigError
 
@@ -62,7 +61,7 @@ def quantile_sweep(
         raise ConfigError(
             f"quantiles: {list(quantiles)} are not all over 0 and up to 1.", "Use for example 0.1 ... 1.0."
         )
-    problem = problem or Problem.of(target, reference, config, kernels=tuned_kernels(target, reference, config))
+    problem = problem or Problem.of(target, reference, config)
     points = []
     # from the widest limit down, each subspace is a good start for the next
     for q in sorted(quantiles, reverse=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from koda.config import DiscrepancyConfig
 from koda.discrepancy.problem import Problem
 from koda.discrepancy.solution import Solution
-from koda.discrepancy.tuning import tuned_kernels
 from koda.embeddings import TableLike
 from koda.kernels import KernelPair
 from koda.kernels.covariance import CovarianceBlocks
@@ -35,8 +34,7 @@ def find_discrepancies(
             :meth:`~koda.embeddings.EmbeddingTable.open`.
         reference: embeddings of the model that should lack it.
         config: how to look; default :class:`~koda.config.DiscrepancyConfig`.
-        kernels: kernels already chosen; default :func:`koda.kernels.choose_kernels`, or with ``sigma: tune``
-            :func:`koda.discrepancy.tuning.tune_kernels`.
+        kernels: kernels already chosen; default :func:`koda.kernels.choose_kernels`.
         covariance: G of the features, where it was made before from these tables; not used with exact kernels.
 
     Raises:
@@ -54,5 +52,4 @@ def find_discrepancies(
     ()
     """
     config = config or DiscrepancyConfig()
-    kernels = kernels or tuned_kernels(target, reference, config)
     return Problem.of(target, reference, config, kernels=kernels, covariance=covariance).solve(config)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.stats import norm
 
 from koda.config import SignificanceConfig
-from koda.discrepancy.extension import extend, kernel_blocks, roles, usable
+from koda.discrepancy.blocks import Kernels, kernels_of
+from koda.discrepancy.extension import extended
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
-from koda.kernels import Kernel
 from koda.statistics import normal_quantile
 from koda.typing import FloatArray
 
@@ -45,8 +44,9 @@ class HeldOut:
 
     Args:
         direction: 1 is the strongest.
-        target_share, reference_share: coherent shares of f under the two exact kernels. A share m / n is
-            that of a perfectly tied group of m of n samples. 0 where no two samples carry the direction.
+        target_share, reference_share: shares of f under the two exact kernels, each in units of its typical tie
+            (:mod:`koda.kernels.ties`). A share m / n is that of a group of m of n samples whose members are as alike
+            as a sample and its nearest 1 %. 0 where no two samples carry the direction.
         difference: target_share - reference_share.
         materiality: the difference that is tested against.
         p_value: one-sided, of difference <= materiality, not yet adjusted (see :func:`holm`); None without a test,
@@ -76,17 +76,18 @@ def confirm(
     confirmation_keys: Sequence[str],
     config: SignificanceConfig,
 ) -> tuple[HeldOut, ...]:
-    """Estimate the coherent shares of each direction on new samples, and test their difference.
+    """Estimate the shares of each direction on new samples, and test their difference.
 
     With f the extension of the direction (:func:`koda.discrepancy.extension.extend`) to m confirmation samples and
     exact kernels, per sample and in sum ::
 
-        h_i = f_i sum_{j != i} f_j (k_A - k_B)(i, j) / (m - 1)
+        h_i = f_i sum_{j != i} f_j (k_A / tau_A - k_B / tau_B)(i, j) / (m - 1)
         d   = mean h / mean f^2
         se  = std(2 h_i / mean f^2 - d f_i^2 / mean f^2 - d) / sqrt(m)
         p   = 1 - Phi((d - materiality) / se)
 
-    and likewise the shares with k_A and k_B alone. d is a ratio of a U-statistic of degree 2 and a mean,
+    and likewise the shares with k_A and k_B alone; tau, the typical ties, are those of the search's samples, taken as
+    known. d is a ratio of a U-statistic of degree 2 and a mean,
     se its first-order (Hajek) error with the projection estimated from the same samples. That estimate
     holds the second-order part twice (4 zeta_2 / m^2 where the variance has 2 zeta_2 / m^2), so se is too large,
     never too small, where the projection degenerates, as it does for a direction of pure noise.
@@ -113,27 +114,19 @@ def confirm(
         return ()
     if len(keys) > config.max_samples:
         keys = drawn_keys(keys, config.max_samples, solution.config.seed)
-    f = extend(solution, target, reference, keys).T if keys else np.zeros((0, len(solution.directions)))  # (m, k)
-    models = roles(solution, target, reference)
-    return held_out_shares(f, keys, *models, config.materiality, solution.config.device)
+    kernels = kernels_of(solution, target, reference)
+    f = extended(solution, kernels, keys).T if keys else np.zeros((0, len(solution.directions)))  # (m, k)
+    return held_out_shares(f, keys, kernels, config.materiality)
 
 
-def held_out_shares(
-    f: FloatArray,
-    keys: Sequence[str],
-    target: tuple[EmbeddingTable, Kernel],
-    reference: tuple[EmbeddingTable, Kernel],
-    materiality: float,
-    device: str = "cpu",
-) -> tuple[HeldOut, ...]:
-    """Estimate and test the coherent shares of given values on given samples: the second half of :func:`confirm`.
+def held_out_shares(f: FloatArray, keys: Sequence[str], kernels: Kernels, materiality: float) -> tuple[HeldOut, ...]:
+    """Estimate and test the shares of given values on given samples: the second half of :func:`confirm`.
 
     Args:
         f: (m, k) values of k directions on m samples that neither chose the directions nor shaped the models.
         keys: the m samples.
-        target, reference: of each model, the table that holds the samples and the kernel.
-        materiality: the difference that is tested against.
-        device: where the kernels are computed.
+        kernels: of the target and of the reference, over tables that hold the samples.
+        materiality: the difference that is tested against, in ties.
 
     Returns:
         One for each direction, as :func:`confirm`.
@@ -145,10 +138,7 @@ def held_out_shares(
     norms = np.sqrt(np.square(f).mean(axis=0)) if m else np.zeros(f.shape[1])  # (k,)
     alive = norms > 0
     f = f / np.where(alive, norms, 1.0)  # mean f^2 = 1
-    h = [
-        _projections(f, usable(table, kernel, keys), kernel, device) if m >= 2 else np.zeros_like(f)
-        for table, kernel in (target, reference)
-    ]  # (m, k) each
+    h = [kernel.projections(kernel.rows(keys), f) if m >= 2 else np.zeros_like(f) for kernel in kernels]  # (m, k) each
     results = []
     for k in range(f.shape[1]):
         reason, p_value = "", None
@@ -211,19 +201,6 @@ def _checked(solution: Solution, keys: Sequence[str]) -> list[str]:
             "Test on samples that the search did not see; p-values from the same samples are unsound.",
         )
     return ordered
-
-
-def _projections(f: FloatArray, table: EmbeddingTable, kernel: Any, device: str) -> FloatArray:
-    """Return h_i = f_i * (mean over j != i of f_j k(i, j)) for each direction, (m, k)."""
-    weights = torch.from_numpy(np.ascontiguousarray(f))  # (m, k)
-    total = np.zeros_like(f)
-    for rows, columns, block in kernel_blocks(kernel, table, table, device):
-        shared = range(max(rows.start, columns.start), min(rows.stop, columns.stop))
-        if shared:
-            same = torch.arange(shared.start, shared.stop, device=block.device)
-            block[same - rows.start, same - columns.start] = 0
-        total[rows] += (block @ weights[columns].to(block)).cpu().numpy()
-    return f * total / (len(f) - 1)
 
 
 def _interval(h: FloatArray, f: FloatArray, value_only: bool) -> Interval:

@@ -24,6 +24,7 @@ class Direction:
         multiplier: lambda, the price of eps: what a little more of it would add to the target energy.
         gap: proved upper bound of the relative distance from the optimum.
         status: "optimal", or words with a cause and a remedy.
+        target_tie, reference_tie: typical tie of each kernel (:mod:`koda.kernels.ties`), the unit of its share.
     """
 
     x: np.ndarray
@@ -33,19 +34,22 @@ class Direction:
     multiplier: float
     gap: float
     status: str
+    target_tie: float
+    reference_tie: float
 
     @property
     def target_share(self) -> float:
-        """Coherent share under the target, in the sample: sum over i != j of x_i x_j k(i, j) / (n - 1)."""
-        return _share(self.target_energy, len(self.x))
+        """Share under the target, in the sample: sum over i != j of x_i x_j k(i, j) / (n - 1), over the tie."""
+        return raw_share(self.target_energy, len(self.x)) / self.target_tie
 
     @property
     def reference_share(self) -> float:
-        """Coherent share under the reference, in the sample; negative where it sets the samples apart."""
-        return _share(self.reference_energy, len(self.x))
+        """Share under the reference, in the sample; negative where it sets the samples apart."""
+        return raw_share(self.reference_energy, len(self.x)) / self.reference_tie
 
 
-def _share(energy: float, n: int) -> float:
+def raw_share(energy: float, n: int) -> float:
+    """Return the sum over i != j of x_i x_j k(i, j) / (n - 1) of a unit vector x, from its energy x'Kx."""
     return (n * energy - 1) / (n - 1)
 
 

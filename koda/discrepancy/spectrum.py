@@ -58,7 +58,7 @@ class Spectrum:
 
 
 def limit_of(
-    limit: Limit, reference: torch.Tensor, n: int, spectrum: Callable[[], Spectrum]
+    limit: Limit, reference: torch.Tensor, n: int, tie: float, spectrum: Callable[[], Spectrum]
 ) -> tuple[SolverLimit, str]:
     """Return the limit as the solvers take it, and the rule that set it, in words.
 
@@ -66,6 +66,7 @@ def limit_of(
         limit: as configured.
         reference: (m, m) symmetric, K_B / n or the same form in the coordinates of a feature map.
         n: number of samples.
+        tie: typical tie of the reference's kernel.
         spectrum: gives the spectrum of the reference, where it is needed.
 
     Raises:
@@ -75,7 +76,7 @@ def limit_of(
         case FixedWeight(eta):
             return limit, f"none: spec, eta = {eta:g}"
         case ShareLimit(share):
-            return limit.energy(n), f"a reference share of at most {share:g}"
+            return limit.energy(n, tie), f"a reference share of at most {share:g}"
         case QuantileLimit(quantile):
             eigenvalues = spectrum()
             rule = f"the {quantile:g}-quantile of the non-zero reference eigenvalues ({eigenvalues.how})"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from koda.kernels.bandwidths import AUTO_MULTIPLIER, KernelPair, choose_kernels
+from koda.kernels.bandwidths import KernelPair, choose_kernels
 from koda.kernels.kernel import Kernel, KernelKind, dimensions, unit_embeddings
 
 __all__ = [
-    "AUTO_MULTIPLIER",
     "Kernel",
     "KernelKind",
     "KernelPair",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from koda.devices import device_of
 from koda.embeddings import TableInMemory, TableLike
 from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
-from koda.kernels.kernel import Kernel, need, unit_embeddings, values_of
+from koda.kernels.kernel import Kernel, KernelKind, need, unit_embeddings, values_of
+from koda.kernels.ties import TYPICAL_TIE, check_tie, multiplier_for, nearest_distances, tie_at, typical_tie
 
-AUTO_MULTIPLIER = 0.4  # of the median distance: local enough for slices of like things
+MATCHED_MULTIPLIER = 0.4  # of the reference's median distance, where the leading eigenvalues are matched
 AGREEMENT = 0.05  # relative difference at which two leading eigenvalues count as comparable
+_APART = 10.0  # ties of the two models that differ more often than this are warned about
+Distances = Mapping[str, torch.Tensor]  # modality -> d^2 / 2 median^2, (m, m)
 _DECOMPOSED_SIZE = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
 
 
@@ -27,28 +30,47 @@ class KernelPair:
     """The kernels of the two models of one question, and how they were chosen.
 
     Args:
-        median_distances: role ("target", "reference") -> modality -> median distance on the subsample;
-            empty where the bandwidths were given or the kernel has none.
+        ties: role ("target", "reference") -> typical tie of its kernel, see :mod:`koda.kernels.ties`: what shares
+            are in units of.
+        median_distances: role -> modality -> median distance on the subsample; empty where the kernel has no
+            bandwidth.
         leading_eigenvalues: role -> leading eigenvalue of K / n on the subsample.
         rule: how the bandwidths were set, in words.
         curve: (multiplier of the median distance, leading eigenvalue of the target's K / n) at every multiplier
-            that the search tried, by increasing multiplier; empty where there was no search.
-        tuning: (multiplier of the reference's median distance, held-out contrast) of each that was tried, by
-            increasing multiplier; empty without :func:`koda.discrepancy.tuning.tune_kernels`.
+            that the search of `sigma: matched` tried, by increasing multiplier; empty where there was no search.
+        modality_ties: role -> modality -> typical tie of the kernel over this modality alone.
+        warning: what a reader must know of the ties, in words; "" where there is nothing.
     """
 
     target: Kernel
     reference: Kernel
+    ties: Mapping[str, float]
     median_distances: Mapping[str, Mapping[str, float]]
     leading_eigenvalues: Mapping[str, float]
     rule: str
     curve: tuple[tuple[float, float], ...] = ()
-    tuning: tuple[tuple[float, float], ...] = ()
+    modality_ties: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    warning: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("curve", "tuning"):
-            points = sorted((float(multiplier), float(value)) for multiplier, value in getattr(self, name))
-            object.__setattr__(self, name, tuple(points))
+        points = sorted((float(multiplier), float(value)) for multiplier, value in self.curve)
+        object.__setattr__(self, "curve", tuple(points))
+
+
+@dataclass
+class _Measured:
+    """What the subsample tells of one model's kernel.
+
+    Args:
+        kernel: chosen.
+        tie: typical, under it; ties: of each modality alone.
+        leading: leading eigenvalue of K / m.
+    """
+
+    kernel: Kernel
+    tie: float
+    ties: dict[str, float]
+    leading: float
 
 
 def choose_kernels(
@@ -56,22 +78,31 @@ def choose_kernels(
     reference: TableLike,
     config: DiscrepancyConfig,
     *,
-    multiplier: float = AUTO_MULTIPLIER,
+    tie: float = TYPICAL_TIE,
     max_samples: int = 4096,
 ) -> KernelPair:
-    """Choose the bandwidths of both models on a seeded subsample.
+    """Choose the bandwidths of both models on a seeded subsample, and measure their typical ties.
 
-    The reference's bandwidth of each modality is ``multiplier`` times its median distance, 0.4 times unless
-    :func:`koda.discrepancy.tuning.tune_kernels` asks for another. The target's are its own median distances times one
-    multiplier, found by bracketing so that the leading eigenvalues of the two
-    K / n agree within 5 % (the rule of paper 2606.04180, section 6). The same model twice gets equal
-    bandwidths. A number in ``config.sigma`` is the bandwidth of both models and of both modalities. The
-    cosine and the polynomial kernel have no bandwidth: nothing is searched for them.
+    With ``sigma: auto`` each model by itself: its bandwidths are the median distances of its modalities times one
+    multiplier, such that its typical tie is 0.3 (:mod:`koda.kernels.ties`). The same model twice gets equal
+    bandwidths.
+
+    With ``sigma: matched`` the rule of paper 2606.04180, section 6: the reference's bandwidth of each modality is 0.4
+    of its median distance, and the target's are its own median distances times one multiplier, found by bracketing so
+    that the leading eigenvalues of the two K / n agree within 5 %. A number in ``config.sigma`` is the bandwidth of
+    both models and of both modalities. The cosine and the polynomial kernel have no bandwidth: nothing is searched
+    for them.
+
+    Args:
+        target, reference: tables over the samples that may be looked at.
+        config: of the search.
+        tie: the typical tie of ``sigma: auto``.
+        max_samples: in the subsample.
 
     Raises:
         ConfigError: a modality that a table lacks.
-        DataError: keys that differ, or a modality whose embeddings are (mostly) all equal, or that the kernel
-            cannot use.
+        DataError: keys that differ, a modality whose embeddings are (mostly) all equal, or that the kernel
+            cannot use; a kernel that ties nothing, or everything, together.
     """
     names = modalities_of(config)
     for table in (target, reference):
@@ -83,50 +114,117 @@ def choose_kernels(
         role: table.select(keys).take(np.arange(len(keys)))
         for role, table in (("target", target), ("reference", reference))
     }
-    if config.kernel != "gaussian" or config.sigma not in ("auto", "tune"):
-        if config.kernel != "gaussian":
-            for role, table in roles.items():
-                _refuse_one_direction(table, names, role)
-            kernel = Kernel(dict.fromkeys(names), kind=config.kernel)
-            rule = f"none: the {config.kernel} kernel has no bandwidth"
-        else:
-            kernel = Kernel({name: float(config.sigma) for name in names})
-            rule = f"sigma = {config.sigma:g} for both models, as configured"
-        leading = {
-            role: _leading_eigenvalue(kernel.matrix(table, device=device, dtype=torch.float32))
-            for role, table in roles.items()
-        }
-        return KernelPair(kernel, kernel, {}, leading, rule)
     medians: dict[str, dict[str, float]] = {}
-    scaled: dict[str, torch.Tensor] = {}  # role -> sum over modalities of d^2 / 2 median^2, (m, m)
-    for role, table in roles.items():
-        medians[role], scaled[role] = _median_scaled(table, names, role, device)
+    curve: dict[float, float] = {}
+    if config.kernel == "gaussian":
+        distances = {}
+        for role, table in roles.items():
+            medians[role], distances[role] = _median_scaled(table, names, role, device)
+        sigmas, rule, curve = _bandwidths(config.sigma, medians, distances, tie)
+        measured = {role: _gaussian(parts, medians[role], sigmas[role]) for role, parts in distances.items()}
+    else:
+        rule = f"none: the {config.kernel} kernel has no bandwidth"
+        measured = {role: _without_bandwidth(t, config.kernel, names, role, device) for role, t in roles.items()}
+    rule = f"{rule} ({len(keys)} samples)"
+    for role, one in measured.items():
+        check_tie(one.tie, role, rule)
+    ties = {role: one.tie for role, one in measured.items()}
+    return KernelPair(
+        target=measured["target"].kernel,
+        reference=measured["reference"].kernel,
+        ties=ties,
+        median_distances=medians,
+        leading_eigenvalues={role: one.leading for role, one in measured.items()},
+        rule=rule,
+        curve=tuple(curve.items()),
+        modality_ties={role: one.ties for role, one in measured.items()},
+        warning=_far_apart(ties),
+    )
 
-    def leading_at(role: str, multiplier: float) -> float:
-        return _leading_eigenvalue(torch.exp(scaled[role] / -(multiplier**2)))
 
-    goal = leading_at("reference", multiplier)
+def _far_apart(ties: Mapping[str, float]) -> str:
+    """Say where one model's kernel ties its samples far less than the other's."""
+    low, high = sorted(ties.values())
+    if high <= _APART * low:
+        return ""
+    return (
+        f"the kernels of the two models tie far from alike: their typical ties are {ties['target']:.2g} (target) and "
+        f"{ties['reference']:.2g} (reference), so what one holds together the other may not see at all; use sigma: auto"
+    )
+
+
+def _without_bandwidth(
+    table: TableInMemory, kind: KernelKind, names: tuple[str, ...], role: str, device: torch.device
+) -> _Measured:
+    _refuse_one_direction(table, names, role)
+    kernel = Kernel(dict.fromkeys(names), kind=kind)
+    matrix = kernel.matrix(table, device=device, dtype=torch.float32)
+    tie = typical_tie(matrix)
+    ties = dict.fromkeys(names, tie)
+    if len(names) > 1:
+        alone = {name: Kernel({name: None}, kind=kind) for name in names}
+        ties = {name: typical_tie(one.matrix(table, device=device, dtype=torch.float32)) for name, one in alone.items()}
+    return _Measured(kernel, tie, ties, _leading_eigenvalue(matrix))
+
+
+def _bandwidths(
+    sigma: float | str, medians: Mapping[str, Mapping[str, float]], distances: Mapping[str, Distances], tie: float
+) -> tuple[dict[str, dict[str, float]], str, dict[float, float]]:
+    """Return role -> modality -> bandwidth, the rule in words, and what a search for them tried."""
+    if not isinstance(sigma, str):
+        rule = f"sigma = {sigma:g} for both models, as configured"
+        return {role: dict.fromkeys(names, float(sigma)) for role, names in medians.items()}, rule, {}
+    curve: dict[float, float] = {}
+    if sigma == "matched":
+        multipliers, curve, agreed = _matched(distances)
+        rule = f"reference {MATCHED_MULTIPLIER:g} x its median distance, target {multipliers['target']:.4g} x its own"
+        rule += ", leading eigenvalues within 5 %" if agreed else "; the leading eigenvalues could not be made to agree"
+    else:
+        multipliers = {role: multiplier_for(nearest_distances(_total(parts)), tie) for role, parts in distances.items()}
+        rule = ", ".join(f"{role} {times:.4g} x its median distance" for role, times in multipliers.items())
+        rule += f": a typical tie of {tie:g}"
+    sigmas = {role: {name: multipliers[role] * each for name, each in of.items()} for role, of in medians.items()}
+    return sigmas, rule, curve
+
+
+def _gaussian(distances: Distances, medians: Mapping[str, float], sigmas: Mapping[str, float]) -> _Measured:
+    """Return the Gaussian kernel of one model with these bandwidths."""
+    parts = {name: squared * (medians[name] / sigmas[name]) ** 2 for name, squared in distances.items()}
+    total = _total(parts)
+    return _Measured(
+        Kernel(sigmas),
+        tie_at(nearest_distances(total), 1.0),
+        {name: tie_at(nearest_distances(part), 1.0) for name, part in parts.items()},
+        _leading_eigenvalue(total.neg_().exp_()),
+    )
+
+
+def _matched(distances: Mapping[str, Distances]) -> tuple[dict[str, float], dict[float, float], bool]:
+    """Return the multipliers of both roles that match the leading eigenvalues, what was tried, and if they agree."""
+    scaled = {role: _total(parts) for role, parts in distances.items()}
+
+    def leading_at(role: str, times: float) -> float:
+        return _leading_eigenvalue(torch.exp(scaled[role] / -(times**2)))
+
+    goal = leading_at("reference", MATCHED_MULTIPLIER)
     curve: dict[float, float] = {}
 
     def target_at(times: float) -> float:
         curve[times] = leading_at("target", times)
         return curve[times]
 
-    matched, reached = _match(target_at, goal, multiplier)
-    agreed = abs(reached / goal - 1) <= AGREEMENT
-    rule = (
-        f"reference {multiplier:g} x its median distance, target {matched:.4g} x its own"
-        + (", leading eigenvalues within 5 %" if agreed else "; the leading eigenvalues could not be made to agree")
-        + f" ({len(keys)} samples)"
-    )
-    return KernelPair(
-        target=Kernel({name: matched * medians["target"][name] for name in names}),
-        reference=Kernel({name: multiplier * medians["reference"][name] for name in names}),
-        median_distances=medians,
-        leading_eigenvalues={"target": reached, "reference": goal},
-        rule=rule,
-        curve=tuple(curve.items()),
-    )
+    matched, reached = _match(target_at, goal, MATCHED_MULTIPLIER)
+    multipliers = {"target": matched, "reference": MATCHED_MULTIPLIER}
+    return multipliers, curve, abs(reached / goal - 1) <= AGREEMENT
+
+
+def _total(parts: Distances) -> torch.Tensor:
+    """Return the sum over the modalities, a tensor of its own."""
+    first, *rest = parts.values()
+    total = first.clone()
+    for part in rest:
+        total += part
+    return total
 
 
 def _refuse_one_direction(table: TableInMemory, names: tuple[str, ...], role: str) -> None:
@@ -142,11 +240,11 @@ def _refuse_one_direction(table: TableInMemory, names: tuple[str, ...], role: st
 
 def _median_scaled(
     table: TableInMemory, names: tuple[str, ...], role: str, device: torch.device
-) -> tuple[dict[str, float], torch.Tensor]:
-    """Return the median distances, and the sum of squared distances over twice their squares, (m, m) float32."""
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Return modality -> median distance, and -> squared distances over twice its square, (m, m) float32."""
     m = table.n
     medians: dict[str, float] = {}
-    total = torch.zeros(m, m, device=device)
+    scaled: dict[str, torch.Tensor] = {}
     upper = torch.triu_indices(m, m, 1, device=device)
     for name in names:
         values = torch.as_tensor(values_of(table, name)).to(device=device, dtype=torch.float64)  # (m, d)
@@ -164,8 +262,8 @@ def _median_scaled(
                 f"Check how they were made, or leave the {name}s out with discrepancy.modality.",
             )
         medians[name] = median
-        total += (squared / (2 * median**2)).to(torch.float32)
-    return medians, total.fill_diagonal_(0)
+        scaled[name] = (squared / (2 * median**2)).to(torch.float32).fill_diagonal_(0)
+    return medians, scaled
 
 
 def _match(value_at: Callable[[float], float], goal: float, start: float) -> tuple[float, float]:
@@ -233,22 +331,18 @@ def kernels_to_note(pair: KernelPair) -> dict[str, Any]:
     return {
         "target": vars(pair.target) | {"sigmas": dict(pair.target.sigmas)},
         "reference": vars(pair.reference) | {"sigmas": dict(pair.reference.sigmas)},
+        "ties": dict(pair.ties),
         "median_distances": {role: dict(medians) for role, medians in pair.median_distances.items()},
         "leading_eigenvalues": dict(pair.leading_eigenvalues),
         "rule": pair.rule,
         "curve": pair.curve,
-        "tuning": pair.tuning,
+        "modality_ties": {role: dict(ties) for role, ties in pair.modality_ties.items()},
+        "warning": pair.warning,
     }
 
 
 def kernels_from_note(note: dict[str, Any]) -> KernelPair:
     """Return the kernels that :func:`kernels_to_note` noted."""
-    return KernelPair(
-        Kernel(**note["target"]),
-        Kernel(**note["reference"]),
-        note["median_distances"],
-        note["leading_eigenvalues"],
-        note["rule"],
-        tuple((multiplier, value) for multiplier, value in note["curve"]),
-        tuple((multiplier, value) for multiplier, value in note.get("tuning", [])),
-    )
+    curve = tuple((multiplier, value) for multiplier, value in note["curve"])
+    kernels = {role: Kernel(**note[role]) for role in ("target", "reference")}
+    return KernelPair(**{**note, **kernels, "curve": curve})

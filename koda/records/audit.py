@@ -2,7 +2,8 @@
 
 The report is drawn from an :class:`AuditRecord` and thumbnails, and from nothing else, so a
 stored ``audit.json`` can be rendered again, compared and verified without the models or the data.
-Shares are fractions of the data set (1.0 is all of it); see :mod:`koda.discrepancy.significance`.
+Shares are fractions of the data set (1.0 is all of it), in units of the kernels' typical ties; see
+:mod:`koda.discrepancy.significance`. Those of version 1 are in raw units of the kernels, which grow with the bandwidth.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from koda.records.base import Part, Record, parse_record
 from koda.records.changes import Changes, NearestPrevious
 from koda.records.metrics import Estimate, Metrics
 from koda.records.subsets import Sign, Subset
-from koda.typing import Side
+from koda.typing import SIDES, Side
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+
+ShareUnit = Literal["ties", "raw"]
 
 
 class WaiverRecord(Part):
@@ -129,8 +132,9 @@ class SideMethod(Part):
     sigma_curve: list[tuple[float, float]] = Field(
         default=[], description="(multiplier of the median distance, leading eigenvalue of the target) as searched"
     )
-    sigma_tuning: list[tuple[float, float]] = Field(
-        default=[], description="(multiplier of the reference's median distance, held-out contrast) of sigma: tune"
+    ties: dict[str, float] = Field(default={}, description="role -> typical tie of its kernel; none in version 1")
+    modality_ties: dict[str, dict[str, float]] = Field(
+        default={}, description="role -> modality -> typical tie of the kernel over it alone"
     )
     median_distances: dict[str, dict[str, float]]
     leading_eigenvalues: dict[str, float] = Field(description="role -> leading eigenvalue of K / n on the subsample")
@@ -151,6 +155,7 @@ class MethodRecord(Part):
     eps_rule: str
     seed: int
     split_seed: int
+    share_unit: ShareUnit = "ties"
     materiality: float
     alpha: float
     lost: SideMethod
@@ -307,4 +312,12 @@ class AuditRecord(Record):
         Raises:
             DataError: not a record, or one written by a newer koda than this.
         """
-        return parse_record(cls, text, where, "an audit record", "a valid audit record", RECORD_VERSION)
+        return parse_record(cls, text, where, "an audit record", "a valid audit record", RECORD_VERSION, _upgrade)
+
+
+def _upgrade(raw: dict[str, Any]) -> None:
+    """Label the shares of a record of version 1 as raw, and leave out what bandwidths were tried in it."""
+    if raw["version"] < 2:
+        raw["method"]["share_unit"] = "raw"
+        for side in SIDES:
+            raw["method"][side].pop("sigma_tuning", None)

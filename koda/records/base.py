@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -73,7 +74,13 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def parse_record(
-    model: type[AnyRecord], text: str | bytes, where: str, what: str, valid: str, newest: int
+    model: type[AnyRecord],
+    text: str | bytes,
+    where: str,
+    what: str,
+    valid: str,
+    newest: int,
+    upgrade: Callable[[dict[str, Any]], None] = lambda raw: None,
 ) -> AnyRecord:
     """Read a versioned record.
 
@@ -83,6 +90,7 @@ def parse_record(
         where: the file, for messages.
         what, valid: the kind of record, and a sound one of it, with their articles, for messages.
         newest: the version that this koda writes; it reads all up to this one.
+        upgrade: turns the fields of an older version into those of the newest, in place.
 
     Raises:
         DataError: not JSON, not such a record, or one written by a newer koda than this.
@@ -100,7 +108,10 @@ def parse_record(
             "Use the koda that wrote it, or a newer one.",
         )
     try:
+        upgrade(raw)
         return model.model_validate(raw)
+    except (KeyError, TypeError, AttributeError) as error:  # of an upgrade
+        raise DataError(f"{where} is not {valid}: it lacks what every one of its version has ({error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

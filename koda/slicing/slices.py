@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from koda.discrepancy.extension import common_keys, extend, kernel_blocks, parts_used, roles, sound
+from koda.discrepancy.blocks import Kernels, SampledKernel, kernels_of
+from koda.discrepancy.extension import common_keys, extend, extended
 from koda.embeddings import EmbeddingTable
-from koda.embeddings.rows import rows_of
 from koda.errors import ConfigError, DataError
-from koda.kernels import Kernel
 from koda.records import OverRepresented, Similarity, Word
 from koda.slicing.words import TermCounts, distinctive_words, label_counts, over_represented
 from koda.typing import BoolArray, FloatArray, IntArray
@@ -81,6 +79,7 @@ def slices(
     reference: EmbeddingTable,
     *,
     keys: Sequence[str] | None = None,
+    kernels: Kernels | None = None,
     floor: int = FLOOR,
     cap: float = CAP,
     listed: int = LISTED,
@@ -97,6 +96,7 @@ def slices(
         target, reference: the tables; the metadata comes from the target's, then from the reference's.
         keys: samples to rank; default all that both tables hold. Those of the search keep their x,
             the others are extended (see :func:`extend`).
+        kernels: those of the solution over the tables, where they are at hand.
         floor, cap: a lobe has at least ``floor`` samples, where so many have its sign, and at most the share
             ``cap`` of the samples ranked.
         listed: samples in the ranking at least, where so many have the sign.
@@ -120,14 +120,12 @@ def slices(
     ranked = sorted(common_keys(solution, target, reference) if keys is None else set(keys))
     if not ranked:
         raise DataError("There are no samples to rank: the tables share no key.", "Join the tables by key.")
-    values = extend(solution, target, reference, ranked)  # (k, m)
+    target_kernel, reference_kernel = kernels or kernels_of(solution, target, reference)
+    values = extended(solution, (target_kernel, reference_kernel), ranked)  # (k, m)
     known = set(solution.keys)
     in_sample = np.array([key in known for key in ranked])  # (m,)
     background = _Background(ranked, target, reference, seed)
-    compared = []  # (table of what the kernel compares, kernel, row of each ranked sample), for all directions
-    for table, kernel in roles(solution, target, reference):
-        used = parts_used(table, kernel)
-        compared.append((used, kernel, rows_of(used.keys, ranked)))
+    compared = [(kernel, kernel.rows(ranked)) for kernel in (target_kernel, reference_kernel)]
     pieces = []
     for number, f in enumerate(values, start=1):
         orders = {sign: _ranking(sign * f) for sign in (1, -1)}
@@ -147,8 +145,7 @@ def slices(
             )
         parts = _parts(inside[1], inside[-1], len(ranked), np.random.default_rng([seed, number]))
         target_table, reference_table = (
-            _similarity(used, kernel, [rows[part] for part in parts], solution.config.device)
-            for used, kernel, rows in compared
+            _similarity(kernel, [rows[part] for part in parts]) for kernel, rows in compared
         )
         pieces.append(
             Slice(
@@ -209,29 +206,20 @@ def _parts(
     ]
 
 
-def _similarity(table: EmbeddingTable, kernel: Kernel, parts: Sequence[IntArray], device: str) -> Similarity:
+def _similarity(kernel: SampledKernel, parts: Sequence[IntArray]) -> Similarity:
     """Return mean similarities inside each lobe (without the diagonal), across, and to the rest; None if undefined.
 
     Args:
-        table: with the modalities that the kernel compares.
+        kernel: of one model.
         parts: rows of it, of both lobes and of the rest.
     """
-    tables = [sound(table.take(part)) if len(part) else None for part in parts]
-
-    def mean(i: int, j: int) -> float | None:
-        x, y = tables[i], tables[j]
-        if x is None or y is None or (i == j and x.n < 2):
-            return None
-        blocks = kernel_blocks(kernel, x, y, device, torch.float32)  # a table for people: six digits do
-        total = sum(float(block.sum(dtype=torch.float64)) for _, _, block in blocks)
-        return (total - x.n) / (x.n * (x.n - 1)) if i == j else total / (x.n * y.n)
-
+    positive, negative, rest = parts
     return Similarity(
-        inside_positive=mean(0, 0),
-        inside_negative=mean(1, 1),
-        across=mean(0, 1),
-        positive_to_rest=mean(0, 2),
-        negative_to_rest=mean(1, 2),
+        inside_positive=kernel.mean(positive),
+        inside_negative=kernel.mean(negative),
+        across=kernel.mean(positive, negative),
+        positive_to_rest=kernel.mean(positive, rest),
+        negative_to_rest=kernel.mean(negative, rest),
     )
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koda.discrepancy.extension import common_keys, extend, parts_used, roles
+from koda.discrepancy.blocks import Kernels, kernels_of
+from koda.discrepancy.extension import common_keys, extended
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
@@ -27,7 +28,11 @@ _RANK_TOLERANCE = 1e-12  # relative size of a direction that those before it spa
 
 
 def stability(
-    solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, runs: int
+    solution: Solution,
+    target: EmbeddingTable,
+    reference: EmbeddingTable,
+    runs: int,
+    kernels: Kernels | None = None,
 ) -> tuple[Stability, ...]:
     """Search again on other samples, and say how much of each slice comes back.
 
@@ -49,6 +54,7 @@ def stability(
         solution: of :func:`koda.find_discrepancies`.
         target, reference: tables that hold the samples of the solution, and others.
         runs: how many searches.
+        kernels: those of the solution over the tables, where they are at hand.
 
     Returns:
         One for each direction; () without directions or runs.
@@ -61,22 +67,23 @@ def stability(
     n, seed = len(solution.keys), solution.config.seed
     everything, searched = common_keys(solution, target, reference), solution.keys
     common = drawn_keys(everything, COMMON, [seed, 0])
-    values = extend(solution, target, reference, common)  # (k, m)
+    kernels = kernels or kernels_of(solution, target, reference)
+    values = extended(solution, kernels, common)  # (k, m)
     slices = [_slice(f) for f in values]
     draws = []
     for run in range(1, runs + 1):
         pool, size = (searched, n // 2) if run % 2 else (everything, n)
         draws.append(drawn_keys(pool, min(size, MAX_SAMPLES), [seed, run]))
-    needed = sorted(set(common).union(*draws))  # the tables may be far larger
-    target, reference = (parts_used(*role).select(needed) for role in roles(solution, target, reference))
+    needed = sorted({key for drawn in draws for key in drawn})  # the tables may be far larger
+    parts = [kernel.table.select(needed) for kernel in kernels]
     overlaps, subspaces = [], []
     for drawn in draws:
-        again = _again(solution, target.select(drawn), reference.select(drawn))
+        again = _again(solution, *(part.select(drawn) for part in parts))
         if again is None or not again.directions:
             overlaps.append([0.0] * len(slices))
             subspaces.append(0.0)
             continue
-        others = extend(again, target, reference, common)  # (k', m)
+        others = extended(again, kernels, common)  # (k', m)
         candidates = [_slice(f) for f in others]
         overlaps.append([max(jaccard(own, other) for other in candidates) for own in slices])
         subspaces.append(subspace_overlap(values, others))
