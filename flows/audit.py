@@ -8,9 +8,10 @@ from typing import Any
 
 from prefect import Task, flow
 
-from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, SOLUTIONS
+from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS
 from koda.audit.publishing import publish
 from koda.extraction import KIND as EMBEDDINGS
+from tasks.control import control
 from tasks.discover import discover
 from tasks.embed import embed
 from tasks.evaluate import evaluate
@@ -22,6 +23,7 @@ from tasks.step import StepResult, run_step
 _TASKS: dict[str, Task[..., str]] = {
     EMBEDDINGS: embed,
     SOLUTIONS: discover,
+    CONTROLS: control,
     EVALUATIONS: evaluate,
     RECORDS: record,
     REPORTS: render,

@@ -272,7 +272,7 @@ def _seen(finding: Finding) -> FindingSeen:
 
 def _metrics(record: AuditRecord) -> dict[FigureName, float]:
     """The figures that mean the same in two audits, whatever their policies: those of rules, and of the whole set."""
-    facts = AuditFacts(record.findings, record.data, record.metrics)
+    facts = AuditFacts(record.findings, record.data, record.metrics, record.controls)
     figures: dict[FigureName, float] = {}
     for name in FIGURES:
         observations = observe(name, facts, PolicyRule(figure=name, warn=0))

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koda.audit.kernels import kernels_by_side
 from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
 from koda.datasets import Pair
-from koda.discrepancy import Direction
+from koda.discrepancy import Direction, Solution
+from koda.discrepancy.blocks import Kernels
+from koda.discrepancy.extension import extended
 from koda.discrepancy.saving import load_solution
-from koda.discrepancy.significance import HeldOut, Interval, confirm, holm
+from koda.discrepancy.sensitivity import bandwidth_sensitivity
+from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, Interval, confirm, holm, tested_keys
 from koda.embeddings import EmbeddingTable
-from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, Stability
+from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, SharesAtTie, Stability
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.storage import write_atomically
@@ -44,25 +48,30 @@ def evaluate(plan: AuditPlan) -> str:
     """Measure the directions of both sides; return the digest of the artifact."""
     samples = load_samples(plan)
     solutions = {side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES}
-    tables = {side: _tables(plan, samples, side) for side in SIDES}
+    tables = {side: _tables(samples, side) for side in SIDES}
+    kernels = kernels_by_side(samples, solutions)
+    significance = plan.config.significance
     tested = {
-        side: confirm(solutions[side], *tables[side], samples.confirmation, plan.config.significance) for side in SIDES
+        side: confirm(solutions[side], *tables[side], samples.confirmation, significance, kernels[side])
+        for side in SIDES
     }
     adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
     p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
-    pieces = {side: slices(solutions[side], *tables[side]) for side in SIDES}
-    runs = plan.config.significance.stability
-    stable = {side: stability(solutions[side], *tables[side], runs) for side in SIDES}
+    pieces = {side: slices(solutions[side], *tables[side], kernels=kernels[side]) for side in SIDES}
+    runs = significance.stability
+    stable = {side: stability(solutions[side], *tables[side], runs, kernels[side]) for side in SIDES}
+    at_ties = {side: _at_ties(plan, samples, solutions[side], kernels[side]) for side in SIDES}
     pairs = plan.dataset.by_key
     findings = [
-        _finding(plan, pairs, side, direction, piece, held, p, again)
+        _finding(plan, pairs, side, direction, piece, held, p, again, bandwidths)
         for side in SIDES
-        for direction, piece, held, p, again in zip(
+        for direction, piece, held, p, again, bandwidths in zip(
             solutions[side].directions,
             pieces[side],
             tested[side],
             p_values[side],
             stable[side] if runs else [None] * len(pieces[side]),
+            at_ties[side],
             strict=True,
         )
     ]
@@ -105,9 +114,32 @@ def load_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def _tables(plan: AuditPlan, samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
+def _tables(samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
     target, reference = (getattr(samples, role) for role in roles_of(side))
     return target, reference
+
+
+def _at_ties(plan: AuditPlan, samples: Samples, solution: Solution, kernels: Kernels) -> list[list[SharesAtTie]]:
+    """Return the held-out shares of each direction under kernels of other typical ties."""
+    significance = plan.config.significance
+    keys = tested_keys(solution, samples.confirmation, significance)
+    if not solution.directions or len(keys) < MIN_CONFIRMATION:
+        return [[] for _ in solution.directions]
+    f = extended(solution, kernels, keys).T  # (m, k)
+    seed = solution.config.seed
+    measured = bandwidth_sensitivity(f, keys, solution.keys, kernels, significance.materiality, seed=seed)
+    return [
+        [
+            SharesAtTie(
+                tie=at.tie,
+                target_share=_estimate(at.shares[k].target_share, at.shares[k].n),
+                reference_share=_estimate(at.shares[k].reference_share, at.shares[k].n),
+                difference=_estimate(at.shares[k].difference, at.shares[k].n),
+            )
+            for at in measured
+        ]
+        for k in range(len(solution.directions))
+    ]
 
 
 def _finding(
@@ -119,6 +151,7 @@ def _finding(
     held: HeldOut,
     p_value: float | None,
     again: Stability | None,
+    bandwidths: Sequence[SharesAtTie],
 ) -> Finding:
     target, reference = roles_of(side)
     confirmed = None if p_value is None else p_value < plan.config.significance.alpha
@@ -146,6 +179,9 @@ def _finding(
         confirmed=confirmed,
         words=list(dict.fromkeys(words)),
         similarity=dict(piece.similarity),
+        similarity_searched=dict(piece.similarity_searched),
+        bandwidths=list(bandwidths),
+        depends_on_bandwidth=any(at.difference.value <= held.materiality for at in bandwidths) if bandwidths else None,
         positive=_lobe(pairs, piece.positive, gallery),
         negative=_lobe(pairs, piece.negative, gallery),
         stability=again,
@@ -154,18 +190,29 @@ def _finding(
 
 
 def _lobe(pairs: Mapping[str, Pair], lobe: Lobe, gallery: int) -> LobeRecord:
+    """Return a lobe with the samples shown: held-out ones first, for a third at most those that the search chose."""
+    places = range(len(lobe.keys))
+    new, seen = ([place for place in places if bool(lobe.in_sample[place]) is searched] for searched in (False, True))
+    n_seen = min(len(seen), max(gallery // 3, gallery - len(new)))
+    shown = [*new[: gallery - n_seen], *seen[:n_seen]]
     samples = [
         SampleRecord(
             key=key,
             caption=pairs[key].caption,
-            score=float(score),
-            split="discovery" if in_sample else "confirmation",
+            score=float(lobe.scores[place]),
+            split="discovery" if lobe.in_sample[place] else "confirmation",
             metadata=pairs[key].metadata,
         )
-        for key, score, in_sample in zip(lobe.keys[:gallery], lobe.scores, lobe.in_sample, strict=False)
+        for place in shown
+        for key in [lobe.keys[place]]
     ]
     return LobeRecord(
-        sign=lobe.sign, size=lobe.size, samples=samples, words=list(lobe.words), metadata=list(lobe.metadata)
+        sign=lobe.sign,
+        size=lobe.size,
+        n_held_out=int((~lobe.in_sample[: lobe.size]).sum()),
+        samples=samples,
+        words=list(lobe.words),
+        metadata=list(lobe.metadata),
     )
 
 

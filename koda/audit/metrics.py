@@ -58,10 +58,11 @@ def measure(
         pieces: their slices.
         findings: what the held-out test said of them.
     """
-    subsets = _confirmed(pieces, findings)
+    confirmed = _confirmed(pieces, findings)
+    subsets = _by_split(confirmed, samples.confirmation)
     tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
-    recalls, differences = _retrieval(plan, samples, {**chosen, **subsets})
+    recalls, differences = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
     modalities = modalities_of(plan.config.discrepancy)
     whole = global_similarity(
         samples.baseline.only(modalities),
@@ -127,8 +128,21 @@ def _confirmed(pieces: SlicesBySide, findings: Sequence[Finding]) -> dict[Subset
     return subsets
 
 
+def _by_split(subsets: Mapping[Subset, tuple[str, ...]], confirmation: Sequence[str]) -> dict[Subset, tuple[str, ...]]:
+    """Return the held-out members of each set under its own name, and those that the search saw under another."""
+    held_out = set(confirmation)
+    parts = {}
+    for subset, members in subsets.items():
+        parts[subset] = tuple(key for key in members if key in held_out)
+        parts[subset.seen] = tuple(key for key in members if key not in held_out)
+    return {subset: members for subset, members in parts.items() if members}
+
+
 def _retrieval(
-    plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]
+    plan: AuditPlan,
+    samples: Samples,
+    subsets: Mapping[Subset, tuple[str, ...]],
+    rests: Mapping[Subset, tuple[str, ...]],
 ) -> tuple[list[RecallRecord], list[RecallDifference]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
     pairs = plan.dataset.by_key
@@ -137,7 +151,7 @@ def _retrieval(
     }
     search = plan.config.discrepancy
     measured = retrieval_by_subset(
-        tables, subsets, ("candidate", "baseline"), with_others=True, seed=search.seed, device=search.device
+        tables, subsets, ("candidate", "baseline"), rests=rests, seed=search.seed, device=search.device
     )
     recalls = [
         RecallRecord(

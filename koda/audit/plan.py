@@ -29,8 +29,8 @@ from koda.storage.artifacts import nearest_existing
 from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 COVARIANCES = "covariances"
-SOLUTIONS, EVALUATIONS, RECORDS, REPORTS = "solutions", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, EVALUATIONS: 4, RECORDS: 4, REPORTS: 1}
+SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
+_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, CONTROLS: 1, EVALUATIONS: 4, RECORDS: 4, REPORTS: 1}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -72,6 +72,7 @@ class AuditPlan:
         return (
             *reversed(embed.values()),
             *(Step(f"discover {side}", SOLUTIONS, self.solution_key(side), {"side": side}) for side in SIDES),
+            Step("control", CONTROLS, self.control_key),
             Step("evaluate", EVALUATIONS, self.evaluation_key),
             Step("record", RECORDS, self.record_key),
             Step("render", REPORTS, self.report_key),
@@ -114,11 +115,20 @@ class AuditPlan:
         return digest_json([_STEP_VERSIONS[kind], __version__, *parts])
 
     @property
+    def control_key(self) -> str:
+        """Key of the controls: the searches that they are the controls of, and how a finding is tested."""
+        significance = self.config.significance.model_dump(exclude={"stability"})
+        labels = [self.label(role) for role in ROLES]
+        solutions = [self.solution_key(side) for side in SIDES]
+        return digest_json([_STEP_VERSIONS[CONTROLS], __version__, *solutions, significance, labels])
+
+    @property
     def evaluation_key(self) -> str:
         """Key of what is measured on the directions of both questions."""
         labels = [self.label(role) for role in ROLES]
         zero_shot = self.config.zero_shot and self.config.zero_shot.model_dump()
-        settings = [self.config.significance.model_dump(), self.config.report.gallery, labels, zero_shot]
+        significance = self.config.significance.model_dump(exclude={"spike_ins"})
+        settings = [significance, self.config.report.gallery, labels, zero_shot]
         solutions = [self.solution_key(side) for side in SIDES]
         return digest_json([_STEP_VERSIONS[EVALUATIONS], __version__, *solutions, *settings])
 
@@ -132,7 +142,7 @@ class AuditPlan:
         waivers = waivers_in_force(self.config.waivers, self.today)
         in_force = [waiver.model_dump(mode="json") for waiver in waivers]
         aligned = None if self.alignment is None else digest_file(self.alignment)
-        parts = [self.evaluation_key, self.dataset.path, settings, in_force, aligned]
+        parts = [self.evaluation_key, self.control_key, self.dataset.path, settings, in_force, aligned]
         return digest_json([_STEP_VERSIONS[RECORDS], __version__, *parts])
 
     @cached_property

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
+from koda.audit.controls import load_controls
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
-from koda.audit.plan import EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
+from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
 from koda.audit.provenance import describe_hardware, describe_software
 from koda.audit.samples import all_rejections, load_samples
 from koda.audit.thumbnails import make_thumbnails
@@ -57,7 +58,8 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     config = plan.config
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
     data = _data_record(plan, evaluation, infos)
-    facts = AuditFacts(evaluation.findings, data, evaluation.metrics)
+    controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
+    facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
         side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
@@ -65,7 +67,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     device = str(infos["baseline"].get("device", "cpu"))
     settings = config.model_dump(mode="json", exclude={"alignment"})  # as in the record's key
     # both models are named, also where they are one that was embedded once
-    searched = [step for step in plan.steps() if step.kind in (SOLUTIONS, EVALUATIONS)]
+    searched = [step for step in plan.steps() if step.kind in (SOLUTIONS, CONTROLS, EVALUATIONS)]
     steps = [*map(plan.embed_step, ROLES), *searched]
     provenance = Provenance(
         **describe_software(),
@@ -88,6 +90,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         method=_method_record(plan, solutions),
         findings=evaluation.findings,
         metrics=evaluation.metrics,
+        controls=controls,
         provenance=provenance,
         config=settings,
         alignment=alignment,

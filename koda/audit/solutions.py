@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from koda.audit.covariances import load_covariance, save_covariance
 from koda.audit.plan import SOLUTIONS, AuditPlan
-from koda.audit.samples import load_samples
-from koda.discrepancy import Problem
+from koda.audit.samples import Samples, load_samples
+from koda.discrepancy import Problem, Solution
 from koda.discrepancy.saving import save_solution
+from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.typing import Side, roles_of
 
 
@@ -18,7 +21,31 @@ def discover(plan: AuditPlan, side: Side) -> str:
     problem = Problem.of(target, reference, search, **load_covariance(plan, side, target, reference))
     if problem.covariance is not None:
         save_covariance(plan, side, problem.covariance, problem.kernels)
-    solution = problem.solve(search)
+    solution = _while_material(plan, problem, problem.solve(search), side, samples)
     key = plan.solution_key(side)
     save_solution(solution, plan.artifacts.folder(SOLUTIONS, key))
     return plan.artifacts.complete(SOLUTIONS, key)
+
+
+def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side: Side, samples: Samples) -> Solution:
+    """Search for more directions, in steps, while the last one is material on held-out samples; say where it stopped.
+
+    A direction is material where its held-out difference of shares is over the materiality; the directions that are
+    added are tested together with all others.
+    """
+    config, significance = plan.config.discrepancy, plan.config.significance
+    most = max(config.n_directions, config.max_directions)
+    target, reference = (getattr(samples, role) for role in roles_of(side))
+    wanted = config.n_directions
+    more = False
+    while len(samples.confirmation) >= MIN_CONFIRMATION and len(solution.directions) == wanted:
+        held = confirm(solution, target, reference, samples.confirmation, significance)[-1]
+        more = held.difference.value > significance.materiality
+        if not more or wanted == most:
+            break
+        wanted = min(wanted + config.n_directions, most)
+        solution = problem.solve(config.model_copy(update={"n_directions": wanted}), warm=True)
+    if not more:
+        return solution
+    words = f"the search stopped at {len(solution.directions)} directions, the last of which is still material"
+    return replace(solution, status=f"{solution.status}; {words}", stats={**solution.stats, "last_is_material": True})

@@ -25,7 +25,7 @@ class SweptAudit:
 
 def cell_figures(record: AuditRecord) -> dict[str, Any]:
     """Return the fields of a cell that say what an audit found and how far retrieval fell."""
-    facts = AuditFacts(record.findings, record.data, record.metrics)
+    facts = AuditFacts(record.findings, record.data, record.metrics, record.controls)
 
     def worst(figure: str) -> Observation | None:
         return next(iter(observe(figure, facts, PolicyRule(figure=figure, warn=0))), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from koda.config.alignment import AlignmentConfig
 from koda.config.audit import (
-    DEFAULT_POLICY,
     AuditConfig,
     DiscrepancyConfig,
     PolicyRule,
@@ -21,7 +20,6 @@ from koda.config.strict import override, parse_override
 from koda.config.sweep import SweepConfig, data_label, load_sweep
 
 __all__ = [
-    "DEFAULT_POLICY",
     "AlignmentConfig",
     "AuditConfig",
     "DataConfig",

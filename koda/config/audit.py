@@ -190,13 +190,6 @@ class ReportConfig(Strict):
     pdf: bool = True
 
 
-DEFAULT_POLICY = (
-    PolicyRule(figure="lost.max_share", warn=0.001, fail=0.002, reason="structure that the candidate no longer has"),
-    PolicyRule(figure="gained.max_share", warn=0.002, reason="structure that the baseline does not have"),
-    PolicyRule(figure="rejections.share", warn=0.01, reason="samples that could not be compared"),
-)
-
-
 class AuditConfig(Strict):
     """Everything an audit needs: two models, a data set, and how to compare them."""
 
@@ -206,7 +199,9 @@ class AuditConfig(Strict):
     discrepancy: DiscrepancyConfig = DiscrepancyConfig()
     significance: SignificanceConfig = SignificanceConfig()
     zero_shot: ZeroShotConfig | None = None
-    policy: tuple[PolicyRule, ...] = DEFAULT_POLICY
+    policy: tuple[PolicyRule, ...] | None = Field(
+        default=None, description="default: rules about harm, as far as it was measured; see koda.policy.default"
+    )
     waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = ReportConfig()
     alignment: AlignmentConfig = AlignmentConfig()

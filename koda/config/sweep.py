@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from koda.config.audit import (
-    DEFAULT_POLICY,
     DiscrepancyConfig,
     PolicyRule,
     ReportConfig,
@@ -34,7 +33,7 @@ class SweepConfig(Strict):
     discrepancy: DiscrepancyConfig = DiscrepancyConfig()
     significance: SignificanceConfig = SignificanceConfig()
     zero_shot: ZeroShotConfig | None = None
-    policy: tuple[PolicyRule, ...] = DEFAULT_POLICY
+    policy: tuple[PolicyRule, ...] | None = None
     waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = Field(default=ReportConfig(), description="its title is that of the summary")
 

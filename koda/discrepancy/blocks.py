@@ -15,12 +15,14 @@ from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import rows_of
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel
+from koda.kernels.ties import nearest_count, tie_at
 from koda.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
 _BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # the part of a kernel matrix that is made at a time
+_LEAST = 1e-37  # of a kernel value whose logarithm is taken, in float32
 KEPT_SAMPLES = 8192  # whose kernel matrix is kept in float32, 256 MiB
 
 
@@ -109,21 +111,37 @@ class SampledKernel:
         n = len(rows)
         return (total - n) / (n * (n - 1)) if columns is None else total / (n * len(others))
 
-    def rescaled(self, multiplier: float, tie: float) -> SampledKernel:
+    def nearest(self, rows: IntArray) -> torch.Tensor:
+        """Return -log k of each sample to its nearest 1 % of the others among the rows, (m, count) float64.
+
+        For a Gaussian kernel these are the smallest of ``d^2 / 2 sigma^2``, see :mod:`koda.kernels.ties`.
+        """
+        count = min(nearest_count(len(rows)), len(rows) - 1)
+        found = []
+        for here, _, block in self._blocks(rows, rows, columns_at_a_time=len(rows)):
+            own = torch.arange(here.start, here.stop, device=block.device)
+            others = block.clone()
+            others[own - here.start, own] = -1.0
+            found.append(others.topk(count, dim=1, sorted=False).values.double())
+        return torch.cat(found).clamp_min(_LEAST).log().neg().clamp_min(0)
+
+    def rescaled(self, multiplier: float, nearest: torch.Tensor) -> SampledKernel:
         """Return the Gaussian kernel whose bandwidths are so many times these.
 
         Args:
             multiplier: of every bandwidth.
-            tie: the typical tie that the kernel then has.
+            nearest: of this kernel, see :meth:`nearest`; it gives the typical tie of the other one.
         """
-        return replace(self, power=self.power / multiplier**2, tie=tie)
+        return replace(self, power=self.power / multiplier**2, tie=tie_at(nearest, multiplier))
 
-    def _blocks(self, rows: IntArray, columns: IntArray) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+    def _blocks(
+        self, rows: IntArray, columns: IntArray, columns_at_a_time: int = _BLOCK_COLUMNS
+    ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """Yield (part of the rows, part of the columns, the kernel between them)."""
         kept = self.matrix
         where = device_of(self.device)
-        for j in range(0, len(columns), _BLOCK_COLUMNS):
-            there = slice(j, min(j + _BLOCK_COLUMNS, len(columns)))
+        for j in range(0, len(columns), columns_at_a_time):
+            there = slice(j, min(j + columns_at_a_time, len(columns)))
             right = None if kept is not None else self.table.take(columns[there])
             for i in range(0, len(rows), _BLOCK_ROWS):
                 here = slice(i, min(i + _BLOCK_ROWS, len(rows)))

@@ -75,6 +75,7 @@ def confirm(
     reference: EmbeddingTable,
     confirmation_keys: Sequence[str],
     config: SignificanceConfig,
+    kernels: Kernels | None = None,
 ) -> tuple[HeldOut, ...]:
     """Estimate the shares of each direction on new samples, and test their difference.
 
@@ -98,6 +99,8 @@ def confirm(
         target, reference: tables that hold the samples of the solution and of the confirmation.
         confirmation_keys: distinct, none of them in ``solution.keys``; beyond ``config.max_samples`` a subsample
             is drawn with the seed of the solution.
+        config: materiality and number of samples.
+        kernels: those of the solution over the tables, where they are at hand.
 
     Returns:
         One for each direction, () without directions. Under 30 samples there is no interval and no test (p_value
@@ -109,12 +112,10 @@ def confirm(
 
     Source: Hoeffding (1948) for the projection; van der Vaart, Asymptotic Statistics, chapter 12.
     """
-    keys = _checked(solution, confirmation_keys)
+    keys = tested_keys(solution, confirmation_keys, config)
     if not solution.directions:
         return ()
-    if len(keys) > config.max_samples:
-        keys = drawn_keys(keys, config.max_samples, solution.config.seed)
-    kernels = kernels_of(solution, target, reference)
+    kernels = kernels or kernels_of(solution, target, reference)
     f = extended(solution, kernels, keys).T if keys else np.zeros((0, len(solution.directions)))  # (m, k)
     return held_out_shares(f, keys, kernels, config.materiality)
 
@@ -190,8 +191,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _checked(solution: Solution, keys: Sequence[str]) -> list[str]:
-    """Return the keys in sorted order, so that a subsample does not depend on the order of the rows."""
+def tested_keys(solution: Solution, keys: Sequence[str], config: SignificanceConfig) -> list[str]:
+    """Return the confirmation samples that a test is made on, sorted: all, or a seeded subsample.
+
+    Raises:
+        DataError: samples that the search has seen, or keys repeated.
+    """
     ordered = sorted(keys)
     if len(set(ordered)) != len(ordered):
         raise DataError("Confirmation keys are repeated.", "Pass each sample once: repeats look like agreement.")
@@ -200,7 +205,7 @@ def _checked(solution: Solution, keys: Sequence[str]) -> list[str]:
             f"{len(seen)} of {len(ordered)} confirmation samples were used in the search, {min(seen)!r} among them.",
             "Test on samples that the search did not see; p-values from the same samples are unsound.",
         )
-    return ordered
+    return drawn_keys(ordered, config.max_samples, solution.config.seed)
 
 
 def _interval(h: FloatArray, f: FloatArray, value_only: bool) -> Interval:

@@ -167,7 +167,7 @@ def retrieval_by_subset(
     subsets: Mapping[Subset, Sequence[str]],
     compared: tuple[Key, Key],
     *,
-    with_others: bool = False,
+    rests: Mapping[Subset, Sequence[str]] | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> list[SubsetRecalls[Key]]:
@@ -178,7 +178,7 @@ def retrieval_by_subset(
             :func:`koda.metrics.identity.with_captions_and_images` gives them.
         subsets: the samples of each part; one without samples is left out.
         compared: the two models that are compared, the newer first.
-        with_others: whether each part is followed by all samples but its own, where there are any.
+        rests: of some parts, the samples of which all others follow the part, where there are any.
         seed: of the bootstrap.
         device: where the scores are computed.
 
@@ -198,8 +198,9 @@ def retrieval_by_subset(
         if members:
             among = {key: result.among(members) for key, result in whole.items()}
             measured.append(_compared(subset, among, compared, seed))
-        if members and with_others and len(members) < n:
-            others = {key: result.without(members) for key, result in whole.items()}
+        left_out = (rests or {}).get(subset, ())
+        if members and left_out and len(left_out) < n:
+            others = {key: result.without(left_out) for key, result in whole.items()}
             measured.append(_compared(subset.others, others, compared, seed))
     return measured
 

@@ -1,7 +1,19 @@
 """Policy: limits on recorded figures, waivers, and the verdict that follows from them."""
 
-from koda.policy.figures import FIGURES, AuditFacts, Figure, Observation, observe
+from koda.policy.default import default_policy
+from koda.policy.facts import AuditFacts
+from koda.policy.figures import FIGURES, Figure, Observation, observe
 from koda.policy.judging import judge
 from koda.policy.waivers import check_policy, waivers_in_force
 
-__all__ = ["FIGURES", "AuditFacts", "Figure", "Observation", "check_policy", "judge", "observe", "waivers_in_force"]
+__all__ = [
+    "FIGURES",
+    "AuditFacts",
+    "Figure",
+    "Observation",
+    "check_policy",
+    "default_policy",
+    "judge",
+    "observe",
+    "waivers_in_force",
+]

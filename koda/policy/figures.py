@@ -7,27 +7,18 @@ together; that of a share is the finding's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from koda.config import PolicyRule
-from koda.policy.intervals import fall, of_several
+from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, harm_is_measured
+from koda.policy.harm import TOP_ONE, Fall, harms, in_words, retrieval_falls, together, zero_shot_falls
+from koda.policy.intervals import of_several
 from koda.records import ALL, SIGNS, DataRecord, Estimate, Finding, Metrics, Subset
 from koda.typing import Side
 
 _AT_ONE = "R@1"
-_TOP_ONE = "top-1"
-_DIRECTIONS = ("image_to_text", "text_to_image")
-
-
-@dataclass(frozen=True)
-class AuditFacts:
-    """What the rules may look at."""
-
-    findings: Sequence[Finding]
-    data: DataRecord
-    metrics: Metrics = field(default_factory=Metrics)
 
 
 @dataclass(frozen=True)
@@ -36,6 +27,7 @@ class Observation:
 
     estimate: Estimate
     finding: Finding | None = None
+    detail: str | None = None  # which of several the figure is of, in words
 
 
 Observe = Callable[[AuditFacts, PolicyRule], list[Observation]]
@@ -120,68 +112,74 @@ def _confirmed(*sides: Side) -> Observe:
     return observe
 
 
-def _together(observations: Sequence[Observation], least: float = -1.0) -> list[Observation]:
-    """Widen the intervals of several figures so that they hold together, the worst of them too."""
-    return [replace(seen, estimate=of_several(seen.estimate, len(observations), least, 1.0)) for seen in observations]
+def _max_harmful_share(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """The largest held-out share of a confirmed lost finding whose slice also got worse; see :mod:`koda.policy.harm`.
+
+    A finding counts by its share under the reference as in `lost.max_share`.
+    """
+    if not harm_is_measured(facts):
+        return []
+    return _worst_first(
+        Observation(finding.target_share, finding, in_words(worst))
+        for finding, worst in harms(facts)
+        if finding.reference_share.value <= _reference_limit(rule, finding)
+    ) or _alone(0.0)
 
 
-def _worst_slice(falls: Callable[[Metrics, Subset], list[Estimate] | None]) -> Observe:
-    """The largest fall on a lobe of a confirmed finding; 0 where none is confirmed."""
+Falls = Callable[[Metrics, Subset], list[Fall] | None]
+
+
+def _worst_slice(falls: Falls) -> Observe:
+    """The largest fall on the held-out members of a lobe of a confirmed finding; 0 where none is confirmed."""
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
         if falls(facts.metrics, ALL) is None:
             return []
         seen = [
-            Observation(estimate, finding)
+            (finding, one)
             for finding in facts.findings
             if finding.confirmed is True
             for sign in SIGNS
-            for estimate in falls(facts.metrics, finding.subset.of_lobe(sign)) or ()
+            for one in falls(facts.metrics, finding.subset.of_lobe(sign)) or ()
         ]
-        return _worst_first(_together(seen)) or _alone(0.0)
+        wide = together([one for _, one in seen])
+        return _worst_first(
+            Observation(one.estimate, finding, in_words(one)) for (finding, _), one in zip(seen, wide, strict=True)
+        ) or _alone(0.0)
 
     return observe
 
 
-def _whole_fall(falls: Callable[[Metrics, Subset], list[Estimate] | None]) -> Observe:
+def _whole_fall(falls: Falls) -> Observe:
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-        return _worst_first(_together([Observation(e) for e in falls(facts.metrics, ALL) or ()]))
+        wide = together(falls(facts.metrics, ALL) or [])
+        return _worst_first(Observation(one.estimate, detail=in_words(one)) for one in wide)
 
     return observe
 
 
-def _retrieval_falls(*directions: str) -> Callable[[Metrics, Subset], list[Estimate] | None]:
-    """Falls of R@1 on one subset, baseline less candidate, a retrieval direction each; None if it was not measured."""
-
-    def falls(metrics: Metrics, subset: Subset) -> list[Estimate] | None:
-        recalls = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
-        if recalls is None:
-            return None
-        estimates = [fall(getattr(recalls, direction).get(_AT_ONE), recalls.n_images) for direction in directions]
-        return [estimate for estimate in estimates if estimate is not None]
-
-    return falls
+def _retrieval_falls(*directions: RetrievalDirection) -> Falls:
+    return lambda metrics, subset: retrieval_falls(metrics, subset, *directions)
 
 
-def _zero_shot_falls(metrics: Metrics, subset: Subset) -> list[Estimate] | None:
-    """The fall of zero-shot top-1 accuracy on one subset, baseline less candidate; None if it was not measured."""
-    differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
-    estimate = next((fall(item.top.get(_TOP_ONE)) for item in differences if item.subset == subset), None)
-    return None if estimate is None else [estimate]
+def _detectable(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """The smallest share of which every group that was put in was found and confirmed."""
+    share = None if facts.controls is None else facts.controls.detectable_lost_share
+    return _alone(share)
 
 
 def _recall(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """R@1 of the candidate on the whole set, the lower of both retrieval directions first."""
     whole = [item for item in facts.metrics.retrieval if item.subset == ALL and item.role == "candidate"]
-    estimates = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in _DIRECTIONS]
-    seen = [Observation(estimate) for estimate in estimates if estimate is not None]
-    return _worst_first(_together(seen, least=0.0))[::-1]
+    estimates = [getattr(item, direction).get(_AT_ONE) for item in whole for direction in RETRIEVAL_DIRECTIONS]
+    known = [estimate for estimate in estimates if estimate is not None]
+    return _worst_first(Observation(of_several(one, len(known), 0.0, 1.0)) for one in known)[::-1]
 
 
 def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Zero-shot top-1 accuracy of the candidate on the whole set."""
     accuracies = [] if facts.metrics.zero_shot is None else facts.metrics.zero_shot.accuracies
-    whole = [item.top.get(_TOP_ONE) for item in accuracies if item.subset == ALL and item.role == "candidate"]
+    whole = [item.top.get(TOP_ONE) for item in accuracies if item.subset == ALL and item.role == "candidate"]
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 
@@ -217,11 +215,33 @@ def _no_modality(name: str) -> Callable[[AuditFacts], str]:
     return lambda facts: f"the audit compares no {name} embeddings (discrepancy.modality)"
 
 
-_BOTH_FALLS = _retrieval_falls(*_DIRECTIONS)
+def _no_harm(facts: AuditFacts) -> str:
+    return (
+        f"nothing measured can show that something got worse: {_no_retrieval(facts)} and a baseline that finds more "
+        f"than chance; {_no_zero_shot(facts)}"
+    )
+
+
+def _nothing_detectable(facts: AuditFacts) -> str:
+    controls = facts.controls
+    if controls is None or not controls.spike_ins:
+        why = None if controls is None else controls.note
+        return why or "significance.spike_ins: 0 says that nothing is put in"
+    return "not even of the largest share was every group that was put in found and confirmed"
+
+
+_BOTH_FALLS = _retrieval_falls()
 
 FIGURES: dict[str, Figure] = {
     "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True, of_a_reference=True),
     "gained.max_share": Figure("largest share gained", _max_share("gained"), of_a_finding=True, of_a_reference=True),
+    "lost.max_harmful_share": Figure(
+        "largest share lost where the candidate also got worse",
+        _max_harmful_share,
+        of_a_finding=True,
+        of_a_reference=True,
+        absent=_no_harm,
+    ),
     "lost.max_difference": Figure("largest difference of shares lost", _max_difference("lost"), of_a_finding=True),
     "gained.max_difference": Figure(
         "largest difference of shares gained", _max_difference("gained"), of_a_finding=True
@@ -232,29 +252,29 @@ FIGURES: dict[str, Figure] = {
         "number of confirmed directions, lost and gained", _confirmed("lost", "gained"), percent=False
     ),
     "slice.retrieval_drop": Figure(
-        "largest fall of R@1 on a confirmed slice, of both retrieval directions",
+        "largest fall of recall on the held-out members of a confirmed slice, of both retrieval directions",
         _worst_slice(_BOTH_FALLS),
         of_a_finding=True,
         absent=_no_retrieval,
     ),
     "slice.zero_shot_drop": Figure(
-        "largest fall of zero-shot accuracy on a confirmed slice",
-        _worst_slice(_zero_shot_falls),
+        "largest fall of zero-shot accuracy on the held-out members of a confirmed slice",
+        _worst_slice(zero_shot_falls),
         of_a_finding=True,
         absent=_no_zero_shot,
     ),
     "retrieval.drop": Figure(
-        "fall of R@1 on the whole set, the larger of both retrieval directions",
+        "fall of recall on the whole set, the larger of both retrieval directions",
         _whole_fall(_BOTH_FALLS),
         absent=_no_retrieval,
     ),
     "retrieval.image_to_text.drop": Figure(
-        "fall of R@1 of captions by image on the whole set",
+        "fall of recall of captions by image on the whole set",
         _whole_fall(_retrieval_falls("image_to_text")),
         absent=_no_retrieval,
     ),
     "retrieval.text_to_image.drop": Figure(
-        "fall of R@1 of images by caption on the whole set",
+        "fall of recall of images by caption on the whole set",
         _whole_fall(_retrieval_falls("text_to_image")),
         absent=_no_retrieval,
     ),
@@ -265,10 +285,13 @@ FIGURES: dict[str, Figure] = {
         absent=_no_retrieval,
     ),
     "zero_shot.drop": Figure(
-        "fall of zero-shot accuracy on the whole set", _whole_fall(_zero_shot_falls), absent=_no_zero_shot
+        "fall of zero-shot accuracy on the whole set", _whole_fall(zero_shot_falls), absent=_no_zero_shot
     ),
     "zero_shot.accuracy": Figure(
         "zero-shot accuracy of the candidate on the whole set", _accuracy, bad="below", absent=_no_zero_shot
+    ),
+    "detectable.lost_share": Figure(
+        "smallest share lost that this audit would have found in every trial", _detectable, absent=_nothing_detectable
     ),
     "rejections.share": Figure(
         "share of samples left out",

@@ -15,7 +15,9 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from koda.config import PolicyRule, Waiver
-from koda.policy.figures import FIGURES, AuditFacts, Observation, observe
+from koda.policy.default import default_policy
+from koda.policy.facts import AuditFacts
+from koda.policy.figures import FIGURES, Observation, observe
 from koda.policy.waivers import check_policy, waiver_of
 from koda.records import Estimate, RuleResult, Verdict
 from koda.storage import digest_json
@@ -27,12 +29,12 @@ _Outcome = tuple[Result, Observation, str | None]
 
 
 def judge(
-    rules: Sequence[PolicyRule], facts: AuditFacts, waivers: Sequence[Waiver] = (), today: date | None = None
+    policy: Sequence[PolicyRule] | None, facts: AuditFacts, waivers: Sequence[Waiver] = (), today: date | None = None
 ) -> Verdict:
     """Apply every rule and return the verdict, with its reasons in words.
 
     Args:
-        rules: the policy.
+        policy: its rules; None for the default, which depends on what was measured.
         facts: what the audit recorded.
         waivers: what was accepted, by whom and until when.
         today: the day (UTC) on which waivers are in force or have expired; default: the present one.
@@ -40,7 +42,8 @@ def judge(
     Raises:
         ConfigError: a rule on an unknown figure, or a waiver that matches no rule.
     """
-    check_policy(rules, waivers)
+    rules = default_policy(facts) if policy is None else policy
+    check_policy(policy, waivers)
     day = today or datetime.now(UTC).date()
     results = [_apply(rule, facts, waivers, day) for rule in rules]
     counted: list[Result] = [result.result for result in results if result.result != "waived"]
@@ -51,11 +54,36 @@ def judge(
         status = "inconclusive"
         what = "direction" if untested == 1 else "directions"
         reasons.insert(0, f"{untested} {what} could not be tested: too few samples were held out to confirm them.")
+    status, doubts = _by_controls(status, facts)
+    reasons = [*doubts, *reasons]
     if not reasons:
         reasons.append("Every rule of the policy is met." if rules else "The policy has no rules.")
     # without what is not set, so that a field which a later koda adds leaves the digest of a policy alone
     digest = digest_json([rule.model_dump(exclude_none=True) for rule in rules])
     return Verdict(status=status, reasons=reasons, rules=results, policy_digest=digest)
+
+
+def _by_controls(status: Result, facts: AuditFacts) -> tuple[Result, list[str]]:
+    """Return what is left of a verdict by the controls of the audit, and the reasons in words."""
+    controls = facts.controls
+    if controls is None:
+        return status, []
+    doubts = [
+        f"The model {row.model} differs from its own copy with noise of its precision in {row.confirmed} confirmed "
+        "directions, so what this audit confirms is no evidence."
+        for row in controls.self_controls
+        if row.confirmed
+    ]
+    if doubts:
+        return "inconclusive", doubts
+    if status == "pass" and controls.blind:
+        largest = max(controls.spike_ins, key=lambda row: row.share)
+        doubts.append(
+            f"This audit could not have seen a loss: a lost group of {100 * largest.share:g} % of the data "
+            f"({largest.size} samples) was found and confirmed in none of {largest.trials} trials. Use more data."
+        )
+        return "inconclusive", doubts
+    return status, doubts
 
 
 def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: date) -> RuleResult:
@@ -74,6 +102,7 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
         owner=rule.owner,
         reason=rule.reason,
         finding=None if seen is None or seen.finding is None else seen.finding.subset,
+        detail=None if seen is None else seen.detail,
         min_stability=rule.min_stability,
         note=note,
         waiver=waiver,
@@ -150,7 +179,8 @@ def _reason(result: RuleResult) -> str:
     if result.observed is None:
         text = f"{result.figure} could not be observed: {result.note}"
     else:
-        text = f"{result.figure} is {_number(result.observed.value)}"
+        of = f" ({result.detail})" if result.detail else ""
+        text = f"{result.figure}{of} is {_number(result.observed.value)}"
         if result.observed.low is not None and result.observed.high is not None:
             level = f"{100 * result.observed.level:.4g} %"
             text += f" ({level} interval {_number(result.observed.low)} to {_number(result.observed.high)})"

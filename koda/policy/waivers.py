@@ -7,15 +7,18 @@ from datetime import date
 
 from koda.config import PolicyRule, Waiver
 from koda.errors import ConfigError, did_you_mean, nearest
+from koda.policy.default import POSSIBLE_RULES
 from koda.policy.figures import FIGURES
 from koda.records import WaiverRecord
 
 
-def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = (), searches: int | None = None) -> None:
+def check_policy(
+    policy: Sequence[PolicyRule] | None, waivers: Sequence[Waiver] = (), searches: int | None = None
+) -> None:
     """Refuse what could never apply.
 
     Args:
-        rules: the policy.
+        policy: its rules; None for the default.
         waivers: of its rules.
         searches: how many searches measure the stability of a finding; None where that is not known.
 
@@ -23,6 +26,7 @@ def check_policy(rules: Sequence[PolicyRule], waivers: Sequence[Waiver] = (), se
         ConfigError: a rule on a figure that no audit records (the nearest one is named), an option that has no
             meaning for its figure, a warn limit beyond the fail limit, or a waiver that matches no rule.
     """
+    rules = POSSIBLE_RULES if policy is None else policy
     for place, rule in enumerate(rules):
         if rule.figure not in FIGURES:
             raise ConfigError(

@@ -30,6 +30,7 @@ from koda.records.audit import (
     RejectionRecord,
     RuleResult,
     SampleRecord,
+    SharesAtTie,
     SideMethod,
     Similarity,
     Stability,
@@ -45,6 +46,7 @@ from koda.records.changes import (
     FindingSeen,
     NearestPrevious,
 )
+from koda.records.controls import Controls, SelfControlRecord, SpikeInRecord
 from koda.records.figure_names import FigureName
 from koda.records.metrics import (
     AccuracyDifference,
@@ -76,6 +78,7 @@ __all__ = [
     "AuditRecord",
     "Changes",
     "ClusterScores",
+    "Controls",
     "DataRecord",
     "Difference",
     "Estimate",
@@ -105,9 +108,12 @@ __all__ = [
     "RuleResult",
     "Sample",
     "SampleRecord",
+    "SelfControlRecord",
+    "SharesAtTie",
     "SideMethod",
     "Sign",
     "Similarity",
+    "SpikeInRecord",
     "SplitRecord",
     "Stability",
     "State",

@@ -16,6 +16,7 @@ from pydantic import Field
 from koda.records.alignment import AlignmentRecord
 from koda.records.base import Part, Record, parse_record
 from koda.records.changes import Changes, NearestPrevious
+from koda.records.controls import Controls
 from koda.records.metrics import Estimate, Metrics
 from koda.records.subsets import Sign, Subset
 from koda.typing import SIDES, Side
@@ -46,6 +47,7 @@ class RuleResult(Part):
     owner: str | None = None
     reason: str | None = None
     finding: Subset | None = Field(default=None, description="'lost 1': the finding that decides, if one does")
+    detail: str | None = Field(default=None, description="which of several the figure is of, in words")
     min_stability: float | None = None
     note: str | None = Field(default=None, description="why it is inconclusive, where the interval is not the reason")
     waiver: WaiverRecord | None = None
@@ -209,7 +211,10 @@ class LobeRecord(Part):
 
     sign: Sign
     size: int = Field(description="samples in the slice by the size rule")
-    samples: list[SampleRecord] = Field(description="the gallery: the first of the ranking")
+    n_held_out: int | None = Field(default=None, description="of them, that the search did not see")
+    samples: list[SampleRecord] = Field(
+        description="the gallery: the first of the ranking that the search did not see, then of those that it saw"
+    )
     words: list[Word] = Field(default=[])
     metadata: list[OverRepresented] = Field(default=[])
     near_duplicates: float | None = Field(
@@ -225,6 +230,15 @@ class Stability(Part):
     jaccard: float = Field(description="mean over the runs of the best overlap of the slice with one of theirs")
     subspace: float = Field(description="mean squared cosine between all directions of the side and the runs'")
     n_runs: int
+
+
+class SharesAtTie(Part):
+    """Held-out shares of a finding under Gaussian kernels of another typical tie."""
+
+    tie: float
+    target_share: Estimate
+    reference_share: Estimate
+    difference: Estimate
 
 
 class Finding(Part):
@@ -252,7 +266,16 @@ class Finding(Part):
     p_value: float | None = Field(default=None, description="Holm-adjusted, one-sided, of difference <= materiality")
     confirmed: bool | None = None
     words: list[str] = Field(default=[], description="the first words of both lobes")
-    similarity: dict[str, Similarity] = Field(description="model role (target, reference) -> table")
+    similarity: dict[str, Similarity] = Field(
+        description="model role (target, reference) -> table of the held-out samples; in version 1 of all"
+    )
+    similarity_searched: dict[str, Similarity] = Field(default={}, description="the same of the samples searched")
+    bandwidths: list[SharesAtTie] = Field(
+        default=[], description="the held-out shares under narrower and wider kernels; none without a bandwidth"
+    )
+    depends_on_bandwidth: bool | None = Field(
+        default=None, description="whether the difference is not over the materiality at all of these"
+    )
     positive: LobeRecord
     negative: LobeRecord
     stability: Stability | None = None
@@ -298,6 +321,7 @@ class AuditRecord(Record):
     method: MethodRecord
     findings: list[Finding]
     metrics: Metrics
+    controls: Controls | None = Field(default=None, description="none in version 1")
     provenance: Provenance
     config: dict[str, Any]
     changes: Changes | None = Field(default=None, description="since the last audit of the same line")

@@ -18,7 +18,8 @@ SIGNS: tuple[Sign, ...] = ("positive", "negative")
 _TEXT = re.compile(
     rf"(?P<all>all)|(?P<slices>rest)|(?P<rest>rest of )?"
     rf"(?:found (?P<found>{'|'.join(SIDES)})"
-    rf"|(?P<side>{'|'.join(SIDES)}) (?P<direction>[1-9][0-9]*)(?: (?P<lobe>{'|'.join(SIGNS)}))?)",
+    rf"|(?P<side>{'|'.join(SIDES)}) (?P<direction>[1-9][0-9]*)(?: (?P<lobe>{'|'.join(SIGNS)}))?)"
+    r"(?P<searched>, searched)?",
     re.ASCII,
 )
 
@@ -33,9 +34,10 @@ class Subset(NamedByText):
             the top of its directions.
         lobe: of the finding; None for both lobes together.
         rest: all samples but those that the other fields name; without a side, the samples in no slice.
+        searched: those of a finding that the search saw; without it, where figures are of held-out samples, the others.
 
     Raises:
-        ValueError: a lobe without a finding, a finding without a side, or a direction under 1.
+        ValueError: a lobe or searched samples without a finding, a finding without a side, or a direction under 1.
 
     >>> str(Subset("lost", 1, "positive").others), str(Subset("gained")), str(ALL)
     ('rest of lost 1 positive', 'found gained', 'all')
@@ -53,8 +55,11 @@ class Subset(NamedByText):
     direction: int | None = None
     lobe: Sign | None = None
     rest: bool = False
+    searched: bool = False
 
     def __post_init__(self) -> None:
+        if self.direction is None and self.searched:
+            raise ValueError("only samples of a finding are told apart by whether they were searched")
         if self.direction is None and self.lobe is not None:
             raise ValueError("a lobe is of a finding")
         if self.direction is not None and (self.side is None or self.direction < 1):
@@ -63,7 +68,7 @@ class Subset(NamedByText):
     @property
     def finding(self) -> Subset:
         """The finding that a lobe is of, both lobes together."""
-        return replace(self, lobe=None, rest=False)
+        return replace(self, lobe=None, rest=False, searched=False)
 
     @property
     def others(self) -> Subset:
@@ -74,6 +79,11 @@ class Subset(NamedByText):
         """Return one lobe of a finding."""
         return replace(self, lobe=sign)
 
+    @property
+    def seen(self) -> Subset:
+        """The samples of a finding, or of a lobe, that the search saw."""
+        return replace(self, searched=True)
+
     def __str__(self) -> str:
         if self.side is None:
             return "rest" if self.rest else "all"
@@ -81,6 +91,7 @@ class Subset(NamedByText):
             name = f"found {self.side}"
         else:
             name = " ".join([self.side, str(self.direction), *([self.lobe] if self.lobe else [])])
+        name += ", searched" if self.searched else ""
         return f"rest of {name}" if self.rest else name
 
     @classmethod
@@ -91,13 +102,14 @@ class Subset(NamedByText):
             ValueError: a text that names no set.
         """
         parts = cls._parts(text)
-        if parts["all"] or parts["slices"]:
+        if (parts["all"] or parts["slices"]) and not parts["searched"]:
             return REST if parts["slices"] else ALL
         return cls(
             side=cast("Side", parts["found"] or parts["side"]),
             direction=int(parts["direction"]) if parts["direction"] else None,
             lobe=cast("Sign | None", parts["lobe"]),
             rest=parts["rest"] is not None,
+            searched=parts["searched"] is not None,
         )
 
 

@@ -115,7 +115,8 @@ def subset_name(subset: Subset) -> str:
     if subset == ALL:
         return "whole set"
     if subset.lobe is not None:
-        return f"{subset.finding}, {LOBES[subset.lobe]}"
+        seen = "searched members" if subset.searched else "held-out members"
+        return f"{subset.finding}, {LOBES[subset.lobe]}, {seen}"
     return str(subset) if subset.direction is not None or subset.side is None else f"found subset, {subset.side}"
 
 

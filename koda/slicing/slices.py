@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,14 +63,18 @@ class Slice:
     Args:
         direction: 1 is the strongest.
         positive, negative: the lobes; the positive one carries more weight.
-        similarity: role ("target", "reference") -> mean similarities within, across and to the rest. The
-            samples were chosen by these kernels, so the table describes; :mod:`koda.discrepancy.significance` tests.
+        similarity: role ("target", "reference") -> mean similarities within, across and to the rest, of the samples
+            that the search did not see; of all where it has seen all. It describes;
+            :mod:`koda.discrepancy.significance` tests.
+        similarity_searched: the same of the samples that the search chose by these kernels; empty where it has seen
+            all.
     """
 
     direction: int
     positive: Lobe
     negative: Lobe
     similarity: Mapping[str, Similarity]
+    similarity_searched: Mapping[str, Similarity] = field(default_factory=dict)
 
 
 def slices(
@@ -143,16 +147,18 @@ def slices(
                 words=background.words(inside[sign], n_words),
                 metadata=background.over_represented(inside[sign], n_words),
             )
-        parts = _parts(inside[1], inside[-1], len(ranked), np.random.default_rng([seed, number]))
-        target_table, reference_table = (
-            _similarity(kernel, [rows[part] for part in parts]) for kernel, rows in compared
-        )
+        tables = []
+        for among in (~in_sample, in_sample):
+            parts = _parts(inside[1], inside[-1], among, np.random.default_rng([seed, number]))
+            by_model = [_similarity(kernel, [rows[part] for part in parts]) for kernel, rows in compared]
+            tables.append(dict(zip(("target", "reference"), by_model, strict=True)) if among.any() else {})
         pieces.append(
             Slice(
                 direction=number,
                 positive=lobes[1],
                 negative=lobes[-1],
-                similarity={"target": target_table, "reference": reference_table},
+                similarity=tables[0] or tables[1],
+                similarity_searched=tables[1] if tables[0] else {},
             )
         )
     return tuple(pieces)
@@ -194,11 +200,12 @@ def lobe_size(scores: FloatArray, floor: int, cap: int) -> int:
 
 
 def _parts(
-    positive: np.ndarray[Any, Any], negative: np.ndarray[Any, Any], n: int, rng: np.random.Generator
+    positive: np.ndarray[Any, Any], negative: np.ndarray[Any, Any], among: BoolArray, rng: np.random.Generator
 ) -> list[np.ndarray[Any, Any]]:
-    """Return rows of both lobes and of the rest, each at most 2000, drawn without replacement."""
-    outside = np.ones(n, dtype=bool)
+    """Return rows of both lobes and of the rest, of those among them, each at most 2000, drawn without replacement."""
+    outside = among.copy()
     outside[np.concatenate([positive, negative])] = False
+    positive, negative = positive[among[positive]], negative[among[negative]]
     rest = np.flatnonzero(outside)
     return [
         part if len(part) <= _SUBSAMPLE else np.sort(rng.choice(part, size=_SUBSAMPLE, replace=False))

@@ -1,0 +1,172 @@
+"""What could this audit have seen? Groups that the reference is made to lose, searched and tested like all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from koda.config import DiscrepancyConfig, SignificanceConfig
+from koda.devices import device_of
+from koda.discrepancy.blocks import Kernels, SampledKernel
+from koda.discrepancy.extension import extended
+from koda.discrepancy.forms import SampleForms
+from koda.discrepancy.limits import at_size
+from koda.discrepancy.problem import Problem
+from koda.discrepancy.significance import held_out_shares, holm
+from koda.embeddings import EmbeddingTable
+from koda.embeddings.join import MIN_SAMPLES
+from koda.embeddings.rows import drawn_keys
+from koda.kernels import KernelPair
+from koda.slicing.slices import members
+from koda.typing import IntArray
+
+SHARES = (0.04, 0.02, 0.01, 0.005)  # of the data, that a group has
+MAX_SAMPLES = 2048  # of either part, in the trials
+_DIRECTIONS = 5  # searched: a group that is not among the first has hardly been seen
+_TOLERANCE = 1e-3  # of the search: far under what decides a trial
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One group that was put in.
+
+    Args:
+        share: of the samples, that the group has.
+        size: its samples.
+        detected: whether a confirmed direction has a lobe of which at least half is the group.
+        difference: held-out difference of shares of that direction, in ties; None where there is none.
+    """
+
+    share: float
+    size: int
+    detected: bool
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class SpikeIns:
+    """The two models of one question over the samples of the trials; see :func:`spike_in_trials`."""
+
+    kernels: Kernels
+    pair: KernelPair
+    discovery: tuple[str, ...]
+    confirmation: tuple[str, ...]
+    config: DiscrepancyConfig
+    significance: SignificanceConfig
+    n_tests: int
+
+    def trial(self, share: float, number: int) -> Trial:
+        """Put in one group and look for it.
+
+        A random sample and its nearest m - 1 under the target are the group, m = share x n. In the reference its
+        samples change places with others of the same part, so that the reference no longer ties them together and all
+        else of it stays: the search is the audit's own, but for its first five directions and without proofs.
+        """
+        rng = np.random.default_rng([self.config.seed, round(1e6 * share), number])
+        n = len(self.discovery) + len(self.confirmation)
+        size = max(1, round(share * n))
+        group = self._group(int(rng.integers(n)), size)
+        order = self._exchanged(group, rng)
+        target, reference = self.kernels
+        changed: Kernels = (target, _permuted(reference, order))
+        m = len(self.discovery)
+        a, b = self._forms
+        place = torch.from_numpy(order[:m]).to(b.device)
+        forms = SampleForms(a, b[place][:, place], same=False)
+        problem = Problem(self.discovery, self.pair, forms, {}, device_of(self.config.device), 0.0)
+        solution = problem.solve(self.config, prove=False)
+        if not solution.directions:
+            return Trial(share, size, detected=False, difference=None)
+        everything = [*self.discovery, *self.confirmation]
+        f = extended(solution, changed, everything)  # (k, n)
+        tested = held_out_shares(f[:, m:].T, self.confirmation, changed, self.significance.materiality)
+        # beside as many tests as the audit makes, of which nothing but these is known to be small
+        p_values = holm([*(held.p_value for held in tested), *[1.0] * (self.n_tests - len(tested))])
+        inside = np.zeros(n, dtype=bool)
+        inside[group] = True
+        for values, held, p in zip(f, tested, p_values, strict=False):
+            lobes = members(values)
+            found = any(len(lobe) and 2 * int(inside[lobe].sum()) >= len(lobe) for lobe in lobes)
+            if found and p is not None and p < self.significance.alpha:
+                return Trial(share, size, detected=True, difference=held.difference.value)
+        return Trial(share, size, detected=False, difference=None)
+
+    @cached_property
+    def _forms(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A and B of the search, (m, m) float64."""
+        m = len(self.discovery)
+        device = device_of(self.config.device)
+        a, b = (k.kernel.matrix(k.table.select(self.discovery), device=device).div_(m) for k in self.kernels)
+        return a, b
+
+    def _group(self, row: int, size: int) -> IntArray:
+        """Return the rows of a sample and its nearest others under the target."""
+        target = self.kernels[0]
+        everything = target.rows([*self.discovery, *self.confirmation])
+        similarity = target.times(everything, everything[[row]], np.ones((1, 1)))[:, 0]
+        similarity[row] = np.inf
+        return np.argsort(-similarity, kind="stable")[:size]
+
+    def _exchanged(self, group: IntArray, rng: np.random.Generator) -> IntArray:
+        """Return which sample's embedding each sample has under the reference, (n,)."""
+        n, m = len(self.discovery) + len(self.confirmation), len(self.discovery)
+        order = np.arange(n)
+        for part in (np.arange(m), np.arange(m, n)):
+            inside = np.intersect1d(part, group)
+            others = np.setdiff1d(part, group)
+            count = min(len(inside), len(others))
+            drawn = rng.choice(others, size=count, replace=False)
+            mixed = rng.permutation(inside)[:count]
+            order[mixed], order[drawn] = drawn, mixed
+        return order
+
+
+def spike_ins(
+    target: EmbeddingTable,
+    reference: EmbeddingTable,
+    discovery: Sequence[str],
+    confirmation: Sequence[str],
+    pair: KernelPair,
+    config: DiscrepancyConfig,
+    significance: SignificanceConfig,
+    n_tests: int,
+) -> SpikeIns:
+    """Prepare the two models of one question for trials: at most 2048 samples of either part, drawn with the seed.
+
+    Args:
+        target, reference: over the samples of both parts.
+        discovery, confirmation: keys.
+        pair: the kernels of the search.
+        config: of the search.
+        significance: of the test.
+        n_tests: hypotheses that the audit tests at once.
+
+    Raises:
+        DataError: an embedding that cannot be used.
+    """
+    seen, new = (drawn_keys(part, MAX_SAMPLES, config.seed) for part in (discovery, confirmation))
+    everything = [*seen, *new]
+    kernels = (
+        SampledKernel.kept(target.select(everything), pair.target, pair.ties["target"], config.device),
+        SampledKernel.kept(reference.select(everything), pair.reference, pair.ties["reference"], config.device),
+    )
+    search = at_size(config, len(discovery), len(seen)).model_copy(
+        update={
+            "features": "exact",
+            "n_features": None,
+            "n_directions": min(_DIRECTIONS, config.n_directions, max(1, len(seen) - MIN_SAMPLES)),
+            "tolerance": max(config.tolerance, _TOLERANCE),
+        }
+    )
+    return SpikeIns(kernels, pair, tuple(seen), tuple(new), search, significance, n_tests)
+
+
+def _permuted(kernel: SampledKernel, order: IntArray) -> SampledKernel:
+    """Return the kernel of a model that sees each sample as another one."""
+    assert kernel.matrix is not None, "the samples of a trial are few"
+    place = torch.from_numpy(order).to(kernel.matrix.device)
+    return replace(kernel, matrix=kernel.matrix[place][:, place])

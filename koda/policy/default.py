@@ -1,0 +1,47 @@
+"""The policy of an audit whose configuration has none: a verdict about harm, as far as harm was measured."""
+
+from __future__ import annotations
+
+from koda.config import PolicyRule
+from koda.policy.facts import AuditFacts, harm_is_measured, retrieval_is_informative
+
+HARM_LIMIT = 0.05  # fall of retrieval or accuracy
+_RETRIEVAL = PolicyRule(figure="retrieval.drop", fail=HARM_LIMIT, reason="retrieval that got worse")
+_ZERO_SHOT = PolicyRule(figure="zero_shot.drop", fail=HARM_LIMIT, reason="zero-shot accuracy that got worse")
+_HARMFUL = PolicyRule(
+    figure="lost.max_harmful_share",
+    warn=0.003,
+    fail=0.006,
+    reason="structure that the candidate no longer has, where it also got worse",
+)
+_LOST = PolicyRule(figure="lost.max_share", warn=0.003, reason="structure that the candidate no longer has")
+_LOST_ALONE = PolicyRule(
+    figure="lost.max_share",
+    warn=0.003,
+    fail=0.006,
+    reason="structure that the candidate no longer has; whether anything got worse could not be measured, since "
+    "images and captions share no space in which they are found again, and there are no classes",
+)
+_GAINED = PolicyRule(figure="gained.max_share", warn=0.006, reason="structure that the baseline does not have")
+_REJECTIONS = PolicyRule(figure="rejections.share", warn=0.01, reason="samples that could not be compared")
+
+#: every rule that the default policy may hold, for the check of waivers before anything is measured
+POSSIBLE_RULES = (_RETRIEVAL, _ZERO_SHOT, _HARMFUL, _LOST, _GAINED, _REJECTIONS)
+
+
+def default_policy(facts: AuditFacts) -> tuple[PolicyRule, ...]:
+    """Return the rules that hold where the configuration has none.
+
+    What got worse decides: retrieval and zero-shot accuracy as a whole, and lost structure whose samples also got
+    worse. Structure that changed while nothing measured got worse is warned about. Where neither retrieval nor
+    accuracy can tell (no shared space, a baseline that retrieves no better than chance, no classes), lost structure
+    itself is what fails.
+    """
+    if not harm_is_measured(facts):
+        return (_LOST_ALONE, _GAINED, _REJECTIONS)
+    rules = [_HARMFUL]
+    if retrieval_is_informative(facts):
+        rules.append(_RETRIEVAL)
+    if facts.metrics.zero_shot is not None and facts.metrics.zero_shot.differences:
+        rules.append(_ZERO_SHOT)
+    return (*rules, _LOST, _GAINED, _REJECTIONS)

@@ -1,0 +1,89 @@
+"""Harm: a confirmed lost finding on whose held-out samples the candidate also got worse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, telling_depth
+from koda.policy.intervals import fall, of_several
+from koda.records import ALL, SIGNS, Estimate, Finding, Metrics, Subset
+
+TOP_ONE = "top-1"
+_LEAST_FALL = 0.0  # of the value itself; its interval decides
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How much lower the candidate is on one set of samples.
+
+    Args:
+        subset: the samples.
+        task: a direction of retrieval, or "zero_shot".
+        depth: "R@10", "top-1" and the like.
+        estimate: baseline less candidate.
+    """
+
+    subset: Subset
+    task: RetrievalDirection | str
+    depth: str
+    estimate: Estimate
+
+
+def retrieval_falls(metrics: Metrics, subset: Subset, *directions: RetrievalDirection) -> list[Fall] | None:
+    """Return the falls of recall on one set of samples, one a direction; None where it was not measured."""
+    recalls = next((item for item in metrics.retrieval_differences if item.subset == subset), None)
+    if recalls is None:
+        return None
+    falls = []
+    for direction in directions or RETRIEVAL_DIRECTIONS:
+        depth = telling_depth(metrics, direction)
+        estimate = None if depth is None else fall(getattr(recalls, direction).get(depth), recalls.n_images)
+        if depth is not None and estimate is not None:
+            falls.append(Fall(subset, direction, depth, estimate))
+    return falls
+
+
+def zero_shot_falls(metrics: Metrics, subset: Subset) -> list[Fall] | None:
+    """Return the fall of zero-shot accuracy on one set of samples; None where it was not measured."""
+    differences = [] if metrics.zero_shot is None else metrics.zero_shot.differences
+    estimate = next((fall(item.top.get(TOP_ONE)) for item in differences if item.subset == subset), None)
+    return None if estimate is None else [Fall(subset, "zero_shot", TOP_ONE, estimate)]
+
+
+def together(falls: list[Fall], least: float = -1.0) -> list[Fall]:
+    """Widen the intervals of several falls so that they hold together, the worst of them too."""
+    return [replace(one, estimate=of_several(one.estimate, len(falls), least, 1.0)) for one in falls]
+
+
+def in_words(one: Fall) -> str:
+    """Say which fall it is: `R@10, caption to image` or `zero-shot top-1`, and of which lobe."""
+    tasks = {"image_to_text": "image to caption", "text_to_image": "caption to image"}
+    words = f"{one.depth}, {tasks[one.task]}" if one.task in tasks else f"zero-shot {one.depth}"
+    return words if one.subset == ALL else f"{words}, of {one.subset}"
+
+
+def harms(facts: AuditFacts) -> list[tuple[Finding, Fall]]:
+    """Return the confirmed lost findings on whose slices the candidate got worse, each with its largest fall.
+
+    Both lobes, both directions of retrieval and zero-shot accuracy are looked at, on held-out members. It got worse
+    where the interval of the fall, widened so that those of all findings hold together, is above 0.
+    """
+    of_finding: dict[int, list[Fall]] = {}
+    lost = [finding for finding in facts.findings if finding.side == "lost" and finding.confirmed is True]
+    count = 0
+    for place, finding in enumerate(lost):
+        falls = [
+            one
+            for sign in SIGNS
+            for measured in (retrieval_falls, zero_shot_falls)
+            for one in measured(facts.metrics, finding.subset.of_lobe(sign)) or ()
+        ]
+        of_finding[place] = falls
+        count += len(falls)
+    found = []
+    for place, finding in enumerate(lost):
+        wide = [replace(one, estimate=of_several(one.estimate, count, -1.0, 1.0)) for one in of_finding[place]]
+        worse = [one for one in wide if one.estimate.low is not None and one.estimate.low > _LEAST_FALL]
+        if worse:
+            found.append((finding, max(worse, key=lambda one: one.estimate.value)))
+    return found
