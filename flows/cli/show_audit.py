@@ -26,6 +26,8 @@ def show_result(result: dict[str, Any]) -> None:
         say(escape(reason))
     for finding in result["findings"]:
         say(_finding_line(finding))
+    if result["could_have_seen"]:
+        say(escape(result["could_have_seen"]))
     console.print()
     for name, path in result["paths"].items():
         if path is not None:
@@ -129,6 +131,8 @@ def show_record(record: AuditRecord) -> None:
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
     for reason in record.verdict.reasons:
         say(escape(reason))
+    if record.controls is not None and record.controls.spike_ins:
+        say(escape(record.controls.in_words()))
     if record.alignment is not None:
         console.print(f"  {escape(_alignment_line(record.alignment))}", soft_wrap=True)
     table = Table("side", "words", "target share", "reference share", "p", "confirmed", box=None)

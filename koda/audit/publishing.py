@@ -90,6 +90,8 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
             for finding in record.findings
             if finding.confirmed is not False
         ],
+        "controls": None if record.controls is None else record.controls.model_dump(mode="json"),
+        "could_have_seen": "" if record.controls is None else record.controls.in_words(),
         "paths": {
             "folder": str(folder),
             "html": str(folder / "report.html"),

@@ -47,6 +47,21 @@ class Controls(Part):
             smallest = row.share
         return smallest
 
+    def in_words(self) -> str:
+        """Say which lost groups would have been found; "" where none were put in."""
+        parts = [
+            f"one of {100 * row.share:g} % ({row.size}) in {row.confirmed} of {row.trials}"
+            for row in sorted(self.spike_ins, key=lambda row: -row.share)
+        ]
+        if not parts:
+            return ""
+        first = max(self.spike_ins, key=lambda row: row.share)
+        opening = (
+            f"A lost group of {100 * first.share:g} % of the data ({first.size} samples) would have been found and "
+            f"confirmed in {first.confirmed} of {first.trials} trials"
+        )
+        return ", ".join([opening, *parts[1:]]) + "."
+
     @property
     def blind(self) -> bool:
         """Whether not one group of the largest share was confirmed."""

@@ -53,6 +53,7 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
         ("models", "Models", True),
         ("data", "Data", True),
         ("method", "Method", True),
+        ("controls", "What this audit could have seen", record.controls is not None),
         ("findings", "Findings", True),
         ("maps", looks, maps or curves),
         ("retrieval", tasks, recalls or accuracies),

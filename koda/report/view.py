@@ -80,8 +80,12 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         ),
         ("energy", text.power(finding.target_energy), text.power(finding.reference_energy)),
     ]
+    searched = [finding.similarity_searched.get(name) for name in ("target", "reference")]
     for field, label in _SIMILARITIES:
-        a, b = (text.NONE if table is None else _similarity(getattr(table, field)) for table in under)
+        a, b = (
+            _similarities(*(None if table is None else getattr(table, field) for table in tables))
+            for tables in zip(under, searched, strict=True)
+        )
         pairs.append((label, a, b))
     plot = interval_plot(
         [
@@ -196,6 +200,11 @@ def _previous(finding: Finding) -> list[tuple[str, str]]:
         return []
     where = f"{seen.side} {seen.direction} of {text.shorten(seen.audit, 60)}"
     return [("nearest direction of the last audit", f"{where}, overlap {text.percent(seen.overlap, 0)}")]
+
+
+def _similarities(held_out: float | None, searched: float | None) -> str:
+    """Write a mean similarity, and beside it that of the samples searched."""
+    return _similarity(held_out) + (f" ({_similarity(searched)})" if searched is not None else "")
 
 
 def _similarity(value: float | None) -> str:

@@ -92,8 +92,19 @@ _MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (alignment_id, state, sample, subset, figure)
     );
     """,
+    """
+    CREATE TABLE controls (
+        audit_id TEXT, kind TEXT, share DOUBLE, size BIGINT, role TEXT, noise DOUBLE, trials INTEGER,
+        confirmed INTEGER
+    );
+    CREATE TABLE bandwidths (
+        audit_id TEXT, side TEXT, direction INTEGER, tie DOUBLE,
+        target_share DOUBLE, reference_share DOUBLE, difference DOUBLE,
+        PRIMARY KEY (audit_id, side, direction, tie)
+    );
+    """,
 )
-_AUDIT_TABLES = ("rejections", "directions", "slices", "metrics", "rules", "artifacts")
+_AUDIT_TABLES = ("controls", "bandwidths", "rejections", "directions", "slices", "metrics", "rules", "artifacts")
 _TABLES_BY_ID = ("audits", "alignments")
 _SHARED_TABLES = ("models", "datasets")  # the same digest is the same thing: the first row stays
 

@@ -90,10 +90,38 @@ def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> di
         "slices": [{**audit, **row} for row in slices],
         "metrics": metrics,
         "rules": rules,
+        "controls": _controls(record),
+        "bandwidths": [
+            {
+                **audit,
+                "side": finding.side,
+                "direction": finding.direction,
+                "tie": at.tie,
+                **{name: getattr(at, name).value for name in ("target_share", "reference_share", "difference")},
+            }
+            for finding in record.findings
+            for at in finding.bandwidths
+        ],
         "artifacts": [
             {**audit, "step": step, "digest": digest} for step, digest in record.provenance.artifacts.items()
         ],
     }
+
+
+def _controls(record: AuditRecord) -> list[dict[str, Any]]:
+    """Return a row for each share that was put in, and for each model that was compared with itself."""
+    if record.controls is None:
+        return []
+    empty = dict.fromkeys(("share", "size", "role", "noise", "trials"))
+    rows = [
+        {"kind": "spike-in", **empty, **row.model_dump(include={"share", "size", "trials", "confirmed"})}
+        for row in record.controls.spike_ins
+    ]
+    rows += [
+        {"kind": "self", **empty, **row.model_dump(include={"role", "noise", "confirmed"}), "trials": row.n_directions}
+        for row in record.controls.self_controls
+    ]
+    return [{"audit_id": record.id, **row} for row in rows]
 
 
 def alignment_tables(record: AlignmentRecord, follow_up: str, folder: str) -> dict[str, list[dict[str, Any]]]:
