@@ -36,9 +36,10 @@ def retrieval_falls(metrics: Metrics, subset: Subset, *directions: RetrievalDire
         return None
     falls = []
     for direction in directions or RETRIEVAL_DIRECTIONS:
-        depth = telling_depth(metrics, direction)
-        estimate = None if depth is None else fall(getattr(recalls, direction).get(depth), recalls.n_images)
-        if depth is not None and estimate is not None:
+        measured = getattr(recalls, direction)
+        depth = telling_depth(metrics, direction) or next(iter(measured), "")
+        estimate = fall(measured.get(depth), recalls.n_images)
+        if estimate is not None:
             falls.append(Fall(subset, direction, depth, estimate))
     return falls
 

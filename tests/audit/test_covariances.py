@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import koda.discrepancy.tuning
 import numpy as np
 import pytest
 
 import koda.discrepancy.forms
-import koda.discrepancy.tuning
 from koda.audit.covariances import load_covariance, save_covariance
 from koda.audit.plan import AuditPlan, prepare
 from koda.config import AuditConfig

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from koda.config import DEFAULT_POLICY, PolicyRule
+from koda.config import PolicyRule
 from koda.errors import ConfigError
 from koda.policy import AuditFacts, check_policy, judge
 from koda.records import (
@@ -59,12 +59,12 @@ def test_the_reference_limit_can_be_stated() -> None:
 
 
 def test_untested_directions_make_a_pass_inconclusive() -> None:
-    assert judge(DEFAULT_POLICY, facts(finding(0.0001, confirmed=None))).status == "inconclusive"
+    assert judge(None, facts(finding(0.0001, confirmed=None))).status == "inconclusive"
 
 
 def test_the_worst_rule_decides() -> None:
-    assert judge(DEFAULT_POLICY, facts(rejected=2)).status == "warn"
-    assert judge(DEFAULT_POLICY, facts(finding(0.004), rejected=2)).status == "fail"
+    assert judge(None, facts(rejected=2)).status == "warn"
+    assert judge(None, facts(finding(0.008), rejected=2)).status == "fail"
     assert judge([], facts(finding(0.004))).status == "pass"
 
 

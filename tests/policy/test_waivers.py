@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from koda.config import DEFAULT_POLICY, PolicyRule, Waiver
+from koda.config import PolicyRule, Waiver
 from koda.errors import ConfigError
 from koda.policy import check_policy, judge
 from koda.records import (
@@ -28,7 +28,7 @@ def test_a_waived_rule_does_not_count_and_says_who_why_and_until_when() -> None:
     assert (verdict.status, rule.result, rule.waived) == ("pass", "waived", "fail")
     assert "Waived by Ada until 2026-06-30: known, fixed in the next one." in verdict.reasons[0]
     assert waived(0.0015, date(2026, 6, 30)).rules[0].waived == "warn"
-    assert waived(0.004, date(2026, 6, 30), DEFAULT_POLICY, rejected=2).status == "warn"
+    assert waived(0.008, date(2026, 6, 30), None, rejected=2).status == "warn"
 
 
 def test_an_expired_waiver_counts_for_nothing_and_is_named() -> None:
