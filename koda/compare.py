@@ -153,6 +153,7 @@ def _summarise_question(question: Question) -> dict[str, Any]:
         "directions": [
             {
                 "direction": piece.direction,
+                "name": piece.name,
                 "status": direction.status,
                 "target_energy": direction.target_energy,
                 "reference_energy": direction.reference_energy,
@@ -171,6 +172,7 @@ def _summarise_question(question: Question) -> dict[str, Any]:
 
 def _summarise_lobe(lobe: Lobe) -> dict[str, Any]:
     return {
+        "name": lobe.name,
         "size": lobe.size,
         "keys": list(lobe.keys[:SUMMARY_LENGTH]),
         "words": [word.text for word in lobe.words],

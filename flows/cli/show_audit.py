@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,13 @@ def show_result(result: dict[str, Any]) -> None:
     console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
     for reason in result["reasons"]:
         say(escape(reason))
-    for finding in result["findings"]:
-        say(_finding_line(finding))
+    lines = {f"{finding['side']} {finding['direction']}": _finding_line(finding) for finding in result["findings"]}
+    for theme in result["themes"]:
+        say(_theme_line(theme, result["findings"]))
+        for name in theme["findings"]:
+            say(lines.pop(name), 4)
+    for line in lines.values():  # of a record without themes
+        say(line)
     if result["could_have_seen"]:
         say(escape(result["could_have_seen"]))
     console.print()
@@ -37,11 +42,25 @@ def show_result(result: dict[str, Any]) -> None:
     show_steps(result)
 
 
+def _theme_line(theme: dict[str, Any], findings: Sequence[dict[str, Any]]) -> str:
+    """Say what a theme is, the share of its strongest finding, and how many directions and samples it has."""
+    shares = {f"{finding['side']} {finding['direction']}": finding["target_share"] for finding in findings}
+    return (
+        f"{theme['side']}: [bold]{escape(theme['name'])}[/]; share {shares[theme['findings'][0]]:.4f}; "
+        f"{_extent(len(theme['findings']), theme['size'])}"
+    )
+
+
+def _extent(n_directions: int, n_samples: int) -> str:
+    directions = "1 direction" if n_directions == 1 else f"{n_directions} directions"
+    return f"{directions}, {n_samples} {'sample' if n_samples == 1 else 'samples'}"
+
+
 def _finding_line(finding: dict[str, Any]) -> str:
-    words = escape(", ".join(finding["words"][:4])) or "no common words"
+    title = escape(finding["name"]) or "no common words"
     mark = "[bold]confirmed[/]" if finding["confirmed"] else "not confirmed"
     return (
-        f"{finding['side']} {finding['direction']}: {words}; share {finding['target_share']:.4f} against "
+        f"{finding['side']} {finding['direction']}: {title}; share {finding['target_share']:.4f} against "
         f"{finding['reference_share']:.4f}, {mark}"
     )
 
@@ -82,7 +101,7 @@ def _show_question(question: dict[str, Any]) -> None:
     lobes = [(direction["positive"], direction["negative"]) for direction in question["directions"]]
     worded = any(lobe["words"] or lobe["metadata"] for pair in lobes for lobe in pair)
     if worded:
-        table.add_column("words")
+        table.add_column("lobes")
     for direction, pair in zip(question["directions"], lobes, strict=True):
         figures = (
             str(direction["direction"]),
@@ -92,8 +111,7 @@ def _show_question(question: dict[str, Any]) -> None:
             "n/a" if direction["gap"] is None else f"{direction['gap']:.0e}",
             " + ".join(str(lobe["size"]) for lobe in pair),
         )
-        words = [", ".join([*lobe["words"], *lobe["metadata"]][:4]) or "no common words" for lobe in pair]
-        table.add_row(*figures, *([escape(f"+ {words[0]}\n- {words[1]}")] if worded else []))
+        table.add_row(*figures, *([escape(f"+ {pair[0]['name']}\n- {pair[1]['name']}")] if worded else []))
     if lobes:
         console.print(table)
     console.print(f"  {escape(question['status'])}")
@@ -135,11 +153,13 @@ def show_record(record: AuditRecord) -> None:
         say(escape(record.controls.in_words()))
     if record.alignment is not None:
         console.print(f"  {escape(_alignment_line(record.alignment))}", soft_wrap=True)
-    table = Table("side", "words", "target share", "reference share", "p", "confirmed", box=None)
+    for theme in record.themes:
+        say(f"{theme.side}: [bold]{escape(theme.name)}[/]; {_extent(len(theme.findings), theme.size)}")
+    table = Table("side", "name", "target share", "reference share", "p", "confirmed", box=None)
     for finding in record.findings:
         table.add_row(
             f"{finding.side} {finding.direction}",
-            escape(", ".join(finding.words[:5])),
+            escape(finding.title),
             _interval(finding.target_share),
             _interval(finding.reference_share),
             "n/a" if finding.p_value is None else f"{finding.p_value:.2g}",

@@ -54,7 +54,7 @@ def show_changes(changes: Changes) -> None:
 
 def _show_findings(changes: Changes) -> None:
     """Show the findings that were confirmed in either audit; the others are counted."""
-    table = _table("finding", "words", "share", "share now", "overlap", short=("share", "share now", "overlap"))
+    table = _table("finding", "name", "share", "share now", "overlap", short=("share", "share now", "overlap"))
     hidden = 0
     for kept in changes.kept:
         then, now = kept.confirmed_before is not False, kept.confirmed_after is not False
@@ -63,24 +63,20 @@ def _show_findings(changes: Changes) -> None:
             name = f"kept {kept.side} {kept.after}" + (f" (was {kept.before})" if kept.before != kept.after else "")
             name += "" if then == now else "\nnow confirmed" if now else "\nno longer confirmed"
             shares = f"{kept.share_before:.4f}", f"{kept.share_after:.4f}"
-            table.add_row(name, _words(kept.words), *shares, f"{kept.overlap:.2f}")
+            table.add_row(name, escape(kept.title), *shares, f"{kept.overlap:.2f}")
     for sign, findings in (("+ new", changes.new), ("- gone", changes.gone)):
         for finding in findings:
             hidden += finding.confirmed is False
             if finding.confirmed is not False:
                 share = f"{finding.target_share:.4f}"
                 shares = ("", share) if sign == "+ new" else (share, "")
-                table.add_row(f"{sign} {finding.side} {finding.direction}", _words(finding.words), *shares, "")
+                table.add_row(f"{sign} {finding.side} {finding.direction}", escape(finding.title), *shares, "")
     if table.row_count:
         _show(table)
     else:
         say("findings: none is confirmed in either")
     if hidden:
         say(f"{hidden} {'finding that is' if hidden == 1 else 'findings that are'} not confirmed are left out here")
-
-
-def _words(words: list[str]) -> str:
-    return escape(", ".join(words[:4]))
 
 
 def _table(*columns: str, short: Sequence[str] = ()) -> Table:

@@ -68,6 +68,7 @@ def compare_audits(before: AuditRecord, after: AuditRecord, slices: tuple[Member
             before=old[1],
             after=new[1],
             overlap=overlap,
+            name=now[new].name,
             words=now[new].words,
             share_before=was[old].target_share.value,
             share_after=now[new].target_share.value,
@@ -264,6 +265,7 @@ def _seen(finding: Finding) -> FindingSeen:
     return FindingSeen(
         side=finding.side,
         direction=finding.direction,
+        name=finding.name,
         words=finding.words,
         target_share=finding.target_share.value,
         confirmed=finding.confirmed,
@@ -272,7 +274,7 @@ def _seen(finding: Finding) -> FindingSeen:
 
 def _metrics(record: AuditRecord) -> dict[FigureName, float]:
     """The figures that mean the same in two audits, whatever their policies: those of rules, and of the whole set."""
-    facts = AuditFacts(record.findings, record.data, record.metrics, record.controls)
+    facts = AuditFacts(record.findings, record.data, record.metrics, record.controls, record.themes)
     figures: dict[FigureName, float] = {}
     for name in FIGURES:
         observations = observe(name, facts, PolicyRule(figure=name, warn=0))

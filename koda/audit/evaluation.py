@@ -22,9 +22,10 @@ from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
 from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, Interval, confirm, holm, tested_keys
 from koda.embeddings import EmbeddingTable
-from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, SharesAtTie, Stability
+from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, SharesAtTie, Stability, Subset, Theme
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
+from koda.slicing.themes import themes_of
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
 from koda.typing import SIDES, Side, roles_of
@@ -35,9 +36,10 @@ _BRIEF_GALLERY = 6  # samples of a lobe where the held-out test did not confirm 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured: findings, figures beside them, and every listed sample of every slice."""
+    """What was measured: findings and their themes, figures beside them, and every listed sample of every slice."""
 
     findings: list[Finding]
+    themes: list[Theme]
     metrics: Metrics
     n_discovery: int
     n_confirmation: int
@@ -86,10 +88,16 @@ def evaluate(plan: AuditPlan) -> str:
     ]
     findings = with_duplicates(plan, samples, pieces, findings, row_of)
     metrics = measure(plan, samples, solutions, pieces, findings)
+    members = {
+        Subset(side, piece.direction): frozenset(piece.positive.members + piece.negative.members)
+        for side in SIDES
+        for piece in pieces[side]
+    }
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)
     note = {
         "findings": [finding.model_dump(mode="json") for finding in findings],
+        "themes": [theme.model_dump(mode="json") for theme in themes_of(findings, members)],
         "metrics": metrics.model_dump(mode="json"),
         "n_discovery": len(samples.discovery),
         "n_confirmation": len(samples.confirmation),
@@ -107,6 +115,7 @@ def load_evaluation(folder: Path) -> Evaluation:
     note = json.loads((folder / "evaluation.json").read_bytes())
     return Evaluation(
         [Finding.model_validate(finding) for finding in note["findings"]],
+        [Theme.model_validate(theme) for theme in note["themes"]],
         Metrics.model_validate(note["metrics"]),
         note["n_discovery"],
         note["n_confirmation"],
@@ -177,6 +186,7 @@ def _finding(
         difference=_estimate(held.difference, held.n),
         p_value=p_value,
         confirmed=confirmed,
+        name=piece.name,
         words=list(dict.fromkeys(words)),
         similarity=dict(piece.similarity),
         similarity_searched=dict(piece.similarity_searched),
@@ -213,6 +223,7 @@ def _lobe(pairs: Mapping[str, Pair], lobe: Lobe, gallery: int) -> LobeRecord:
         samples=samples,
         words=list(lobe.words),
         metadata=list(lobe.metadata),
+        name=lobe.name,
     )
 
 

@@ -81,6 +81,7 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
             {
                 "side": finding.side,
                 "direction": finding.direction,
+                "name": finding.title,
                 "words": finding.words,
                 "target_share": finding.target_share.value,
                 "reference_share": finding.reference_share.value,
@@ -90,6 +91,7 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
             for finding in record.findings
             if finding.confirmed is not False
         ],
+        "themes": [theme.model_dump(mode="json") for theme in record.themes],
         "controls": None if record.controls is None else record.controls.model_dump(mode="json"),
         "could_have_seen": "" if record.controls is None else record.controls.in_words(),
         "paths": {

@@ -59,7 +59,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
     data = _data_record(plan, evaluation, infos)
     controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
-    facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls)
+    facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls, evaluation.themes)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
         side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
@@ -89,6 +89,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         data=data if alignment is None else _with_confirmation(plan, data),
         method=_method_record(plan, solutions),
         findings=evaluation.findings,
+        themes=evaluation.themes,
         metrics=evaluation.metrics,
         controls=controls,
         provenance=provenance,

@@ -25,7 +25,7 @@ class SweptAudit:
 
 def cell_figures(record: AuditRecord) -> dict[str, Any]:
     """Return the fields of a cell that say what an audit found and how far retrieval fell."""
-    facts = AuditFacts(record.findings, record.data, record.metrics, record.controls)
+    facts = AuditFacts(record.findings, record.data, record.metrics, record.controls, record.themes)
 
     def worst(figure: str) -> Observation | None:
         return next(iter(observe(figure, facts, PolicyRule(figure=figure, warn=0))), None)
@@ -36,6 +36,7 @@ def cell_figures(record: AuditRecord) -> dict[str, Any]:
         return SweepSide(
             confirmed=sum(f.side == name and f.confirmed is True for f in record.findings),
             share=None if finding is None else finding.target_share.value,
+            name="" if finding is None else finding.name,
             words=[] if finding is None else finding.words,
         )
 

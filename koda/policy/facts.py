@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from koda.records import ALL, Controls, DataRecord, Finding, Metrics, RecallRecord
+from koda.records import ALL, Controls, DataRecord, Finding, Metrics, RecallRecord, Theme
 
 RetrievalDirection = Literal["image_to_text", "text_to_image"]
 RETRIEVAL_DIRECTIONS: tuple[RetrievalDirection, ...] = get_args(RetrievalDirection)
@@ -23,6 +23,7 @@ class AuditFacts:
     data: DataRecord
     metrics: Metrics = field(default_factory=Metrics)
     controls: Controls | None = None
+    themes: Sequence[Theme] = ()
 
 
 def telling_depth(metrics: Metrics, direction: RetrievalDirection) -> str | None:

@@ -126,6 +126,21 @@ def _max_harmful_share(facts: AuditFacts, rule: PolicyRule) -> list[Observation]
     ) or _alone(0.0)
 
 
+def _themes(side: Side) -> Observe:
+    """The number of themes of a side that have a confirmed finding.
+
+    A finding that was not refuted is in a theme, so that findings without any are of a record without themes.
+    """
+
+    def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+        themes = [theme for theme in facts.themes if theme.side == side]
+        if not themes and any(finding.side == side and finding.confirmed is not False for finding in facts.findings):
+            return []
+        return _alone(sum(theme.confirmed for theme in themes))
+
+    return observe
+
+
 Falls = Callable[[Metrics, Subset], list[Fall] | None]
 
 
@@ -199,6 +214,10 @@ def _similarity(field: str, modality: str) -> Observe:
     return observe
 
 
+def _no_themes(facts: AuditFacts) -> str:
+    return "the audit was made before findings were grouped into themes"
+
+
 def _no_retrieval(facts: AuditFacts) -> str:
     return "retrieval needs both models to embed images and captions in one space"
 
@@ -245,6 +264,18 @@ FIGURES: dict[str, Figure] = {
     "lost.max_difference": Figure("largest difference of shares lost", _max_difference("lost"), of_a_finding=True),
     "gained.max_difference": Figure(
         "largest difference of shares gained", _max_difference("gained"), of_a_finding=True
+    ),
+    "lost.themes": Figure(
+        "number of themes lost: groups of overlapping directions with a confirmed one",
+        _themes("lost"),
+        percent=False,
+        absent=_no_themes,
+    ),
+    "gained.themes": Figure(
+        "number of themes gained: groups of overlapping directions with a confirmed one",
+        _themes("gained"),
+        percent=False,
+        absent=_no_themes,
     ),
     "lost.confirmed": Figure("number of confirmed directions lost", _confirmed("lost"), percent=False),
     "gained.confirmed": Figure("number of confirmed directions gained", _confirmed("gained"), percent=False),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from koda.records.alignment import AlignmentRecord
-from koda.records.base import Part, Record, parse_record
+from koda.records.base import Part, Record, parse_record, titled
 from koda.records.changes import Changes, NearestPrevious
 from koda.records.controls import Controls
 from koda.records.metrics import Estimate, Metrics
@@ -217,6 +217,7 @@ class LobeRecord(Part):
     )
     words: list[Word] = Field(default=[])
     metadata: list[OverRepresented] = Field(default=[])
+    name: str = Field(default="", description="what tells it from the other lobe, and in how much of it; else its size")
     near_duplicates: float | None = Field(
         default=None,
         description="share of the members with a twin among them: the same image bytes, or a cosine over 0.98 in "
@@ -265,6 +266,7 @@ class Finding(Part):
     difference: Estimate = Field(description="target_share - reference_share, held out")
     p_value: float | None = Field(default=None, description="Holm-adjusted, one-sided, of difference <= materiality")
     confirmed: bool | None = None
+    name: str = Field(default="", description="what the lobes are, in short; empty in records that are older")
     words: list[str] = Field(default=[], description="the first words of both lobes")
     similarity: dict[str, Similarity] = Field(
         description="model role (target, reference) -> table of the held-out samples; in version 1 of all"
@@ -284,8 +286,24 @@ class Finding(Part):
 
     @property
     def subset(self) -> Subset:
-        """The samples of both lobes, and the name of the finding: `lost 1`."""
+        """The samples of both lobes, and the number of the finding: `lost 1`."""
         return Subset(self.side, self.direction)
+
+    @property
+    def title(self) -> str:
+        """The name; in a record without names, the first words."""
+        return titled(self.name, self.words)
+
+
+class Theme(Part):
+    """Findings of one side whose slices overlap: one difference, seen along several directions."""
+
+    side: Side
+    number: int = Field(description="1 is the strongest of its side")
+    findings: list[Subset] = Field(min_length=1, description="'lost 1' and so on, the strongest first")
+    name: str = Field(description="that of the strongest finding")
+    size: int = Field(description="samples in any of the slices, each counted once")
+    confirmed: bool = Field(description="whether a finding is")
 
 
 class Provenance(Part):
@@ -320,6 +338,7 @@ class AuditRecord(Record):
     data: DataRecord
     method: MethodRecord
     findings: list[Finding]
+    themes: list[Theme] = Field(default=[], description="of the findings that the held-out test did not refute")
     metrics: Metrics
     controls: Controls | None = Field(default=None, description="none in version 1")
     provenance: Provenance

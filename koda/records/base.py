@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -60,6 +60,11 @@ class NamedByText:
         return core_schema.no_info_plain_validator_function(
             cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
+
+
+def titled(name: str, words: Sequence[str], count: int = 4) -> str:
+    """Return the name of a finding; where the record is older than names are, its first words."""
+    return name or ", ".join(words[:count])
 
 
 class Record(Part):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from koda.records.base import Part
+from koda.records.base import Part, titled
 from koda.records.figure_names import FigureName
 from koda.typing import Side
 
@@ -35,9 +35,15 @@ class FindingSeen(Part):
 
     side: Side
     direction: int
+    name: str = ""
     words: list[str] = Field(default_factory=list)
     target_share: float
     confirmed: bool | None = None
+
+    @property
+    def title(self) -> str:
+        """The name; in a record without names, the first words."""
+        return titled(self.name, self.words)
 
 
 class FindingKept(Part):
@@ -47,11 +53,17 @@ class FindingKept(Part):
     before: int = Field(description="number of the direction in the earlier audit")
     after: int
     overlap: float = Field(description="Jaccard: samples in both slices over samples in either")
+    name: str = Field(default="", description="in the later audit")
     words: list[str] = Field(default_factory=list)
     share_before: float
     share_after: float
     confirmed_before: bool | None = None
     confirmed_after: bool | None = None
+
+    @property
+    def title(self) -> str:
+        """The name; in a record without names, the first words."""
+        return titled(self.name, self.words)
 
 
 class Changes(Part):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from koda.records.base import Part, Record
+from koda.records.base import Part, Record, titled
 from koda.records.changes import Status
 
 
@@ -16,7 +16,13 @@ class SweepSide(Part):
 
     confirmed: int = Field(description="directions")
     share: float | None = Field(default=None, description="largest held-out share, as max_share; None: no finding")
-    words: list[str] = Field(default=[], description="of the finding with that share")
+    name: str = Field(default="", description="of the finding with that share")
+    words: list[str] = Field(default=[], description="of the same")
+
+    @property
+    def title(self) -> str:
+        """The name; in a record without names, the first words."""
+        return titled(self.name, self.words, 6)
 
 
 class SweepCell(Part):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from koda.records import AuditRecord, RuleResult
 from koda.report import text
 from koda.report.figures import figure_name, figure_value, limit_in_words
-from koda.report.view import state
+from koda.report.view import anchor, numbered, state
 from koda.typing import SIDES
 
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
@@ -36,6 +36,17 @@ class Card:
     value: str
     label: str
     note: str
+
+
+@dataclass(frozen=True)
+class ThemeLine:
+    """A theme on the cover; `directions` are the anchors and numbers of its findings, the strongest first."""
+
+    name: str
+    share: str
+    extent: str
+    state: str
+    directions: list[tuple[str, str]]
 
 
 def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
@@ -77,14 +88,15 @@ def cards(record: AuditRecord) -> list[Card]:
     made = [_side_card(record, side) for side in SIDES]
     lost, gained = (([f for f in record.findings if f.side == s]) for s in SIDES)
     tested = any(f.confirmed is not None for f in record.findings)
-    made.append(
-        Card(
-            f"{sum(f.confirmed is True for f in lost)} / {sum(f.confirmed is True for f in gained)}",
-            "confirmed directions, lost / gained",
-            f"of {len(lost)} / {len(gained)} found; "
-            + (f"Holm, α{text.NBSP}={text.NBSP}{record.method.alpha:g}" if tested else "not tested"),
-        )
-    )
+    how = f"Holm, α{text.NBSP}={text.NBSP}{record.method.alpha:g}" if tested else "not tested"
+    directions = " / ".join(str(sum(f.confirmed is True for f in found)) for found in (lost, gained))
+    if record.themes:
+        themes = " / ".join(str(sum(t.side == side and t.confirmed for t in record.themes)) for side in SIDES)
+        confirmed = f"{directions} of {len(lost)} / {len(gained)} directions confirmed; {how}"
+        made.append(Card(themes, "confirmed themes, lost / gained", confirmed))
+    else:
+        found = f"of {len(lost)} / {len(gained)} found; {how}"
+        made.append(Card(directions, "confirmed directions, lost / gained", found))
     rejected = record.data.n_rejected
     note = f"{text.number(record.data.n_confirmation)} of them held out to confirm"
     made.append(
@@ -95,6 +107,22 @@ def cards(record: AuditRecord) -> list[Card]:
         )
     )
     return made
+
+
+def theme_lines(record: AuditRecord) -> list[ThemeLine]:
+    """Return a line for each theme: what it is, the share of its strongest finding, its directions and samples."""
+    findings = {finding.subset: finding for finding in record.findings}
+    return [
+        ThemeLine(
+            name=f"{theme.side.capitalize()}: {text.shorten(theme.name, 160)}",
+            share=text.share(findings[theme.findings[0]].target_share),
+            extent=f"{text.plural(len(theme.findings), 'direction')}, {text.plural(theme.size, 'sample')}",
+            state=state(findings[theme.findings[0]]),
+            directions=[(anchor(subset), numbered(subset)) for subset in theme.findings],
+        )
+        for theme in record.themes
+        if theme.findings[0] in findings
+    ]
 
 
 def _side_card(record: AuditRecord, side: str) -> Card:

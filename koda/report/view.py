@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import AuditRecord, Finding, LobeRecord
+from koda.records import AuditRecord, Finding, LobeRecord, Subset
 from koda.report import text
 from koda.report.figures import limit_in_words
 from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
 from koda.typing import roles_of
 
-_SIDE_NAMES = {"lost": "Lost", "gained": "Gained"}
 _LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
 _LEAST_SHARE = 1e-3  # a share that stands for those below it
 _SIMILARITIES = (
@@ -33,6 +32,7 @@ class LobeView:
 
     lobe: LobeRecord
     name: str
+    heading: str
     shots: list[Shot]
 
 
@@ -54,10 +54,8 @@ class FindingView:
 
 def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView:
     """Put one finding in words, rows and a figure."""
-    first, second = (_telling(*pair) for pair in _both_ways(finding))
-    words = " against ".join(", ".join(text.shorten(w, 32) for w in side) for side in (first, second) if side)
-    words = words or ", ".join(text.shorten(w, 32) for w in finding.words[:4])
-    name = f"{_SIDE_NAMES[finding.side]} {finding.direction}"
+    title = text.shorten(finding.name, 160) if finding.name else _by_words(finding)
+    name = numbered(finding.subset)
     target, reference = finding.target, finding.reference
     figures = [
         ("difference (held out)", text.share(finding.difference)),
@@ -101,17 +99,17 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
     )
     return FindingView(
         finding=finding,
-        id=f"{finding.side}-{finding.direction}",
+        id=anchor(finding.subset),
         name=name,
-        heading=f"{name}: {words}" if words else name,
+        heading=f"{name}: {title}" if title else name,
         state=state(finding),
         sentence=_sentence(record, finding),
         figures=figures,
         pairs=pairs,
         plot=plot,
         lobes=[
-            LobeView(lobe, title, [gallery.shot(sample) for sample in lobe.samples])
-            for lobe, title in ((finding.positive, "First lobe"), (finding.negative, "Counterpart"))
+            LobeView(lobe, place, _lobe_heading(place, lobe), [gallery.shot(sample) for sample in lobe.samples])
+            for lobe, place in ((finding.positive, "First lobe"), (finding.negative, "Counterpart"))
         ],
     )
 
@@ -148,6 +146,28 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
 def state(finding: Finding) -> str:
     """Say how a finding came out of its test."""
     return {True: "confirmed", False: "not confirmed", None: "not tested"}[finding.confirmed]
+
+
+def anchor(subset: Subset) -> str:
+    """Return the anchor of a finding: `lost-1`."""
+    return str(subset).replace(" ", "-")
+
+
+def numbered(subset: Subset) -> str:
+    """Return the number of a finding as a heading has it: `Lost 1`."""
+    return str(subset).capitalize()
+
+
+def _lobe_heading(place: str, lobe: LobeRecord) -> str:
+    size = text.plural(lobe.size, "sample")
+    return f"{place}: {text.shorten(lobe.name, 200)}; {size}" if lobe.name else f"{place}: {size}"
+
+
+def _by_words(finding: Finding) -> str:
+    """Name a finding of a record without names by the words of its lobes."""
+    first, second = (_telling(*pair) for pair in _both_ways(finding))
+    words = " against ".join(", ".join(text.shorten(w, 32) for w in side) for side in (first, second) if side)
+    return words or ", ".join(text.shorten(w, 32) for w in finding.words[:4])
 
 
 def _both_ways(finding: Finding) -> list[tuple[LobeRecord, LobeRecord]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from koda.discrepancy.extension import common_keys, extend, extended
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.records import OverRepresented, Similarity, Word
+from koda.slicing.naming import LobeFacts, names_of
 from koda.slicing.words import TermCounts, distinctive_words, label_counts, over_represented
 from koda.typing import BoolArray, FloatArray, IntArray
 
@@ -41,6 +42,7 @@ class Lobe:
             :mod:`koda.discrepancy.extension`.
         words: what the members' captions say that the others do not.
         metadata: metadata values that are over-represented among the members.
+        name: see :func:`koda.slicing.naming.names_of`.
     """
 
     sign: Literal["positive", "negative"]
@@ -50,6 +52,7 @@ class Lobe:
     in_sample: BoolArray
     words: tuple[Word, ...] = ()
     metadata: tuple[OverRepresented, ...] = ()
+    name: str = ""
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ class Slice:
             :mod:`koda.discrepancy.significance` tests.
         similarity_searched: the same of the samples that the search chose by these kernels; empty where it has seen
             all.
+        name: what the lobes are, in short; see :func:`koda.slicing.naming.names_of`.
     """
 
     direction: int
@@ -76,6 +80,7 @@ class Slice:
     negative: Lobe
     similarity: Mapping[str, Similarity]
     similarity_searched: Mapping[str, Similarity] = field(default_factory=dict)
+    name: str = ""
 
 
 def slices(
@@ -153,13 +158,16 @@ def slices(
             parts = _parts(inside[1], inside[-1], among, np.random.default_rng([seed, number]))
             by_model = [_similarity(kernel, [rows[part] for part in parts]) for kernel, rows in compared]
             tables.append(dict(zip(("target", "reference"), by_model, strict=True)) if among.any() else {})
+        heavier, lighter = (background.facts(inside[sign], lobes[sign]) for sign in (1, -1))
+        names = names_of(heavier, lighter, solution.config.modality)
         pieces.append(
             Slice(
                 direction=number,
-                positive=lobes[1],
-                negative=lobes[-1],
+                positive=replace(lobes[1], name=names.positive),
+                negative=replace(lobes[-1], name=names.negative),
                 similarity=tables[0] or tables[1],
                 similarity_searched=tables[1] if tables[0] else {},
+                name=names.finding,
             )
         )
     return tuple(pieces)
@@ -273,6 +281,10 @@ class _Background:
         counted = np.intersect1d(members, self.rows).tolist()
         outside = {name: counts - label_counts(self.columns[name], counted) for name, counts in self.labels.items()}
         return over_represented(self.columns, _some(members).tolist(), outside, limit=limit)
+
+    def facts(self, members: IntArray, lobe: Lobe) -> LobeFacts:
+        """Return what a lobe may be named by."""
+        return LobeFacts.of(lobe.size, lobe.words, lobe.metadata, self.columns, _some(members).tolist())
 
 
 def _some(members: IntArray) -> IntArray:

@@ -103,8 +103,26 @@ _MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (audit_id, side, direction, tie)
     );
     """,
+    """
+    ALTER TABLE directions ADD COLUMN name TEXT;
+    ALTER TABLE directions ADD COLUMN theme INTEGER;
+    CREATE TABLE themes (
+        audit_id TEXT, side TEXT, number INTEGER, name TEXT, size BIGINT, confirmed BOOLEAN,
+        PRIMARY KEY (audit_id, side, number)
+    );
+    """,
 )
-_AUDIT_TABLES = ("controls", "bandwidths", "rejections", "directions", "slices", "metrics", "rules", "artifacts")
+_AUDIT_TABLES = (
+    "controls",
+    "bandwidths",
+    "rejections",
+    "directions",
+    "themes",
+    "slices",
+    "metrics",
+    "rules",
+    "artifacts",
+)
 _TABLES_BY_ID = ("audits", "alignments")
 _SHARED_TABLES = ("models", "datasets")  # the same digest is the same thing: the first row stays
 

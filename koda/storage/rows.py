@@ -12,14 +12,16 @@ from koda.records import AlignmentRecord, AuditRecord, Estimate
 def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Turn the record of an audit into rows, by table."""
     audit = {"audit_id": record.id}
+    theme_of = {subset: theme.number for theme in record.themes for subset in theme.findings}
     directions = []
     for finding in record.findings:
         row: dict[str, Any] = {
             **audit,
             **finding.model_dump(
                 include={"side", "direction", "target", "reference", "target_energy", "reference_energy", "quotient"}
-                | {"multiplier", "gap", "status", "p_value", "confirmed", "words"}
+                | {"multiplier", "gap", "status", "p_value", "confirmed", "name", "words"}
             ),
+            "theme": theme_of.get(finding.subset),
         }
         for name in ("target_share", "reference_share", "difference"):
             estimate = getattr(finding, name)
@@ -87,6 +89,10 @@ def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> di
         "datasets": [data.model_dump(include={"digest", "name", "path", "n_source", "licence", "source"})],
         "rejections": [{**audit, "key": item.key, "reason": item.reason} for item in data.rejections],
         "directions": directions,
+        "themes": [
+            {**audit, **theme.model_dump(include={"side", "number", "name", "size", "confirmed"})}
+            for theme in record.themes
+        ],
         "slices": [{**audit, **row} for row in slices],
         "metrics": metrics,
         "rules": rules,

@@ -95,7 +95,7 @@ def test_a_new_audit_takes_up_its_artifacts_and_lies_beside_the_old_ones(folder:
     assert record.changes is not None and record.changes.before == SECOND  # the last of the same line
     assert run("verify", result["paths"]["folder"])["verified"]
     with duckdb.connect(str(folder / "koda-runs" / "koda.duckdb"), read_only=True) as connection:
-        assert connection.execute("SELECT count(DISTINCT audit_id) FROM directions").fetchone() == (3,)
+        assert connection.execute("SELECT count(DISTINCT audit_id) FROM directions").fetchone() == (4,)
 
 
 def test_its_embeddings_are_exported(folder: Path) -> None:
@@ -115,5 +115,6 @@ def test_a_database_from_before_alignments_is_brought_up_to_date(folder: Path) -
         connection.execute("DELETE FROM schema_version WHERE version > 1")
     assert {audit["id"] for audit in run("history")} == {FIRST, SECOND}
     with duckdb.connect(str(path), read_only=True) as connection:
-        assert connection.execute("SELECT max(version) FROM schema_version").fetchone() == (2,)
-        assert connection.execute("SELECT count(*) FROM alignments").fetchone() == (0,)
+        assert connection.execute("SELECT max(version) FROM schema_version").fetchone() == (4,)
+        for table in ("alignments", "themes"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from koda.records import AuditRecord, Estimate, Metrics, Word
+from koda.records import AuditRecord, Estimate, Metrics, Theme, Word
 from tests.report import factory
 from tests.report.page import FORBIDDEN, Page, page_of, small
 
@@ -119,6 +119,34 @@ def test_the_words_of_a_heading_tell_the_lobes_apart(tmp_path: Path) -> None:
     record = small().model_copy(update={"findings": [found.model_copy(update=lobes)]})
     text = page_of(record, tmp_path)[0].text
     assert "Lost 1: purple against blue, hollow purple" in text
+
+
+def test_a_finding_and_its_lobes_go_by_their_names(tmp_path: Path) -> None:
+    found = factory.finding(0)
+    named = found.model_copy(
+        update={
+            "name": "colour = purple against colour = blue",
+            "positive": found.positive.model_copy(update={"name": "colour = purple (91 % of it, 18 times as common)"}),
+        }
+    )
+    text = page_of(small().model_copy(update={"findings": [named]}), tmp_path)[0].text
+    assert "Lost 1: colour = purple against colour = blue" in text
+    assert "First lobe: colour = purple (91 % of it, 18 times as common); 46 samples" in text
+    assert "Counterpart: 39 samples" in text
+
+
+def test_the_cover_has_a_line_for_each_theme_with_its_directions(tmp_path: Path) -> None:
+    record = factory.record(6, gallery=1, map_points=0)
+    old = page_of(record, tmp_path / "old")[0].text
+    assert "confirmed directions, lost / gained" in old
+    lost = [finding.subset for finding in record.findings if finding.side == "lost"]
+    theme = Theme(side="lost", number=1, findings=lost[:3], name="purple against blue", size=904, confirmed=True)
+    page, _ = page_of(record.model_copy(update={"themes": [theme]}), tmp_path / "new")
+    cover = page.text[: page.text.index("Contents")]
+    assert "Lost: purple against blue ● confirmed share 0.81 % [0.73, 0.90]" in cover
+    assert "3 directions, 904 samples: Lost 1 , Lost 2 , Lost 3" in cover
+    assert "1 / 0 confirmed themes, lost / gained" in cover
+    assert {"#lost-1", "#lost-2", "#lost-3"} <= {attributes.get("href") for _, attributes in page.tags}
 
 
 def test_a_reference_that_ties_the_samples_too_is_not_said_not_to(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from koda.errors import DataError
-from koda.records import Estimate, Metrics
+from koda.records import Estimate, Metrics, Theme
 from tests.report import factory
 from tests.report.page import HOSTILE, page_of, small, with_captions
 
@@ -57,11 +57,16 @@ def test_every_other_text_of_the_record_is_as_harmless(tmp_path: Path) -> None:
     words = [w.model_copy(update={"text": evil}) for w in lobe.words]
     samples = [s.model_copy(update={"key": f"{evil}{i}", "metadata": {evil: evil}}) for i, s in enumerate(lobe.samples)]
     changed = record.findings[0].model_copy(
-        update={"positive": lobe.model_copy(update={"words": words, "samples": samples}), "status": evil}
+        update={
+            "positive": lobe.model_copy(update={"words": words, "samples": samples, "name": evil}),
+            "status": evil,
+            "name": evil,
+        }
     )
     record = record.model_copy(
         update={
             "findings": [changed, record.findings[1]],
+            "themes": [Theme(side="lost", number=1, findings=[changed.subset], name=evil, size=1, confirmed=True)],
             "baseline": record.baseline.model_copy(update={"label": evil, "preprocessing": {evil: [evil]}}),
             "data": record.data.model_copy(update={"name": evil, "path": evil}),
             "config": {evil: {"nested": evil}},

@@ -15,7 +15,7 @@ from koda.config import DiscrepancyConfig
 from koda.discrepancy import Direction, find_discrepancies
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, KodaError, SolverError
-from koda.slicing.slices import common_keys, extend, lobe_size, slices
+from koda.slicing.slices import common_keys, extend, slices
 from koda.slicing.words import distinctive_words, over_represented
 
 N, DISCOVERY, GROUP = 400, 250, 0.1
@@ -267,19 +267,14 @@ def test_only_some_samples_can_be_ranked(planted):
     assert not first.positive.in_sample.any()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_size_rule_against_brute_force(seed):
-    scores = np.sort(np.random.default_rng(seed).exponential(size=80))[::-1]
-    best = max(range(1, 81), key=lambda k: scores[:k].sum() / k**0.5)
-    assert lobe_size(scores, 1, 80) == best
-    assert lobe_size(scores, best + 3, 80) == best + 3
-    assert lobe_size(scores, 1, 2) == min(best, 2)
-
-
-def test_size_of_a_tied_group_is_the_group():
-    assert lobe_size(np.array([0.2] * 25 + [0.001] * 60), 5, 50) == 25
-    assert lobe_size(np.array([0.2] * 3), 5, 50) == 3
-    assert lobe_size(np.array([]), 5, 50) == 0
+def test_slices_have_names(planted, sliced):
+    assert sliced[0].name.startswith("kind = planted")
+    assert sliced[0].positive.name.startswith("kind = planted (")
+    solution, target, reference, _ = planted
+    bare = (EmbeddingTable(table.keys, image=table.image) for table in (target, reference))
+    first = slices(solution, *bare)[0]
+    assert first.positive.name == f"group of {first.positive.size} pictures"
+    assert first.name == f"a group of {first.positive.size} pictures against one of {first.negative.size}"
 
 
 def _by_hand(planted, x, multiplier=0.0):

@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from koda.errors import StoreError
+from koda.records import Theme
 from koda.storage.database import AuditStore
 from tests.report.factory import aligned
 from tests.report.factory import record as make_record
@@ -35,17 +36,21 @@ def run(number: int) -> dict[str, object]:
 
 def test_an_audit_is_stored_once_and_replaced_whole(tmp_path: Path) -> None:
     store, record = AuditStore(tmp_path / "home"), make_record()
+    named = [f.model_copy(update={"name": f"name of {f.subset}"}) for f in record.findings]
+    theme = Theme(side="lost", number=1, findings=[named[0].subset], name=named[0].name, size=85, confirmed=True)
+    record = record.model_copy(update={"findings": named, "themes": [theme]})
     assert not store.has_audit(record.id)
     for _ in range(2):
         store.add_audit(record, rows(record.id))
     assert store.has_audit(record.id)
     counts = {
         table: store.query(f"SELECT count(*) AS n FROM {table}")[0]["n"]
-        for table in ("audits", "directions", "slices", "models", "datasets", "rules")
+        for table in ("audits", "directions", "themes", "slices", "models", "datasets", "rules")
     }
     assert counts == {
         "audits": 1,
         "directions": len(record.findings),
+        "themes": 1,
         "slices": 2,
         "models": 2,
         "datasets": 1,
@@ -54,7 +59,11 @@ def test_an_audit_is_stored_once_and_replaced_whole(tmp_path: Path) -> None:
     (first,) = store.query("SELECT * FROM directions WHERE side = 'lost' AND direction = 1")
     finding = next(f for f in record.findings if (f.side, f.direction) == ("lost", 1))
     assert first["target_share"] == finding.target_share.value
-    assert first["words"] == finding.words
+    assert (first["name"], first["words"], first["theme"]) == (finding.name, finding.words, 1)
+    assert store.query("SELECT count(*) AS n FROM directions WHERE theme IS NULL")[0]["n"] == len(named) - 1
+    assert store.query("SELECT name, size, confirmed FROM themes") == [
+        {"name": finding.name, "size": 85, "confirmed": True}
+    ]
     assert not list((tmp_path / "home" / "staging").iterdir())
 
 
