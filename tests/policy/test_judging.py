@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from koda.records import (
     RecallRecord,
     RuleResult,
     Stability,
-    Theme,
     WholeSimilarity,
     ZeroShotRecord,
 )
@@ -110,29 +108,6 @@ def test_counts_and_differences_are_figures() -> None:
     assert observed("confirmed.count", given) == Estimate(value=2)
     assert observed("lost.max_difference", given) == finding(0.004).difference
     assert observed("gained.max_difference", facts()) == Estimate(value=0.0)
-
-
-def test_themes_count_one_difference_once() -> None:
-    findings = [finding(0.004), finding(0.003), finding(0.002, confirmed=None), finding(0.003, side="gained")]
-    subsets = [f"lost {number}" for number in (1, 2, 3)]
-    made = [("lost", subsets[:2], True), ("lost", subsets[2:], False), ("gained", ["gained 1"], True)]
-    themes = [
-        Theme.model_validate({"side": s, "number": 1, "findings": f, "name": "", "size": 9, "confirmed": c})
-        for s, f, c in made
-    ]
-    given = replace(facts(*findings), themes=themes)
-    assert observed("lost.themes", given) == Estimate(value=1)
-    assert observed("gained.themes", given) == Estimate(value=1)
-    assert result_of(given, figure="lost.themes", fail=0).result == "fail"
-
-
-def test_without_findings_there_are_no_themes_and_a_record_older_than_they_are_has_not_counted_them() -> None:
-    refuted = facts(finding(0.004, confirmed=False))
-    assert observed("lost.themes", facts()) == observed("lost.themes", refuted) == Estimate(value=0)
-    old = facts(finding(0.004))
-    assert observed("lost.themes", old) is None
-    assert observed("gained.themes", old) == Estimate(value=0)
-    assert result_of(old, figure="lost.themes", fail=0).result == "inconclusive"
 
 
 def result_of(given: AuditFacts, **rule: Any) -> RuleResult:
