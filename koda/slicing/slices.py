@@ -200,8 +200,10 @@ def lobe_size(scores: FloatArray, floor: int, cap: int, background: float = 0.0)
 
     Such a k ends where a score is half the mean of those before it, both taken over the background b. Without b a lobe
     never ends where scores decay slowly: of Gaussian noise the rule takes a quarter of all samples, whatever the
-    cap allows. With b twice the median |f| of all samples (1.35 standard deviations of noise) it takes a twentieth
-    of them, and of a planted group the same members as before.
+    cap allows. With b twice the median |f| of all samples (1.35 standard deviations of noise) it takes a twentieth.
+    Measured on planted groups of 1 to 4 % of 2000 samples (``benchmarks/planted.py``, a typical tie of 0.3): 37 of 60
+    lobes at the cap without b, none with it, and the same purity and F1 of the groups. A cap at a multiple of the
+    coherence (share x n) was tried: most lobes then sit at that one.
 
     Args:
         scores: (m,) positive, descending; the size is at most m.

@@ -95,7 +95,7 @@ def test_a_new_audit_takes_up_its_artifacts_and_lies_beside_the_old_ones(folder:
     assert record.changes is not None and record.changes.before == SECOND  # the last of the same line
     assert run("verify", result["paths"]["folder"])["verified"]
     with duckdb.connect(str(folder / "koda-runs" / "koda.duckdb"), read_only=True) as connection:
-        assert connection.execute("SELECT count(DISTINCT audit_id) FROM directions").fetchone() == (4,)
+        assert connection.execute("SELECT count(DISTINCT audit_id) FROM directions").fetchone() == (3,)
 
 
 def test_its_embeddings_are_exported(folder: Path) -> None:
