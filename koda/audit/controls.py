@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from koda.audit.kernels import kernels_by_side
 from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
-from koda.audit.spike_in import MAX_SAMPLES, SHARES, spike_ins
+from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, SHARES, spike_ins
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, Solution
 from koda.discrepancy.limits import at_size
@@ -22,9 +24,8 @@ from koda.extraction import KIND as EMBEDDINGS
 from koda.kernels import KernelPair
 from koda.records import Controls, SelfControlRecord, SpikeInRecord
 from koda.storage import write_atomically
-from koda.typing import ROLES, SIDES, Role, roles_of
+from koda.typing import ROLES, SIDES, Role, Side, roles_of
 
-_DIRECTIONS = 5  # of a self control
 _TOLERANCE = 1e-3
 _ROUNDING = {"fp32": 2.0**-24, "bf16": 2.0**-8, "fp16": 2.0**-11}  # unit roundoff, relative
 
@@ -43,7 +44,7 @@ def control(plan: AuditPlan) -> str:
     if new < MIN_CONFIRMATION:
         note = f"there are {new} confirmation samples; a test needs {MIN_CONFIRMATION}"
     elif plan.config.significance.spike_ins:
-        trials = _spike_ins(plan, samples, solutions["lost"], sum(len(s.directions) for s in solutions.values()))
+        trials = _spike_ins(plan, samples, solutions)
     alone = [] if note else [_self_control(plan, samples, solutions["lost"], role) for role in ROLES]
     controls = Controls(n_discovery=seen, n_confirmation=new, spike_ins=trials, self_controls=alone, note=note)
     folder = plan.artifacts.folder(CONTROLS, plan.control_key)
@@ -56,19 +57,30 @@ def load_controls(folder: Path) -> Controls:
     return Controls.model_validate_json((folder / "controls.json").read_bytes())
 
 
-def _spike_ins(plan: AuditPlan, samples: Samples, lost: Solution, n_tests: int) -> list[SpikeInRecord]:
-    """Make groups of each share be lost, and count those that are found and confirmed."""
-    target, reference = (getattr(samples, role) for role in roles_of("lost"))
+def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solution]) -> list[SpikeInRecord]:
+    """Make groups of each share be lost, and count those that are found and confirmed.
+
+    The directions of a trial take the place of the first ones lost, and are tested beside all others of the audit.
+    """
     config = plan.config
+    kernels = kernels_by_side(samples, solutions)
+    tested = {
+        side: confirm(
+            solutions[side], *_tables(samples, side), samples.confirmation, config.significance, kernels[side]
+        )
+        for side in SIDES
+    }
+    others = [*tested["lost"][DIRECTIONS:], *tested["gained"]]
+    target, reference = _tables(samples, "lost")
     ready = spike_ins(
         target,
         reference,
         samples.discovery,
         samples.confirmation,
-        lost.kernels,
+        solutions["lost"].kernels,
         config.discrepancy,
         config.significance,
-        n_tests,
+        [held.p_value for held in others if held.p_value is not None],
     )
     rows = []
     for share in SHARES:
@@ -82,6 +94,11 @@ def _spike_ins(plan: AuditPlan, samples: Samples, lost: Solution, n_tests: int) 
             )
         )
     return rows
+
+
+def _tables(samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
+    target, reference = (getattr(samples, role) for role in roles_of(side))
+    return target, reference
 
 
 def _self_control(plan: AuditPlan, samples: Samples, lost: Solution, role: Role) -> SelfControlRecord:
@@ -101,7 +118,7 @@ def _self_control(plan: AuditPlan, samples: Samples, lost: Solution, role: Role)
         update={
             "features": "exact",
             "n_features": None,
-            "n_directions": min(_DIRECTIONS, config.n_directions),
+            "n_directions": min(DIRECTIONS, config.n_directions),
             "tolerance": max(config.tolerance, _TOLERANCE),
         }
     )

@@ -26,7 +26,7 @@ from koda.typing import IntArray
 
 SHARES = (0.04, 0.02, 0.01, 0.005)  # of the data, that a group has
 MAX_SAMPLES = 2048  # of either part, in the trials
-_DIRECTIONS = 5  # searched: a group that is not among the first has hardly been seen
+DIRECTIONS = 5  # searched: a group that is not among the first has hardly been seen
 _TOLERANCE = 1e-3  # of the search: far under what decides a trial
 
 
@@ -57,7 +57,7 @@ class SpikeIns:
     confirmation: tuple[str, ...]
     config: DiscrepancyConfig
     significance: SignificanceConfig
-    n_tests: int
+    beside: tuple[float, ...]
 
     def trial(self, share: float, number: int) -> Trial:
         """Put in one group and look for it.
@@ -84,8 +84,7 @@ class SpikeIns:
         everything = [*self.discovery, *self.confirmation]
         f = extended(solution, changed, everything)  # (k, n)
         tested = held_out_shares(f[:, m:].T, self.confirmation, changed, self.significance.materiality)
-        # beside as many tests as the audit makes, of which nothing but these is known to be small
-        p_values = holm([*(held.p_value for held in tested), *[1.0] * (self.n_tests - len(tested))])
+        p_values = holm([*(held.p_value for held in tested), *self.beside])
         inside = np.zeros(n, dtype=bool)
         inside[group] = True
         for values, held, p in zip(f, tested, p_values, strict=False):
@@ -133,7 +132,7 @@ def spike_ins(
     pair: KernelPair,
     config: DiscrepancyConfig,
     significance: SignificanceConfig,
-    n_tests: int,
+    beside: Sequence[float],
 ) -> SpikeIns:
     """Prepare the two models of one question for trials: at most 2048 samples of either part, drawn with the seed.
 
@@ -143,7 +142,7 @@ def spike_ins(
         pair: the kernels of the search.
         config: of the search.
         significance: of the test.
-        n_tests: hypotheses that the audit tests at once.
+        beside: p-values of the directions that the audit tests beside those of a trial, not adjusted.
 
     Raises:
         DataError: an embedding that cannot be used.
@@ -158,11 +157,11 @@ def spike_ins(
         update={
             "features": "exact",
             "n_features": None,
-            "n_directions": min(_DIRECTIONS, config.n_directions, max(1, len(seen) - MIN_SAMPLES)),
+            "n_directions": min(DIRECTIONS, config.n_directions, max(1, len(seen) - MIN_SAMPLES)),
             "tolerance": max(config.tolerance, _TOLERANCE),
         }
     )
-    return SpikeIns(kernels, pair, tuple(seen), tuple(new), search, significance, n_tests)
+    return SpikeIns(kernels, pair, tuple(seen), tuple(new), search, significance, tuple(beside))
 
 
 def _permuted(kernel: SampledKernel, order: IntArray) -> SampledKernel:

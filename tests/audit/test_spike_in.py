@@ -25,8 +25,8 @@ TEST = SignificanceConfig()
 def clustered(n: int, seed: int = 0) -> EmbeddingTable:
     """Samples of which each has near neighbours, as real ones have."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(n // 20, 12))
-    values = centres[np.arange(n) % len(centres)] + 0.35 * rng.normal(size=(n, 12))
+    centres = rng.normal(size=(n // 40 + 1, 12))
+    values = centres[np.arange(n) % len(centres)] + 0.2 * rng.normal(size=(n, 12))
     return EmbeddingTable([f"{row:04}" for row in range(n)], image=values)
 
 
@@ -34,8 +34,8 @@ def ready(n: int, **changes: object):
     table = clustered(n)
     halves = table.keys[: n // 2], table.keys[n // 2 :]
     pair = choose_kernels(table.select(halves[0]), table.select(halves[0]), IMAGE)
-    given = {"significance": TEST, "n_tests": 10} | changes
-    return spike_ins(table, table, *halves, pair, IMAGE, given["significance"], given["n_tests"])
+    given = {"significance": TEST, "beside": [1.0] * 5} | changes
+    return spike_ins(table, table, *halves, pair, IMAGE, given["significance"], given["beside"])
 
 
 def test_a_large_group_is_found_and_a_single_sample_is_not():

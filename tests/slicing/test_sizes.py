@@ -11,10 +11,10 @@ from koda.slicing.slices import lobe_size, members
 @pytest.mark.parametrize("seed", range(5))
 def test_size_rule_against_brute_force(seed):
     scores = np.sort(np.random.default_rng(seed).exponential(size=80))[::-1]
-    best = max(range(1, 81), key=lambda k: scores[:k].sum() / k**0.5)
-    assert lobe_size(scores, 1, 80) == best
-    assert lobe_size(scores, best + 3, 80) == best + 3
-    assert lobe_size(scores, 1, 2) == min(best, 2)
+    wide = sum(1 for score in scores if score >= sum(scores[:5]) / 5 / 2)
+    assert lobe_size(scores, 1, 80) == wide
+    assert lobe_size(scores, wide + 3, 80) == wide + 3
+    assert lobe_size(scores, 1, 2) == min(wide, 2)
 
 
 def test_size_of_a_tied_group_is_the_group():
@@ -23,14 +23,16 @@ def test_size_of_a_tied_group_is_the_group():
     assert lobe_size(np.array([]), 5, 50) == 0
 
 
-def test_noise_does_not_fill_a_lobe_to_its_cap():
-    """Without a background the rule takes a quarter of all samples of noise, so that the cap is what decides."""
-    for n in (200, 1000, 4000):
-        f = np.random.default_rng(n).normal(size=n)
-        descending = np.sort(f[f > 0])[::-1]
-        assert lobe_size(descending, 5, n) > 0.2 * n
-        for lobe in members(f):
-            assert 5 <= len(lobe) < 0.07 * n
+def test_the_size_of_a_lobe_does_not_grow_with_the_tail_of_all_others():
+    """A group and a long tail: the tail makes up most of the sum of the scores, and none of the lobe."""
+    for n in (1000, 4000):
+        rng = np.random.default_rng(n)
+        f = np.abs(rng.normal(scale=0.15, size=n))
+        f[:20] = rng.uniform(0.8, 1.2, size=20)
+        positive, negative = members(f)
+        assert set(range(20)) <= set(positive)
+        assert len(positive) < 30
+        assert len(negative) == 0
 
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.08])
@@ -48,8 +50,8 @@ def test_the_scale_of_a_direction_does_not_matter():
         assert (one == other).all()
 
 
-def test_where_no_score_is_over_the_background_the_floor_is_taken():
-    assert [len(lobe) for lobe in members(np.ones(100))] == [5, 0]
+def test_where_all_scores_are_alike_the_cap_is_taken():
+    assert [len(lobe) for lobe in members(np.ones(100))] == [10, 0]
     assert [len(lobe) for lobe in members(np.ones(3))] == [3, 0]
     assert [len(lobe) for lobe in members(np.zeros(100))] == [0, 0]
     assert [len(lobe) for lobe in members(np.array([]))] == [0, 0]
