@@ -75,7 +75,7 @@ def check(n: int, r: int, kind: str, quantile: float | None, directions: int) ->
     y = (vectors[:, keep] / values[keep].sqrt()).T @ (inner / features.scales[:, None]) / n**0.5
     cosines = torch.linalg.svdvals(torch.linalg.qr(y).Q.T @ torch.stack(dense_x, 1)).clamp(max=1)
     return {
-        "kind": kind, "limit": f"q = {quantile:g}" if quantile else "share 0.0005", "n": n, "r": r, "eps": solution.eps,
+        "kind": kind, "limit": f"q = {quantile:g}" if quantile else "share 0.003", "n": n, "r": r, "eps": solution.eps,
         "objective": [d.target_energy / e - 1 for d, e in zip(solution.directions, energies, strict=True)],
         "gaps": [d.gap for d in solution.directions],
         "excess": max(d.reference_energy - solution.eps for d in solution.directions),

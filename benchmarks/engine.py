@@ -68,7 +68,7 @@ def engine(n: int, r: int, device: torch.device, repeats: int) -> dict[str, Any]
     config = DiscrepancyConfig(features="orf", n_features=r, device=str(device), n_directions=DIRECTIONS)
     kernels = choose_kernels(target, reference, config)
     maps = draw_pair(kernels, target, reference, r, seed=0)
-    limit = ShareLimit(0.0005).energy(n)
+    limit = ShareLimit(config.max_reference_share).energy(n, kernels.ties["reference"])
     request = SolverRequest(limit, DIRECTIONS, stop_without_gain=True)
     best: dict[str, Any] = {}
     for _ in range(repeats):
@@ -80,7 +80,9 @@ def engine(n: int, r: int, device: torch.device, repeats: int) -> dict[str, Any]
         t_gram, blocks = timed(lambda features=features: accumulate(features), device)
         forms = FeatureForms(blocks, features, False, {})
         t_solve, raw = timed(lambda forms=forms: solve_subspace(forms.space(DIRECTIONS), request), device)
-        read = partial(checked_directions, forms, target.keys, raw.directions, limit.eps, request.tolerance)
+        read = partial(
+            checked_directions, forms, target.keys, raw.directions, limit.eps, request.tolerance, kernels.ties
+        )
         t_read, directions = timed(read, device)
         total = t_features * cached + t_gram + t_solve + t_read  # without the cache the products make them again
         if not best or total < best["total"]:
@@ -317,9 +319,11 @@ def main() -> None:
 def _algorithm_1_of(n: int, r: int, device: torch.device) -> tuple[float, list[float]]:
     target, reference = pair(n)
     config = DiscrepancyConfig(features="orf", n_features=r, device=str(device))
-    maps = draw_pair(choose_kernels(target, reference, config), target, reference, r, seed=0)
+    kernels = choose_kernels(target, reference, config)
+    maps = draw_pair(kernels, target, reference, r, seed=0)
+    limit = ShareLimit(config.max_reference_share).energy(n, kernels.ties["reference"])
     blocks = accumulate(StackedFeatures(target, reference, maps, device))
-    return algorithm_1(blocks.g, blocks.split, (1 + 0.0005 * (n - 1)) / n)
+    return algorithm_1(blocks.g, blocks.split, limit.eps)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "quantile": {"eps_quantile": 0.5},
     "spec": {"method": "spec"},
 }
-NAMES = {"default": "KODA, share 0.0005", "quantile": "KODA, q = 0.5", "spec": "SPEC"}
+NAMES = {"default": "KODA, share 0.003", "quantile": "KODA, q = 0.5", "spec": "SPEC"}
 
 
 @dataclass(frozen=True)

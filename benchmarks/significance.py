@@ -175,7 +175,7 @@ class Audit:
                 for table, features in zip(tables, maps, strict=True)
             ]
             kernel = Kernel({"image": None}, kind="cosine")
-            kernels = KernelPair(kernel, kernel, {}, {}, "features of the search")
+            kernels = KernelPair(kernel, kernel, solution.kernels.ties, {}, {}, "features of the search")
             held += confirm(replace(solution, kernels=kernels), own[0], own[1], self.confirmation, JUDGED)
         return held
 

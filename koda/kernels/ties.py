@@ -97,7 +97,7 @@ def check_tie(tie: float, role: str, how: str) -> None:
     raise DataError(
         f"The kernel of the {role} model ties {what} together: the mean similarity of a sample with its nearest "
         f"1 % of the others is {tie:.2g} ({how}).",
-        "Use sigma: auto, which sets it to 0.3."
+        "Use sigma: auto with the gaussian kernel, which sets it to 0.3."
         if tie < LEAST_TIE
         else "Use sigma: auto with the gaussian kernel; where that is used already, the samples are copies of a few: "
         "compare another modality (discrepancy.modality).",

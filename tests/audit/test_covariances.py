@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import koda.discrepancy.tuning
 import numpy as np
 import pytest
 
 import koda.discrepancy.forms
+import koda.discrepancy.problem
 from koda.audit.covariances import load_covariance, save_covariance
 from koda.audit.plan import AuditPlan, prepare
 from koda.config import AuditConfig
@@ -18,7 +18,7 @@ from koda.discrepancy import Problem, Solution
 from koda.embeddings import EmbeddingTable
 from tests.tiny import write_tiny_model
 
-TUNE = {"sigma": "tune", "features": "orf", "n_features": 8, "n_directions": 4, "device": "cpu", "modality": "image"}
+SEARCH = {"features": "orf", "n_features": 8, "n_directions": 4, "device": "cpu", "modality": "image"}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def planned(tmp_path: Path, pairs_folder: Callable[..., Path]) -> Callable[..., 
 
     def plan(*, share: float = 0.5, **search: object) -> AuditPlan:
         settings = first.config.model_dump() | {"significance": {"confirmation_share": share}}
-        settings["discrepancy"] = TUNE | search
+        settings["discrepancy"] = SEARCH | search
         return replace(first, config=AuditConfig.model_validate(settings))
 
     return plan
@@ -57,7 +57,7 @@ def _searched(plan: AuditPlan, tables: tuple[EmbeddingTable, EmbeddingTable]) ->
     return problem.solve(plan.config.discrepancy)
 
 
-@pytest.mark.parametrize("sigma", ["auto", "tune", 0.7])
+@pytest.mark.parametrize("sigma", ["auto", "matched", 0.7])
 def test_limits_and_counts_are_no_part_of_the_key_of_a_covariance(planned, sigma):
     kept = planned(sigma=sigma).covariance_key("lost")
     for other in ({"n_directions": 9}, {"eps": 0.01}, {"eps_quantile": 0.5}, {"tolerance": 1e-4}, {"method": "spec"}):
@@ -68,66 +68,35 @@ def test_limits_and_counts_are_no_part_of_the_key_of_a_covariance(planned, sigma
         assert planned(sigma=sigma, **other).covariance_key("lost") != kept
 
 
-def test_a_tuned_covariance_has_the_key_of_its_bandwidths(planned):
-    plan = planned()
-    sigmas = {"target": {"image": 0.5}, "reference": {"image": 0.4}}
-    kept = plan.covariance_key("lost", sigmas)
-    assert planned(eps=0.01).covariance_key("lost", sigmas) == kept
-    assert plan.covariance_key("lost", sigmas | {"target": {"image": 0.6}}) != kept
-    assert plan.covariance_key("lost") != kept
-
-
-def test_the_key_of_a_choice_of_bandwidths_holds_what_it_depends_on(planned, monkeypatch):
-    kept = planned().tuning_key("lost")
-    # the first three directions judge, to a tolerance of their own, with exact kernels
-    for other in (
-        {"n_directions": 3},
-        {"n_directions": 9},
-        {"tolerance": 1e-4},
-        {"n_features": 9},
-        {"features": "rff"},
-    ):
-        assert planned(**other).tuning_key("lost") == kept
-    for other in ({"n_directions": 2}, {"eps": 0.01}, {"eps_quantile": 0.5}, {"tolerance": 0.1}, {"seed": 1}):
-        assert planned(**other).tuning_key("lost") != kept
-    assert planned(method="spec").tuning_key("lost") != kept
-    assert planned(share=0.4).tuning_key("lost") != kept  # other samples are searched
-    assert planned().tuning_key("gained") != kept
-    monkeypatch.setattr(koda.discrepancy.tuning, "MULTIPLIERS", (0.3, 0.4))
-    assert planned().tuning_key("lost") != kept
-
-
-def test_another_count_neither_tunes_nor_sums_again(planned, monkeypatch):
+@pytest.mark.parametrize("sigma", ["auto", "matched"])
+def test_another_count_or_limit_neither_chooses_bandwidths_nor_sums_again(planned, monkeypatch, sigma):
     tables = _world()
-    first = _searched(planned(), tables)
-    monkeypatch.setattr(koda.discrepancy.tuning, "tune_kernels", None)
+    first = _searched(planned(sigma=sigma), tables)
+    monkeypatch.setattr(koda.discrepancy.problem, "choose_kernels", None)
     monkeypatch.setattr(koda.discrepancy.forms, "accumulate", None)
-    again = _searched(planned(n_directions=6), tables)
+    again = _searched(planned(sigma=sigma, n_directions=6), tables)
     assert again.kernels == first.kernels
-    assert again.kernels.tuning
     for one, other in zip(first.directions, again.directions, strict=False):
         assert other.target_energy == pytest.approx(one.target_energy, rel=1e-6)
+        assert other.target_share == pytest.approx(one.target_share, rel=1e-5)
+    wider = _searched(planned(sigma=sigma, max_reference_share=0.2), tables)
+    tie = first.kernels.ties["reference"]
+    assert wider.kernels == first.kernels
+    assert wider.eps == pytest.approx((1 + 0.2 * tie * 139) / 140)
 
 
-def test_another_limit_tunes_again_and_sums_again_only_for_other_bandwidths(planned, monkeypatch):
-    tables, tuned, summed = _world(), [], []
-    tune, accumulate = koda.discrepancy.tuning.tune_kernels, koda.discrepancy.forms.accumulate
-    monkeypatch.setattr(koda.discrepancy.tuning, "tune_kernels", lambda *given: tuned.append(tune(*given)) or tuned[-1])
-    monkeypatch.setattr(koda.discrepancy.forms, "accumulate", lambda given: summed.append(1) or accumulate(given))
-    for share in (0.0005, 0.0006, 0.05, 0.2):
-        before = {str(pair.target.sigmas) for pair in tuned}
-        solution = _searched(planned(max_reference_share=share), tables)
-        assert solution.kernels == tuned[-1]
-        assert len(summed) == len(before | {str(tuned[-1].target.sigmas)})
-    assert len(tuned) == 4
-    assert len(summed) < 4
-
-
-def test_exact_kernels_keep_the_choice_of_bandwidths_too(planned, monkeypatch):
+def test_what_is_kept_is_of_its_bandwidths_alone(planned):
     tables = _world()
+    auto = _searched(planned(), tables)
+    assert load_covariance(planned(sigma="matched"), "lost", *tables) == {}
+    assert load_covariance(planned(), "gained", *tables) == {}
+    kept = load_covariance(planned(), "lost", *tables)
+    assert kept["kernels"] == auto.kernels
+    assert kept["covariance"].n == 140
+
+
+def test_exact_kernels_have_no_covariance_to_keep(planned):
     plan = planned(features="exact", n_features=None)
-    first = load_covariance(plan, "lost", *tables)
-    assert set(first) == {"kernels"}
-    monkeypatch.setattr(koda.discrepancy.tuning, "tune_kernels", None)
-    assert load_covariance(plan, "lost", *tables) == first
-    assert load_covariance(planned(sigma="auto", features="exact", n_features=None), "lost", *tables) == {}
+    problem = Problem.of(*(tables := _world()), plan.config.discrepancy)
+    assert problem.covariance is None
+    assert load_covariance(plan, "lost", *tables) == {}

@@ -7,6 +7,7 @@ from typing import Any
 from koda.audit.diff import compare_audits, differences, dotted, matched, members_of, nearest
 from koda.metrics.overlap import jaccard
 from koda.records import AuditRecord
+from tests.records.versions import of_version_1
 from tests.report.factory import record
 
 
@@ -114,6 +115,18 @@ def test_other_kernels_or_another_test_are_not_comparable() -> None:
     assert len(told) == 2
     assert "sigma 2.0" in told[0] and "shares do not mean the same" in told[0]
     assert "materiality 0.01" in told[1] and "confirmed does not mean the same" in told[1]
+
+
+def test_shares_in_other_units_are_not_comparable() -> None:
+    one = record(map_points=0)
+    old = AuditRecord.from_json(of_version_1(one))
+    for before, after in ((old, one), (one, old)):
+        changes = compare(before, after)
+        assert not changes.comparable
+        (told,) = changes.not_comparable
+        assert "shares are in other units" in told and "raw units of its kernels (record version 1)" in told
+    assert compare(old, old).comparable  # among themselves raw shares mean the same
+    assert compare(one, one).comparable
 
 
 def test_results_of_rules_and_figures_that_no_rule_is_on() -> None:

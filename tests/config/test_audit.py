@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_three_keys_are_enough(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL))
-    assert config.discrepancy.max_reference_share == 0.0005
+    assert config.discrepancy.max_reference_share == config.significance.materiality == 0.003
     assert config.discrepancy.n_directions == 10
     assert config.policy
 
@@ -101,7 +101,7 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
 
 
 def test_one_way_to_set_eps_is_the_default() -> None:
-    assert DiscrepancyConfig().max_reference_share == 0.0005
+    assert DiscrepancyConfig().max_reference_share == 0.003
     assert DiscrepancyConfig(eps_quantile=0.5).max_reference_share is None
     assert DiscrepancyConfig(max_reference_share=0.0).max_reference_share == 0.0
 
@@ -142,14 +142,20 @@ def test_a_range_of_shards_is_no_mapping() -> None:
         parse_override("data.path={1, 2")
 
 
-def test_sigma_is_auto_tune_or_a_bandwidth() -> None:
-    assert DiscrepancyConfig(sigma="tune").sigma == "tune"
+def test_sigma_is_auto_matched_or_a_bandwidth() -> None:
+    assert DiscrepancyConfig().sigma == "auto"
+    assert DiscrepancyConfig(sigma="matched").sigma == "matched"
     with pytest.raises(ValueError, match="no bandwidth"):
-        DiscrepancyConfig(sigma="tune", kernel="cosine")
+        DiscrepancyConfig(sigma="matched", kernel="cosine")
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [("-1.0", "positive bandwidth"), ("best", "'auto' or 'tune', or .* number")]
+    ("value", "words"),
+    [
+        ("-1.0", "positive bandwidth"),
+        ("best", "'auto' or 'matched', or .* number"),
+        ("tune", "'auto' or 'matched', or .* number"),  # which an earlier koda had
+    ],
 )
 def test_another_sigma_is_refused_in_words(tmp_path: Path, value: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"audit\.yaml: discrepancy\.sigma: .*{words}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from koda import DiscrepancyConfig
@@ -27,9 +28,12 @@ def test_spec_has_a_weight_instead_of_a_limit():
     assert limit_from(DiscrepancyConfig(method="spec", eta=2.0)) == FixedWeight(2.0)
 
 
-def test_a_share_is_the_energy_of_a_perfectly_tied_group():
-    m, n = 5, 41  # a group of m of n: x'Kx / n = m / n
-    assert ShareLimit((m - 1) / (n - 1)).energy(n).eps == pytest.approx(m / n)
+@pytest.mark.parametrize("tie", [0.04, 0.3, 1.0])
+def test_a_share_is_the_energy_of_a_group_that_is_tied_as_is_typical(tie):
+    m, n = 5, 41
+    kernel = np.where(np.eye(m, dtype=bool), 1.0, tie)  # of m of the n samples
+    x = np.full(m, m**-0.5)
+    assert ShareLimit((m - 1) / (n - 1)).energy(n, tie).eps == pytest.approx(x @ kernel @ x / n)
 
 
 @pytest.mark.parametrize("eps", [0.0, -0.1, float("inf"), float("nan")])

@@ -10,6 +10,7 @@ from koda import DiscrepancyConfig, EmbeddingTable, Solution, find_discrepancies
 from koda.discrepancy import Problem
 from koda.discrepancy.extension import common_keys, extend
 from koda.discrepancy.saving import load_solution, save_solution
+from koda.kernels import Kernel, KernelPair
 from tests.discrepancy.problems import tables
 
 SETTINGS = [
@@ -100,6 +101,8 @@ def test_what_comes_after_the_search_keeps_the_order(tmp_path):
     back = load_solution(tmp_path)
     assert back.keys == solution.keys == seen
     assert np.array_equal(back.directions[0].x, solution.directions[0].x)
+    assert back.kernels == solution.kernels
+    assert back.directions[0].target_share == solution.directions[0].target_share  # in ties, as before
     assert common_keys(solution, target, reference) == target.keys
     assert np.array_equal(extend(solution, target, reference)[:, :110], [d.x for d in solution.directions])
     sorted_keys = sorted(seen)
@@ -122,10 +125,12 @@ def test_the_sign_of_lobes_that_weigh_the_same_does_not_depend_on_the_order():
     side = np.repeat([1.0, -1.0], 4)[:, None]
     target = EmbeddingTable(keys, image=side * np.array([1.0, 0.0]))
     reference = EmbeddingTable(keys, image=rng.normal(size=(8, 3)))
+    cosine = Kernel({"image": None}, kind="cosine")
+    kernels = KernelPair(cosine, cosine, {"target": 1.0, "reference": 0.8}, {}, {}, "given")
     settings = config(modality="image", kernel="cosine", n_directions=1)
-    plain = find_discrepancies(target, reference, settings)
+    plain = find_discrepancies(target, reference, settings, kernels=kernels)
     for seed in range(6):
-        assert_alike(plain, find_discrepancies(mixed(target, seed), reference, settings))
+        assert_alike(plain, find_discrepancies(mixed(target, seed), reference, settings, kernels=kernels))
 
 
 def test_the_error_of_features_is_measured_on_the_same_samples():

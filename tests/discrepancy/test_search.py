@@ -13,6 +13,7 @@ from koda.discrepancy.solver.outcome import RawDirection
 from koda.discrepancy.solver.state import SolverRequest
 from koda.errors import ConfigError, DataError, SolverError
 from koda.kernels import Kernel, KernelPair
+from tests.dense import share_of, tie_of
 from tests.discrepancy.problems import tables
 
 
@@ -36,16 +37,18 @@ def test_it_solves_the_problem_of_the_two_kernel_matrices(n):
     a, b = (
         k.matrix(t).numpy() / n for k, t in ((solution.kernels.target, target), (solution.kernels.reference, reference))
     )
-    assert solution.eps == pytest.approx((1 + 0.0005 * (n - 1)) / n)
+    ties = {role: tie_of(n * matrix) for role, matrix in (("target", a), ("reference", b))}
+    assert solution.kernels.ties == pytest.approx(ties, rel=1e-4)
+    assert solution.eps == pytest.approx((1 + 0.003 * ties["reference"] * (n - 1)) / n, rel=1e-6)
     exact = solve_dense(a, b, SolverRequest(EnergyLimit(solution.eps), 3))
     for d, e in zip(solution.directions, exact.directions, strict=True):
         assert d.target_energy == pytest.approx(e.target_energy, rel=1e-8)
         assert np.linalg.norm(d.x) == pytest.approx(1, abs=1e-12)
         assert d.x @ b @ d.x <= solution.eps + 1e-10
         assert d.quotient == pytest.approx((d.x @ a @ d.x) / (d.x @ b @ d.x), rel=1e-9)
-        k = n * a - np.eye(n)  # share: the pairs alone, over n - 1
-        assert d.target_share == pytest.approx(d.x @ k @ d.x / (n - 1), abs=1e-12)
-        assert d.reference_share <= 0.0005 + 1e-10
+        assert d.target_share == pytest.approx(share_of(d.x, n * a, ties["target"]), rel=1e-4)
+        assert d.reference_share == pytest.approx(share_of(d.x, n * b, ties["reference"]), rel=1e-4, abs=1e-9)
+        assert d.reference_share <= 0.003 + 1e-8
         assert d.x[d.x > 0].sum() >= -d.x[d.x < 0].sum()
         assert d.gap <= 1e-6
     assert "3 directions" in solution.status
@@ -143,20 +146,28 @@ def test_constant_embeddings_are_refused_by_name():
 
 
 def test_duplicate_samples_are_solved():
-    target, reference = tables(30)
-    rows = np.repeat(np.arange(30), 3)
-    keys = [f"d{i:03d}" for i in range(90)]
-    twice = [EmbeddingTable(keys, image=t.image[rows], text=t.text[rows]) for t in (target, reference)]
-    solution = find_discrepancies(*twice, config(max_reference_share=0.05))
-    assert solution.directions
-    for d in solution.directions:
-        assert np.ptp(d.x.reshape(30, 3), axis=1).max() < 1e-6
+    """Three copies of each: of the four nearest two are equal, and the bandwidth is that of the others."""
+    target, reference = tables(120)
+    rows = np.repeat(np.arange(120), 3)
+    keys = [f"d{i:03d}" for i in range(360)]
+    thrice = [EmbeddingTable(keys, image=t.image[rows], text=t.text[rows]) for t in (target, reference)]
+    solution = find_discrepancies(*thrice, config(max_reference_share=0.05, tolerance=1e-10))
+    assert solution.kernels.ties == pytest.approx({"target": 0.65, "reference": 0.65}, abs=1e-3)
+    a, b = (
+        k.matrix(t).numpy() / 360
+        for k, t in zip((solution.kernels.target, solution.kernels.reference), thrice, strict=True)
+    )
+    exact = solve_dense(a, b, SolverRequest(EnergyLimit(solution.eps), 3))
+    for d, e in zip(solution.directions, exact.directions, strict=True):
+        assert d.target_energy == pytest.approx(e.target_energy, rel=1e-8)
+        assert np.ptp(d.x.reshape(120, 3), axis=1).max() < 1e-5
 
 
 def test_the_three_ways_to_set_the_limit():
     target, reference = tables(60)
     by_share = find_discrepancies(target, reference, config(max_reference_share=0.1))
-    assert by_share.eps == pytest.approx((1 + 0.1 * 59) / 60)
+    tie = tie_of(by_share.kernels.reference.matrix(reference).numpy())
+    assert by_share.eps == pytest.approx((1 + 0.1 * tie * 59) / 60, rel=1e-6)
     by_quantile = find_discrepancies(target, reference, config(eps_quantile=0.5))
     values = np.linalg.eigvalsh(by_quantile.kernels.reference.matrix(reference).numpy() / 60)
     assert by_quantile.eps == pytest.approx(np.quantile(values[values > 1e-14], 0.5))
@@ -170,7 +181,9 @@ def test_a_limit_under_rounding_is_refused_and_the_quantile_offered():
 
 def test_an_infeasible_limit_returns_no_directions_and_says_why():
     target, reference = tables(40)
-    narrow = KernelPair(Kernel({"image": 1.0}), Kernel({"image": 0.3}), {}, {}, "given")  # K_B near the identity
+    narrow = KernelPair(  # K_B near the identity
+        Kernel({"image": 1.0}), Kernel({"image": 0.3}), {"target": 0.1, "reference": 1e-4}, {}, {}, "given"
+    )
     solution = find_discrepancies(target, reference, config(modality="image", eps=0.5 / 40), kernels=narrow)
     assert solution.directions == ()
     assert "lambda_min" in solution.status
@@ -261,7 +274,8 @@ def test_every_kernel_and_feature_map_is_solved(settings, modality):
 def test_features_whose_error_exceeds_the_shares_are_warned_about():
     target, reference = tables(300)
     solution = find_discrepancies(target, reference, config(features="orf", n_features=20))
-    weak = [d for d in solution.directions if d.target_share < solution.stats["feature_error"]]
+    raw = [d.target_share * d.target_tie for d in solution.directions]  # the error of the features is no share
+    weak = [share for share in raw if share < solution.stats["feature_error"]]
     assert weak
     assert f"share of {len(weak)} of 3 directions" in solution.stats["warnings"][0]
     assert solution.stats["warnings"][0] in solution.status

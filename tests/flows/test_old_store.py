@@ -1,7 +1,8 @@
-"""A store that an earlier koda wrote is read, verified and gone on with; the keys of its artifacts are still those.
+"""A store that an earlier koda wrote is read, verified and gone on with; its embeddings are still found by their keys.
 
 `old_store/store.tar.xz` was written by koda 0.1.0 before its modules moved: two audits of two embedding folders of
-160 samples, the second with another policy and level, with the folders, the configuration and the database.
+160 samples, the second with another policy and level, with the folders, the configuration and the database. Its records
+are of version 1, with shares in raw units; since shares are in typical ties, what is searched and tested is made anew.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def test_what_it_holds_is_listed_shown_and_compared(folder: Path) -> None:
     for name in (FIRST, SECOND):
         record = AuditRecord.from_json((folder / "koda-runs" / "audits" / name / "audit.json").read_bytes())
         assert listed.pop(name) == record.verdict.status
+        assert (record.version, record.method.share_unit) == (1, "raw")
         assert run("show", name)["findings"] == record.model_dump(mode="json")["findings"]
         assert name in CliRunner().invoke(app, ["show", name]).stderr
     assert not listed
@@ -64,35 +66,42 @@ def test_its_audits_verify(folder: Path, name: str) -> None:
     assert set(result["files"]) == {"audit.json", "report.html", "slices.csv", "verdict.json"}
 
 
-def test_the_keys_of_its_artifacts_have_not_changed(folder: Path) -> None:
+def test_the_keys_of_its_embeddings_have_not_changed_and_those_of_searches_have(folder: Path) -> None:
     plan = planned(folder)
-    assert {step.name: step.key for step in plan.steps() if step.name not in ("record", "render")} == {
+    keys = {step.name: step.key for step in plan.steps()}
+    assert {name: key for name, key in keys.items() if name.startswith("embed")} == {
         "embed baseline": "2e28b84f01b08e0439b3f509b47270c9bcd0cde541e957cf5e1a9eaff758de46",
         "embed candidate": "49e5188629142fa15755fa097cf1e79b80bf89146ea6ec127b5fb3a0eb39123c",
+    }
+    kept = {path.name for path in (folder / "koda-runs" / "artifacts").glob("*/*")}
+    former = {
         "discover lost": "13c495034969eeef6fee31fe53268f030df0284deb8db6cecb8a311a8a459dea",
         "discover gained": "e0e6deca07e5c61fe4e3e050a5c221e5e91601c3cef947bac319c9da99a6f0ca",
         "evaluate": "f736d9d0a52cf9882ccf664fce799f5e0163aea9f1d0c649ab4289387ca29c9e",
     }
-    assert plan.covariance_key("lost") == "2bb0937f14a76457a98e2a369df85ab0750d503b4d5f9547a7d72272ac5950fa"
-    assert plan.covariance_key("gained") == "6974e13e44102039412ca2fa33e687b4eada6a3baf86dcf91bab5733a8dedae6"
-    # the key of a record holds where the data lay
+    assert kept >= {*former.values(), keys["embed baseline"], keys["embed candidate"]}
+    # in other units and at other bandwidths these are other artifacts, even where every setting is the former one
     record = AuditRecord.from_json((folder / "koda-runs" / "audits" / FIRST / "audit.json").read_bytes())
-    there = replace(plan.dataset, path=record.data.path)
-    moved = replace(plan, config=AuditConfig.model_validate(record.config), dataset=there)
-    assert moved.record_key == "1d1ad163e1bdad790148ae4b87769e8d0e6f65b5c9eed978c5b74108e2e835ef"
-    assert moved.audit_id == FIRST
+    as_before = replace(plan, config=AuditConfig.model_validate(record.config))
+    for each in (plan, as_before):
+        assert not kept & {step.key for step in each.steps() if not step.name.startswith("embed")}
+        assert each.covariance_key("lost") != "2bb0937f14a76457a98e2a369df85ab0750d503b4d5f9547a7d72272ac5950fa"
 
 
-def test_a_new_audit_takes_up_its_artifacts_and_lies_beside_the_old_ones(folder: Path) -> None:
+def test_a_new_audit_takes_up_its_embeddings_and_lies_beside_the_old_ones(folder: Path) -> None:
     result = run("audit", str(folder / "audit.yaml"))
-    assert [step["name"] for step in result["steps"] if step["executed"]] == ["record", "render"]
+    assert [step["name"] for step in result["steps"] if not step["executed"]] == ["embed baseline", "embed candidate"]
     assert result["id"] not in (FIRST, SECOND)
     assert {audit["id"] for audit in run("history")} == {FIRST, SECOND, result["id"]}
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     old = AuditRecord.from_json((folder / "koda-runs" / "audits" / FIRST / "audit.json").read_bytes())
-    assert record.findings[0].target_share == old.findings[0].target_share
-    assert record.provenance.artifacts == old.provenance.artifacts
+    assert (record.version, record.method.share_unit) == (2, "ties")
+    now, then = record.provenance.artifacts, old.provenance.artifacts
+    assert {name for name in now if now[name] == then[name]} == {"embed baseline", "embed candidate"}
     assert record.changes is not None and record.changes.before == SECOND  # the last of the same line
+    assert not record.changes.comparable
+    told = run("diff", FIRST, result["id"])["not_comparable"]
+    assert any("shares are in other units" in reason for reason in told)
     assert run("verify", result["paths"]["folder"])["verified"]
     with duckdb.connect(str(folder / "koda-runs" / "koda.duckdb"), read_only=True) as connection:
         assert connection.execute("SELECT count(DISTINCT audit_id) FROM directions").fetchone() == (3,)

@@ -162,7 +162,8 @@ def test_how_many_features_by_device():
 
 def test_two_models_share_the_draw_where_their_dimensions_match():
     narrow = Kernel({"image": 1.0, "text": 1.0})
-    for kernels in (KernelPair(KERNEL, narrow, {}, {}, ""), KernelPair(CUBIC, CUBIC, {}, {}, "")):
+    for pair in ((KERNEL, narrow), (CUBIC, CUBIC)):
+        kernels = KernelPair(*pair, ties={}, median_distances={}, leading_eigenvalues={}, rule="")
         first, second = draw_pair(kernels, table(), table(seed=1), 12, seed=5)
         assert shares_randomness(first, second)
         assert (first.kernel, second.kernel) == (kernels.target, kernels.reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from koda import DiscrepancyConfig, EmbeddingTable
 from koda.devices import device_of
 from koda.errors import ConfigError, DataError
-from koda.kernels import Kernel, KernelPair, choose_kernels
+from koda.kernels import Kernel, choose_kernels
 from koda.kernels import kernel as module
+from koda.kernels.bandwidths import kernels_from_note, kernels_to_note
+from tests.dense import tie_of
 
 
 def table(n: int, seed: int = 0, d: tuple[int, int] = (5, 3), scale: float = 1.0) -> EmbeddingTable:
@@ -168,24 +171,50 @@ def test_dimensions_that_differ_are_refused():
         Kernel({"image": None}, kind="cosine").matrix(table(3), table(3, d=(4, 3)))
 
 
-def test_the_reference_gets_two_fifths_of_its_median_distance():
-    target, reference = table(200, 0, scale=3.0), table(200, 1)
+def median_distance(values):
+    return np.median(np.sqrt(((values[:, None] - values[None]) ** 2).sum(-1))[np.triu_indices(len(values), 1)])
+
+
+@pytest.mark.parametrize("n", [2, 60, 400])
+def test_auto_gives_each_model_by_itself_a_typical_tie_of_three_tenths(n):
+    target, reference = table(n, 0, scale=3.0), table(n, 1)
+    target.image[: n // 10] = target.image[0] + 0.1 * target.image[: n // 10]  # a tight group
     pair = choose_kernels(target, reference, DiscrepancyConfig(device="cpu"))
+    for role, part, kernel in (("target", target, pair.target), ("reference", reference, pair.reference)):
+        assert tie_of(by_formula(part, part, kernel)) == pytest.approx(0.3, abs=1e-4)
+        assert pair.ties[role] == pytest.approx(0.3, abs=1e-4)
+        medians = {name: median_distance(getattr(part, name)) for name in ("image", "text")}
+        assert pair.median_distances[role] == pytest.approx(medians, rel=0.01)
+        # one multiplier for both modalities
+        multipliers = [kernel.sigmas[name] / pair.median_distances[role][name] for name in medians]
+        assert multipliers[0] == pytest.approx(multipliers[1], rel=1e-9)
+        assert f"{role} {multipliers[0]:.4g} x its median distance" in pair.rule
+    assert "a typical tie of 0.3" in pair.rule
+    assert pair.curve == ()
+    assert pair.warning == ""
+    alone = choose_kernels(target, table(n, 2), DiscrepancyConfig(device="cpu"))
+    assert alone.target == pair.target  # whatever it is compared with
+
+
+def test_matched_gives_the_reference_two_fifths_of_its_median_distance():
+    target, reference = table(200, 0, scale=3.0), table(200, 1)
+    pair = choose_kernels(target, reference, DiscrepancyConfig(sigma="matched", device="cpu"))
     for name in ("image", "text"):
-        values = getattr(reference, name)
-        distances = np.sqrt(((values[:, None] - values[None]) ** 2).sum(-1))[np.triu_indices(200, 1)]
-        assert pair.median_distances["reference"][name] == pytest.approx(np.median(distances), rel=0.01)
+        median = median_distance(getattr(reference, name))
+        assert pair.median_distances["reference"][name] == pytest.approx(median, rel=0.01)
         assert pair.reference.sigmas[name] == pytest.approx(0.4 * pair.median_distances["reference"][name])
+    for role, part, kernel in (("target", target, pair.target), ("reference", reference, pair.reference)):
+        assert pair.ties[role] == pytest.approx(tie_of(by_formula(part, part, kernel)), rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_leading_eigenvalues_agree_within_five_per_cent(seed):
+def test_matched_leading_eigenvalues_agree_within_five_per_cent(seed):
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(4, 5))
     tight = centres[rng.integers(0, 4, 300)] + 0.1 * rng.normal(size=(300, 5))
     keys = [str(i) for i in range(300)]
     target, reference = EmbeddingTable(keys, image=tight), EmbeddingTable(keys, image=rng.normal(size=(300, 5)))
-    pair = choose_kernels(target, reference, DiscrepancyConfig(modality="image", device="cpu"))
+    pair = choose_kernels(target, reference, DiscrepancyConfig(modality="image", sigma="matched", device="cpu"))
     top = {
         role: np.linalg.eigvalsh(kernel.matrix(t).numpy() / 300)[-1]
         for role, kernel, t in (("target", pair.target, target), ("reference", pair.reference, reference))
@@ -195,7 +224,8 @@ def test_the_leading_eigenvalues_agree_within_five_per_cent(seed):
     # the curve: every multiplier that was tried, the last one among them, and larger ones have larger values
     multiplier = pair.target.sigmas["image"] / pair.median_distances["target"]["image"]
     tried = dict(pair.curve)
-    assert tried[min(tried, key=lambda c: abs(c - multiplier))] == pair.leading_eigenvalues["target"]
+    last = tried[min(tried, key=lambda c: abs(c - multiplier))]
+    assert last == pytest.approx(pair.leading_eigenvalues["target"], rel=1e-6)
     assert list(pair.curve) == sorted(pair.curve)
     assert [value for _, value in pair.curve] == sorted(tried.values())
     for c, value in pair.curve:
@@ -208,7 +238,8 @@ def test_the_leading_eigenvalues_agree_within_five_per_cent(seed):
 def test_kernels_without_a_bandwidth_are_taken_as_they_are(kind, n):
     target, reference = table(n, scale=3.0), table(n, 1)
     for part in (target, reference):
-        part.image[:] -= part.image.mean(0)  # the constant vector is then orthogonal to what leads
+        # the constant vector is orthogonal to what leads; but of two samples one would be the mirror image of the other
+        part.image[:] -= part.image.mean(0) if n > 2 else -3.0
     config = DiscrepancyConfig(kernel=kind, modality="image", device="cpu")
     pair = choose_kernels(target, reference, config)
     assert pair.target == pair.reference == Kernel({"image": None}, kind=kind)
@@ -216,31 +247,45 @@ def test_kernels_without_a_bandwidth_are_taken_as_they_are(kind, n):
     assert pair.curve == ()
     assert f"{kind} kernel has no bandwidth" in pair.rule
     for role, part in (("target", target), ("reference", reference)):
-        exact = np.linalg.eigvalsh(by_formula(part, part, pair.target) / n)[-1]
-        assert pair.leading_eigenvalues[role] == pytest.approx(exact, rel=1e-3)
+        matrix = by_formula(part, part, pair.target)
+        assert pair.leading_eigenvalues[role] == pytest.approx(np.linalg.eigvalsh(matrix / n)[-1], rel=1e-3)
+        assert pair.ties[role] == pytest.approx(tie_of(matrix), rel=1e-4)
 
 
-def test_the_curve_survives_json():
-    pair = KernelPair(KERNELS[0], KERNELS[0], {}, {}, "", curve=((0.6, 0.2), (0.4, 0.1)))
-    assert pair.curve == ((0.4, 0.1), (0.6, 0.2))
-    assert KernelPair(KERNELS[0], KERNELS[0], {}, {}, "", curve=json.loads(json.dumps(pair.curve))) == pair
+@pytest.mark.parametrize("settings", [{}, {"sigma": "matched"}, {"sigma": 0.9}, {"kernel": "cosine"}])
+def test_a_pair_survives_json(settings):
+    pair = choose_kernels(table(40), table(40, 1), DiscrepancyConfig(device="cpu", **settings))
+    assert kernels_from_note(json.loads(json.dumps(kernels_to_note(pair)))) == pair
+    assert bool(pair.curve) == (settings.get("sigma") == "matched")
+    curve = ((0.6, 0.2), (0.4, 0.1))
+    assert replace(pair, curve=curve).curve == ((0.4, 0.1), (0.6, 0.2))
 
 
-def test_the_same_model_twice_gets_equal_bandwidths_whatever_the_order_of_rows():
+@pytest.mark.parametrize("sigma", ["auto", "matched"])
+def test_the_same_model_twice_gets_equal_bandwidths_whatever_the_order_of_rows(sigma):
     x = table(150)
-    config = DiscrepancyConfig(device="cpu")
+    config = DiscrepancyConfig(sigma=sigma, device="cpu")
     pair = choose_kernels(x, x, config, max_samples=64)
     assert pair.target == pair.reference
-    assert pair.curve == ((0.4, pair.leading_eigenvalues["target"]),)
+    assert pair.ties["target"] == pair.ties["reference"]
+    assert pair.modality_ties["target"] == pair.modality_ties["reference"]
+    if sigma == "matched":
+        ((multiplier, value),) = pair.curve
+        assert (multiplier, value) == pytest.approx((0.4, pair.leading_eigenvalues["target"]), rel=1e-6)
     shuffled = x.take(np.random.default_rng(0).permutation(150))
     again = choose_kernels(shuffled, x, config, max_samples=64)
     assert (again.target, again.reference) == (pair.target, pair.reference)
 
 
 def test_a_given_bandwidth_is_used_as_it_is():
-    pair = choose_kernels(table(20), table(20, 1), DiscrepancyConfig(sigma=2.5, device="cpu"))
+    target, reference = table(20), table(20, 1)
+    pair = choose_kernels(target, reference, DiscrepancyConfig(sigma=2.5, device="cpu"))
     assert pair.target == pair.reference == Kernel({"image": 2.5, "text": 2.5})
-    assert pair.median_distances == {}
+    assert pair.rule == "sigma = 2.5 for both models, as configured (20 samples)"
+    for role, part in (("target", target), ("reference", reference)):
+        assert pair.ties[role] == pytest.approx(tie_of(by_formula(part, part, pair.target)), rel=1e-5)
+        medians = {name: median_distance(getattr(part, name)) for name in ("image", "text")}
+        assert pair.median_distances[role] == pytest.approx(medians, rel=0.02)
 
 
 def test_constant_rows_are_refused():

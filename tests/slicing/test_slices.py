@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import koda
+import koda.discrepancy.blocks
 import koda.discrepancy.extension
 import koda.embeddings.tables
 import koda.slicing.slices
@@ -117,8 +118,8 @@ def test_new_samples_are_on_the_scale_of_the_search(planted):
 def test_blocks_and_order_do_not_matter(planted, monkeypatch):
     solution, target, reference, _ = planted
     want = extend(solution, target, reference)
-    monkeypatch.setattr(koda.discrepancy.extension, "_BLOCK_ROWS", 7)
-    monkeypatch.setattr(koda.discrepancy.extension, "_BLOCK_COLUMNS", 31)
+    monkeypatch.setattr(koda.discrepancy.blocks, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(koda.discrepancy.blocks, "_BLOCK_COLUMNS", 31)
     order = np.random.default_rng(0).permutation(N)
     got = extend(solution, target.take(order), reference.take(order[::-1]), target.keys)
     assert got == pytest.approx(want, abs=1e-12)
@@ -250,7 +251,7 @@ def test_more_directions_do_not_index_the_samples_again(planted, monkeypatch):
         watched = lambda keys, *rest, real=real: looks.append(len(keys)) or real(keys, *rest)  # noqa: E731
         monkeypatch.setattr(koda.embeddings.tables, name, watched)
         if name == "rows_of":
-            monkeypatch.setattr(koda.slicing.slices, name, watched)
+            monkeypatch.setattr(koda.discrepancy.blocks, name, watched)
     counts = []
     for given in (one, solution):
         looks.clear()
@@ -279,7 +280,7 @@ def test_slices_have_names(planted, sliced):
 
 def _by_hand(planted, x, multiplier=0.0):
     solution = planted[0]
-    direction = Direction(x / np.linalg.norm(x), 0.1, 0.01, 10.0, multiplier, 0.0, "optimal")
+    direction = Direction(x / np.linalg.norm(x), 0.1, 0.01, 10.0, multiplier, 0.0, "optimal", 0.3, 0.3)
     return replace(solution, directions=(direction,))
 
 
@@ -307,11 +308,15 @@ def test_a_lobe_of_one_has_no_similarity_inside(planted):
 def test_a_direction_that_only_its_own_sample_holds_up_is_zero_elsewhere():
     n = 60
     keys = [str(i) for i in range(n)]
-    far = EmbeddingTable(keys, image=100.0 * np.eye(n))
+    image = 100.0 * np.eye(n)
+    image[5] = image[6]  # which the reference ties, so that its kernel is one
+    far = EmbeddingTable(keys, image=image)
     config = DiscrepancyConfig(modality="image", sigma=1.0, device="cpu", n_directions=1)
     target = EmbeddingTable(keys, image=np.where(np.arange(n)[:, None] < 4, 0.0, far.image) + 1.0)
     solution = find_discrepancies(target.select(keys[:40]), far.select(keys[:40]), config)
-    alone = replace(solution, directions=(Direction(np.eye(40)[9], 1 / 40, 1 / 40, 1.0, 0.0, 0.0, "optimal"),))
+    alone = replace(
+        solution, directions=(Direction(np.eye(40)[9], 1 / 40, 1 / 40, 1.0, 0.0, 0.0, "optimal", 0.1, 0.1),)
+    )
     assert (extend(alone, target, far)[0, 40:] == 0).all()
     (one,) = slices(alone, target, far)
     assert one.positive.keys == (solution.keys[9],)

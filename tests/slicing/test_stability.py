@@ -11,9 +11,10 @@ import koda.slicing.stability
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, find_discrepancies
 from koda.embeddings import EmbeddingTable
-from koda.records import Stability
+from koda.records import AuditRecord, Stability
 from koda.report import render
 from koda.slicing.stability import stability, subspace_overlap
+from tests.records.versions import of_version_1
 from tests.report import factory
 
 CONFIG = DiscrepancyConfig(modality="image", n_directions=1, device="cpu")
@@ -143,20 +144,27 @@ def test_subspace_overlap_of_known_angles():
     assert subspace_overlap(np.zeros((2, 4)), a) == 0
 
 
-def test_the_report_shows_stability_and_the_tuning_curve(tmp_path):
+def test_the_report_shows_stability_and_ties(tmp_path):
     record = factory.record(2, gallery=3, map_points=40)
     seen = Stability(jaccard=0.62, subspace=0.81, n_runs=2)
-    tuned = record.method.lost.model_copy(update={"sigma_tuning": [(0.25, 0.0123), (1.0, 0.0045)]})
+    ties = {
+        "ties": {"target": 0.3123, "reference": 0.0456},
+        "modality_ties": {"target": {"image": 0.5432, "text": 0.6543}, "reference": {"image": 0.2109, "text": 0.3219}},
+    }
     changes = {
         "findings": [one.model_copy(update={"stability": seen, "confirmed": True}) for one in record.findings],
-        "method": record.method.model_copy(update={"lost": tuned}),
+        "method": record.method.model_copy(update={"lost": record.method.lost.model_copy(update=ties)}),
     }
     shown = record.model_copy(update=changes)
     texts = [
         render(made, factory.thumbnails(made), tmp_path / name, pdf=False).html.read_text(encoding="utf-8")
-        for name, made in (("with", shown), ("without", record))
+        for name, made in (("with", shown), ("without", AuditRecord.from_json(of_version_1(record))))
     ]
-    for phrase in ("slice found again (mean Jaccard of 2\u00a0searches)", "62\u00a0%", "held-out contrast", "0.0123"):
+    tied = ("typical tie τ, the unit of shares", "typical tie of each modality alone")
+    figures = ("0.3123", "0.0456", "0.5432", "0.6543", "0.2109", "0.3219")
+    for phrase in ("slice found again (mean Jaccard of 2\u00a0searches)", "62\u00a0%", *tied, *figures):
         assert phrase in texts[0]
-    assert "slice found again" not in texts[1]
-    assert "held-out contrast" not in texts[1]
+    for phrase in ("slice found again", *tied):  # a record of version 1 has no ties
+        assert phrase not in texts[1]
+    words = "as alike as a sample and its nearest 1 % are under that model", "These shares are raw"
+    assert [[phrase in text for phrase in words] for text in texts] == [[True, False], [False, True]]

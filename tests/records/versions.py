@@ -1,0 +1,19 @@
+"""Records as earlier kodas wrote them."""
+
+from __future__ import annotations
+
+import json
+
+from koda.records import AuditRecord
+
+
+def of_version_1(record: AuditRecord) -> str:
+    """The same record as version 1 wrote it: shares in raw units, and the bandwidths that were tried."""
+    raw = json.loads(record.to_json())
+    raw["version"] = 1
+    del raw["method"]["share_unit"]
+    for side in ("lost", "gained"):
+        method = raw["method"][side]
+        del method["ties"], method["modality_ties"]
+        method["sigma_tuning"] = [[0.25, 0.0123], [0.4, 0.0045]] if side == "lost" else []
+    return json.dumps(raw)
