@@ -7,11 +7,12 @@ together; that of a share is the finding's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from koda.config import PolicyRule
+from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
 from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, harm_is_measured
 from koda.policy.harm import TOP_ONE, Fall, harms, in_words, retrieval_falls, together, zero_shot_falls
 from koda.policy.intervals import of_several
@@ -198,6 +199,26 @@ def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 
+def _by_value(figure: ByValue) -> Figure:
+    """A figure of the family of falls by metadata value; 0 where no fall is significant."""
+
+    def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+        falls = figure.falls(facts.metrics)
+        return _worst_first(
+            Observation(of_several(one.estimate, len(falls), -1.0, 1.0), detail=one.where)
+            for one in falls
+            if one.p_value < ALPHA and one.estimate.value > 0
+        ) or (_alone(0.0) if falls else [])
+
+    def absent(facts: AuditFacts) -> str:
+        on_the_whole, why = _TASKS[figure.task]
+        if on_the_whole(facts.metrics, ALL) is None:
+            return why(facts)
+        return figure.absent(facts.metrics, facts.data.metadata_columns)
+
+    return Figure(figure.words, observe, absent=absent)
+
+
 def _share_of_compared(count: Callable[[DataRecord], int | None]) -> Observe:
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
         n, counted = facts.data.n_compared, count(facts.data)
@@ -251,7 +272,12 @@ def _nothing_detectable(facts: AuditFacts) -> str:
 
 _BOTH_FALLS = _retrieval_falls()
 
-FIGURES: dict[str, Figure] = {
+_TASKS: dict[Task, tuple[Falls, Callable[[AuditFacts], str]]] = {
+    "retrieval": (_BOTH_FALLS, _no_retrieval),
+    "zero_shot": (zero_shot_falls, _no_zero_shot),
+}
+
+_NAMED: dict[str, Figure] = {
     "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True, of_a_reference=True),
     "gained.max_share": Figure("largest share gained", _max_share("gained"), of_a_finding=True, of_a_reference=True),
     "lost.max_harmful_share": Figure(
@@ -357,4 +383,29 @@ FIGURES: dict[str, Figure] = {
         )
         for modality, what in (("image", "images"), ("text", "captions"))
     },
+    **{
+        f"by.{column}{task}_drop": _by_value(ByValue(column.rstrip(".") or None, task))
+        for column in (f"{ANY_COLUMN}.", "")
+        for task in _TASKS
+    },
 }
+
+
+class Figures(Mapping[str, Figure]):
+    """The figures by name; of the open family of falls by metadata value, iteration has `by.<column>...` for all."""
+
+    def __getitem__(self, name: str) -> Figure:
+        if name in _NAMED:
+            return _NAMED[name]
+        if (family := ByValue.parse(name)) is None:
+            raise KeyError(name)
+        return _by_value(family)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMED)
+
+    def __len__(self) -> int:
+        return len(_NAMED)
+
+
+FIGURES = Figures()
