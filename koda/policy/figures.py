@@ -8,53 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from koda.config import PolicyRule
 from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
 from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, harm_is_measured
+from koda.policy.figure import Figure, Observation, Observe
 from koda.policy.harm import TOP_ONE, Fall, harms, in_words, retrieval_falls, together, zero_shot_falls
 from koda.policy.intervals import of_several
 from koda.records import ALL, SIGNS, DataRecord, Estimate, Finding, Metrics, Subset
 from koda.typing import Side
 
 _AT_ONE = "R@1"
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A figure as it was observed, and the finding that it is of, if it is one finding's."""
-
-    estimate: Estimate
-    finding: Finding | None = None
-    detail: str | None = None  # which of several the figure is of, in words
-
-
-Observe = Callable[[AuditFacts, PolicyRule], list[Observation]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure that rules may limit.
-
-    Attributes:
-        words: what it is, in words.
-        observe: how it is observed: the worst first, and nothing where the audit has none.
-        of_a_finding: whether it is that of one finding, so that `min_stability` has a meaning.
-        of_a_reference: whether findings count by their reference share, so that `max_reference_share` has one.
-        percent: whether it is a share, which people read as a percentage.
-        bad: the side of a limit that is bad, unless the rule states it; of several, the farthest to it is the worst.
-        absent: why an audit may not have it, and what would change that.
-    """
-
-    words: str
-    observe: Observe
-    of_a_finding: bool = False
-    of_a_reference: bool = False
-    percent: bool = True
-    bad: Literal["above", "below"] = "above"
-    absent: Callable[[AuditFacts], str] = lambda facts: "the audit did not record it"
 
 
 def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
