@@ -61,10 +61,11 @@ import koda  # noqa: E402
 from benchmarks.significance_table import table  # noqa: E402
 from koda.config import SignificanceConfig  # noqa: E402
 from koda.discrepancy import Solution  # noqa: E402
-from koda.discrepancy.significance import HeldOut, confirm, holm  # noqa: E402
+from koda.discrepancy.significance import HeldOut, confirm  # noqa: E402
 from koda.kernels import Kernel, KernelPair  # noqa: E402
 from koda.kernels.features import draw_pair  # noqa: E402
 from koda.slicing.slices import extend, lobe_size  # noqa: E402
+from koda.statistics import holm  # noqa: E402
 
 DIMENSIONS, TOPICS = 32, 30
 TIGHT = 0.25  # spread of a planted group, in units of the spread within a topic

@@ -11,7 +11,7 @@ from koda.alignment.targets import AlignmentTask
 from koda.config import SignificanceConfig
 from koda.discrepancy.blocks import SampledKernel, kernels_of
 from koda.discrepancy.extension import extended
-from koda.discrepancy.significance import HeldOut, Interval, held_out_shares, holm
+from koda.discrepancy.significance import HeldOut, Interval, held_out_shares
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.metrics.clustering import cluster_scores, tops
@@ -28,6 +28,7 @@ from koda.records import (
     Sample,
     State,
 )
+from koda.statistics import holm
 
 _CLUSTERINGS = 10  # each the best of ten runs
 _LEAST_AMI_GAP = 0.02  # between student and teacher; below it the recovery, a ratio to this gap, means nothing

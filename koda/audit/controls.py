@@ -17,12 +17,13 @@ from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, Solution
 from koda.discrepancy.limits import at_size
 from koda.discrepancy.saving import load_solution
-from koda.discrepancy.significance import MIN_CONFIRMATION, confirm, holm
+from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.extraction import KIND as EMBEDDINGS
 from koda.kernels import KernelPair
 from koda.records import Controls, SelfControlRecord, SpikeInRecord
+from koda.statistics import holm
 from koda.storage import write_atomically
 from koda.typing import ROLES, SIDES, Role, Side, roles_of
 

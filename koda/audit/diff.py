@@ -276,7 +276,8 @@ def _metrics(record: AuditRecord) -> dict[FigureName, float]:
     """The figures that mean the same in two audits, whatever their policies: those of rules, and of the whole set."""
     facts = AuditFacts(record.findings, record.data, record.metrics, record.controls, record.themes)
     figures: dict[FigureName, float] = {}
-    for name in FIGURES:
+    by_column = [f"by.{column}.{task}_drop" for column in _columns(record) for task in ("retrieval", "zero_shot")]
+    for name in (*FIGURES, *by_column):
         observations = observe(name, facts, PolicyRule(figure=name, warn=0))
         if observations and name not in _OF_EACH_MODEL:
             figures[FigureName(policy=name)] = observations[0].estimate.value
@@ -290,6 +291,11 @@ def _metrics(record: AuditRecord) -> dict[FigureName, float]:
         if accuracy.subset == ALL:
             figures |= _at_depths(accuracy.role, "zero-shot", accuracy.top)
     return figures
+
+
+def _columns(record: AuditRecord) -> list[str]:
+    """The metadata columns by whose values the audit measured."""
+    return list(dict.fromkeys(item.column for item in record.metrics.by_value))
 
 
 def _at_depths(role: Role, task: Task, estimates: Mapping[str, Estimate]) -> dict[FigureName, float]:

@@ -20,12 +20,13 @@ from koda.discrepancy.blocks import Kernels
 from koda.discrepancy.extension import extended
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
-from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, Interval, confirm, holm, tested_keys
+from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, Interval, confirm, tested_keys
 from koda.embeddings import EmbeddingTable
 from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, SharesAtTie, Stability, Subset, Theme
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.slicing.themes import themes_of
+from koda.statistics import holm
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
 from koda.typing import SIDES, Side, roles_of

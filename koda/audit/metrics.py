@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.errors import KodaError
+from koda.metrics.by_value import by_value, groups_of
 from koda.metrics.clustering import cluster_scores, tops
-from koda.metrics.identity import with_captions_and_images
-from koda.metrics.retrieval import retrieval_by_subset
+from koda.metrics.identity import image_ids, with_captions_and_images
+from koda.metrics.retrieval import Recall, SubsetRecalls, retrieval_by_subset
 from koda.metrics.similarity import global_similarity
+from koda.metrics.zero_shot import ClassRanks
 from koda.records import (
     ClusterScores,
     Finding,
@@ -26,7 +28,6 @@ from koda.records import (
     Metrics,
     QuotientCurve,
     QuotientPoint,
-    RecallDifference,
     RecallRecord,
     Subset,
     WholeSimilarity,
@@ -62,7 +63,8 @@ def measure(
     subsets = _by_split(confirmed, samples.confirmation)
     tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
-    recalls, differences = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
+    retrieval = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
+    accuracies, class_ranks = zero_shot(plan, samples, subsets)
     modalities = modalities_of(plan.config.discrepancy)
     whole = global_similarity(
         samples.baseline.only(modalities),
@@ -71,9 +73,10 @@ def measure(
         device=plan.config.discrepancy.device,
     )
     return Metrics(
-        retrieval=recalls,
-        retrieval_differences=differences,
-        zero_shot=zero_shot(plan, samples, subsets),
+        retrieval=_recalls(plan, retrieval),
+        retrieval_differences=[part.difference for part in retrieval if part.difference is not None],
+        zero_shot=accuracies,
+        **_by_value(plan, samples, retrieval[0].recalls if retrieval else {}, class_ranks),
         clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
         quotients=[curve for side in pieces if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
@@ -143,17 +146,20 @@ def _retrieval(
     samples: Samples,
     subsets: Mapping[Subset, tuple[str, ...]],
     rests: Mapping[Subset, tuple[str, ...]],
-) -> tuple[list[RecallRecord], list[RecallDifference]]:
+) -> list[SubsetRecalls[Role]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
     pairs = plan.dataset.by_key
     tables: dict[Role, EmbeddingTable] = {
         role: with_captions_and_images(getattr(samples, role), pairs) for role in ROLES
     }
     search = plan.config.discrepancy
-    measured = retrieval_by_subset(
+    return retrieval_by_subset(
         tables, subsets, ("candidate", "baseline"), rests=rests, seed=search.seed, device=search.device
     )
-    recalls = [
+
+
+def _recalls(plan: AuditPlan, measured: Sequence[SubsetRecalls[Role]]) -> list[RecallRecord]:
+    return [
         RecallRecord(
             model=plan.label(role),
             role=role,
@@ -165,7 +171,19 @@ def _retrieval(
         for part in measured
         for role, result in part.recalls.items()
     ]
-    return recalls, [part.difference for part in measured if part.difference is not None]
+
+
+def _by_value(
+    plan: AuditPlan, samples: Samples, recalls: Mapping[Role, Recall], ranks: Mapping[Role, ClassRanks]
+) -> dict[str, Any]:
+    """Both models on the held-out samples of each metadata value, from ranks that are there already."""
+    table = samples.baseline
+    groups = groups_of(table.metadata, table.keys, image_ids(table.keys, plan.dataset.by_key), samples.confirmation)
+    return {
+        "by_value": by_value(groups.kept, recalls, ranks, seed=plan.config.discrepancy.seed),
+        "by_value_left_out": groups.left_out,
+        "by_value_unmeasured": groups.unmeasured,
+    }
 
 
 def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, int]) -> list[ClusterScores]:

@@ -16,12 +16,13 @@ from koda.discrepancy.extension import extended
 from koda.discrepancy.forms import SampleForms
 from koda.discrepancy.limits import at_size
 from koda.discrepancy.problem import Problem
-from koda.discrepancy.significance import held_out_shares, holm
+from koda.discrepancy.significance import held_out_shares
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
 from koda.kernels import KernelPair
 from koda.slicing.slices import members
+from koda.statistics import holm
 from koda.typing import IntArray
 
 SHARES = (0.04, 0.02, 0.01, 0.005)  # of the data, that a group has

@@ -8,14 +8,18 @@ from koda.audit.plan import AuditPlan
 from koda.audit.samples import Samples
 from koda.embeddings import EmbeddingTable
 from koda.extraction.batches import Batches, joined
-from koda.metrics.zero_shot import Key, class_vectors, classes_of, zero_shot_by_subset
+from koda.metrics.zero_shot import ClassRanks, Key, class_vectors, classes_of, zero_shot_by_subset
 from koda.models import ResolvedModel, load_encoder
 from koda.records import AccuracyRecord, Subset, ZeroShotRecord
 from koda.typing import ROLES, FloatArray, Role
 
 
-def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]) -> ZeroShotRecord | None:
+def zero_shot(
+    plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[str, ...]]
+) -> tuple[ZeroShotRecord | None, Mapping[Role, ClassRanks]]:
     """Return the accuracies of both models on all labelled samples and on those of each slice, if they are asked for.
+
+    Beside them are the ranks of the right classes of all labelled samples, of each model that has an accuracy.
 
     Args:
         plan: of the audit.
@@ -24,7 +28,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[
     """
     config = plan.config.zero_shot
     if config is None:
-        return None
+        return None, {}
     classes, right = classes_of(config, plan.dataset)
     labels = {key: right[key] for key in samples.baseline.keys if key in right}
     tables: dict[Role, EmbeddingTable] = {role: getattr(samples, role) for role in ROLES}
@@ -35,7 +39,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[
     measured = zero_shot_by_subset(
         tables, vectors, labels, subsets, pairs, ("candidate", "baseline"), seed=search.seed, device=search.device
     )
-    return ZeroShotRecord(
+    record = ZeroShotRecord(
         label_column=config.labels,
         classes=list(classes),
         templates=list(config.templates),
@@ -48,6 +52,7 @@ def zero_shot(plan: AuditPlan, samples: Samples, subsets: Mapping[Subset, tuple[
         differences=[part.difference for part in measured if part.difference is not None],
         unavailable={plan.label(role): reason for role, reason in reasons.items()},
     )
+    return record, measured[0].ranks if measured else {}
 
 
 def class_vectors_of(

@@ -49,8 +49,8 @@ class HeldOut:
             as a sample and its nearest 1 %. 0 where no two samples carry the direction.
         difference: target_share - reference_share.
         materiality: the difference that is tested against.
-        p_value: one-sided, of difference <= materiality, not yet adjusted (see :func:`holm`); None without a test,
-            1 for a direction that vanishes on all the samples.
+        p_value: one-sided, of difference <= materiality, not yet adjusted (by :func:`koda.statistics.holm`); None
+            without a test, 1 for a direction that vanishes on all the samples.
         n: confirmation samples used.
         reason: why there is no interval, in words; "" where there is one.
     """
@@ -163,32 +163,6 @@ def held_out_shares(f: FloatArray, keys: Sequence[str], kernels: Kernels, materi
             )
         )
     return tuple(results)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return the p-values adjusted for their number by Holm's step-down rule.
-
-    With the m values sorted, ``p~_(i) = max over j <= i of min(1, (m - j + 1) p_(j))``. Rejecting where p~ < alpha
-    keeps the chance of any false rejection under alpha, whatever the dependence. None stays None and is not
-    counted. Pass the directions of both questions together.
-
-    Raises:
-        ValueError: a value outside [0, 1].
-
-    Source: Holm (1979).
-
-    >>> holm([0.01, None, 0.04])
-    [0.02, None, 0.04]
-    """
-    tested = [(p, i) for i, p in enumerate(p_values) if p is not None]
-    if bad := [p for p, _ in tested if not 0 <= p <= 1]:
-        raise ValueError(f"p-values are between 0 and 1, not {bad[0]}")
-    adjusted: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for step, (p, i) in enumerate(sorted(tested)):
-        highest = max(highest, min(1.0, (len(tested) - step) * p))
-        adjusted[i] = highest
-    return adjusted
 
 
 def tested_keys(solution: Solution, keys: Sequence[str], config: SignificanceConfig) -> list[str]:

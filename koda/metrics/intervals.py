@@ -1,4 +1,4 @@
-"""The difference between two models on the same queries, with a paired bootstrap interval."""
+"""The difference between two models on the same queries: a paired bootstrap interval, and a paired test."""
 
 from __future__ import annotations
 
@@ -60,6 +60,31 @@ def paired_difference(
     shares = (drawn @ sums) / (drawn @ sizes)
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value=value, low=float(low), high=float(high), level=level, n=n)
+
+
+def sign_test(candidate: BoolArray, baseline: BoolArray, groups: IntArray | None = None) -> float:
+    """Return the two-sided p-value of two models that hit the same queries equally often.
+
+    With s_g the hits of the candidate less those of the baseline in a group, and m the number of groups where it is
+    not 0, the number of groups where it is positive is Binomial(m, 1/2) under the hypothesis. For groups of one query
+    that is McNemar's exact test. It is 1 where no group differs.
+
+    Args:
+        candidate, baseline: (n,) whether each query hit, in the same order.
+        groups: (n,) the number of the image that each query is of; default each its own.
+
+    Source: McNemar (1947); Dixon and Mood (1946) for the sign test.
+
+    >>> sign_test(np.ones(6, dtype=bool), np.zeros(6, dtype=bool))
+    0.03125
+    """
+    from scipy.stats import binomtest  # which takes long to import, and stored records are read without it
+
+    sums = candidate.astype(np.int64) - baseline.astype(np.int64)  # (n,)
+    if groups is not None and len(groups):
+        sums = _pooled(sums, groups)[0]
+    more, fewer = int((sums > 0).sum()), int((sums < 0).sum())
+    return float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
 
 
 def _pooled(differences: IntArray, groups: IntArray) -> tuple[IntArray, IntArray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError, did_you_mean, nearest
 from koda.metrics.identity import image_ids
 from koda.records import ALL, AccuracyDifference, Estimate, Subset
-from koda.typing import FloatArray, IntArray
+from koda.typing import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -110,18 +111,49 @@ def class_ranks(images: FloatArray, vectors: FloatArray, right: IntArray, device
 
 
 @dataclass(frozen=True)
+class ClassRanks:
+    """The rank of the right class of each sample under one model; the zero-shot counterpart of ranked queries.
+
+    Args:
+        keys: (n,) the samples that were classified.
+        ranks: (n,) from 1; see :func:`class_ranks` for ties.
+        images: (n,) the number of the image that each sample shows.
+    """
+
+    keys: tuple[str, ...]
+    ranks: IntArray
+    images: IntArray
+
+    def hits(self, k: int) -> BoolArray:
+        """Return whether the right class of each sample is among the first k, (n,)."""
+        return self.ranks <= k
+
+    def among(self, keys: Iterable[str]) -> ClassRanks:
+        """Return the ranks of the samples named, in the order of these; those that were not classified are left out."""
+        rows = np.array(sorted(self._row_of[key] for key in keys if key in self._row_of), dtype=np.int64)
+        return ClassRanks(tuple(self.keys[row] for row in rows.tolist()), self.ranks[rows], self.images[rows])
+
+    @cached_property
+    def _row_of(self) -> Mapping[str, int]:
+        """The row of each sample, indexed once for all parts."""
+        return {key: row for row, key in enumerate(self.keys)}
+
+
+@dataclass(frozen=True)
 class SubsetAccuracies(Generic[Key]):
     """Zero-shot accuracy of several models, each under its key, on one set of samples.
 
     Args:
         subset: the set.
         n: its samples whose label is one of the classes.
+        ranks: of each model.
         tops: of each model.
         difference: of the two models that were asked to be compared; None where one of them has no class vectors.
     """
 
     subset: Subset
     n: int
+    ranks: Mapping[Key, ClassRanks]
     tops: Mapping[Key, Tops]
     difference: AccuracyDifference | None
 
@@ -160,30 +192,28 @@ def zero_shot_by_subset(
         return []
     keys = list(labels)
     right = np.fromiter(labels.values(), dtype=np.int64)  # (m,)
-    ranks: dict[Key, IntArray] = {}
+    image_of = np.unique(image_ids(keys, pairs), return_inverse=True)[1]  # (m,)
+    whole: dict[Key, ClassRanks] = {}
     for key, of_classes in vectors.items():
         images = tables[key].select(keys).image
         assert images is not None, "class vectors are compared with images"
-        ranks[key] = class_ranks(images, of_classes, right, device_of(device))
+        whole[key] = ClassRanks(tuple(keys), class_ranks(images, of_classes, right, device_of(device)), image_of)
     depths = [k for k in _DEPTHS if k < len(next(iter(vectors.values())))]
-    image_of = np.unique(image_ids(keys, pairs), return_inverse=True)[1]  # (m,)
-    row_of = {key: row for row, key in enumerate(keys)}
     measured = []
     for subset, members in {ALL: keys, **subsets}.items():
-        rows = np.array(sorted(row_of[key] for key in members if key in row_of), dtype=np.int64)
-        if not len(rows):
+        part = {key: of_model.among(members) for key, of_model in whole.items()}
+        n = len(next(iter(part.values())).keys)
+        if not n:
             continue
-        hits = {key: {f"top-{k}": of_model[rows] <= k for k in depths} for key, of_model in ranks.items()}
         tops = {
-            key: {at: wilson(int(hit.sum()), len(rows)) for at, hit in by_depth.items()}
-            for key, by_depth in hits.items()
+            key: {f"top-{k}": wilson(int(of_model.hits(k).sum()), n) for k in depths} for key, of_model in part.items()
         }
-        newer, older = (hits.get(key) for key in compared)
+        newer, older = (part.get(key) for key in compared)
         difference = None
         if newer is not None and older is not None:
-            top = {at: paired_difference(newer[at], older[at], image_of[rows], seed=seed) for at in newer}
-            difference = AccuracyDifference(subset=subset, n=len(rows), top=top)
-        measured.append(SubsetAccuracies(subset, len(rows), tops, difference))
+            top = {f"top-{k}": paired_difference(newer.hits(k), older.hits(k), newer.images, seed=seed) for k in depths}
+            difference = AccuracyDifference(subset=subset, n=n, top=top)
+        measured.append(SubsetAccuracies(subset, n, part, tops, difference))
     return measured
 
 

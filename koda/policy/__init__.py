@@ -2,7 +2,8 @@
 
 from koda.policy.default import default_policy
 from koda.policy.facts import AuditFacts
-from koda.policy.figures import FIGURES, Figure, Observation, observe
+from koda.policy.figure import Figure, Observation
+from koda.policy.figures import FIGURES, observe
 from koda.policy.judging import judge
 from koda.policy.waivers import check_policy, waivers_in_force
 

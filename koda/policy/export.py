@@ -130,7 +130,8 @@ def _figures(rule: RuleResult) -> str:
         for name, limit in (("warn", rule.warn), ("fail", rule.fail))
         if limit is not None
     ]
-    text += f"; {', '.join(limits)}" + (f"; decided by {rule.finding}" if rule.finding else "")
+    decides = ", ".join(str(part) for part in (rule.finding, rule.detail) if part)
+    text += f"; {', '.join(limits)}" + (f"; decided by {decides}" if decides else "")
     return text + (f"; owner {rule.owner}" if rule.owner else "")
 
 

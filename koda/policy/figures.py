@@ -7,53 +7,18 @@ together; that of a share is the finding's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from koda.config import PolicyRule
+from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
 from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, harm_is_measured
+from koda.policy.figure import Figure, Observation, Observe
 from koda.policy.harm import TOP_ONE, Fall, harms, in_words, retrieval_falls, together, zero_shot_falls
 from koda.policy.intervals import of_several
 from koda.records import ALL, SIGNS, DataRecord, Estimate, Finding, Metrics, Subset
 from koda.typing import Side
 
 _AT_ONE = "R@1"
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A figure as it was observed, and the finding that it is of, if it is one finding's."""
-
-    estimate: Estimate
-    finding: Finding | None = None
-    detail: str | None = None  # which of several the figure is of, in words
-
-
-Observe = Callable[[AuditFacts, PolicyRule], list[Observation]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure that rules may limit.
-
-    Attributes:
-        words: what it is, in words.
-        observe: how it is observed: the worst first, and nothing where the audit has none.
-        of_a_finding: whether it is that of one finding, so that `min_stability` has a meaning.
-        of_a_reference: whether findings count by their reference share, so that `max_reference_share` has one.
-        percent: whether it is a share, which people read as a percentage.
-        bad: the side of a limit that is bad, unless the rule states it; of several, the farthest to it is the worst.
-        absent: why an audit may not have it, and what would change that.
-    """
-
-    words: str
-    observe: Observe
-    of_a_finding: bool = False
-    of_a_reference: bool = False
-    percent: bool = True
-    bad: Literal["above", "below"] = "above"
-    absent: Callable[[AuditFacts], str] = lambda facts: "the audit did not record it"
 
 
 def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
@@ -198,6 +163,26 @@ def _accuracy(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     return [Observation(estimate) for estimate in whole if estimate is not None]
 
 
+def _by_value(figure: ByValue) -> Figure:
+    """A figure of the family of falls by metadata value; 0 where no fall is significant."""
+
+    def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
+        falls = figure.falls(facts.metrics)
+        return _worst_first(
+            Observation(of_several(one.estimate, len(falls), -1.0, 1.0), detail=one.where)
+            for one in falls
+            if one.p_value < ALPHA and one.estimate.value > 0
+        ) or (_alone(0.0) if falls else [])
+
+    def absent(facts: AuditFacts) -> str:
+        on_the_whole, why = _TASKS[figure.task]
+        if on_the_whole(facts.metrics, ALL) is None:
+            return why(facts)
+        return figure.absent(facts.metrics, facts.data.metadata_columns)
+
+    return Figure(figure.words, observe, absent=absent)
+
+
 def _share_of_compared(count: Callable[[DataRecord], int | None]) -> Observe:
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
         n, counted = facts.data.n_compared, count(facts.data)
@@ -251,7 +236,12 @@ def _nothing_detectable(facts: AuditFacts) -> str:
 
 _BOTH_FALLS = _retrieval_falls()
 
-FIGURES: dict[str, Figure] = {
+_TASKS: dict[Task, tuple[Falls, Callable[[AuditFacts], str]]] = {
+    "retrieval": (_BOTH_FALLS, _no_retrieval),
+    "zero_shot": (zero_shot_falls, _no_zero_shot),
+}
+
+_NAMED: dict[str, Figure] = {
     "lost.max_share": Figure("largest share lost", _max_share("lost"), of_a_finding=True, of_a_reference=True),
     "gained.max_share": Figure("largest share gained", _max_share("gained"), of_a_finding=True, of_a_reference=True),
     "lost.max_harmful_share": Figure(
@@ -357,4 +347,29 @@ FIGURES: dict[str, Figure] = {
         )
         for modality, what in (("image", "images"), ("text", "captions"))
     },
+    **{
+        f"by.{column}{task}_drop": _by_value(ByValue(column.rstrip(".") or None, task))
+        for column in (f"{ANY_COLUMN}.", "")
+        for task in _TASKS
+    },
 }
+
+
+class Figures(Mapping[str, Figure]):
+    """The figures by name; of the open family of falls by metadata value, iteration has `by.<column>...` for all."""
+
+    def __getitem__(self, name: str) -> Figure:
+        if name in _NAMED:
+            return _NAMED[name]
+        if (family := ByValue.parse(name)) is None:
+            raise KeyError(name)
+        return _by_value(family)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMED)
+
+    def __len__(self) -> int:
+        return len(_NAMED)
+
+
+FIGURES = Figures()

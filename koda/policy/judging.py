@@ -17,7 +17,8 @@ from typing import Literal
 from koda.config import PolicyRule, Waiver
 from koda.policy.default import default_policy
 from koda.policy.facts import AuditFacts
-from koda.policy.figures import FIGURES, Observation, observe
+from koda.policy.figure import Observation
+from koda.policy.figures import FIGURES, observe
 from koda.policy.waivers import check_policy, waiver_of
 from koda.records import Estimate, RuleResult, Verdict
 from koda.storage import digest_json

@@ -17,7 +17,7 @@ TASKS: tuple[Task, ...] = ("I2T", "T2I", "zero-shot")
 _TEXT = re.compile(
     rf"(?P<side>{'|'.join(SIDES)})\.found"
     rf"|(?P<role>{'|'.join(ROLES)}) (?P<task>{'|'.join(TASKS)}) (?P<depth>R@[0-9]+|top-[0-9]+)"
-    r"|(?P<policy>[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+)",
+    r"|(?P<policy>by\.(?s:.+)\.(?:retrieval|zero_shot)_drop|[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+)",  # a column is any text
     re.ASCII,
 )
 

@@ -134,12 +134,44 @@ class MapRecord(Part):
     )
 
 
+class PairedShares(Part):
+    """A share under both models on the same queries, and whether the two differ."""
+
+    baseline: float
+    candidate: float
+    difference: Estimate = Field(description="candidate - baseline, with a paired bootstrap interval")
+    p_value: float = Field(description="two-sided, paired, of no difference; by Holm over all that are tested by value")
+
+
+class ValueDifference(Part):
+    """Both models on the held-out samples that have one value in a metadata column; all samples are the gallery."""
+
+    column: str
+    value: str
+    n: int = Field(description="captions that asked")
+    n_images: int = Field(description="images that asked; they are what the bootstrap and the tests go by")
+    image_to_text: dict[str, PairedShares] = Field(default={}, description="'R@1' -> recall; empty where none is")
+    text_to_image: dict[str, PairedShares] = Field(default={})
+    zero_shot: PairedShares | None = Field(default=None, description="top-1 accuracy, where it was measured")
+
+    @property
+    def retrieval(self) -> dict[str, PairedShares]:
+        """The recalls of both directions, each under its name in words: `R@1, image to caption`."""
+        parts = (("image to caption", self.image_to_text), ("caption to image", self.text_to_image))
+        return {f"{depth}, {name}": shares for name, part in parts for depth, shares in part.items()}
+
+
 class Metrics(Part):
     """Figures beside the findings."""
 
     retrieval: list[RecallRecord] = Field(default=[])
     retrieval_differences: list[RecallDifference] = Field(default=[])
     zero_shot: ZeroShotRecord | None = None
+    by_value: list[ValueDifference] = Field(default=[], description="by metadata value, the most frequent first")
+    by_value_left_out: int = Field(default=0, description="values that the limit on their number left out")
+    by_value_unmeasured: dict[str, str] = Field(
+        default={}, description="metadata column -> why none of its values was measured, in words"
+    )
     clusters: list[ClusterScores] = Field(default=[])
     quotients: list[QuotientCurve] = Field(default=[])
     whole: dict[str, WholeSimilarity] = Field(default={}, description="modality -> similarity of the two models")

@@ -176,7 +176,8 @@ def verdict_sentence(record: AuditRecord) -> str:
         why = f": {rule.note}" if rule.note else ""
         return f"{subject} was not observed, so its rule could not be applied{why}."
     where = f" for n{text.NBSP}={text.NBSP}{text.number(rule.observed.n)}" if rule.observed.n else ""
-    said = f"{subject} is {figure_value(rule, words=True)}{where}"
+    of = f" ({text.shorten(rule.detail, 160)})" if rule.detail else ""
+    said = f"{subject}{of} is {figure_value(rule, words=True)}{where}"
     limit = rule.fail if rule.result == "fail" else rule.warn if rule.result == "warn" else None
     if limit is not None:
         return f"{said}, {rule.direction} the {rule.result} limit of {limit_in_words(rule, limit)}."

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import ALL, AuditRecord, Estimate, Sign, Subset
+from koda.policy.by_value import ALPHA
+from koda.records import ALL, AuditRecord, Estimate, PairedShares, Sign, Subset, ValueDifference
 from koda.report import text
 from koda.report.plots import curve_plot
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
 LOBES: dict[Sign, str] = {"positive": "first lobe", "negative": "counterpart"}
+_VALUES_SHOWN = 15
+_COLUMNS_SHOWN = 5  # of those without figures by value
 _TOPS = (("top_1", "first direction"), ("top_3", "mean of the first 3"), ("top_5", "mean of the first 5"))
 
 
@@ -34,6 +37,39 @@ class Row:
     of: str
     cells: list[Cell]
     is_difference: bool = False
+
+
+@dataclass(frozen=True)
+class ValueRow:
+    """One metadata value: the figure of it that differs most clearly, under both models."""
+
+    value: str
+    figure: str
+    n_images: str
+    cells: list[Cell]
+    p_value: float
+
+
+@dataclass(frozen=True)
+class ValueTable:
+    """Metadata values on which the models differ significantly.
+
+    Args:
+        columns: that were measured by value.
+        n_values: measured.
+        n_tests: the p-values are adjusted for.
+        n_differing: values with an adjusted p-value under :data:`koda.policy.by_value.ALPHA`.
+        rows: of these the largest differences, the least p-value first.
+        unmeasured: columns and why they were not measured.
+    """
+
+    columns: list[str]
+    n_values: int
+    n_tests: int
+    n_differing: int
+    rows: list[ValueRow]
+    left_out: int
+    unmeasured: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -91,6 +127,50 @@ def zero_shot(record: AuditRecord) -> Table | None:
     return Table(columns, groups)
 
 
+def by_value(record: AuditRecord) -> ValueTable | None:
+    """Return the metadata values on which the models differ most, if significantly; None where none was measured."""
+    values = record.metrics.by_value
+    if not values:
+        return None
+    shares = [(item, _by_name(item)) for item in values]
+    clearest = [(item, *min(of.items(), key=lambda pair: _clearness(pair[1]))) for item, of in shares]
+    differing = [entry for entry in clearest if entry[2].p_value < ALPHA]
+    largest = sorted(differing, key=lambda entry: -abs(entry[2].difference.value))[:_VALUES_SHOWN]
+    rows = [
+        ValueRow(
+            value=f"{item.column} = {item.value}",
+            figure=name,
+            n_images=text.number(item.n_images),
+            cells=[
+                Cell(_written(pair.baseline)),
+                Cell(_written(pair.candidate)),
+                cell(pair.difference, signed=True),
+            ],
+            p_value=pair.p_value,
+        )
+        for item, name, pair in sorted(largest, key=lambda entry: _clearness(entry[2]))
+    ]
+    return ValueTable(
+        columns=list(dict.fromkeys(item.column for item in values)),
+        n_values=len(values),
+        n_tests=sum(len(of) for _, of in shares),
+        n_differing=len(differing),
+        rows=rows,
+        left_out=record.metrics.by_value_left_out,
+        unmeasured=list(record.metrics.by_value_unmeasured.items())[:_COLUMNS_SHOWN],
+    )
+
+
+def _by_name(item: ValueDifference) -> dict[str, PairedShares]:
+    """All that was measured on a value, each under its name in words."""
+    return item.retrieval | ({} if item.zero_shot is None else {"zero-shot top-1": item.zero_shot})
+
+
+def _clearness(pair: PairedShares) -> tuple[float, float]:
+    """Order differences: the least p-value first, of the same the largest."""
+    return pair.p_value, -abs(pair.difference.value)
+
+
 def quotients(record: AuditRecord) -> list[tuple[str, Markup, str]]:
     """Return a caption, a figure (empty where there are no points) and a note for each side's curve."""
     drawn = []
@@ -136,10 +216,12 @@ def cell(estimate: Estimate | None, *, signed: bool = False) -> Cell:
     if estimate is None or not math.isfinite(estimate.value):
         return Cell(text.NONE)
 
-    def written(value: float) -> str:
-        rounded = round(100 * value, 1) + 0.0  # no minus before a zero
-        return f"{rounded:+.1f}".replace("-", "−") if signed and rounded else f"{rounded:.1f}"
-
+    value = _written(estimate.value, signed)
     if estimate.low is None or estimate.high is None:
-        return Cell(written(estimate.value))
-    return Cell(written(estimate.value), f"[{written(estimate.low)}, {written(estimate.high)}]")
+        return Cell(value)
+    return Cell(value, f"[{_written(estimate.low, signed)}, {_written(estimate.high, signed)}]")
+
+
+def _written(value: float, signed: bool = False) -> str:
+    rounded = round(100 * value, 1) + 0.0  # no minus before a zero
+    return f"{rounded:+.1f}".replace("-", "−") if signed and rounded else f"{rounded:.1f}"

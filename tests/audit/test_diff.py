@@ -143,6 +143,15 @@ def test_results_of_rules_and_figures_that_no_rule_is_on() -> None:
     assert {str(row.name) for row in changes.metrics} == {"rejections.count", "rejections.share"}
 
 
+def test_falls_by_metadata_value_are_compared_column_by_column() -> None:
+    one = record(map_points=0)
+    without = [item for item in one.metrics.by_value if item.value != "purple"]
+    other = one.model_copy(update={"metrics": one.metrics.model_copy(update={"by_value": without})})
+    rows = {str(row.name): (row.before, row.after) for row in compare(one, other).metrics}
+    assert set(rows) == {"by.retrieval_drop", "by.colour.retrieval_drop"}
+    assert rows["by.colour.retrieval_drop"] == (0.31, 0.0)
+
+
 def test_a_finding_that_is_kept_says_whether_it_is_confirmed_still() -> None:
     one = record(n_findings=1, map_points=0)
     doubted = one.model_copy(update={"findings": [one.findings[0].model_copy(update={"confirmed": False})]})

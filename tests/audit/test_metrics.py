@@ -73,7 +73,7 @@ def test_zero_shot_of_slices_without_a_label_is_left_out(planned, monkeypatch):
     colour = {pair.key: pair.metadata["colour"] for pair in plan.dataset.pairs}
     labelled = tuple(key for key, value in colour.items() if value in ("red", "blue"))
     unlabelled = tuple(key for key in colour if key not in labelled)
-    record = zero_shot(plan, samples, {Subset("gained"): unlabelled, WHOLE: tuple(colour), PART: labelled[:1]})
+    record, _ = zero_shot(plan, samples, {Subset("gained"): unlabelled, WHOLE: tuple(colour), PART: labelled[:1]})
     assert (record.n_labelled, len(unlabelled)) == (6, 3)
     assert [a.subset for a in record.accuracies] == [ALL, ALL, WHOLE, WHOLE, PART, PART]
     assert [list(a.top) for a in record.accuracies] == [["top-1"]] * 6  # of two classes the first five are all
@@ -82,10 +82,35 @@ def test_zero_shot_of_slices_without_a_label_is_left_out(planned, monkeypatch):
     assert (one.n, one.top["top-1"].low) == (1, None)
 
 
+def test_figures_by_metadata_value_are_of_held_out_samples(planned, monkeypatch):
+    rows = ["filepath\ttitle\tcolour\tnumber"]
+    rows += [f"{i:03d}.png\tcaption {i}\t{('red', 'blue')[i % 2]}\t{i}" for i in range(140)]
+    plan = planned(140, rows, zero_shot={"column": "colour"})
+    same_for_all = lambda models, *given: (dict.fromkeys(models, np.eye(2, 4)), {})  # noqa: E731
+    monkeypatch.setattr(koda.audit.zero_shot, "class_vectors_of", same_for_all)
+    pairs = plan.dataset.by_key
+    columns = {name: [pairs[key].metadata[name] for key in sorted(pairs)] for name in ("colour", "number")}
+    samples = _samples(plan)
+    table = EmbeddingTable(samples.baseline.keys, samples.baseline.image, samples.baseline.text, columns)
+    held_out = [key for key in sorted(pairs) if int(pairs[key].metadata["number"]) < 80]
+    same = replace(samples, baseline=table, candidate=table, confirmation=tuple(held_out))
+    empty = {side: find_discrepancies(table, table, plan.config.discrepancy) for side in ("lost", "gained")}
+    metrics = measure(plan, same, empty, {"lost": (), "gained": ()}, [])
+    assert [(item.column, item.value, item.n) for item in metrics.by_value] == [
+        ("colour", "blue", 40),
+        ("colour", "red", 40),
+    ]
+    assert metrics.by_value_unmeasured == {"number": "it has 140 values, and a category has 2 to 50"}
+    for item in metrics.by_value:
+        assert list(item.image_to_text) == list(item.text_to_image) == ["R@1", "R@5", "R@10"]
+        assert item.zero_shot is not None
+        assert {shares.p_value for shares in (*item.retrieval.values(), item.zero_shot)} == {1.0}
+
+
 def test_zero_shot_where_no_joined_sample_has_a_label_is_empty(planned):
     plan = planned(6, zero_shot={"column": "colour"})
     other = EmbeddingTable(["a", "b"], *np.ones((2, 2, 4)))
-    record = zero_shot(plan, Samples(other, other, ("a", "b"), ()), {PART: ("a",)})
+    record, _ = zero_shot(plan, Samples(other, other, ("a", "b"), ()), {PART: ("a",)})
     assert (record.n_labelled, record.accuracies, record.differences) == (0, [], [])
 
 

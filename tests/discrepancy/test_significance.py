@@ -12,9 +12,10 @@ import koda.discrepancy.blocks
 from koda.config import DiscrepancyConfig, SignificanceConfig
 from koda.discrepancy import Direction, find_discrepancies
 from koda.discrepancy.extension import extend
-from koda.discrepancy.significance import confirm, holm
+from koda.discrepancy.significance import confirm
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
+from koda.statistics import holm
 from tests.dense import gaussian, tie_of
 
 CONFIG = SignificanceConfig()
@@ -256,29 +257,3 @@ def test_damaged_confirmation_rows_are_refused(planted):
     image[target.keys.index(new[5])] = np.nan
     with pytest.raises(DataError, match=repr(new[5])):
         confirm(solution, EmbeddingTable(target.keys, image=image), reference, new, CONFIG)
-
-
-def test_holm_against_published_values():
-    # Wright (1992), Adjusted p-values for simultaneous inference: four hypotheses
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.6]) == [1.0, 1.0]
-    assert holm([]) == []
-    assert holm([None, None]) == [None, None]
-    assert holm([None, 0.02, None, 0.5]) == [None, 0.04, None, 0.5]
-    assert holm([0.02, 0.02, 0.02]) == pytest.approx([0.06] * 3)
-    for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            holm([0.5, wrong])
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_holm_rejects_as_the_step_down_rule_does(seed):
-    p = np.random.default_rng(seed).uniform(0, 0.08, size=12)
-    adjusted = np.array(holm(list(p)))
-    for alpha in (0.01, 0.05, 0.3):
-        rejected = set()
-        for step, i in enumerate(np.argsort(p)):
-            if p[i] > alpha / (len(p) - step):
-                break
-            rejected.add(int(i))
-        assert set(np.flatnonzero(adjusted <= alpha)) == rejected

@@ -15,6 +15,8 @@ KINDS = {
     "baseline T2I R@10": FigureName(role="baseline", task="T2I", depth="R@10"),
     "candidate zero-shot top-5": FigureName(role="candidate", task="zero-shot", depth="top-5"),
     "similarity.cka.image": FigureName(policy="similarity.cka.image"),
+    "by.a column, of two words.retrieval_drop": FigureName(policy="by.a column, of two words.retrieval_drop"),
+    "by.größe\n.zero_shot_drop": FigureName(policy="by.größe\n.zero_shot_drop"),
     "later.than_this_koda": FigureName(policy="later.than_this_koda"),
     **{name: FigureName(policy=name) for name in FIGURES},
 }

@@ -12,10 +12,12 @@ from koda.records import (
     Finding,
     MapRecord,
     Metrics,
+    PairedShares,
     QuotientCurve,
     QuotientPoint,
     RecallDifference,
     RecallRecord,
+    ValueDifference,
     WholeSimilarity,
     ZeroShotRecord,
 )
@@ -99,6 +101,26 @@ def zero_shot(findings: list[Finding]) -> ZeroShotRecord:
     )
 
 
+def by_value() -> list[ValueDifference]:
+    def shares(fall: float, p: float) -> PairedShares:
+        difference = Estimate(value=-fall, low=-fall - 0.05, high=-fall + 0.05, n=480)
+        return PairedShares(baseline=0.62, candidate=0.62 - fall, difference=difference, p_value=p)
+
+    values = [("colour", "purple", 0.31, 3e-9), ("colour", "red", 0.0, 1.0), ("camera", "A", -0.08, 0.012)]
+    return [
+        ValueDifference(
+            column=column,
+            value=value,
+            n=480,
+            n_images=472,
+            image_to_text={"R@1": shares(fall, p), "R@10": shares(fall / 2, min(1.0, 20 * p))},
+            text_to_image={"R@1": shares(0.01, 1.0), "R@10": shares(0.0, 1.0)},
+            zero_shot=shares(0.02, 1.0) if column == "colour" else None,
+        )
+        for column, value, fall, p in values
+    ]
+
+
 def quotients(side: str) -> QuotientCurve:
     tops = [(9 / (1 + 4 * q), 8 / (1 + 4 * q), 7 / (1 + 4 * q)) for q in (0.1, 0.3, 0.5, 0.7, 0.9)]
     points = [
@@ -129,6 +151,8 @@ def metrics(findings: list[Finding], map_points: int) -> Metrics:
         retrieval=retrieval,
         retrieval_differences=differences,
         zero_shot=zero_shot(findings),
+        by_value=by_value(),
+        by_value_unmeasured={"taken": "it has 5883 values, and a category has 2 to 50"},
         clusters=[
             ClusterScores(side=s, role=r, model=m, n=150, n_directions=4, ami=v, nmi=v + 0.01, ari=v - 0.1)  # type: ignore[arg-type]
             for s, models in (("lost", (BASELINE, CANDIDATE)), ("gained", (CANDIDATE, BASELINE)))
