@@ -4,6 +4,7 @@ from koda.policy.default import default_policy
 from koda.policy.facts import AuditFacts
 from koda.policy.figures import FIGURES, Figure, Observation, observe
 from koda.policy.judging import judge
+from koda.policy.retests import retested
 from koda.policy.waivers import check_policy, waivers_in_force
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "default_policy",
     "judge",
     "observe",
+    "retested",
     "waivers_in_force",
 ]

@@ -131,6 +131,8 @@ def _figures(rule: RuleResult) -> str:
         if limit is not None
     ]
     text += f"; {', '.join(limits)}" + (f"; decided by {rule.finding}" if rule.finding else "")
+    if rule.retests:
+        text += f"; decided by the retest of {', '.join(str(retest.finding) for retest in rule.retests)}"
     return text + (f"; owner {rule.owner}" if rule.owner else "")
 
 

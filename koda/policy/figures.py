@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from koda.config import PolicyRule
@@ -23,11 +23,18 @@ _AT_ONE = "R@1"
 
 @dataclass(frozen=True)
 class Observation:
-    """A figure as it was observed, and the finding that it is of, if it is one finding's."""
+    """A figure as it was observed, and the finding that it is of, if it is one finding's.
+
+    Attributes:
+        estimate: the figure.
+        finding: of this audit, or with `retests` of the one before an alignment.
+        retests: the findings of the audit before the alignment that it is of.
+    """
 
     estimate: Estimate
     finding: Finding | None = None
     detail: str | None = None  # which of several the figure is of, in words
+    retests: tuple[Finding, ...] = ()
 
 
 Observe = Callable[[AuditFacts, PolicyRule], list[Observation]]
@@ -41,6 +48,7 @@ class Figure:
         words: what it is, in words.
         observe: how it is observed: the worst first, and nothing where the audit has none.
         of_a_finding: whether it is that of one finding, so that `min_stability` has a meaning.
+        of_findings: whether it counts findings, so that it is of those that were tested again after an alignment too.
         of_a_reference: whether findings count by their reference share, so that `max_reference_share` has one.
         percent: whether it is a share, which people read as a percentage.
         bad: the side of a limit that is bad, unless the rule states it; of several, the farthest to it is the worst.
@@ -50,6 +58,7 @@ class Figure:
     words: str
     observe: Observe
     of_a_finding: bool = False
+    of_findings: bool = False
     of_a_reference: bool = False
     percent: bool = True
     bad: Literal["above", "below"] = "above"
@@ -58,7 +67,24 @@ class Figure:
 
 def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Return what an audit has of a figure, the worst first; a figure that is no number was not observed."""
-    return [seen for seen in FIGURES[name].observe(facts, rule) if math.isfinite(seen.estimate.value)]
+    figure = FIGURES[name]
+    observations = figure.observe(facts, rule)
+    if facts.retested is not None and (figure.of_a_finding or figure.of_findings):
+        # the audit's own and those of the audit before may be one difference: both are judged, and never added up
+        observations = _worst_first([*observations, *_of_retests(figure, facts.retested, rule)])
+    return [seen for seen in observations if math.isfinite(seen.estimate.value)]
+
+
+def _of_retests(figure: Figure, retested: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """Observe a figure of the findings that were tested again, and name them."""
+    named = []
+    for seen in figure.observe(retested, rule):
+        if seen.finding is not None:
+            named.append(replace(seen, retests=(seen.finding,)))
+        elif seen.estimate.value:
+            confirmed = tuple(finding for finding in retested.findings if finding.confirmed)
+            named.append(replace(seen, retests=confirmed))
+    return named
 
 
 def _alone(value: float | None, n: int | None = None) -> list[Observation]:
@@ -268,19 +294,28 @@ FIGURES: dict[str, Figure] = {
     "lost.themes": Figure(
         "number of themes lost: groups of overlapping directions with a confirmed one",
         _themes("lost"),
+        of_findings=True,
         percent=False,
         absent=_no_themes,
     ),
     "gained.themes": Figure(
         "number of themes gained: groups of overlapping directions with a confirmed one",
         _themes("gained"),
+        of_findings=True,
         percent=False,
         absent=_no_themes,
     ),
-    "lost.confirmed": Figure("number of confirmed directions lost", _confirmed("lost"), percent=False),
-    "gained.confirmed": Figure("number of confirmed directions gained", _confirmed("gained"), percent=False),
+    "lost.confirmed": Figure(
+        "number of confirmed directions lost", _confirmed("lost"), of_findings=True, percent=False
+    ),
+    "gained.confirmed": Figure(
+        "number of confirmed directions gained", _confirmed("gained"), of_findings=True, percent=False
+    ),
     "confirmed.count": Figure(
-        "number of confirmed directions, lost and gained", _confirmed("lost", "gained"), percent=False
+        "number of confirmed directions, lost and gained",
+        _confirmed("lost", "gained"),
+        of_findings=True,
+        percent=False,
     ),
     "slice.retrieval_drop": Figure(
         "largest fall of recall on the held-out members of a confirmed slice, of both retrieval directions",
