@@ -12,9 +12,9 @@ from flows.audit import audit
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
 from koda.audit.plan import Step, prepare
-from koda.records import RECORD_FILE
+from koda.records import RECORD_FILE, mending_of
 from tasks.align import align as align_step
-from tasks.plans import planned, remember
+from tasks.plans import hand_over, planned, remember
 from tasks.step import run_step
 
 
@@ -37,7 +37,7 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     trainings, records = [], []
     for number in range(seeds):
         settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
-        alignment = plan_alignment(plan, settings)
+        alignment = hand_over(plan_alignment(plan, settings))
         step = Step(f"align, seed {settings.seed}", KIND, alignment.key)
         training = run_step(align_step, step, plan, fresh=fresh, alignment=settings.model_dump(mode="json"))
         trainings.append(training)
@@ -47,6 +47,7 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     follow_up = remember(prepare(second, plan.home))
     after = audit(follow_up.settings, home, fresh)
     paths = publish_alignment(plan.home, records[0], folder, after["id"])
+    mending = mending_of(records[0], plan.config.significance.alpha)
     executed = sum(training.executed for training in trainings)
     steps = [training.summary for training in trainings]
     return {
@@ -55,6 +56,10 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
         "verdict_before": before["verdict"],
         "verdict_after": after["verdict"],
         "reasons": after["reasons"],
+        "outcome": mending.sentence,
+        "mended": [str(retest.finding) for retest in mending.mended],
+        "still_confirmed": [str(retest.finding) for retest in mending.still_confirmed],
+        "untested": [str(retest.finding) for retest in mending.untested],
         "audit_before": before["id"],
         "audit_after": after["id"],
         "student": records[0].student,

@@ -6,8 +6,7 @@ from typing import Any
 
 from prefect import task
 
-from koda.config import AlignmentConfig
-from tasks.plans import planned
+from tasks.plans import planned_alignment
 from tasks.progress import report
 from tasks.step import STEP, gpu_slot
 
@@ -16,9 +15,8 @@ from tasks.step import STEP, gpu_slot
 def align(key: str, config: dict[str, Any], home: str, alignment: dict[str, Any]) -> str:
     """Fine-tune the student of an audit whose steps are done, taking up what an interrupted run left."""
     from koda.alignment import align as train
-    from koda.alignment import plan_alignment
 
-    plan = plan_alignment(planned(config, home), AlignmentConfig.model_validate(alignment))
+    plan = planned_alignment(config, home, alignment)
     name = f"align {plan.student}, seed {plan.config.seed}"
 
     def tell(done: int, total: int, look: Any) -> None:

@@ -14,9 +14,12 @@ _STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
 
 
 def show_alignment(result: dict[str, Any]) -> None:
-    """Show the scores before and after, what the findings became, both verdicts, and where the model is."""
+    """Show what was mended and the verdict after, then scores, findings, both audits, and where the model is."""
+    symbol, colour = VERDICT_LOOKS[result["verdict_after"]]
+    outcome = result["outcome"][0].upper() + result["outcome"][1:]
+    console.print(f"\n[bold {colour}]{symbol} {result['verdict_after'].upper()}[/]  [bold]{escape(outcome)}.[/]")
     console.print(
-        f"\n[bold]{escape(result['student'])}[/] aligned with [bold]{escape(result['teacher'])}[/]  {result['id']}"
+        f"[bold]{escape(result['student'])}[/] aligned with [bold]{escape(result['teacher'])}[/]  {result['id']}"
     )
     console.print(f"  {escape(result['stopped'])}; the weights of step {result['kept_step']} were kept")
     table = Table("clusters against slices", "AMI", "NMI", "ARI", box=None, padding=(0, 2))

@@ -152,7 +152,7 @@ def show_record(record: AuditRecord) -> None:
     if record.controls is not None and record.controls.spike_ins:
         say(escape(record.controls.in_words()))
     if record.alignment is not None:
-        console.print(f"  {escape(_alignment_line(record.alignment))}", soft_wrap=True)
+        console.print(f"  {escape(_alignment_line(record.alignment, record.method.alpha))}", soft_wrap=True)
     for theme in record.themes:
         say(f"{theme.side}: [bold]{escape(theme.name)}[/]; {_extent(len(theme.findings), theme.size)}")
     table = Table("side", "name", "target share", "reference share", "p", "confirmed", box=None)
@@ -176,10 +176,13 @@ def show_verification(result: dict[str, Any]) -> None:
         typer.echo(f"  ✓ {name}: unchanged" if state == "ok" else f"  ✕ {name}: {state}", err=True)
 
 
-def _alignment_line(alignment: AlignmentRecord) -> str:
-    """Say who learnt from whom, how much of the clusters came back, and after which audit."""
+def _alignment_line(alignment: AlignmentRecord, alpha: float) -> str:
+    """Say who learnt from whom, how much of the clusters came back, after which audit, and what was mended."""
+    from koda.records import mending_of
+
     recovered = "" if alignment.recovery is None else f", recovered {alignment.recovery:.2f} of the AMI held out"
-    return f"aligned: {alignment.student} with {alignment.teacher}{recovered}, from {alignment.audit_id}"
+    mending = mending_of(alignment, alpha).sentence
+    return f"aligned: {alignment.student} with {alignment.teacher}{recovered}, from {alignment.audit_id}; {mending}"
 
 
 def _interval(estimate: Estimate) -> str:

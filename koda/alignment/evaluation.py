@@ -16,7 +16,7 @@ from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.identity import with_captions_and_images
-from koda.metrics.retrieval import retrieval_by_subset
+from koda.metrics.retrieval import difference_of, retrieval_by_subset
 from koda.records import (
     STATES,
     Estimate,
@@ -45,6 +45,7 @@ class AlignmentFigures:
     retests: list[Retest]
     retrieval: list[RecallState]
     retrieval_changes: list[RecallDifference]
+    retrieval_gaps: list[RecallDifference]
     recovery: float | None
 
 
@@ -64,8 +65,7 @@ def measure_alignment(
     parts: dict[Sample, Sequence[str]] = {"trained on": task.split.train, "held out": held_out}
     clusters = [score for sample, keys in parts.items() for score in _clusters(task, states, sample, keys)]
     shares, retests = _retests(task, states, held_out, significance, device)
-    retrieval, changes = _retrieval(task, states, held_out, device)
-    return AlignmentFigures(clusters, shares, retests, retrieval, changes, recovery(clusters))
+    return AlignmentFigures(clusters, shares, retests, *_retrieval(task, states, held_out, device), recovery(clusters))
 
 
 def recovery(clusters: Sequence[GroupScores], sample: Sample = "held out") -> float | None:
@@ -142,18 +142,25 @@ def _retests(
 
 def _retrieval(
     task: AlignmentTask, states: States, held_out: Sequence[str], device: str
-) -> tuple[list[RecallState], list[RecallDifference]]:
-    """Return recall among the held-out samples, on all of them, on each slice, and on those in no slice."""
+) -> tuple[list[RecallState], list[RecallDifference], list[RecallDifference]]:
+    """Return recall among the held-out samples, on all of them, on each slice, and on those in no slice.
+
+    Beside it stand after less before, and after less the teacher.
+    """
     tables = {state: with_captions_and_images(table.select(held_out), task.pairs) for state, table in states.items()}
+    seed = task.config.seed
     measured = retrieval_by_subset(
-        tables, subsets_of(task.groups, held_out), ("after", "before"), seed=task.config.seed, device=device
+        tables, subsets_of(task.groups, held_out), ("after", "before"), seed=seed, device=device
     )
     recalls = [
         RecallState(state=state, subset=part.subset, n=len(result.text_to_image.keys), **result.estimates())
         for part in measured
         for state, result in part.recalls.items()
     ]
-    return recalls, [part.difference for part in measured if part.difference is not None]
+    changes = [part.difference for part in measured]
+    gaps = [difference_of(part.subset, part.recalls, ("after", "teacher"), seed) for part in measured]
+    found, left = ([item for item in items if item is not None] for items in (changes, gaps))
+    return recalls, found, left
 
 
 def _estimate(interval: Interval, n: int) -> Estimate:

@@ -22,7 +22,7 @@ from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 KIND = "alignments"
 MODEL = "model"  # the folder of the aligned model within the artifact
-_ALIGNMENT_VERSION = 1
+_ALIGNMENT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class AlignmentPlan:
     def folder(self) -> Path:
         """Where the aligned model lies, or is to lie."""
         return self.audit.artifacts.folder(KIND, self.key) / MODEL
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Keys, sorted, of what search, training and early stopping see, and of what its models had seen."""
+        return tuple(sorted({*self.samples.discovery, *self.audit.seen}))
 
     @cached_property
     def task(self) -> AlignmentTask:

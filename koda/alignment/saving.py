@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from koda.models import ResolvedModel
-from koda.records import RECORD_FILE
+from koda.records import RECORD_FILE, SEEN_FILE
 from koda.storage import write_atomically
 from koda.storage.artifacts import explain_os_errors
 
@@ -36,7 +36,7 @@ def save_model(folder: Path, student: ResolvedModel, weights: Mapping[str, Tenso
     if student.spec.kind == "local-dir":
         for path in sorted(Path(student.spec.place).iterdir()):
             beside = path.is_file() and path.suffix not in _WEIGHTS_OF_THE_STUDENT
-            if beside and path.name not in {CONFIG, RECORD_FILE} and not path.name.startswith("."):
+            if beside and path.name not in {CONFIG, RECORD_FILE, SEEN_FILE} and not path.name.startswith("."):
                 write_atomically(folder / path.name, path.read_bytes())
     write_atomically(folder / WEIGHTS, save(dict(weights), metadata={"format": "pt"}))
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())

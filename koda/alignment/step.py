@@ -16,7 +16,7 @@ from koda.embeddings import EmbeddingTable
 from koda.extraction import embedding_key, extract, load_embeddings
 from koda.models import ResolvedModel, resolve_model
 from koda.models.weights import digest_weights
-from koda.records import RECORD_FILE, AlignmentRecord, GroupRecord, SplitRecord, State
+from koda.records import RECORD_FILE, SEEN_FILE, AlignmentRecord, GroupRecord, SeenSamples, SplitRecord, State
 from koda.storage import write_atomically
 from koda.storage.artifacts import explain_os_errors
 from koda.storage.digests import digest_keys
@@ -50,6 +50,7 @@ def align(plan: AlignmentPlan, progress: Progress | None = None) -> str:
         trained = train(student, plan.task, work, progress)
         save_model(plan.folder, resolved, trained.weights)
         record = _record(plan, trained, started, student)
+        write_atomically(plan.folder / SEEN_FILE, SeenSamples(seen=plan.seen).to_json().encode())
         write_atomically(plan.folder / RECORD_FILE, record.to_json().encode())
         for name in (STATE, BEST):
             (work / name).unlink(missing_ok=True)
@@ -67,11 +68,12 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
     former, teacher = (audit.models[role] for role in (plan.student, plan.teacher))
     models: dict[State, ResolvedModel] = {"before": former, "after": aligned, "teacher": teacher}
     tables: dict[State, EmbeddingTable] = {"before": task.former, "after": table, "teacher": task.teacher}
-    zero_shot, changes = zero_shot_states(audit, plan.groups, plan.split.held_out, models, tables)
+    zero_shot, changes, gaps = zero_shot_states(audit, plan.groups, plan.split.held_out, models, tables)
     split = plan.split
     return AlignmentRecord(
         id=plan.id,
         audit_id=audit.audit_id,
+        data_digest=audit.dataset.digest,
         started=started,
         ended=datetime.now(UTC),
         koda_version=__version__,
@@ -104,6 +106,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
             train_digest=digest_keys(split.train),
             validation_digest=digest_keys(split.validation),
             held_out_digest=digest_keys(split.held_out),
+            seen_digest=digest_keys(plan.seen),
             unreadable=trained.unreadable,
         ),
         looks=list(trained.looks),
@@ -111,6 +114,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         stopped=trained.stopped,
         zero_shot=zero_shot,
         zero_shot_changes=changes,
+        zero_shot_gaps=gaps,
         materiality=audit.config.significance.materiality,
         alpha=audit.config.significance.alpha,
         device=str(student.encoder.device),

@@ -11,6 +11,7 @@ from koda.embeddings import EmbeddingTable
 from koda.metrics.zero_shot import classes_of, zero_shot_by_subset
 from koda.models import ResolvedModel
 from koda.records import AccuracyDifference, AccuracyState, State
+from koda.typing import FloatArray
 
 
 def zero_shot_states(
@@ -19,8 +20,8 @@ def zero_shot_states(
     held_out: Sequence[str],
     models: Mapping[State, ResolvedModel],
     tables: Mapping[State, EmbeddingTable],
-) -> tuple[list[AccuracyState], list[AccuracyDifference]]:
-    """Return accuracies, and after less before; empty where the audit asks for no classes.
+) -> tuple[list[AccuracyState], list[AccuracyDifference], list[AccuracyDifference]]:
+    """Return accuracies, after less before, and after less the teacher; empty where the audit asks for no classes.
 
     Args:
         audit: whose classes and templates they are.
@@ -30,27 +31,24 @@ def zero_shot_states(
     """
     config = audit.config.zero_shot
     if config is None:
-        return [], []
+        return [], [], []
     classes, right = classes_of(config, audit.dataset)
     embedded = set(tables["after"].keys)
     labels = {key: right[key] for key in held_out if key in right and key in embedded}
     if not labels:
-        return [], []
+        return [], [], []
     device = audit.config.discrepancy.device
     vectors, _ = class_vectors_of(models, tables, classes, config.templates, device)
+    subsets, pairs, seed = subsets_of(groups, list(labels)), audit.dataset.by_key, audit.config.alignment.seed
     measured = zero_shot_by_subset(
-        tables,
-        vectors,
-        labels,
-        subsets_of(groups, list(labels)),
-        audit.dataset.by_key,
-        ("after", "before"),
-        seed=audit.config.alignment.seed,
-        device=device,
+        tables, vectors, labels, subsets, pairs, ("after", "before"), seed=seed, device=device
     )
+    of_both: dict[State, FloatArray] = {state: own for state, own in vectors.items() if state != "before"}
+    again = zero_shot_by_subset(tables, of_both, labels, subsets, pairs, ("after", "teacher"), seed=seed, device=device)
     accuracies = [
         AccuracyState(state=state, subset=part.subset, n=part.n, top=top)
         for part in measured
         for state, top in part.tops.items()
     ]
-    return accuracies, [part.difference for part in measured if part.difference is not None]
+    changes, gaps = ([part.difference for part in parts if part.difference is not None] for parts in (measured, again))
+    return accuracies, changes, gaps

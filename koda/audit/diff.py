@@ -238,6 +238,10 @@ def _why_not_comparable(before: AuditRecord, after: AuditRecord) -> list[str]:
         )
     if (was := _test(before)) != (now := _test(after)):
         reasons.append(f"the held-out tests are not the same ({was}; {now}): confirmed does not mean the same")
+    if (was := before.metrics.queries) != (now := after.metrics.queries):
+        reasons.append(
+            f"retrieval, zero-shot and similarity are of other samples ({was}; {now}), since a model was aligned"
+        )
     if before.verdict.policy_digest != after.verdict.policy_digest:
         reasons.append("the policies are not the same, so that the verdicts do not mean the same")
     return reasons

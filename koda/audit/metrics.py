@@ -13,6 +13,7 @@ from koda.audit.zero_shot import zero_shot
 from koda.config import DiscrepancyConfig, modalities_of
 from koda.discrepancy import Problem, QuantilePoint, Solution, quantile_sweep
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
 from koda.errors import KodaError
 from koda.metrics.by_value import by_value, groups_of
@@ -65,21 +66,16 @@ def measure(
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
     retrieval = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
     accuracies, class_ranks = zero_shot(plan, samples, subsets)
-    modalities = modalities_of(plan.config.discrepancy)
-    whole = global_similarity(
-        samples.baseline.only(modalities),
-        samples.candidate.only(modalities),
-        seed=plan.config.discrepancy.seed,
-        device=plan.config.discrepancy.device,
-    )
+    whole = _whole(plan, samples)
     return Metrics(
+        queries="held out" if samples.is_aligned else "all",
         retrieval=_recalls(plan, retrieval),
         retrieval_differences=[part.difference for part in retrieval if part.difference is not None],
         zero_shot=accuracies,
         **_by_value(plan, samples, retrieval[0].recalls if retrieval else {}, class_ranks),
         clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
         quotients=[curve for side in pieces if (curve := _quotients(plan, samples, side, solutions[side]))],
-        whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
+        whole=whole,
     )
 
 
@@ -148,13 +144,21 @@ def _retrieval(
     rests: Mapping[Subset, tuple[str, ...]],
 ) -> list[SubsetRecalls[Role]]:
     """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
+    if not samples.queries:
+        return []
     pairs = plan.dataset.by_key
     tables: dict[Role, EmbeddingTable] = {
         role: with_captions_and_images(getattr(samples, role), pairs) for role in ROLES
     }
     search = plan.config.discrepancy
     return retrieval_by_subset(
-        tables, subsets, ("candidate", "baseline"), rests=rests, seed=search.seed, device=search.device
+        tables,
+        _asked(subsets, samples),
+        ("candidate", "baseline"),
+        queries=samples.queries,
+        rests=_asked(rests, samples),
+        seed=search.seed,
+        device=search.device,
     )
 
 
@@ -184,6 +188,24 @@ def _by_value(
         "by_value_left_out": groups.left_out,
         "by_value_unmeasured": groups.unmeasured,
     }
+
+
+def _asked(subsets: Mapping[Subset, tuple[str, ...]], samples: Samples) -> dict[Subset, tuple[str, ...]]:
+    """Return the members of each set that are asked."""
+    asked = set(samples.queries)
+    return {subset: tuple(key for key in members if key in asked) for subset, members in subsets.items()}
+
+
+def _whole(plan: AuditPlan, samples: Samples) -> dict[str, WholeSimilarity]:
+    """How alike the two models are over the samples that are asked; empty where these are too few."""
+    search = plan.config.discrepancy
+    tables = [table.only(modalities_of(search)) for table in (samples.baseline, samples.candidate)]
+    if samples.is_aligned:
+        if len(samples.queries) < MIN_SAMPLES:
+            return {}
+        tables = [table.select(samples.queries) for table in tables]
+    similar = global_similarity(tables[0], tables[1], seed=search.seed, device=search.device)
+    return {name: WholeSimilarity(**vars(figures)) for name, figures in similar.items()}
 
 
 def _clusters(plan: AuditPlan, samples: Samples, side: Side, labels: dict[str, int]) -> list[ClusterScores]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koda._version import __version__
+from koda.audit.aligned import AlignedModel, aligned_models
 from koda.config import AuditConfig, modalities_of
 from koda.datasets import ImageDigests, PairDataset, read_dataset
 from koda.embeddings.layout import SHARD_SIZE
@@ -23,7 +23,6 @@ from koda.extraction import embedding_key
 from koda.metrics.zero_shot import classes_of
 from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy, waivers_in_force
-from koda.records import RECORD_FILE, read_alignment
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
@@ -111,7 +110,8 @@ class AuditPlan:
     def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:
         target, reference = roles_of(side)
         split = self.config.significance.model_dump(include={"confirmation_share"})
-        parts = [self.embedding_key(target), self.embedding_key(reference), split, search]
+        parts: list[Any] = [self.embedding_key(target), self.embedding_key(reference), split, search]
+        parts += [[item.role, item.record.split.seen_digest, item.seen is None] for item in self.aligned]
         return digest_json([_STEP_VERSIONS[kind], __version__, *parts])
 
     @property
@@ -141,7 +141,7 @@ class AuditPlan:
         settings = self.config.model_dump(mode="json", exclude={"alignment"})  # which comes after the audit
         waivers = waivers_in_force(self.config.waivers, self.today)
         in_force = [waiver.model_dump(mode="json") for waiver in waivers]
-        aligned = None if self.alignment is None else digest_file(self.alignment)
+        aligned = [digest_file(item.path) for item in self.aligned] or None
         parts = [self.evaluation_key, self.control_key, self.dataset.path, settings, in_force, aligned]
         return digest_json([_STEP_VERSIONS[RECORDS], __version__, *parts])
 
@@ -160,16 +160,15 @@ class AuditPlan:
         """The audit's id; the same inputs and settings have the same one."""
         return "audit-" + self.record_key[:12]
 
-    @property
-    def alignment(self) -> Path | None:
-        """The record beside a model that koda fine-tuned after an audit; the candidate's, else the baseline's."""
-        for role in reversed(ROLES):
-            checkpoint = self.models[role].checkpoint
-            if checkpoint is not None and (path := checkpoint.parent / RECORD_FILE).is_file():
-                with contextlib.suppress(DataError):  # a file of that name that is not koda's
-                    read_alignment(path)
-                    return path
-        return None
+    @cached_property
+    def aligned(self) -> tuple[AlignedModel, ...]:
+        """The models that koda fine-tuned after an audit, the candidate first."""
+        return aligned_models(self.models)
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Keys of the samples that an aligned model is known to have seen; nothing is tested on them."""
+        return frozenset().union(*(item.seen or () for item in self.aligned))
 
     def label(self, role: Role) -> str:
         """The name of a model in the report; two models of one name are told apart by their weights."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
+from koda.audit.aligned import AlignedModel
 from koda.audit.controls import load_controls
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.history import with_changes
@@ -18,10 +18,9 @@ from koda.discrepancy import Solution
 from koda.discrepancy.limits import EnergyLimit, FixedWeight, Limit, QuantileLimit, ShareLimit, limit_from
 from koda.discrepancy.saving import load_solution
 from koda.extraction import KIND as EMBEDDINGS
-from koda.policy import AuditFacts, judge
+from koda.policy import AuditFacts, judge, retested
 from koda.policy.export import verdict_json
 from koda.records import (
-    AlignmentRecord,
     AuditRecord,
     DataRecord,
     MethodRecord,
@@ -29,13 +28,12 @@ from koda.records import (
     Provenance,
     RejectionRecord,
     SideMethod,
-    read_alignment,
 )
 from koda.slicing.export import slices_csv
 from koda.storage import digest_json, write_atomically
 from koda.storage.digests import digest_keys
 from koda.storage.parquet import write_parquet
-from koda.typing import ROLES, SIDES, Role, Side, roles_of
+from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 _LISTED_REJECTIONS = 200
 
@@ -57,9 +55,11 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     """Put together what is known of an audit, and judge it."""
     config = plan.config
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
+    aligned = plan.aligned[0] if plan.aligned else None
     data = _data_record(plan, evaluation, infos)
     controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
-    facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls, evaluation.themes)
+    before = None if aligned is None else _retested(plan, aligned, data)
+    facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls, evaluation.themes, before)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
         side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
@@ -76,7 +76,6 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         artifacts={step.name: plan.artifacts.digest(step.kind, step.key) for step in steps},
     )
     models = {role: _model_record(plan, role, infos[role]) for role in plan.models}
-    alignment = _alignment(plan, models)
     title = config.report.title or f"Candidate {plan.label('candidate')} against baseline {plan.label('baseline')}"
     return AuditRecord(
         id=plan.audit_id,
@@ -86,7 +85,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         verdict=verdict,
         baseline=models["baseline"],
         candidate=models["candidate"],
-        data=data if alignment is None else _with_confirmation(plan, data),
+        data=data,
         method=_method_record(plan, solutions),
         findings=evaluation.findings,
         themes=evaluation.themes,
@@ -94,21 +93,24 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         controls=controls,
         provenance=provenance,
         config=settings,
-        alignment=alignment,
+        alignment=None if aligned is None else aligned.record,
     )
 
 
-def _alignment(plan: AuditPlan, models: Mapping[Role, ModelRecord]) -> AlignmentRecord | None:
-    """Return the record beside an aligned model, if it is of the weights that were audited."""
-    if plan.alignment is None:
-        return None
-    record = read_alignment(plan.alignment)
-    return record if record.weights_digest in {model.weights_digest for model in models.values()} else None
+def _retested(plan: AuditPlan, aligned: AlignedModel, data: DataRecord) -> AuditFacts | None:
+    """Return the findings of the audit before the alignment that count in this one."""
+    teacher = plan.models[other_role(aligned.role)].fingerprint.digest
+    return retested(aligned.record, aligned.role, teacher, data, plan.config.significance.alpha)
 
 
-def _with_confirmation(plan: AuditPlan, data: DataRecord) -> DataRecord:
-    """Name the held-out samples by digest, so that they can be compared with those of the alignment."""
-    return data.model_copy(update={"confirmation_digest": digest_keys(load_samples(plan).confirmation)})
+def _held_out(plan: AuditPlan) -> dict[str, Any]:
+    """Name the confirmation samples by digest, and say whether an aligned model is known to have seen none of them."""
+    if not plan.aligned:
+        return {}
+    digest = digest_keys(load_samples(plan).confirmation)
+    # without a list the digest tells, where these are the very samples that the alignment held out
+    unseen = all(item.seen is not None or item.record.split.held_out_digest == digest for item in plan.aligned)
+    return {"confirmation_digest": digest, "unseen": unseen}
 
 
 def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRecord:
@@ -146,6 +148,7 @@ def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict
         licence=settings.licence,
         source=settings.source,
         datasheet=settings.datasheet,
+        **_held_out(plan),
     )
 
 

@@ -18,16 +18,30 @@ from koda.typing import ROLES
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples that both models embedded, and which of them the search may see."""
+    """The samples that both models embedded, and which of them the search may see.
+
+    Args:
+        baseline, candidate: over the same keys in the same order.
+        discovery, confirmation: keys, sorted.
+        is_aligned: whether one of the models was aligned, so that it may have seen those of the discovery.
+    """
 
     baseline: EmbeddingTable
     candidate: EmbeddingTable
     discovery: tuple[str, ...]
     confirmation: tuple[str, ...]
+    is_aligned: bool = False
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The samples that are asked in retrieval and zero-shot: of an aligned model none that it has seen."""
+        return self.confirmation if self.is_aligned else tuple(self.baseline.keys)
 
 
 def load_samples(plan: AuditPlan) -> Samples:
     """Join the embeddings of both models by key and split them, seeded, into discovery and confirmation.
+
+    What a model was aligned on is discovered in and never confirmed with, whatever else the split depends on.
 
     Raises:
         DataError: too few samples that both models embedded, or too many that were left out.
@@ -36,17 +50,18 @@ def load_samples(plan: AuditPlan) -> Samples:
     tables = {role: load_embeddings(plan.artifacts, plan.embedding_key(role), plan.dataset) for role in plan.models}
     common = sorted(set(tables["baseline"].keys) & set(tables["candidate"].keys))
     share = plan.config.significance.confirmation_share
-    n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES)
     if len(common) < 2 * MIN_SAMPLES:
         raise DataError(
             f"Only {len(common)} samples were embedded by both models; an audit needs {2 * MIN_SAMPLES} at the least.",
             "Add samples: some hundreds are needed for a finding to be confirmed.",
         )
-    order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(common))
-    confirmation = sorted(common[row] for row in order[:n_confirmation])
-    discovery = sorted(common[row] for row in order[n_confirmation:])
+    unseen = [key for key in common if key not in plan.seen]
+    n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES, len(unseen))
+    order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(unseen))
+    confirmation = sorted(unseen[row] for row in order[:n_confirmation])
+    discovery = sorted(set(common) - set(confirmation))
     baseline, candidate = (tables[role].select(common) for role in ROLES)
-    return Samples(baseline, candidate, tuple(discovery), tuple(confirmation))
+    return Samples(baseline, candidate, tuple(discovery), tuple(confirmation), bool(plan.aligned))
 
 
 def all_rejections(plan: AuditPlan) -> list[Rejection]:

@@ -30,7 +30,7 @@ def zero_shot(
     if config is None:
         return None, {}
     classes, right = classes_of(config, plan.dataset)
-    labels = {key: right[key] for key in samples.baseline.keys if key in right}
+    labels = {key: right[key] for key in samples.queries if key in right}
     tables: dict[Role, EmbeddingTable] = {role: getattr(samples, role) for role in ROLES}
     search = plan.config.discrepancy
     models = plan.models if labels else {}

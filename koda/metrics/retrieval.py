@@ -167,28 +167,30 @@ def retrieval_by_subset(
     subsets: Mapping[Subset, Sequence[str]],
     compared: tuple[Key, Key],
     *,
+    queries: Sequence[str] | None = None,
     rests: Mapping[Subset, Sequence[str]] | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> list[SubsetRecalls[Key]]:
-    """Return the retrieval of several models on all samples and on parts of them, against all samples as the gallery.
+    """Return the retrieval of several models on all queries and on parts of them, against all samples as the gallery.
 
     Args:
         tables: the embeddings of each model over the same samples, with the columns ``caption`` and ``image`` as
             :func:`koda.metrics.identity.with_captions_and_images` gives them.
         subsets: the samples of each part; one without samples is left out.
         compared: the two models that are compared, the newer first.
+        queries: the samples that ask, of which the parts are parts; default all.
         rests: of some parts, the samples of which all others follow the part, where there are any.
         seed: of the bootstrap.
         device: where the scores are computed.
 
     Returns:
-        All samples first, then the parts in their order; nothing where no model has images and texts in one space.
+        All queries first, then the parts in their order; nothing where no model has images and texts in one space.
 
     Raises:
         DataError: as :func:`recall`, or a part that holds a sample twice or one that the tables lack.
     """
-    ranked = {key: recall(table, groups="image", device=device) for key, table in tables.items()}
+    ranked = {key: recall(table, queries=queries, groups="image", device=device) for key, table in tables.items()}
     whole = {key: result for key, result in ranked.items() if result is not None}
     if not whole:
         return []
@@ -209,12 +211,26 @@ def _compared(
     subset: Subset, recalls: Mapping[Key, Recall], compared: tuple[Key, Key], seed: int
 ) -> SubsetRecalls[Key]:
     """Put the difference of two models beside the retrieval of all."""
+    return SubsetRecalls(subset, recalls, difference_of(subset, recalls, compared, seed))
+
+
+def difference_of(
+    subset: Subset, recalls: Mapping[Key, Recall], compared: tuple[Key, Key], seed: int
+) -> RecallDifference | None:
+    """Return the retrieval of the newer of two models less that of the older; None where one of them cannot retrieve.
+
+    Args:
+        subset: the samples that asked.
+        recalls: of each model on them.
+        compared: the two models, the newer first.
+        seed: of the bootstrap.
+    """
     newer, older = (recalls.get(key) for key in compared)
     if newer is None or older is None:
-        return SubsetRecalls(subset, recalls, None)
+        return None
     figures: dict[str, Any] = recall_difference(newer, older, seed=seed)
     n, n_images = len(older.text_to_image.keys), len(older.image_to_text.keys)
-    return SubsetRecalls(subset, recalls, RecallDifference(subset=subset, n=n, n_images=n_images, **figures))
+    return RecallDifference(subset=subset, n=n, n_images=n_images, **figures)
 
 
 def recall(

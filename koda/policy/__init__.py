@@ -5,6 +5,7 @@ from koda.policy.facts import AuditFacts
 from koda.policy.figure import Figure, Observation
 from koda.policy.figures import FIGURES, observe
 from koda.policy.judging import judge
+from koda.policy.retests import retested
 from koda.policy.waivers import check_policy, waivers_in_force
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "default_policy",
     "judge",
     "observe",
+    "retested",
     "waivers_in_force",
 ]

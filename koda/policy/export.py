@@ -132,6 +132,8 @@ def _figures(rule: RuleResult) -> str:
     ]
     decides = ", ".join(str(part) for part in (rule.finding, rule.detail) if part)
     text += f"; {', '.join(limits)}" + (f"; decided by {decides}" if decides else "")
+    if rule.retests:
+        text += f"; decided by the retest of {', '.join(str(retest.finding) for retest in rule.retests)}"
     return text + (f"; owner {rule.owner}" if rule.owner else "")
 
 

@@ -17,13 +17,24 @@ _DEPTH = re.compile(r"R@([0-9]+)")
 
 @dataclass(frozen=True)
 class AuditFacts:
-    """What the rules may look at."""
+    """What the rules may look at.
+
+    Attributes:
+        findings: of the audit.
+        data: that it is of.
+        metrics: beside the findings.
+        controls: what the audit could have seen.
+        themes: of the findings.
+        retested: where a model was aligned, the findings of the audit before that stay findings, and the figures on
+            their slices; see :mod:`koda.policy.retests`.
+    """
 
     findings: Sequence[Finding]
     data: DataRecord
     metrics: Metrics = field(default_factory=Metrics)
     controls: Controls | None = None
     themes: Sequence[Theme] = ()
+    retested: AuditFacts | None = None
 
 
 def telling_depth(metrics: Metrics, direction: RetrievalDirection) -> str | None:

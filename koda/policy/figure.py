@@ -13,11 +13,19 @@ from koda.records import Estimate, Finding
 
 @dataclass(frozen=True)
 class Observation:
-    """A figure as it was observed, and the finding that it is of, if it is one finding's."""
+    """A figure as it was observed, and the finding that it is of, if it is one finding's.
+
+    Attributes:
+        estimate: the figure.
+        finding: of this audit, or with `retests` of the one before an alignment.
+        detail: which of several the figure is of, in words.
+        retests: the findings of the audit before the alignment that it is of.
+    """
 
     estimate: Estimate
     finding: Finding | None = None
-    detail: str | None = None  # which of several the figure is of, in words
+    detail: str | None = None
+    retests: tuple[Finding, ...] = ()
 
 
 Observe = Callable[[AuditFacts, PolicyRule], list[Observation]]
@@ -31,6 +39,7 @@ class Figure:
         words: what it is, in words.
         observe: how it is observed: the worst first, and nothing where the audit has none.
         of_a_finding: whether it is that of one finding, so that `min_stability` has a meaning.
+        of_findings: whether it counts findings, so that it is of those that were tested again after an alignment too.
         of_a_reference: whether findings count by their reference share, so that `max_reference_share` has one.
         percent: whether it is a share, which people read as a percentage.
         bad: the side of a limit that is bad, unless the rule states it; of several, the farthest to it is the worst.
@@ -40,6 +49,7 @@ class Figure:
     words: str
     observe: Observe
     of_a_finding: bool = False
+    of_findings: bool = False
     of_a_reference: bool = False
     percent: bool = True
     bad: Literal["above", "below"] = "above"

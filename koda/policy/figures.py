@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from koda.config import PolicyRule
 from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
@@ -23,7 +24,24 @@ _AT_ONE = "R@1"
 
 def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
     """Return what an audit has of a figure, the worst first; a figure that is no number was not observed."""
-    return [seen for seen in FIGURES[name].observe(facts, rule) if math.isfinite(seen.estimate.value)]
+    figure = FIGURES[name]
+    observations = figure.observe(facts, rule)
+    if facts.retested is not None and (figure.of_a_finding or figure.of_findings):
+        # the audit's own and those of the audit before may be one difference: both are judged, and never added up
+        observations = _worst_first([*observations, *_of_retests(figure, facts.retested, rule)])
+    return [seen for seen in observations if math.isfinite(seen.estimate.value)]
+
+
+def _of_retests(figure: Figure, retested: AuditFacts, rule: PolicyRule) -> list[Observation]:
+    """Observe a figure of the findings that were tested again, and name them."""
+    named = []
+    for seen in figure.observe(retested, rule):
+        if seen.finding is not None:
+            named.append(replace(seen, retests=(seen.finding,)))
+        elif seen.estimate.value:
+            confirmed = tuple(finding for finding in retested.findings if finding.confirmed)
+            named.append(replace(seen, retests=confirmed))
+    return named
 
 
 def _alone(value: float | None, n: int | None = None) -> list[Observation]:
@@ -258,19 +276,28 @@ _NAMED: dict[str, Figure] = {
     "lost.themes": Figure(
         "number of themes lost: groups of overlapping directions with a confirmed one",
         _themes("lost"),
+        of_findings=True,
         percent=False,
         absent=_no_themes,
     ),
     "gained.themes": Figure(
         "number of themes gained: groups of overlapping directions with a confirmed one",
         _themes("gained"),
+        of_findings=True,
         percent=False,
         absent=_no_themes,
     ),
-    "lost.confirmed": Figure("number of confirmed directions lost", _confirmed("lost"), percent=False),
-    "gained.confirmed": Figure("number of confirmed directions gained", _confirmed("gained"), percent=False),
+    "lost.confirmed": Figure(
+        "number of confirmed directions lost", _confirmed("lost"), of_findings=True, percent=False
+    ),
+    "gained.confirmed": Figure(
+        "number of confirmed directions gained", _confirmed("gained"), of_findings=True, percent=False
+    ),
     "confirmed.count": Figure(
-        "number of confirmed directions, lost and gained", _confirmed("lost", "gained"), percent=False
+        "number of confirmed directions, lost and gained",
+        _confirmed("lost", "gained"),
+        of_findings=True,
+        percent=False,
     ),
     "slice.retrieval_drop": Figure(
         "largest fall of recall on the held-out members of a confirmed slice, of both retrieval directions",

@@ -5,7 +5,8 @@ that limit the rule is inconclusive. So is a rule that warns or fails by a findi
 that other samples do not show again (`min_stability`), and a rule on a figure that the audit has not got. The
 warn limit is compared with the figure itself. A rule that warns or fails under a waiver in force is
 waived and does not count; an inconclusive one is not waived, since nothing that could be accepted was seen.
-The verdict is the worst of the rules: fail, then inconclusive, then warn, then pass.
+The verdict is the worst of the rules: fail, then inconclusive, then warn, then pass. It is not better than what could
+be tested, nor a pass while a finding that an alignment was to mend is still confirmed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from koda.policy.facts import AuditFacts
 from koda.policy.figure import Observation
 from koda.policy.figures import FIGURES, observe
 from koda.policy.waivers import check_policy, waiver_of
-from koda.records import Estimate, RuleResult, Verdict
+from koda.records import Estimate, Finding, RetestedFinding, RuleResult, Verdict
 from koda.storage import digest_json
 
 Result = Literal["pass", "warn", "fail", "inconclusive"]
@@ -50,11 +51,10 @@ def judge(
     counted: list[Result] = [result.result for result in results if result.result != "waived"]
     status: Result = min(counted, key=lambda result: _RANK[result], default="pass")
     reasons = [_reason(item) for kind in (*_WORST_FIRST[:3], "waived") for item in results if item.result == kind]
-    untested = sum(finding.confirmed is None for finding in facts.findings)
-    if untested and status in ("pass", "warn"):
-        status = "inconclusive"
-        what = "direction" if untested == 1 else "directions"
-        reasons.insert(0, f"{untested} {what} could not be tested: too few samples were held out to confirm them.")
+    for at_best, reason in _beyond_the_rules(facts):
+        if _RANK[at_best] < _RANK[status]:
+            status = at_best
+            reasons.insert(0, reason)
     status, doubts = _by_controls(status, facts)
     reasons = [*doubts, *reasons]
     if not reasons:
@@ -87,6 +87,39 @@ def _by_controls(status: Result, facts: AuditFacts) -> tuple[Result, list[str]]:
     return status, doubts
 
 
+def _beyond_the_rules(facts: AuditFacts) -> list[tuple[Result, str]]:
+    """Return what keeps a verdict from being better than it may be, whatever the rules: the best it may be, and why."""
+    bounds: list[tuple[Result, str]] = []
+    untested = sum(finding.confirmed is None for finding in facts.findings)
+    if untested:
+        what = "direction" if untested == 1 else "directions"
+        reason = f"{untested} {what} could not be tested: too few samples were held out to confirm them."
+        bounds.append(("inconclusive", reason))
+    retested = () if facts.retested is None else facts.retested.findings
+    if again := [finding for finding in retested if finding.confirmed is None]:
+        what = ", ".join(str(finding.subset) for finding in again)
+        reason = f"Of the audit before the alignment could not be tested again: {what}; too few samples were held out."
+        bounds.append(("inconclusive", reason))
+    if facts.data.unseen is False:
+        reason = "It is not known which samples the aligned model was trained on: those held out may be among them."
+        bounds.append(("inconclusive", reason))
+    if confirmed := [finding for finding in retested if finding.confirmed]:
+        bounds.append(("warn", f"{_still_confirmed(_named(confirmed))}."))
+    return bounds
+
+
+def _named(findings: Sequence[Finding]) -> list[RetestedFinding]:
+    return [RetestedFinding(finding=finding.subset, p_value=finding.p_value) for finding in findings]
+
+
+def _still_confirmed(retests: Sequence[RetestedFinding]) -> str:
+    if len(retests) == 1:
+        name, p = retests[0].finding, _number(retests[0].p_value)
+        return f"A finding of the audit before the alignment, {name}, is still confirmed: p = {p}"
+    each = ", ".join(f"{retest.finding} (p = {_number(retest.p_value)})" for retest in retests)
+    return f"{len(retests)} findings of the audit before the alignment are still confirmed: {each}"
+
+
 def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: date) -> RuleResult:
     seen, result, note = _decide(rule, facts)
     waiver = waiver_of(rule, waivers, day)
@@ -102,8 +135,9 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
         result="waived" if waived else result,
         owner=rule.owner,
         reason=rule.reason,
-        finding=None if seen is None or seen.finding is None else seen.finding.subset,
+        finding=None if seen is None or seen.finding is None or seen.retests else seen.finding.subset,
         detail=None if seen is None else seen.detail,
+        retests=[] if seen is None else _named(seen.retests),
         min_stability=rule.min_stability,
         note=note,
         waiver=waiver,
@@ -187,6 +221,8 @@ def _reason(result: RuleResult) -> str:
             text += f" ({level} interval {_number(result.observed.low)} to {_number(result.observed.high)})"
         text += f"; {result.note}" if result.note else _against(result)
     text += f": {result.reason}." if result.reason and not result.note else "."
+    if result.retests and not result.note:
+        text += f" {_still_confirmed(result.retests)}."
     waiver = result.waiver
     if waiver is None:
         return text

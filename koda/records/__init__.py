@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from koda.records.alignment import (
     RECORD_FILE,
+    SEEN_FILE,
     STATES,
     AccuracyState,
     AlignmentRecord,
@@ -13,10 +14,12 @@ from koda.records.alignment import (
     RecallState,
     Retest,
     Sample,
+    SeenSamples,
     SplitRecord,
     State,
     ValidationPoint,
     read_alignment,
+    read_seen,
 )
 from koda.records.audit import (
     AuditRecord,
@@ -28,6 +31,7 @@ from koda.records.audit import (
     OverRepresented,
     Provenance,
     RejectionRecord,
+    RetestedFinding,
     RuleResult,
     SampleRecord,
     SharesAtTie,
@@ -49,6 +53,7 @@ from koda.records.changes import (
 )
 from koda.records.controls import Controls, SelfControlRecord, SpikeInRecord
 from koda.records.figure_names import FigureName
+from koda.records.mending import Mending, mending_of
 from koda.records.metrics import (
     AccuracyDifference,
     AccuracyRecord,
@@ -72,6 +77,7 @@ __all__ = [
     "ALL",
     "RECORD_FILE",
     "REST",
+    "SEEN_FILE",
     "SIGNS",
     "STATES",
     "AccuracyDifference",
@@ -95,6 +101,7 @@ __all__ = [
     "GroupShares",
     "LobeRecord",
     "MapRecord",
+    "Mending",
     "MethodRecord",
     "Metrics",
     "ModelRecord",
@@ -109,9 +116,11 @@ __all__ = [
     "RecallState",
     "RejectionRecord",
     "Retest",
+    "RetestedFinding",
     "RuleResult",
     "Sample",
     "SampleRecord",
+    "SeenSamples",
     "SelfControlRecord",
     "SharesAtTie",
     "SideMethod",
@@ -133,5 +142,7 @@ __all__ = [
     "WholeSimilarity",
     "Word",
     "ZeroShotRecord",
+    "mending_of",
     "read_alignment",
+    "read_seen",
 ]

@@ -20,6 +20,7 @@ from koda.typing import Role, Side
 
 ALIGNMENT_VERSION = 1
 RECORD_FILE = "alignment.json"
+SEEN_FILE = "alignment_samples.json"
 State = Literal["before", "after", "teacher"]
 Sample = Literal["trained on", "held out"]
 STATES: tuple[State, ...] = ("before", "after", "teacher")
@@ -45,6 +46,9 @@ class SplitRecord(Part):
     train_digest: str = Field(description="sha256 of the sorted keys, a line each")
     validation_digest: str
     held_out_digest: str
+    seen_digest: str | None = Field(
+        default=None, description="of the keys in alignment_samples.json; None where an older koda wrote none"
+    )
     unreadable: dict[str, str] = Field(default={}, description="key -> why a training image could not be used")
 
 
@@ -117,6 +121,7 @@ class AlignmentRecord(Record):
     version: int = ALIGNMENT_VERSION
     id: str
     audit_id: str = Field(description="of the audit whose findings were learnt from")
+    data_digest: str | None = Field(default=None, description="of the data set of that audit")
     started: datetime
     ended: datetime
     koda_version: str
@@ -143,8 +148,10 @@ class AlignmentRecord(Record):
     alpha: float | None = Field(default=None, description="of the tests")
     retrieval: list[RecallState] = Field(default=[], description="among the held-out samples")
     retrieval_changes: list[RecallDifference] = Field(default=[], description="after less before, paired")
+    retrieval_gaps: list[RecallDifference] = Field(default=[], description="after less the teacher, paired")
     zero_shot: list[AccuracyState] = Field(default=[], description="where classes are given")
     zero_shot_changes: list[AccuracyDifference] = Field(default=[], description="after less before, paired")
+    zero_shot_gaps: list[AccuracyDifference] = Field(default=[], description="after less the teacher, paired")
     recovery: float | None = Field(
         description="(after - before) / (teacher - before) of the held-out AMI; None where there is nothing to recover"
     )
@@ -155,15 +162,40 @@ class AlignmentRecord(Record):
         return next((score for score in self.clusters if (score.state, score.sample) == (state, sample)), None)
 
 
+class SeenSamples(Record):
+    """The samples that an aligned model has seen; the file lies beside the weights.
+
+    An audit of the model tests nothing on them, whatever its own split is.
+    """
+
+    version: int = ALIGNMENT_VERSION
+    seen: tuple[str, ...] = Field(
+        description="keys, sorted: search, training and early stopping saw them, in this alignment or one before it"
+    )
+
+
 def read_alignment(path: Path) -> AlignmentRecord:
     """Read the record beside aligned weights.
 
     Raises:
         DataError: not a record, or one written by a newer koda than this.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} is not the record of an alignment: {error.strerror}.") from error
     what = "the record of an alignment"
-    return parse_record(AlignmentRecord, text, str(path), what, what, ALIGNMENT_VERSION)
+    return parse_record(AlignmentRecord, _bytes(path, what), str(path), what, what, ALIGNMENT_VERSION)
+
+
+def read_seen(path: Path) -> SeenSamples:
+    """Read which samples an aligned model has seen.
+
+    Raises:
+        DataError: not such a list, or one written by a newer koda than this.
+    """
+    what = "the list of the samples of an alignment"
+    return parse_record(SeenSamples, _bytes(path, what), str(path), what, what, ALIGNMENT_VERSION)
+
+
+def _bytes(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} is not {what}: {error.strerror}.") from error

@@ -35,6 +35,13 @@ class WaiverRecord(Part):
     expired: bool = Field(description="on the day of the audit; it then counted for nothing")
 
 
+class RetestedFinding(Part):
+    """A finding of the audit before an alignment that counts again, by the test on the aligned model."""
+
+    finding: Subset = Field(description="'lost 1' of the audit before the alignment")
+    p_value: float | None = Field(description="of the retest; None where it could not be tested again")
+
+
 class RuleResult(Part):
     """One policy rule beside what was observed."""
 
@@ -48,6 +55,9 @@ class RuleResult(Part):
     reason: str | None = None
     finding: Subset | None = Field(default=None, description="'lost 1': the finding that decides, if one does")
     detail: str | None = Field(default=None, description="which of several the figure is of, in words")
+    retests: list[RetestedFinding] = Field(
+        default=[], description="the findings of the audit before the alignment that decide, in place of one of this"
+    )
     min_stability: float | None = None
     note: str | None = Field(default=None, description="why it is inconclusive, where the interval is not the reason")
     waiver: WaiverRecord | None = None
@@ -107,6 +117,11 @@ class DataRecord(Part):
     n_confirmation: int
     confirmation_digest: str | None = Field(
         default=None, description="sha256 of their sorted keys, a line each; stated where a model was aligned"
+    )
+    unseen: bool | None = Field(
+        default=None,
+        description="whether the confirmation samples are known to be none that an alignment saw, in its search, "
+        "training or early stopping; None where no model was aligned",
     )
     n_rejected: int
     n_duplicate_images: int

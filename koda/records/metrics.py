@@ -164,6 +164,11 @@ class ValueDifference(Part):
 class Metrics(Part):
     """Figures beside the findings."""
 
+    queries: Literal["all", "held out"] = Field(
+        default="all",
+        description="the samples that ask in retrieval and zero-shot and that `whole` is of: where a model was "
+        "aligned those held out, which then is what 'all' means",
+    )
     retrieval: list[RecallRecord] = Field(default=[])
     retrieval_differences: list[RecallDifference] = Field(default=[])
     zero_shot: ZeroShotRecord | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, GroupRecord, Sample
+from koda.records import STATES, AlignmentRecord, AuditRecord, Estimate, GroupRecord, Sample, mending_of
 from koda.report import text
 from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
 from koda.report.metric_tables import subset_name
@@ -48,6 +48,7 @@ class ShareRow:
 class AlignmentView:
     """An alignment in words, rows and figures."""
 
+    outcome: str
     sentence: str
     recovery: str
     facts: list[tuple[str, str | Markup]]
@@ -76,6 +77,17 @@ def cover_note(record: AuditRecord) -> str:
         return ""
     role, _ = _roles(record, run)
     opening = f"The {role} is an aligned model: koda fine-tuned it"
+    if record.data.unseen is True:
+        return (
+            f"{opening} after audit {run.audit_id}. No search, training or early stopping of it saw the samples "
+            "that are held out here. Findings are tested on them alone, and they alone are asked in retrieval and "
+            "zero-shot."
+        )
+    if record.data.unseen is False:
+        return (
+            f"{opening} after audit {run.audit_id}. Which samples it was trained on is not known, so that some of "
+            "those held out here may be among them."
+        )
     same = _same_held_out(record, run)
     if same:
         return (
@@ -103,7 +115,9 @@ def alignment(record: AuditRecord) -> AlignmentView | None:
     retests = _retests(run, alpha)
     unreadable = list(run.split.unreadable.items())
     curves, curves_note = _curves(run)
+    outcome = mending_of(run, alpha).sentence
     return AlignmentView(
+        outcome=f"{outcome[0].upper()}{outcome[1:]}.",
         sentence=_sentence(record, run),
         recovery=_recovery(run),
         facts=_facts(run),
@@ -230,6 +244,8 @@ def _facts(run: AlignmentRecord) -> list[tuple[str, str | Markup]]:
 
 def _held_out_note(record: AuditRecord, run: AlignmentRecord) -> str:
     same = _same_held_out(record, run)
+    if record.data.unseen is True and not same:
+        return "The held-out samples of this audit are others, by digest; the alignment saw none of them either."
     if same is None:
         return "Whether this audit holds out the same samples is not recorded."
     return f"The held-out samples of this audit are {'the same' if same else 'others'}, by digest."

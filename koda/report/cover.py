@@ -128,9 +128,12 @@ def theme_lines(record: AuditRecord) -> list[ThemeLine]:
 def _side_card(record: AuditRecord, side: str) -> Card:
     """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
     findings = [f for f in record.findings if f.side == side]
+    rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
+    if rule is not None and rule.observed is not None and rule.retests:
+        value, interval = text.share_parts(rule.observed)
+        return Card(value, f"largest share {side}, held out", "; ".join(filter(None, (interval, _retests(rule)))))
     if not findings:
         return Card("none", f"no direction {side}", "over the limit with this search")
-    rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
     if rule is not None:
         kept = [f for f in findings if f.target_share == rule.observed]
     else:
@@ -178,6 +181,7 @@ def verdict_sentence(record: AuditRecord) -> str:
     where = f" for n{text.NBSP}={text.NBSP}{text.number(rule.observed.n)}" if rule.observed.n else ""
     of = f" ({text.shorten(rule.detail, 160)})" if rule.detail else ""
     said = f"{subject}{of} is {figure_value(rule, words=True)}{where}"
+    said += f", {_retests(rule)}" if rule.retests else ""
     limit = rule.fail if rule.result == "fail" else rule.warn if rule.result == "warn" else None
     if limit is not None:
         return f"{said}, {rule.direction} the {rule.result} limit of {limit_in_words(rule, limit)}."
@@ -189,6 +193,11 @@ def verdict_sentence(record: AuditRecord) -> str:
         return f"{said}: the interval holds the limit of {inside}, so neither side of it is supported."
     limits = [f"{w} {limit_in_words(rule, v)}" for w, v in (("warn", rule.warn), ("fail", rule.fail)) if v is not None]
     return f"{said}, on the allowed side of its limits ({', '.join(limits)})." if rule.result == "pass" else f"{said}."
+
+
+def _retests(rule: RuleResult) -> str:
+    """Say of which findings of the audit before an alignment a figure is."""
+    return f"by the retest of {', '.join(str(r.finding) for r in rule.retests)} of the audit before the alignment"
 
 
 def _straddled(rule: RuleResult) -> float | None:

@@ -16,7 +16,8 @@ from koda.alignment import AlignmentPlan, align, plan_alignment, read_alignment,
 from koda.alignment.evaluation import recovery
 from koda.alignment.groups import rankings_within
 from koda.alignment.saving import WEIGHTS, copy_model, save_model
-from koda.audit.plan import AuditPlan
+from koda.audit.plan import AuditPlan, prepare
+from koda.audit.samples import load_samples
 from koda.config import AlignmentConfig
 from koda.errors import DataError
 from koda.extraction import embedding_key, load_embeddings
@@ -24,7 +25,7 @@ from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.retrieval import recall
 from koda.models import resolve_model
 from koda.models.weights import digest_weights
-from koda.records import ALL, RECORD_FILE, AlignmentRecord, GroupScores
+from koda.records import ALL, RECORD_FILE, SEEN_FILE, AlignmentRecord, GroupScores, read_seen
 from koda.storage.digests import digest_keys
 
 
@@ -85,6 +86,27 @@ def test_the_record_names_what_was_used(aligned: tuple[AlignmentPlan, AlignmentR
     assert AlignmentRecord.model_validate_json(record.to_json()) == record
 
 
+def test_the_samples_that_were_seen_lie_beside_the_weights(aligned: tuple[AlignmentPlan, AlignmentRecord]) -> None:
+    plan, record = aligned
+    seen = read_seen(plan.folder / SEEN_FILE).seen
+    assert set(seen) == {*plan.split.train, *plan.split.validation} == set(plan.samples.discovery)
+    assert record.split.seen_digest == digest_keys(seen)
+    assert record.data_digest == plan.audit.dataset.digest
+
+
+def test_an_aligned_model_that_is_aligned_again_has_seen_both_parts(
+    aligned: tuple[AlignmentPlan, AlignmentRecord],
+) -> None:
+    plan, _ = aligned
+    follow_up = prepare(plan.follow_up, plan.audit.home)
+    assert follow_up.seen == set(plan.seen)
+    samples = load_samples(follow_up)
+    assert set(samples.confirmation) == set(plan.split.held_out)
+    taken = samples.confirmation[:3]  # as a search on other data may have
+    again = replace(plan, audit=follow_up, samples=replace(samples, discovery=taken))
+    assert set(again.seen) == {*plan.seen, *taken}
+
+
 def test_the_figures_are_those_of_the_stored_embeddings(aligned: tuple[AlignmentPlan, AlignmentRecord]) -> None:
     """Measured again from the artifacts, on the held-out samples."""
     plan, record = aligned
@@ -118,6 +140,10 @@ def test_what_was_learnt_shows_in_the_tests_of_the_findings(aligned: tuple[Align
     difference = next(each for each in record.retrieval_changes if each.subset == ALL).image_to_text["R@1"]
     by_state = {each.state: each.image_to_text["R@1"].value for each in record.retrieval if each.subset == ALL}
     assert difference.value == pytest.approx(by_state["after"] - by_state["before"])
+    gaps = {str(each.subset): each.image_to_text["R@1"].value for each in record.retrieval_gaps}
+    teacher = next(each for each in record.retrieval if (each.state, each.subset) == ("teacher", ALL))
+    assert gaps["all"] == pytest.approx(by_state["after"] - teacher.image_to_text["R@1"].value)
+    assert set(gaps) == {str(each.subset) for each in record.zero_shot_gaps}
     assert {str(each.subset) for each in record.zero_shot} == {"all", "rest", "lost 1 positive", "lost 1 negative"}
 
 
@@ -142,7 +168,7 @@ def test_a_copy_is_whole_or_not_there(aligned: tuple[AlignmentPlan, AlignmentRec
     plan, _ = aligned
     copy_model(plan.folder, tmp_path / "out" / "model")
     names = {path.name for path in (tmp_path / "out" / "model").iterdir()}
-    assert names == {"open_clip_config.json", WEIGHTS, RECORD_FILE}
+    assert names == {"open_clip_config.json", WEIGHTS, RECORD_FILE, SEEN_FILE}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model"]
 
 

@@ -56,8 +56,21 @@ def test_it_answers_with_both_verdicts_and_the_recovery(mended: tuple[Path, Path
     assert all(row["ami"]["deviation"] is not None for row in result["scores"])
     (retest,) = result["retests"]
     assert retest["after"]["value"] < retest["before"]["value"]
+    assert [*result["mended"], *result["still_confirmed"], *result["untested"]] == ["lost 1"]
+    assert ("nothing mended" in result["outcome"]) == (not result["mended"])
     assert all(Path(path).exists() for path in result["paths"].values())
     assert "agreement" in told
+
+
+def test_the_first_line_says_what_was_mended(mended: tuple[Path, Path, Any]) -> None:
+    home, config, (code, result, _) = mended
+    shown = CliRunner(env={"KODA_HOME": str(home), "COLUMNS": "200"}).invoke(
+        app, ["align", str(config), "--seeds", "2"]
+    )
+    assert shown.exit_code == code
+    first = next(line for line in shown.stderr.splitlines() if result["verdict_after"].upper() in line)
+    assert result["outcome"][1:] in first
+    assert shown.stderr.index(first) < shown.stderr.index(result["stopped"])
 
 
 def test_the_second_audit_is_linked_to_the_first_by_the_alignment(mended: tuple[Path, Path, Any]) -> None:
@@ -75,6 +88,7 @@ def test_the_second_audit_is_linked_to_the_first_by_the_alignment(mended: tuple[
         None,
         record.alignment.split.held_out_digest,
     )
+    assert record.data.unseen is True and record.metrics.queries == "held out"
     assert (first.data.n_confirmation, first.baseline) == (record.data.n_confirmation, record.baseline)
 
 

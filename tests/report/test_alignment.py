@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from koda.records import REST, AuditRecord, Estimate
+from koda.records import REST, AuditRecord, Estimate, RetestedFinding, Subset
 from koda.report import render
 from tests.report import factory
 from tests.report.page import FORBIDDEN, Page, needs_pango, page_of, small
@@ -28,7 +28,8 @@ def record(digest: str | None = HELD_OUT, **changes: Any) -> AuditRecord:
 def said(folder: Path, made: AuditRecord) -> str:
     """Return the text of the alignment's section, with plain spaces."""
     text = plain(page_of(made, folder)[0])
-    return text[text.rindex("Alignment The candidate of this audit") : text.rindex("Provenance and how to verify")]
+    sentence = text.rindex("The candidate of this audit, “")
+    return text[text.rindex("Alignment ", 0, sentence) : text.rindex("Provenance and how to verify")]
 
 
 def plain(page: Page) -> str:
@@ -70,8 +71,58 @@ def test_findings_are_tested_again(section: str) -> None:
     assert "over the materiality of 0.10 %" in section and "not that there is none" in section
 
 
+@pytest.mark.parametrize(
+    ("p_after", "outcome"),
+    [
+        ((1.0, 0.003), "1 of 2 findings is no longer confirmed on held-out samples; 1 still is."),
+        ((0.0017, 0.003), "Nothing mended: 2 of 2 findings are still confirmed on held-out samples."),
+        ((None, None), "Not shown to be mended: 0 of 2 findings could be tested again"),
+    ],
+)
+def test_it_leads_with_what_was_mended(p_after: tuple[float | None, ...], outcome: str, tmp_path: Path) -> None:
+    retests = [
+        retest.model_copy(update={"p_after": p}) for retest, p in zip(factory.aligned().retests, p_after, strict=True)
+    ]
+    assert said(tmp_path, record(retests=retests)).startswith(f"Alignment {outcome}")
+
+
+@pytest.mark.parametrize(
+    ("unseen", "words"),
+    [
+        (True, "No search, training or early stopping of it saw the samples that are held out here."),
+        (False, "Which samples it was trained on is not known"),
+    ],
+)
+def test_the_cover_says_whether_what_is_held_out_was_seen(unseen: bool, words: str, tmp_path: Path) -> None:
+    made = record(factory.sha("others"))
+    made = made.model_copy(update={"data": made.data.model_copy(update={"unseen": unseen})})
+    text = plain(page_of(made, tmp_path)[0])
+    assert words in text[: text.index("Contents")] and "Section 9 says how." in text
+
+
+def test_figures_of_held_out_samples_alone_say_so(tmp_path: Path) -> None:
+    made = record()
+    assert "Only held-out samples" not in page_of(made, tmp_path / "all")[0].text
+    figures = factory.record().metrics.model_copy(update={"queries": "held out"})
+    text = page_of(made.model_copy(update={"metrics": figures}), tmp_path)[0].text
+    assert "Only held-out samples are queries" in text and "Only held-out samples are classified" in text
+    assert "One figure over all held-out samples" in text
+
+
+def test_a_rule_that_a_retest_decides_is_told_so(tmp_path: Path) -> None:
+    made = record()
+    rule = next(rule for rule in made.verdict.rules if rule.figure == "lost.max_share")
+    decided = rule.model_copy(
+        update={"finding": None, "retests": [RetestedFinding(finding=Subset("lost", 2), p_value=0.0017)]}
+    )
+    verdict = made.verdict.model_copy(update={"rules": [decided], "status": decided.result})
+    text = plain(page_of(made.model_copy(update={"verdict": verdict}), tmp_path)[0])
+    assert "decided by a retest: of the audit before the alignment lost 2 (p = 0.0017)" in text
+    assert text[: text.index("Contents")].count("by the retest of lost 2 of the audit before the alignment") == 2
+
+
 def test_the_falls_are_named_before_the_tables(section: str) -> None:
-    fall = "lost 1, first lobe (purple, umbrella; n = 46): image to text R@1 36.0 % before, 25.0 % after (−11.0 points"
+    fall = "lost 1, first lobe, held-out members (purple, umbrella; n = 46): image to text R@1 36.0 % before"
     assert (
         "Of 36 differences between before and after, 1 is a fall whose interval lies wholly below zero. It is"
         in section
