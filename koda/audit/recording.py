@@ -57,7 +57,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     """Put together what is known of an audit, and judge it."""
     config = plan.config
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
-    data = _data_record(plan, evaluation, infos)
+    data = data_record(plan, evaluation, infos)
     controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
     facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
@@ -122,7 +122,7 @@ def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRec
     )
 
 
-def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict[str, Any]]) -> DataRecord:
+def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, dict[str, Any]]) -> DataRecord:
     """Count what was compared and what was left out; too much of the latter stops the audit."""
     data, settings = plan.dataset, plan.config.data
     rejections = all_rejections(plan)
