@@ -19,13 +19,17 @@ def show_calibration(result: dict[str, Any]) -> None:
     from koda.records import CalibratedRule
 
     rules = [CalibratedRule.model_validate(rule) for rule in result["rules"]]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("figure", "limit", "equals: min", "median", "max", "95 % bound", "written"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("figure", overflow="fold")
+    for column in ("limit", "min", "median", "max", "bound", "written"):
         table.add_column(column, no_wrap=True)
     for rule in rules:
         for row in _rows(rule):
             table.add_row(*row)
-    console.print(Padding(table, (1, 0, 0, 2), expand=False))
+    console.print(
+        f"\n  What {len(result['audits'])} audits of equals show, its {100 * result['level']:g} % bound, the limits:"
+    )
+    console.print(Padding(table, (1, 0, 1, 2), expand=False))
     say("warn: of the figure; fail: of the far ends of its intervals; a limit beyond the bound stays where it is")
     for rule in rules:
         if rule.note is not None:

@@ -63,6 +63,7 @@ def measure(
     tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
     recalls, differences = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
+    looked_at = {} if plan.is_brief else tied  # of what no rule may limit: cluster scores and curves
     modalities = modalities_of(plan.config.discrepancy)
     whole = global_similarity(
         samples.baseline.only(modalities),
@@ -74,8 +75,8 @@ def measure(
         retrieval=recalls,
         retrieval_differences=differences,
         zero_shot=zero_shot(plan, samples, subsets),
-        clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
-        quotients=[curve for side in pieces if (curve := _quotients(plan, samples, side, solutions[side]))],
+        clusters=[score for side, labels in looked_at.items() for score in _clusters(plan, samples, side, labels)],
+        quotients=[curve for side in looked_at if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole={name: WholeSimilarity(**vars(figures)) for name, figures in whole.items()},
     )
 

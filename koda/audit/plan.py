@@ -91,6 +91,11 @@ class AuditPlan:
         """The data set that the models embed; the audit's own, or the one that it is a part of."""
         return self.dataset if self.whole is None else self.whole
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether only the figures that a rule may limit are measured: of a part there is no report to show others."""
+        return self.whole is not None
+
     def of_part(self, part: PairDataset) -> AuditPlan:
         """Return the plan of the same audit on a part of the data set, with the embeddings of the whole."""
         return replace(self, dataset=part, whole=self.embedded)
