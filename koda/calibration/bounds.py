@@ -51,12 +51,10 @@ def upper_bound(values: Sequence[float]) -> float:
     Args:
         values: (n,), at least 2.
     """
-    largest = max(values)
-    n = len(values)
-    if n >= enough_for_order():
+    largest, n = max(values), len(values)
+    if n >= enough_for_order() or largest == min(values):
         return largest
-    spread = float(np.std(values, ddof=1))
-    return max(largest, float(np.mean(values)) + tolerance_factor(n) * spread) if spread > 0 else largest
+    return max(largest, float(np.mean(values)) + tolerance_factor(n) * float(np.std(values, ddof=1)))
 
 
 def rounded_up(value: float, digits: int = 3) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -165,7 +166,7 @@ def _check_size(dataset: PairDataset, size: int, config: AuditConfig) -> None:
         )
     share = config.significance.confirmation_share
     if size < 2 * MIN_SAMPLES or round(share * size) < MIN_CONFIRMATION:
-        least = max(2 * MIN_SAMPLES, int(MIN_CONFIRMATION / share) + 1)
+        least = max(2 * MIN_SAMPLES, math.ceil(MIN_CONFIRMATION / share))
         raise DataError(
             f"A subsample of {size} of the {dataset.n_source} rows of {dataset.name} is too small: with fewer than "
             f"{MIN_CONFIRMATION} held-out samples no finding can be tested.",
