@@ -30,7 +30,7 @@ def calibrate(
         config: an :class:`koda.AuditConfig` as JSON; its policy is calibrated.
         home: KODA_HOME, an absolute path.
         equals: the models, each a :class:`koda.config.ModelSpec` as JSON.
-        subsamples: how many subsamples of the data each ordered pair is audited on.
+        subsamples: how many subsamples of the data each ordered pair is audited on, after the whole.
         size: rows of each; default: half of the data.
 
     Returns:
@@ -42,8 +42,8 @@ def calibrate(
     plan = prepare_calibration(checked, specs, subsamples, size, Path(home))
     audits = plan.audits()
     say(
-        f"[bold]{len(plan.models)} models held for equal[/]: {len(audits)} audits, {subsamples} subsamples of "
-        f"{plan.size} of {plan.dataset.n_source} rows",
+        f"[bold]{len(plan.models)} models held for equal[/]: {len(audits)} audits on {plan.dataset.n_source} rows and "
+        f"on {subsamples} subsamples of {plan.size} of them",
         0,
     )
     with follow():
@@ -75,6 +75,7 @@ def _embed(plan: CalibrationPlan) -> list[StepResult]:
 
 def _audit(equals: EqualsPlan, plan: CalibrationPlan) -> StepResult:
     labels = plan.labels
-    name = f"audit {labels[equals.candidate]} against {labels[equals.baseline]}, subsample {equals.subsample}"
+    where = f"subsample {equals.subsample}" if equals.subsample else "all rows"
+    name = f"audit {labels[equals.candidate]} against {labels[equals.baseline]}, {where}"
     step = Step(name, EVALUATIONS, equals.audit.evaluation_key)
     return run_step(audit_equals, step, remember(equals.whole), fresh=False, size=plan.size, subsample=equals.subsample)

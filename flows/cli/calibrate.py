@@ -24,7 +24,10 @@ def calibrate(
         ),
     ] = None,
     subsamples: Annotated[
-        int, typer.Option("--subsamples", metavar="N", min=1, help="Subsamples that each pair is audited on.")
+        int,
+        typer.Option(
+            "--subsamples", metavar="N", min=1, help="Subsamples that each pair is audited on, beside all rows."
+        ),
     ] = 5,
     size: Annotated[
         int | None,

@@ -20,7 +20,7 @@ METHOD = (
     "95 %: from 59 audits on the largest value seen, which needs no distribution; under that mean + k sd with the "
     "tolerance factor k of a normal distribution, and at least the largest value. Both take the audits for "
     "independent. They share models and samples, so that the confidence is less than it says where there are few "
-    "models."
+    "models. Every ordered pair is audited on the whole data set and on each subsample."
 )
 _EARLIER = re.compile(r"(; )?\d+ audits of \d+ equal models: .*$")
 

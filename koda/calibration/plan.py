@@ -1,10 +1,13 @@
-"""The plan of a calibration: every ordered pair of the equals, on every subsample of the data."""
+"""The plan of a calibration: every ordered pair of the equals, on the whole data and on every subsample of it.
+
+The whole is among them since some figures depend on the number of samples, and the policy is for audits of the whole.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
@@ -24,8 +27,8 @@ class EqualsPlan:
 
     Attributes:
         baseline, candidate: places of the models among the equals.
-        subsample: its number, from 1.
-        whole: the audit of both on the whole data set, which makes their embeddings.
+        subsample: its number, from 1; 0 is the whole data set.
+        whole: the audit of both as the command would run it, which makes their embeddings.
         audit: the audit on the subsample.
     """
 
@@ -78,15 +81,20 @@ class CalibrationPlan:
         return AuditPlan(config, self.home, self.dataset, {"baseline": models[0], "candidate": models[1]})
 
     def audits(self) -> list[EqualsPlan]:
-        """Return the audits, subsample by subsample."""
+        """Return the audits: on the whole data set, then subsample by subsample."""
         pairs = list(permutations(range(len(self.models)), 2))
         wholes = {pair: self.whole(*pair) for pair in pairs}
         return [
             EqualsPlan(*pair, number, wholes[pair], on_subsample(wholes[pair], self.size, number, part))
-            for number in range(1, self.subsamples + 1)
-            for part in [_drawn(self.dataset, self.config, self.size, number)]
+            for number in range(self.subsamples + 1)
+            for part in [drawn(self.dataset, self.config, self.size, number)]
             for pair in pairs
         ]
+
+
+def drawn(dataset: PairDataset, config: AuditConfig, size: int, number: int) -> PairDataset:
+    """Return a subsample of a data set by its number, from 1; 0 is the whole."""
+    return dataset if number == 0 else subsample(dataset, size, (config.discrepancy.seed, number))
 
 
 def on_subsample(whole: AuditPlan, size: int, number: int, part: PairDataset | None = None) -> AuditPlan:
@@ -95,19 +103,13 @@ def on_subsample(whole: AuditPlan, size: int, number: int, part: PairDataset | N
     Args:
         whole: on the whole data set.
         size: rows of the subsample.
-        number: of the subsample, from 1.
+        number: of the subsample, from 1; 0 is the whole.
         part: the subsample, where it has been drawn before.
     """
-    plan = whole.of_part(part or _drawn(whole.dataset, whole.config, size, number))
-    # what may be left out is a limit on the whole data set
-    data = plan.config.data.model_copy(update={"max_rejected": float(size)})
-    return AuditPlan(
-        plan.config.model_copy(update={"data": data}), plan.home, plan.dataset, plan.models, whole=plan.whole
-    )
-
-
-def _drawn(dataset: PairDataset, config: AuditConfig, size: int, number: int) -> PairDataset:
-    return subsample(dataset, size, (config.discrepancy.seed, number))
+    plan = whole.of_part(part or drawn(whole.dataset, whole.config, size, number))
+    # what may be left out is a limit on the whole data set, which is kept before
+    data = plan.config.data.model_copy(update={"max_rejected": float(plan.dataset.n_source)})
+    return replace(plan, config=plan.config.model_copy(update={"data": data}))
 
 
 def _bare(config: AuditConfig) -> AuditConfig:

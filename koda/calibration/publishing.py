@@ -88,7 +88,7 @@ def policy_yaml(record: CalibrationRecord) -> str:
     lines = [
         f"# The policy of {record.id}, whose calibration.json has the figures: {len(record.audits)} audits of models",
         f"# held for equal ({names})",
-        f"# on {record.subsamples} subsamples of {record.size} of {record.n_source} rows.",
+        f"# on {record.n_source} rows and on {record.subsamples} subsamples of {record.size} of them.",
         "# It takes the place of `policy:` in the configuration of an audit.",
     ]
     absent = [rule.figure for rule in record.rules if rule.note is not None]
@@ -105,9 +105,9 @@ def _facts(equals: EqualsPlan) -> AuditFacts:
     untested = next((finding for finding in evaluation.findings if finding.confirmed is None), None)
     if untested is not None:
         raise DataError(
-            f"Subsample {equals.subsample} of {plan.dataset.n_source} rows is too small: a finding could not be tested "
+            f"{plan.dataset.n_source} rows of {plan.dataset.name} are too few: a finding could not be tested "
             f"({untested.note or 'too few samples were held out'}).",
-            "Take a larger --size.",
+            "Take a larger --size, or add samples.",
         )
     infos = {role: _info_of_part(plan, plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role))) for role in ROLES}
     return AuditFacts(evaluation.findings, data_record(plan, evaluation, infos), evaluation.metrics)

@@ -33,7 +33,7 @@ class EqualsAudit(Part):
 
     baseline: str
     candidate: str
-    subsample: int = Field(description="its number, from 1")
+    subsample: int = Field(description="its number, from 1; 0: the whole data set")
     data_digest: str = Field(description="of the subsample")
     evaluation_digest: str = Field(description="of the stored artifact with the findings and figures")
     n_compared: int

@@ -75,13 +75,14 @@ def test_three_equal_models_set_limits_that_they_keep(folder: Path) -> None:
     arguments = ("calibrate", config, "--equals", *EQUALS, "--subsamples", "2", "--out", str(out))
     code, result, shown = run(*arguments)
     assert code == 0, shown
-    assert (result["steps_executed"], result["steps_cached"]) == (3 + 12, 0)
+    assert (result["steps_executed"], result["steps_cached"]) == (3 + 18, 0)
     assert len(list((folder / "koda-runs" / "artifacts" / "embeddings").iterdir())) == 3  # each model embedded once
     record = CalibrationRecord.model_validate_json(Path(result["paths"]["record"]).read_bytes())
     assert [model.label for model in record.models] == ["seed0", "seed1", "seed2"]
-    assert len({(a.baseline, a.candidate, a.subsample) for a in record.audits}) == 12
-    assert (record.size, record.n_source, record.audits[0].n_compared) == (N // 2, N, N // 2)
-    assert len({a.data_digest for a in record.audits}) == 2
+    assert len({(a.baseline, a.candidate, a.subsample) for a in record.audits}) == 18
+    assert (record.size, record.n_source) == (N // 2, N)
+    assert [a.n_compared for a in record.audits] == [N] * 6 + [N // 2] * 12
+    assert len({a.data_digest for a in record.audits}) == 3
 
     # the limits lie beyond what was seen, and say where they come from
     lost, _, _, zero_shot, rejections = record.rules
@@ -92,14 +93,14 @@ def test_three_equal_models_set_limits_that_they_keep(folder: Path) -> None:
         assert all(rule.warn is not None and one is not None and sign * one.value <= sign * rule.warn for one in seen)
         if rule.fail is not None:
             assert all(one is not None and sign * one.end <= sign * rule.fail for one in seen)
-        assert rule.n == 12 and rule.moved
+        assert rule.n == 18 and rule.moved
     assert zero_shot.note is not None and "zero_shot section" in zero_shot.note and not zero_shot.moved
     assert (rejections.warn, rejections.moved) == (0.01, False)
 
     # the file is a policy that a configuration takes
     written = yaml.safe_load(out.read_text(encoding="utf-8"))
     assert written["policy"] == record.policy and out.read_bytes() == Path(result["paths"]["policy"]).read_bytes()
-    assert written["policy"][0]["reason"].startswith("structure gone; 12 audits of 3 equal models: largest 0.0")
+    assert written["policy"][0]["reason"].startswith("structure gone; 18 audits of 3 equal models: largest 0.0")
     assert written["policy"][3] == {"figure": "zero_shot.drop", "fail": 0.1}
     merged = load_config(write_config(folder, **written))
     assert [rule.figure for rule in merged.policy] == [rule["figure"] for rule in POLICY]
@@ -135,7 +136,7 @@ def test_an_audit_of_a_subsample_is_that_of_a_data_set_of_its_rows(folder: Path)
     changes = {"data": {"path": "part"}, "candidate": {"name": "embeddings:seed1"}, "waivers": []}
     code, audited, shown = run("audit", write_config(folder, **changes))
     rules = json.loads(Path(audited["paths"]["record"]).read_bytes())["verdict"]["rules"]
-    first = next(a for a in result["audits"] if (a["baseline"], a["candidate"]) == ("seed0", "seed1"))
+    first = next(a for a in result["audits"] if (a["baseline"], a["subsample"]) == ("seed0", 1))
     observed = next(rule["observed"] for rule in rules if rule["figure"] == "lost.max_difference")
     assert first["figures"][0]["value"] == pytest.approx(observed["value"], rel=1e-6)
     assert first["data_digest"] == part.digest
@@ -150,8 +151,8 @@ def test_models_are_embedded_once_and_rows_that_are_left_out_count(tmp_path: Pat
     code, result, shown = run(*arguments, "--size", "70", "--set", "policy=[{figure: rejections.share, warn: 0.001}]")
     assert code == 0, shown
     assert [step["name"] for step in result["steps"][:2]] == ["embed old", "embed new"]
-    shares = {audit["figures"][0]["value"] for audit in result["audits"]}
-    assert max(shares) > 0 and all(round(70 * share, 6) in range(5) for share in shares)
+    shares = [audit["figures"][0]["value"] for audit in result["audits"]]
+    assert shares[:2] == [4 / 94] * 2 and all(round(70 * share, 6) in range(5) for share in shares[2:])
     assert result["rules"][0]["warn"] >= max(shares)
     assert not (place.home / "audits").exists(), "audits of equals are no audits of the history"
 
