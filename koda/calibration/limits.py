@@ -59,7 +59,7 @@ def _calibrate(
     figures = [figure for figure in column if figure is not None]
     direction = _direction(rule)
     if len(figures) < MIN_VALUES:
-        absent = f"observed in {len(figures)} of {len(column)} audits: {FIGURES[rule.figure].absent(facts)}"
+        absent = f"observed in {len(figures)} of {len(column)} audits: {_why_absent(rule, facts)}"
         account = CalibratedRule(
             figure=rule.figure,
             direction=direction,
@@ -106,6 +106,12 @@ def _spread(rule: PolicyRule, values: Sequence[float]) -> Spread:
 
 def _farther(limit: float | None, bound: float, sign: float) -> float | None:
     return None if limit is None else sign * max(sign * limit, sign * bound)
+
+
+def _why_absent(rule: PolicyRule, facts: AuditFacts) -> str:
+    if rule.figure.startswith("detectable."):
+        return "audits of equals have no controls"
+    return FIGURES[rule.figure].absent(facts)
 
 
 def _direction(rule: PolicyRule) -> Literal["above", "below"]:

@@ -12,7 +12,7 @@ from itertools import permutations
 from pathlib import Path
 
 from koda.audit.plan import AuditPlan, prepare
-from koda.config import AuditConfig, ModelSpec, PolicyRule
+from koda.config import AuditConfig, ModelSpec
 from koda.datasets import PairDataset, subsample
 from koda.discrepancy.significance import MIN_CONFIRMATION
 from koda.embeddings.join import MIN_SAMPLES
@@ -58,11 +58,6 @@ class CalibrationPlan:
     models: tuple[ResolvedModel, ...]
     subsamples: int
     size: int
-
-    @property
-    def rules(self) -> tuple[PolicyRule, ...]:
-        """The policy in force."""
-        return self.config.policy
 
     @property
     def labels(self) -> list[str]:

@@ -18,7 +18,7 @@ from koda.calibration.limits import METHOD, calibrated, seen_figure
 from koda.calibration.plan import CalibrationPlan, EqualsPlan
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
-from koda.policy import AuditFacts, check_policy
+from koda.policy import AuditFacts, check_policy, default_policy
 from koda.records import CalibrationRecord, EqualModel, EqualsAudit
 from koda.storage import digest_json, write_atomically
 from koda.typing import ROLES
@@ -37,8 +37,10 @@ def publish_calibration(
     """
     facts = [_facts(equals) for equals in audits]
     labels = plan.labels
-    seen = [[seen_figure(rule, of_one) for rule in plan.rules] for of_one in facts]
-    rules, accounts = calibrated(plan.rules, seen, facts[0], len(labels))
+    # the default depends on what was measured: here on the whole data set, as in the audits that it is for
+    in_force = default_policy(facts[0]) if plan.config.policy is None else plan.config.policy
+    seen = [[seen_figure(rule, of_one) for rule in in_force] for of_one in facts]
+    rules, accounts = calibrated(in_force, seen, facts[0], len(labels))
     check_policy(rules, (), plan.config.significance.stability)
     settings = plan.config.model_dump(mode="json", exclude={"alignment"})
     policy = [rule.model_dump(mode="json", exclude_none=True) for rule in rules]

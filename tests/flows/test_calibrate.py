@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "candidate": {"name": "embeddings:other"},
     "data": {"path": "seed0"},
     "discrepancy": {"n_directions": 2, "device": "cpu"},
-    "significance": {"materiality": 0.0},
+    "significance": {"materiality": 0.0, "spike_ins": 0},
     "policy": POLICY,
     "report": {"pdf": False},
 }
@@ -154,6 +154,10 @@ def test_models_are_embedded_once_and_rows_that_are_left_out_count(tmp_path: Pat
     shares = [audit["figures"][0]["value"] for audit in result["audits"]]
     assert shares[:2] == [4 / 94] * 2 and all(round(70 * share, 6) in range(5) for share in shares[2:])
     assert result["rules"][0]["warn"] >= max(shares)
+    # without a policy the default one is calibrated
+    code, result, shown = run(*arguments, "--size", "70")
+    assert (code, result["steps_executed"]) == (0, 0), shown
+    assert {"lost.max_share", "gained.max_share", "rejections.share"} <= {rule["figure"] for rule in result["policy"]}
     assert not (place.home / "audits").exists(), "audits of equals are no audits of the history"
 
 
