@@ -29,13 +29,20 @@ VERDICT_LOOKS = {
 
 @contextlib.contextmanager
 def watch(plan: AuditPlan) -> Iterator[None]:
-    """Show the progress of the steps: a bar on a terminal, a line a step elsewhere."""
+    """Say what is audited, and show the progress of its steps."""
     data = plan.dataset
     console.print(
         f"[bold]{escape(plan.label('candidate'))}[/] against [bold]{escape(plan.label('baseline'))}[/] on "
         f"{escape(data.name)}: {len(data.pairs)} pairs"
         + (f", {len(data.rejections)} rejected" if data.rejections else "")
     )
+    with follow():
+        yield
+
+
+@contextlib.contextmanager
+def follow() -> Iterator[None]:
+    """Show the progress of the steps: a bar on a terminal, a line a step elsewhere."""
     if not console.is_terminal:
         clock = {"start": time.monotonic()}
 

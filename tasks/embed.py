@@ -21,7 +21,7 @@ def embed(key: str, config: dict[str, Any], home: str, role: Role) -> str:
     with gpu_slot(device):
         return extract(
             plan.artifacts,
-            plan.dataset,
+            plan.embedded,
             plan.models[role],
             device=device,
             progress=lambda done, total: report(f"embed {role}", done, total),

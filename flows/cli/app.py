@@ -12,7 +12,9 @@ import typer
 
 from flows.cli.align import align
 from flows.cli.audit import audit, compare, demo
+from flows.cli.calibrate import calibrate
 from flows.cli.inputs import data, doctor, figures, models
+from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
 
@@ -37,9 +39,9 @@ def _version(
 
 
 for _command in (
-    audit, demo, compare, history, show, verify, models, data, export, figures, doctor, align, diff, sweep,
+    audit, demo, compare, history, show, verify, models, data, export, figures, doctor, align, diff, sweep, calibrate,
 ):  # fmt: skip
-    app.command()(_command)
+    app.command(cls=SeveralEquals if _command is calibrate else None)(_command)
 
 
 def main() -> None:

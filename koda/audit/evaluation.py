@@ -133,7 +133,7 @@ def _at_ties(plan: AuditPlan, samples: Samples, solution: Solution, kernels: Ker
     """Return the held-out shares of each direction under kernels of other typical ties."""
     significance = plan.config.significance
     keys = tested_keys(solution, samples.confirmation, significance)
-    if not solution.directions or len(keys) < MIN_CONFIRMATION:
+    if plan.is_brief or not solution.directions or len(keys) < MIN_CONFIRMATION:
         return [[] for _ in solution.directions]
     f = extended(solution, kernels, keys).T  # (m, k)
     seed = solution.config.seed

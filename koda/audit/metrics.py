@@ -67,14 +67,15 @@ def measure(
     retrieval = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
     accuracies, class_ranks = zero_shot(plan, samples, subsets)
     whole = _whole(plan, samples)
+    looked_at = {} if plan.is_brief else tied  # of what no rule may limit: cluster scores and curves
     return Metrics(
         queries="held out" if samples.is_aligned else "all",
         retrieval=_recalls(plan, retrieval),
         retrieval_differences=[part.difference for part in retrieval if part.difference is not None],
         zero_shot=accuracies,
         **_by_value(plan, samples, retrieval[0].recalls if retrieval else {}, class_ranks),
-        clusters=[score for side, labels in tied.items() for score in _clusters(plan, samples, side, labels)],
-        quotients=[curve for side in pieces if (curve := _quotients(plan, samples, side, solutions[side]))],
+        clusters=[score for side, labels in looked_at.items() for score in _clusters(plan, samples, side, labels)],
+        quotients=[curve for side in looked_at if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole=whole,
     )
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -47,13 +47,17 @@ class Step:
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """One audit: its inputs by digest, and from them the keys of its steps and its id."""
+    """One audit: its inputs by digest, and from them the keys of its steps and its id.
+
+    ``whole`` is the data set that the models embed, where the audit takes only a part of it.
+    """
 
     config: AuditConfig
     home: Path
     dataset: PairDataset
     models: dict[Role, ResolvedModel]
     today: date = field(default_factory=lambda: datetime.now(UTC).date())  # on which waivers are in force or not
+    whole: PairDataset | None = None
 
     @property
     def artifacts(self) -> ArtifactStore:
@@ -81,9 +85,23 @@ class AuditPlan:
         """Return the step that embeds the data set with one of the models."""
         return Step(f"embed {role}", EMBEDDINGS, self.embedding_key(role), {"role": role})
 
+    @property
+    def embedded(self) -> PairDataset:
+        """The data set that the models embed; the audit's own, or the one that it is a part of."""
+        return self.dataset if self.whole is None else self.whole
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether only the figures that a rule may limit are measured: of a part there is no report to show others."""
+        return self.whole is not None
+
+    def of_part(self, part: PairDataset) -> AuditPlan:
+        """Return the plan of the same audit on a part of the data set, with the embeddings of the whole."""
+        return replace(self, dataset=part, whole=self.embedded)
+
     def embedding_key(self, role: Role) -> str:
         """Key of a model's embeddings."""
-        return embedding_key(self.dataset, self.models[role])
+        return embedding_key(self.embedded, self.models[role])
 
     def covariance_key(self, side: Side) -> str:
         """Key of the features' covariance for one question: limits and counts are no part of it."""
@@ -112,6 +130,8 @@ class AuditPlan:
         split = self.config.significance.model_dump(include={"confirmation_share"})
         parts: list[Any] = [self.embedding_key(target), self.embedding_key(reference), split, search]
         parts += [[item.role, item.record.split.seen_digest, item.seen is None] for item in self.aligned]
+        if self.whole is not None:
+            parts.append(self.dataset.digest)
         return digest_json([_STEP_VERSIONS[kind], __version__, *parts])
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -56,7 +57,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     config = plan.config
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
     aligned = plan.aligned[0] if plan.aligned else None
-    data = _data_record(plan, evaluation, infos)
+    data = data_record(plan, evaluation, infos)
     controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
     before = None if aligned is None else _retested(plan, aligned, data)
     facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls, evaluation.themes, before)
@@ -125,7 +126,7 @@ def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRec
     )
 
 
-def _data_record(plan: AuditPlan, evaluation: Evaluation, infos: dict[Role, dict[str, Any]]) -> DataRecord:
+def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, dict[str, Any]]) -> DataRecord:
     """Count what was compared and what was left out; too much of the latter stops the audit."""
     data, settings = plan.dataset, plan.config.data
     rejections = all_rejections(plan)

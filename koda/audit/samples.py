@@ -75,7 +75,8 @@ def all_rejections(plan: AuditPlan) -> list[Rejection]:
     for role in plan.models:
         info = plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {}
         for key, reason in info.get("rejected", {}).items():
-            reasons.setdefault(key, reason)
+            if key in data.by_key:
+                reasons.setdefault(key, reason)
     rejections = [*data.rejections, *(Rejection.from_reason(key, reason) for key, reason in sorted(reasons.items()))]
     check_rejections(data.name, data.n_source, rejections, plan.config.data.max_rejected)
     return rejections

@@ -11,6 +11,7 @@ from koda.datasets.blobs import Blob
 from koda.datasets.digests import ImageDigests
 from koda.datasets.images import decode_image, read_image
 from koda.datasets.reading import format_of, read_dataset
+from koda.datasets.subsample import subsample
 
 __all__ = [
     "Blob",
@@ -25,4 +26,5 @@ __all__ = [
     "format_of",
     "read_dataset",
     "read_image",
+    "subsample",
 ]

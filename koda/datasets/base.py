@@ -10,7 +10,9 @@ from typing import Any
 
 from koda.datasets.blobs import Blob
 from koda.errors import DataError
+from koda.storage import digest_json
 
+_DATA_VERSION = 1
 _MAX_METADATA_COLUMNS = 200
 
 
@@ -150,6 +152,12 @@ class PairDataset:
     def n_empty_captions(self) -> int:
         """Pairs whose caption has nothing but white space."""
         return sum(not pair.caption.strip() for pair in self.pairs)
+
+
+def digest_of(pairs: Iterable[Pair]) -> str:
+    """Return the digest of a data set's content: of its pairs, which are in the order of their keys."""
+    content = [[pair.key, pair.caption, pair.image_digest, pair.metadata] for pair in pairs]
+    return digest_json([_DATA_VERSION, content])
 
 
 def count_kinds(rejections: Iterable[Rejection]) -> dict[str, int]:

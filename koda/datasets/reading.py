@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fnmatch import filter as matching_names
 
 from koda.config import DataConfig
-from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections
+from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections, digest_of
 from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of
 from koda.datasets.captions import draw
 from koda.datasets.coco import read_coco
@@ -20,9 +20,7 @@ from koda.datasets.tables import read_table
 from koda.datasets.text import is_text, printable
 from koda.datasets.webdataset import read_webdataset
 from koda.errors import DataError
-from koda.storage import digest_json
 
-_DATA_VERSION = 1
 READERS: dict[str, Callable[[DataConfig], Source]] = {
     "csv": read_table,
     "coco": read_coco,
@@ -88,7 +86,6 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata))
     pairs.sort(key=lambda pair: pair.key)
     rejections.sort(key=lambda rejection: rejection.key)
-    content = [[pair.key, pair.caption, pair.image_digest, pair.metadata] for pair in pairs]
     dataset = PairDataset(
         name=config.name or source.name,
         path=config.path,
@@ -96,7 +93,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
         rejections=tuple(rejections),
         n_source=len(rows),
         metadata_columns=source.metadata_columns,
-        digest=digest_json([_DATA_VERSION, content]),
+        digest=digest_of(pairs),
         format=kind,
     )
     check_rejections(dataset.name, dataset.n_source, dataset.rejections, config.max_rejected)

@@ -122,11 +122,13 @@ def _usable(info: dict[str, Any], dataset: PairDataset, model: ResolvedModel) ->
 
 
 def load_embeddings(store: ArtifactStore, key: str, dataset: PairDataset | None = None) -> EmbeddingTable:
-    """Load a complete embedding artifact, with captions and metadata where the data set is given."""
+    """Load a complete embedding artifact; with a data set its samples alone, with captions and metadata."""
     table = EmbeddingTable.load(store.folder(KIND, key))
     if dataset is None:
         return table
     pairs = dataset.by_key
+    if any(name not in pairs for name in table.keys):
+        table = table.select([name for name in table.keys if name in pairs])
     metadata = {"caption": [pairs[name].caption for name in table.keys]}
     for column in dataset.metadata_columns:
         if column not in metadata:

@@ -1,0 +1,75 @@
+"""The command `koda calibrate`: models that are held for equal set the limits of a policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, load
+from flows.cli.show_calibration import show_calibration
+from flows.environment import koda_home, make_prefect_home
+
+
+def calibrate(
+    config: ConfigArgument,
+    equals: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--equals",
+            metavar="A B [C ...]",
+            help="Models held for equal, such as seeds of one training: names as in the configuration, NAME@WEIGHTS "
+            "for an open_clip name, or baseline or candidate.",
+        ),
+    ] = None,
+    subsamples: Annotated[
+        int,
+        typer.Option(
+            "--subsamples", metavar="N", min=1, help="Subsamples that each pair is audited on, beside all rows."
+        ),
+    ] = 5,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", metavar="M", min=1, help="Rows of each; default: half of the data.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the policy there too, as YAML.")
+    ] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Audit models held for equal against each other, and write a policy with limits beyond what they show."""
+
+    def work() -> dict[str, Any]:
+        from koda.calibration.models import equal_models
+        from koda.storage import write_atomically
+
+        checked = load(config, set_)
+        _check_out(out, config)
+        specs = equal_models(equals or [], checked, config.resolve().parent)
+        make_prefect_home()
+        from flows.calibrate import calibrate as calibrate_flow
+
+        models = [spec.model_dump(mode="json") for spec in specs]
+        result = calibrate_flow(checked.model_dump(mode="json"), str(koda_home()), models, subsamples, size)
+        if out is None:
+            return result
+        write_atomically(out, Path(result["paths"]["policy"]).read_bytes())
+        return {**result, "paths": {**result["paths"], "out": str(out.absolute())}}
+
+    answer(work, as_json, show_calibration)
+
+
+def _check_out(out: Path | None, config: Path) -> None:
+    """Refuse, before anything runs, to write the policy over what it was made from, or where no file can be."""
+    from koda.errors import ConfigError
+
+    if out is None:
+        return
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder.", "Give the name of a file, such as policy.yaml.")
+    if out.resolve() == config.resolve():
+        raise ConfigError(
+            f"--out {out} is the configuration itself.", "Give the name of another file, such as policy.yaml."
+        )

@@ -1,0 +1,26 @@
+"""A part of a data set, drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from koda.datasets.base import PairDataset, digest_of
+
+
+def subsample(dataset: PairDataset, size: int, seed: Sequence[int]) -> PairDataset:
+    """Draw rows of a data set without replacement, the rejected ones among them.
+
+    Args:
+        dataset: of at least ``size`` rows.
+        size: rows that are drawn.
+        seed: of the draw.
+    """
+    n_pairs = len(dataset.pairs)
+    order = np.random.default_rng(seed).permutation(n_pairs + len(dataset.rejections))
+    rows = sorted(order[:size].tolist())
+    pairs = tuple(dataset.pairs[row] for row in rows if row < n_pairs)
+    rejections = tuple(dataset.rejections[row - n_pairs] for row in rows if row >= n_pairs)
+    return replace(dataset, pairs=pairs, rejections=rejections, n_source=len(rows), digest=digest_of(pairs))
