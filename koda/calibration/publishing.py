@@ -112,7 +112,9 @@ def _facts(equals: EqualsPlan) -> AuditFacts:
             "Take a larger --size, or add samples.",
         )
     infos = {role: _info_of_part(plan, plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role))) for role in ROLES}
-    return AuditFacts(evaluation.findings, data_record(plan, evaluation, infos), evaluation.metrics)
+    return AuditFacts(
+        evaluation.findings, data_record(plan, evaluation, infos), evaluation.metrics, themes=evaluation.themes
+    )
 
 
 def _info_of_part(plan: AuditPlan, info: dict[str, Any] | None) -> dict[str, Any]:

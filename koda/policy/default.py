@@ -14,6 +14,12 @@ _HARMFUL = PolicyRule(
     fail=0.006,
     reason="structure that the candidate no longer has, where it also got worse",
 )
+_BY_VALUE = PolicyRule(
+    figure="by.retrieval_drop", fail=HARM_LIMIT, reason="a category of the metadata on which retrieval got worse"
+)
+_BY_VALUE_ZERO_SHOT = PolicyRule(
+    figure="by.zero_shot_drop", fail=HARM_LIMIT, reason="a category of the metadata on which accuracy got worse"
+)
 _LOST = PolicyRule(figure="lost.max_share", warn=0.003, reason="structure that the candidate no longer has")
 _LOST_ALONE = PolicyRule(
     figure="lost.max_share",
@@ -26,22 +32,25 @@ _GAINED = PolicyRule(figure="gained.max_share", warn=0.006, reason="structure th
 _REJECTIONS = PolicyRule(figure="rejections.share", warn=0.01, reason="samples that could not be compared")
 
 #: every rule that the default policy may hold, for the check of waivers before anything is measured
-POSSIBLE_RULES = (_RETRIEVAL, _ZERO_SHOT, _HARMFUL, _LOST, _GAINED, _REJECTIONS)
+POSSIBLE_RULES = (_HARMFUL, _RETRIEVAL, _ZERO_SHOT, _BY_VALUE, _BY_VALUE_ZERO_SHOT, _LOST, _GAINED, _REJECTIONS)
 
 
 def default_policy(facts: AuditFacts) -> tuple[PolicyRule, ...]:
     """Return the rules that hold where the configuration has none.
 
-    What got worse decides: retrieval and zero-shot accuracy as a whole, and lost structure whose samples also got
-    worse. Structure that changed while nothing measured got worse is warned about. Where neither retrieval nor
+    What got worse decides: retrieval and zero-shot accuracy, as a whole and on every category of the metadata, and lost
+    structure whose samples also got worse. Structure that changed while nothing measured got worse is warned about. Where neither retrieval nor
     accuracy can tell (no shared space, a baseline that retrieves no better than chance, no classes), lost structure
     itself is what fails.
     """
     if not harm_is_measured(facts):
         return (_LOST_ALONE, _GAINED, _REJECTIONS)
     rules = [_HARMFUL]
+    by_value = facts.metrics.by_value
     if retrieval_is_informative(facts):
         rules.append(_RETRIEVAL)
+        rules += [_BY_VALUE] if any(item.retrieval for item in by_value) else []
     if facts.metrics.zero_shot is not None and facts.metrics.zero_shot.differences:
         rules.append(_ZERO_SHOT)
+        rules += [_BY_VALUE_ZERO_SHOT] if any(item.zero_shot for item in by_value) else []
     return (*rules, _LOST, _GAINED, _REJECTIONS)
