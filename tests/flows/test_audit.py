@@ -31,13 +31,15 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workplace,
     yield place, code, result
 
 
-STEPS = ["embed baseline", "embed candidate", "discover lost", "discover gained", "evaluate", "record", "render"]
+STEPS = [
+    "embed baseline", "embed candidate", "discover lost", "discover gained", "control", "evaluate", "record", "render",
+]  # fmt: skip
 
 
 def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplace, int, dict[str, Any]]) -> None:
     place, code, result = first
     assert place.executed(result) == STEPS
-    assert result["steps_executed"] == 7
+    assert result["steps_executed"] == 8
     assert code == (1 if result["verdict"] == "fail" else 0)
     folder = place.home / "audits" / result["id"]
     files = {"report.html", "audit.json", "verdict.json", "slices.csv", "manifest.json"}
@@ -48,7 +50,7 @@ def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplac
     assert (record.data.n_source, record.data.n_compared, record.data.n_rejected) == (N, N, 0)
     assert record.data.n_discovery + record.data.n_confirmation == N
     assert record.baseline.label == "old"
-    assert list(record.provenance.artifacts) == STEPS[:5]
+    assert list(record.provenance.artifacts) == STEPS[:6]
     assert all(0 <= finding.gap < 1e-5 for finding in record.findings)
     assert "old" in (folder / "report.html").read_text(encoding="utf-8")
 
@@ -108,7 +110,7 @@ def test_the_same_again_executes_nothing(first: tuple[Workplace, int, dict[str, 
     place, code, result = first
     again = place.run()
     assert again[0] == code
-    assert (again[1]["steps_executed"], again[1]["steps_cached"], again[1]["id"]) == (0, 7, result["id"])
+    assert (again[1]["steps_executed"], again[1]["steps_cached"], again[1]["id"]) == (0, 8, result["id"])
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,10 @@ def test_the_same_again_executes_nothing(first: tuple[Workplace, int, dict[str, 
     [
         ("discrepancy.max_reference_share=0.002", STEPS[2:]),
         ("significance.alpha=0.01", STEPS[4:]),
-        ("zero_shot={column: colour}", STEPS[4:]),
-        ("policy=[{figure: rejections.count, fail: 5}]", STEPS[5:]),
+        ("significance.stability=1", STEPS[5:]),
+        ("significance.spike_ins=1", ["control", *STEPS[6:]]),
+        ("zero_shot={column: colour}", STEPS[5:]),
+        ("policy=[{figure: rejections.count, fail: 5}]", STEPS[6:]),
     ],
 )
 def test_a_changed_setting_executes_what_depends_on_it(
@@ -148,11 +152,14 @@ def test_the_covariance_of_features_is_summed_once(
 
 def test_another_kernel_and_method_audit_too(first: tuple[Workplace, int, dict[str, Any]]) -> None:
     place, _, _ = first
-    code, result, _ = place.run("--set", "discrepancy.kernel=cosine", "--set", "discrepancy.method=spec")
+    code, refused, _ = place.run("--set", "discrepancy.kernel=cosine")
+    assert code == 2  # such small random models see nothing but one direction
+    assert "ties everything together" in refused["error"]
+    code, result, _ = place.run("--set", "discrepancy.sigma=matched", "--set", "discrepancy.method=spec")
     assert code in (0, 1), result
     record = AuditRecord.from_json((place.home / "audits" / result["id"] / "audit.json").read_bytes())
-    assert record.method.kernel == "cosine"
     assert "SPEC" in record.method.eps_rule
+    assert "leading eigenvalues" in record.method.sigma_rule
     assert "bandwidth" not in " ".join(record.method.deviations)
 
 
@@ -189,7 +196,7 @@ def test_a_model_against_itself_passes_with_no_finding(first: tuple[Workplace, i
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     assert record.findings == []
     assert [step["name"] for step in result["steps"]] == ["embed baseline", *STEPS[2:]]
-    assert list(record.provenance.artifacts) == STEPS[:5]  # the model is named twice, though embedded once
+    assert list(record.provenance.artifacts) == STEPS[:6]  # the model is named twice, though embedded once
     assert "no discrepancy" in record.method.lost.status
 
 
@@ -242,6 +249,28 @@ def test_a_data_set_with_no_usable_image_is_refused(tmp_path: Path) -> None:
     assert not (place.home / "audits").exists()
 
 
+def test_the_controls_are_in_record_report_and_database(first: tuple[Workplace, int, dict[str, Any]]) -> None:
+    place, _, _ = first
+    policy = "policy=[{figure: rejections.count, fail: 5}]"
+    code, result, _ = place.run("--set", "significance.spike_ins=1", "--set", policy)
+    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    assert record.controls is not None
+    assert [row.trials for row in record.controls.spike_ins] == [1] * 4
+    assert record.controls.blind  # of so few samples
+    assert (code, result["verdict"]) == (0, "inconclusive")
+    assert "could not have seen a loss" in result["reasons"][0]
+    assert result["could_have_seen"] in Path(result["paths"]["html"]).read_text(encoding="utf-8")
+    with duckdb.connect(str(place.home / "koda.duckdb"), read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT kind, count(*) FROM controls WHERE audit_id = ? GROUP BY kind ORDER BY kind", [result["id"]]
+        ).fetchall()
+        (ties,) = connection.execute(
+            "SELECT count(DISTINCT tie) FROM bandwidths WHERE audit_id = ?", [result["id"]]
+        ).fetchone()  # type: ignore[misc]
+    assert rows == [("self", 2), ("spike-in", 4)]
+    assert ties == (3 if record.findings else 0)
+
+
 def test_the_figures_beside_the_findings_are_in_the_record(first: tuple[Workplace, int, dict[str, Any]]) -> None:
     place, _, _ = first
     _, result, _ = place.run("--set", "zero_shot={column: colour}")
@@ -263,7 +292,9 @@ def test_the_figures_beside_the_findings_are_in_the_record(first: tuple[Workplac
     assert [(a.role, a.n, list(a.top)) for a in whole] == [(role, N, ["top-1"]) for role in ROLES]
     assert {curve.side for curve in metrics.quotients} == {"lost", "gained"}
     for curve in metrics.quotients:
-        assert [p.quantile for p in curve.points] == [round(0.1 * i, 1) for i in range(1, 11)]
+        quantiles = [p.quantile for p in curve.points]  # at the largest there may be no discrepancy left
+        assert quantiles == [round(0.1 * i, 1) for i in range(1, 1 + len(quantiles))]
+        assert len(quantiles) >= 9
         assert curve.points[0].eps < curve.points[-1].eps
     assert set(metrics.whole) == {"image", "text"}
     assert {(c.side, c.role) for c in metrics.clusters} == {

@@ -60,6 +60,7 @@ def make_workplace(folder: Path) -> Workplace:
         "candidate": {"name": "local-dir:new"},
         "data": {"path": "data/pairs.tsv"},
         "discrepancy": {"n_directions": 2, "device": "cpu"},
+        "significance": {"spike_ins": 0},  # in so few samples none would be found, and no audit could pass
         "report": {"pdf": False},
     }
     (folder / "audit.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")

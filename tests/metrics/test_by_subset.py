@@ -65,14 +65,22 @@ def test_retrieval_of_a_part_is_that_of_asking_only_these() -> None:
 def test_a_part_that_is_the_whole_set_has_no_others() -> None:
     tables = {"old": _table(1, 6), "new": _table(2, 6)}
     keys = KEYS[:6]
-    parts = _by(retrieval_by_subset(tables, {PART: keys, OTHER: keys[:2]}, BOTH, with_others=True))
+    parts = _by(retrieval_by_subset(tables, {PART: keys, OTHER: keys[:2]}, BOTH, rests={PART: keys, OTHER: keys[:2]}))
     assert list(parts) == [ALL, PART, OTHER, OTHER.others]
     assert parts[PART].recalls["old"].estimates() == parts[ALL].recalls["old"].estimates()
     assert parts[OTHER.others].recalls["new"].text_to_image.keys == tuple(keys[2:])
 
 
+def test_the_rest_of_a_part_may_leave_out_more_than_the_part() -> None:
+    """The held-out members of a slice are asked; its rest is all that is not in the slice."""
+    tables = {"old": _table(1, 6), "new": _table(2, 6)}
+    parts = _by(retrieval_by_subset(tables, {PART: KEYS[:2], OTHER: KEYS[:1]}, BOTH, rests={PART: KEYS[:4]}))
+    assert list(parts) == [ALL, PART, PART.others, OTHER]
+    assert parts[PART.others].recalls["new"].text_to_image.keys == tuple(KEYS[4:6])
+
+
 def test_one_sample_is_a_set_without_others() -> None:
-    parts = retrieval_by_subset({"old": _table(1, 1)}, {PART: KEYS[:1]}, BOTH, with_others=True)
+    parts = retrieval_by_subset({"old": _table(1, 1)}, {PART: KEYS[:1]}, BOTH, rests={PART: KEYS[:1]})
     assert [part.subset for part in parts] == [ALL, PART]
 
 

@@ -194,18 +194,27 @@ def test_similarity_table_equals_brute_force(planted, sliced):
     solution, target, reference, _ = planted
     one = sliced[1]
     rest = [k for k in target.keys if k not in {*one.positive.members, *one.negative.members}]
-    for role, table, kernel in (
-        ("target", target, solution.kernels.target),
-        ("reference", reference, solution.kernels.reference),
+    searched = set(solution.keys)
+    for role, table, kernel, held_out in (
+        (role, table, kernel, held_out)
+        for role, table, kernel in (
+            ("target", target, solution.kernels.target),
+            ("reference", reference, solution.kernels.reference),
+        )
+        for held_out in (True, False)
     ):
-        p, q, r = (table.select(keys).image for keys in (one.positive.members, one.negative.members, rest))
+        p, q, r = (
+            table.select([key for key in keys if (key not in searched) is held_out]).image
+            for keys in (one.positive.members, one.negative.members, rest)
+        )
         sigma = kernel.sigmas["image"]
 
         def inside(z, sigma=sigma):
             return _gauss(z, z, sigma)[~np.eye(len(z), dtype=bool)].mean()
 
         want = [inside(p), inside(q), *(_gauss(a, b, sigma).mean() for a, b in ((p, q), (p, r), (q, r)))]
-        assert list(one.similarity[role].model_dump().values()) == pytest.approx(want, abs=1e-5)
+        found = (one.similarity if held_out else one.similarity_searched)[role]
+        assert list(found.model_dump().values()) == pytest.approx(want, abs=1e-5)
 
 
 def test_slices_do_not_depend_on_the_order_of_rows(planted, sliced):
