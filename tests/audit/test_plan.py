@@ -84,6 +84,7 @@ def test_the_steps_are_known_in_order_before_any_runs(
         ("embed candidate", "embeddings", plan.embedding_key("candidate")),
         ("discover lost", "solutions", plan.solution_key("lost")),
         ("discover gained", "solutions", plan.solution_key("gained")),
+        ("control", "controls", plan.control_key),
         ("evaluate", "evaluations", plan.evaluation_key),
         ("record", "records", plan.record_key),
         ("render", "reports", plan.report_key),
