@@ -22,7 +22,7 @@ def test_three_keys_are_enough(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL))
     assert config.discrepancy.max_reference_share == config.significance.materiality == 0.003
     assert config.discrepancy.n_directions == 10
-    assert config.policy is None  # the default, which depends on what is measured
+    assert config.policy is None  # the default policy depends on what can be measured
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
