@@ -71,7 +71,7 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
         )
         for side in SIDES
     }
-    others = [*tested["lost"][DIRECTIONS:], *tested["gained"]]
+    others = tested["lost"][DIRECTIONS:], tested["gained"]
     target, reference = _tables(samples, "lost")
     ready = spike_ins(
         target,
@@ -81,7 +81,7 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
         solutions["lost"].kernels,
         config.discrepancy,
         config.significance,
-        [held.p_value for held in others if held.p_value is not None],
+        ([held.p_value for held in others[0]], [held.p_value for held in others[1]]),
     )
     rows = []
     for share in SHARES:

@@ -18,6 +18,7 @@ from koda.datasets import Pair
 from koda.discrepancy import Direction, Solution
 from koda.discrepancy.blocks import Kernels
 from koda.discrepancy.extension import extended
+from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
 from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, Interval, confirm, tested_keys
@@ -26,7 +27,6 @@ from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, S
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.slicing.themes import themes_of
-from koda.statistics import holm
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
 from koda.typing import SIDES, Side, roles_of
@@ -58,8 +58,11 @@ def evaluate(plan: AuditPlan) -> str:
         side: confirm(solutions[side], *tables[side], samples.confirmation, significance, kernels[side])
         for side in SIDES
     }
-    adjusted = iter(holm([held.p_value for side in SIDES for held in tested[side]]))
-    p_values = {side: [next(adjusted) for _ in tested[side]] for side in SIDES}
+    search = plan.config.discrepancy
+    adjusted = adjusted_p_values(
+        [[held.p_value for held in tested[side]] for side in SIDES], search.n_directions, search.most_directions
+    )
+    p_values = dict(zip(SIDES, adjusted, strict=True))
     pieces = {side: slices(solutions[side], *tables[side], kernels=kernels[side]) for side in SIDES}
     runs = significance.stability
     stable = {side: stability(solutions[side], *tables[side], runs, kernels[side]) for side in SIDES}

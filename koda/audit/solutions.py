@@ -34,7 +34,7 @@ def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side:
     added are tested together with all others.
     """
     config, significance = plan.config.discrepancy, plan.config.significance
-    most = max(config.n_directions, config.max_directions)
+    most = config.most_directions
     target, reference = (getattr(samples, role) for role in roles_of(side))
     wanted = config.n_directions
     more = False

@@ -15,6 +15,7 @@ from koda.discrepancy.blocks import Kernels, SampledKernel
 from koda.discrepancy.extension import extended
 from koda.discrepancy.forms import SampleForms
 from koda.discrepancy.limits import at_size
+from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.problem import Problem
 from koda.discrepancy.significance import held_out_shares
 from koda.embeddings import EmbeddingTable
@@ -22,7 +23,6 @@ from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
 from koda.kernels import KernelPair
 from koda.slicing.slices import members
-from koda.statistics import holm
 from koda.typing import IntArray
 
 SHARES = (0.04, 0.02, 0.01, 0.005)  # of the data, that a group has
@@ -58,7 +58,9 @@ class SpikeIns:
     confirmation: tuple[str, ...]
     config: DiscrepancyConfig
     significance: SignificanceConfig
-    beside: tuple[float, ...]
+    n_directions: int
+    most_directions: int
+    others: tuple[tuple[float | None, ...], tuple[float | None, ...]]
 
     def trial(self, share: float, number: int) -> Trial:
         """Put in one group and look for it.
@@ -85,7 +87,9 @@ class SpikeIns:
         everything = [*self.discovery, *self.confirmation]
         f = extended(solution, changed, everything)  # (k, n)
         tested = held_out_shares(f[:, m:].T, self.confirmation, changed, self.significance.materiality)
-        p_values = holm([*(held.p_value for held in tested), *self.beside])
+        lost, gained = self.others
+        mine = [held.p_value for held in tested]
+        p_values = adjusted_p_values([[*mine, *lost], gained], self.n_directions, self.most_directions)[0]
         inside = np.zeros(n, dtype=bool)
         inside[group] = True
         for values, held, p in zip(f, tested, p_values, strict=False):
@@ -133,7 +137,7 @@ def spike_ins(
     pair: KernelPair,
     config: DiscrepancyConfig,
     significance: SignificanceConfig,
-    beside: Sequence[float],
+    others: tuple[Sequence[float | None], Sequence[float | None]],
 ) -> SpikeIns:
     """Prepare the two models of one question for trials: at most 2048 samples of either part, drawn with the seed.
 
@@ -143,7 +147,7 @@ def spike_ins(
         pair: the kernels of the search.
         config: of the search.
         significance: of the test.
-        beside: p-values of the directions that the audit tests beside those of a trial, not adjusted.
+        others: p-values of the directions that the audit tests beside those of a trial, not adjusted: lost and gained.
 
     Raises:
         DataError: an embedding that cannot be used.
@@ -162,7 +166,18 @@ def spike_ins(
             "tolerance": max(config.tolerance, _TOLERANCE),
         }
     )
-    return SpikeIns(kernels, pair, tuple(seen), tuple(new), search, significance, tuple(beside))
+    lost, gained = others
+    return SpikeIns(
+        kernels,
+        pair,
+        tuple(seen),
+        tuple(new),
+        search,
+        significance,
+        config.n_directions,
+        config.most_directions,
+        (tuple(lost), tuple(gained)),
+    )
 
 
 def _permuted(kernel: SampledKernel, order: IntArray) -> SampledKernel:

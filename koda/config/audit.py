@@ -50,6 +50,11 @@ class DiscrepancyConfig(Strict):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
 
+    @property
+    def most_directions(self) -> int:
+        """Directions of a question at most, however long its search goes on."""
+        return max(self.n_directions, self.max_directions)
+
     @field_validator("sigma")
     @classmethod
     def _positive_sigma(cls, value: float | str) -> float | str:

@@ -6,6 +6,7 @@ from koda.config import PolicyRule
 from koda.policy.facts import AuditFacts, harm_is_measured, retrieval_is_informative
 
 HARM_LIMIT = 0.05  # fall of retrieval or accuracy
+CATEGORY_LIMIT = 0.2  # of one on a category: seeds of one training differ by 0.15 on one of eight colours
 _RETRIEVAL = PolicyRule(figure="retrieval.drop", fail=HARM_LIMIT, reason="retrieval that got worse")
 _ZERO_SHOT = PolicyRule(figure="zero_shot.drop", fail=HARM_LIMIT, reason="zero-shot accuracy that got worse")
 _HARMFUL = PolicyRule(
@@ -15,10 +16,16 @@ _HARMFUL = PolicyRule(
     reason="structure that the candidate no longer has, where it also got worse",
 )
 _BY_VALUE = PolicyRule(
-    figure="by.retrieval_drop", fail=HARM_LIMIT, reason="a category of the metadata on which retrieval got worse"
+    figure="by.retrieval_drop",
+    warn=HARM_LIMIT,
+    fail=CATEGORY_LIMIT,
+    reason="a category of the metadata on which retrieval got worse",
 )
 _BY_VALUE_ZERO_SHOT = PolicyRule(
-    figure="by.zero_shot_drop", fail=HARM_LIMIT, reason="a category of the metadata on which accuracy got worse"
+    figure="by.zero_shot_drop",
+    warn=HARM_LIMIT,
+    fail=CATEGORY_LIMIT,
+    reason="a category of the metadata on which accuracy got worse",
 )
 _LOST = PolicyRule(figure="lost.max_share", warn=0.003, reason="structure that the candidate no longer has")
 _LOST_ALONE = PolicyRule(

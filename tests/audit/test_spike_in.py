@@ -34,8 +34,8 @@ def ready(n: int, **changes: object):
     table = clustered(n)
     halves = table.keys[: n // 2], table.keys[n // 2 :]
     pair = choose_kernels(table.select(halves[0]), table.select(halves[0]), IMAGE)
-    given = {"significance": TEST, "beside": [1.0] * 5} | changes
-    return spike_ins(table, table, *halves, pair, IMAGE, given["significance"], given["beside"])
+    given = {"significance": TEST, "others": ([], [1.0] * 5)} | changes
+    return spike_ins(table, table, *halves, pair, IMAGE, given["significance"], given["others"])
 
 
 def test_a_large_group_is_found_and_a_single_sample_is_not():
