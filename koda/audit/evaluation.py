@@ -97,11 +97,12 @@ def evaluate(plan: AuditPlan) -> str:
         for side in SIDES
         for piece in pieces[side]
     }
+    around = {Subset(side, piece.direction): piece.neighbourhood for side in SIDES for piece in pieces[side]}
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)
     note = {
         "findings": [finding.model_dump(mode="json") for finding in findings],
-        "themes": [theme.model_dump(mode="json") for theme in themes_of(findings, members)],
+        "themes": [theme.model_dump(mode="json") for theme in themes_of(findings, members, around)],
         "metrics": metrics.model_dump(mode="json"),
         "n_discovery": len(samples.discovery),
         "n_confirmation": len(samples.confirmation),

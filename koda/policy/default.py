@@ -46,9 +46,9 @@ def default_policy(facts: AuditFacts) -> tuple[PolicyRule, ...]:
     """Return the rules that hold where the configuration has none.
 
     What got worse decides: retrieval and zero-shot accuracy, as a whole and on every category of the metadata, and lost
-    structure whose samples also got worse. Structure that changed while nothing measured got worse is warned about. Where neither retrieval nor
-    accuracy can tell (no shared space, a baseline that retrieves no better than chance, no classes), lost structure
-    itself is what fails.
+    structure whose samples also got worse. Structure that changed while nothing measured got worse is warned about.
+    Where neither retrieval nor accuracy can tell (no shared space, a baseline that retrieves no better than chance, no
+    classes), lost structure itself is what fails.
     """
     if not harm_is_measured(facts):
         return (_LOST_ALONE, _GAINED, _REJECTIONS)

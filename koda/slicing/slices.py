@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FLOOR, CAP = 5, 0.1  # size of a lobe: samples at least, share of all samples at most
 LISTED = 50  # samples that a ranking holds at least, where so many have the sign
+_HEIGHT, _WIDE_HEIGHT = 1 / 2, 1 / 3  # of a lobe, at which it ends; of its neighbourhood
+_WIDE_CAP = 0.25  # share of all samples that a neighbourhood has on a side at most
 _LEADING = 0.0025  # share of the samples whose scores are the height of a lobe
 _SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
 _BACKGROUND = 20_000  # samples that stand for "the rest", or for a lobe that has more, in words and metadata
@@ -72,6 +74,7 @@ class Slice:
             :mod:`koda.discrepancy.significance` tests.
         similarity_searched: the same of the samples that the search chose by these kernels; empty where it has seen
             all.
+        neighbourhood: keys of the samples around both lobes, see :func:`neighbourhood`.
         name: what the lobes are, in short; see :func:`koda.slicing.naming.names_of`.
     """
 
@@ -80,6 +83,7 @@ class Slice:
     negative: Lobe
     similarity: Mapping[str, Similarity]
     similarity_searched: Mapping[str, Similarity] = field(default_factory=dict)
+    neighbourhood: frozenset[str] = frozenset()
     name: str = ""
 
 
@@ -167,26 +171,37 @@ def slices(
                 negative=replace(lobes[-1], name=names.negative),
                 similarity=tables[0] or tables[1],
                 similarity_searched=tables[1] if tables[0] else {},
+                neighbourhood=frozenset(ranked[row] for row in neighbourhood(f)),
                 name=names.finding,
             )
         )
     return tuple(pieces)
 
 
-def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP) -> tuple[IntArray, IntArray]:
+def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP, height: float = _HEIGHT) -> tuple[IntArray, IntArray]:
     """Return the rows of the positive and of the negative lobe of a direction, farthest from 0 first.
 
     Args:
         f: (m,) its values on the samples ranked.
         floor, cap: as in :func:`slices`.
+        height: at which a lobe ends, see :func:`lobe_size`.
     """
     largest = max(floor, int(cap * len(f)))
     leading = max(floor, round(_LEADING * len(f)))
     positive, negative = (
-        order[: lobe_size(sign * f[order], floor, largest, leading)]
+        order[: lobe_size(sign * f[order], floor, largest, leading, height)]
         for sign, order in ((sign, _ranking(sign * f)) for sign in (1, -1))
     )
     return positive, negative
+
+
+def neighbourhood(f: FloatArray) -> IntArray:
+    """Return the rows of both lobes at a third of their height, within a quarter of all samples each.
+
+    Two searches, or two directions, that see one difference put the same samples on its sides, though not always the
+    same ones at the top: their neighbourhoods overlap where their slices may not.
+    """
+    return np.concatenate(members(f, cap=_WIDE_CAP, height=_WIDE_HEIGHT))
 
 
 def _ranking(f: FloatArray) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -195,7 +210,7 @@ def _ranking(f: FloatArray) -> np.ndarray[Any, np.dtype[np.intp]]:
     return order[: int((f > 0).sum())]
 
 
-def lobe_size(scores: FloatArray, floor: int, cap: int, leading: int = FLOOR) -> int:
+def lobe_size(scores: FloatArray, floor: int, cap: int, leading: int = FLOOR, height: float = _HEIGHT) -> int:
     """Return how many scores are at least half the mean of the leading ones: the lobe's width at half its height.
 
     Of a group whose samples carry the direction alike that is the group, whatever its size, and it does not depend on
@@ -207,11 +222,12 @@ def lobe_size(scores: FloatArray, floor: int, cap: int, leading: int = FLOOR) ->
         scores: (m,) positive, descending; the size is at most m.
         floor, cap: samples at least, and at most.
         leading: scores whose mean is the height: 0.25 % of the samples ranked, at least the floor.
+        height: the part of it at which the lobe ends.
     """
     if len(scores) == 0:
         return 0
-    half = float(scores[:leading].mean()) / 2
-    return min(max(min(int((scores >= half).sum()), cap), floor), len(scores))
+    least = height * float(scores[:leading].mean())
+    return min(max(min(int((scores >= least).sum()), cap), floor), len(scores))
 
 
 def _parts(

@@ -13,7 +13,7 @@ from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
 from koda.metrics.overlap import jaccard
 from koda.records import Stability
-from koda.slicing.slices import CAP, FLOOR, members
+from koda.slicing.slices import neighbourhood
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def stability(
         jaccard_k = mean over the runs of max over j of |S_k & S_j| / |S_k or S_j|
         subspace  = mean over the runs of ||F' F_run||_F^2 / the number of directions
 
-    with S the members of both lobes (so the sign of a direction does not matter), and F, F_run orthonormal bases of the
+    with S the neighbourhoods of the lobes (:func:`koda.slicing.slices.neighbourhood`; the sign of a direction does not
+    matter), and F, F_run orthonormal bases of the
     directions: the mean squared cosine of the principal angles between the two subspaces. A run that finds fewer
     directions has less to offer and counts as it is; one that finds none counts as 0.
 
@@ -126,8 +127,8 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
 
 
 def _slice(f: FloatArray) -> frozenset[int]:
-    """Return the rows of both lobes."""
-    return frozenset(int(row) for lobe in members(f, FLOOR, CAP) for row in lobe)
+    """Return the rows of both lobes and of their neighbourhood."""
+    return frozenset(neighbourhood(f).tolist())
 
 
 def _basis(directions: FloatArray) -> FloatArray:

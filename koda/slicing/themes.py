@@ -13,23 +13,28 @@ from koda.typing import SIDES
 LEAST_OVERLAP = 0.2  # of two slices, over which they are of one theme
 
 
-def themes_of(findings: Sequence[Finding], members: Mapping[Subset, AbstractSet[str]]) -> list[Theme]:
+def themes_of(
+    findings: Sequence[Finding],
+    members: Mapping[Subset, AbstractSet[str]],
+    neighbourhoods: Mapping[Subset, AbstractSet[str]] | None = None,
+) -> list[Theme]:
     """Group the findings of each side whose slices overlap; lost before gained, the strongest theme first.
 
     Directions are orthogonal, so that one difference takes several of them. Two findings are of one theme where the
-    Jaccard overlap of their slices is over 0.2, or where others link them (single linkage). A finding that the
-    held-out test refuted belongs to none. Confirmed findings are stronger than untested ones, then the first direction
-    is; the strongest names its theme.
+    Jaccard overlap of their neighbourhoods (:func:`koda.slicing.slices.neighbourhood`) is over 0.2, or where others
+    link them (single linkage). A finding that the held-out test refuted belongs to none. Confirmed findings are
+    stronger than untested ones, then the first direction is; the strongest names its theme.
 
     Args:
         findings: of both sides.
-        members: of each finding, the keys of both lobes together.
+        members: of each finding, the keys of both lobes together; they are what is counted.
+        neighbourhoods: of each finding, the keys whose overlap counts; default the members.
     """
     themes: list[Theme] = []
     for side in SIDES:
         standing = [finding for finding in findings if finding.side == side and finding.confirmed is not False]
         standing.sort(key=lambda finding: (finding.confirmed is not True, finding.direction))
-        for number, group in enumerate(_linked(standing, members), start=1):
+        for number, group in enumerate(_linked(standing, neighbourhoods or members), start=1):
             strongest = group[0]
             themes.append(
                 Theme(
