@@ -26,9 +26,11 @@ def show_result(result: dict[str, Any]) -> None:
         say(escape(reason))
     lines = {f"{finding['side']} {finding['direction']}": _finding_line(finding) for finding in result["findings"]}
     for theme in result["themes"]:
-        say(_theme_line(theme, result["findings"]))
+        alone = len(theme["findings"]) == 1
+        if not alone:
+            say(_theme_line(theme, result["findings"]))
         for name in theme["findings"]:
-            say(lines.pop(name), 4)
+            say(lines.pop(name), 2 if alone else 4)
     for line in lines.values():  # of a record without themes
         say(line)
     if result["could_have_seen"]:

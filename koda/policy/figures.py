@@ -103,7 +103,7 @@ def _max_harmful_share(facts: AuditFacts, rule: PolicyRule) -> list[Observation]
     if not harm_is_measured(facts):
         return []
     return _worst_first(
-        Observation(finding.target_share, finding, in_words(worst))
+        Observation(finding.target_share, finding, f"{in_words(worst)} fell by {100 * worst.estimate.value:.0f} points")
         for finding, worst in harms(facts)
         if finding.reference_share.value <= _reference_limit(rule, finding)
     ) or _alone(0.0)

@@ -136,13 +136,19 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
         owner=rule.owner,
         reason=rule.reason,
         finding=None if seen is None or seen.finding is None or seen.retests else seen.finding.subset,
-        detail=None if seen is None else seen.detail,
+        detail=None if seen is None else _detail(seen),
         retests=[] if seen is None else _named(seen.retests),
         min_stability=rule.min_stability,
         note=note,
         waiver=waiver,
         waived=waived,
     )
+
+
+def _detail(seen: Observation) -> str | None:
+    """Say which of several a figure is of: the finding by its name, and what else there is to say."""
+    title = None if seen.finding is None else seen.finding.title
+    return "; ".join(part for part in (title, seen.detail) if part) or None
 
 
 def _direction(rule: PolicyRule) -> Literal["above", "below"]:
