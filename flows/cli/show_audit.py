@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from koda.records import AlignmentRecord, AuditRecord, Estimate
 
 
+_SHOWN = 5  # findings of a theme; the report has all
+
+
 def show_result(result: dict[str, Any]) -> None:
     """Show the verdict of an audit, its reasons, and where the report is."""
     symbol, colour = VERDICT_LOOKS[result["verdict"]]
@@ -29,8 +32,12 @@ def show_result(result: dict[str, Any]) -> None:
         alone = len(theme["findings"]) == 1
         if not alone:
             say(_theme_line(theme, result["findings"]))
-        for name in theme["findings"]:
-            say(lines.pop(name), 2 if alone else 4)
+        for place, name in enumerate(theme["findings"]):
+            line = lines.pop(name)
+            if place < _SHOWN:
+                say(line, 2 if alone else 4)
+        if len(theme["findings"]) > _SHOWN:
+            say(f"and {len(theme['findings']) - _SHOWN} more", 4)
     for line in lines.values():  # of a record without themes
         say(line)
     if result["could_have_seen"]:
@@ -157,7 +164,8 @@ def show_record(record: AuditRecord) -> None:
         console.print(f"  {escape(_alignment_line(record.alignment, record.method.alpha))}", soft_wrap=True)
     for theme in record.themes:
         say(f"{theme.side}: [bold]{escape(theme.name)}[/]; {_extent(len(theme.findings), theme.size)}")
-    table = Table("side", "name", "target share", "reference share", "p", "confirmed", box=None)
+    unit = "raw share" if record.method.share_unit == "raw" else "share"
+    table = Table("side", "name", f"target {unit}", f"reference {unit}", "p", "confirmed", box=None)
     for finding in record.findings:
         table.add_row(
             f"{finding.side} {finding.direction}",

@@ -128,10 +128,11 @@ def theme_lines(record: AuditRecord) -> list[ThemeLine]:
 def _side_card(record: AuditRecord, side: str) -> Card:
     """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
     findings = [f for f in record.findings if f.side == side]
+    label = f"largest {'raw ' if record.method.share_unit == 'raw' else ''}share {side}, held out"
     rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
     if rule is not None and rule.observed is not None and rule.retests:
         value, interval = text.share_parts(rule.observed)
-        return Card(value, f"largest share {side}, held out", "; ".join(filter(None, (interval, _retests(rule)))))
+        return Card(value, label, "; ".join(filter(None, (interval, _retests(rule)))))
     if not findings:
         return Card("none", f"no direction {side}", "over the limit with this search")
     if rule is not None:
@@ -144,7 +145,7 @@ def _side_card(record: AuditRecord, side: str) -> Card:
     value, interval = text.share_parts(top.target_share)
     notes = ["" if top.confirmed else state(top), interval]
     notes.append(f"{top.reference}: {text.share_parts(top.reference_share)[0]}")
-    return Card(value, f"largest share {side}, held out", "; ".join(note for note in notes if note))
+    return Card(value, label, "; ".join(note for note in notes if note))
 
 
 def verdict_counts(record: AuditRecord) -> str:
