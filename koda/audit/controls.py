@@ -65,10 +65,10 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
     """
     config = plan.config
     kernels = kernels_by_side(samples, solutions)
+    # they only say how many tests the trials are beside, so fewer samples will do
+    quick = config.significance.model_copy(update={"max_samples": min(config.significance.max_samples, MAX_SAMPLES)})
     tested = {
-        side: confirm(
-            solutions[side], *_tables(samples, side), samples.confirmation, config.significance, kernels[side]
-        )
+        side: confirm(solutions[side], *_tables(samples, side), samples.confirmation, quick, kernels[side])
         for side in SIDES
     }
     others = tested["lost"][DIRECTIONS:], tested["gained"]

@@ -7,10 +7,13 @@ from dataclasses import replace
 from koda.audit.covariances import load_covariance, save_covariance
 from koda.audit.plan import SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
+from koda.config import SignificanceConfig
 from koda.discrepancy import Problem, Solution
 from koda.discrepancy.saving import save_solution
 from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.typing import Side, roles_of
+
+_LOOKED_AT = 2048  # held-out samples that say whether a search goes on
 
 
 def discover(plan: AuditPlan, side: Side) -> str:
@@ -27,13 +30,18 @@ def discover(plan: AuditPlan, side: Side) -> str:
     return plan.artifacts.complete(SOLUTIONS, key)
 
 
+def _quick(significance: SignificanceConfig) -> SignificanceConfig:
+    """Return the test on fewer samples: it only says whether to go on."""
+    return significance.model_copy(update={"max_samples": min(significance.max_samples, _LOOKED_AT)})
+
+
 def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side: Side, samples: Samples) -> Solution:
     """Search for more directions, in steps, while the last one is material on held-out samples; say where it stopped.
 
     A direction is material where its held-out difference of shares is over the materiality; the directions that are
     added are tested together with all others.
     """
-    config, significance = plan.config.discrepancy, plan.config.significance
+    config, significance = plan.config.discrepancy, _quick(plan.config.significance)
     most = config.most_directions
     target, reference = (getattr(samples, role) for role in roles_of(side))
     wanted = config.n_directions
