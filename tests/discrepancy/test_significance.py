@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.optimize import brentq
+from scipy.stats import norm, skew
 
 import koda.discrepancy.blocks
 from koda.config import DiscrepancyConfig, SignificanceConfig
 from koda.discrepancy import Direction, find_discrepancies
 from koda.discrepancy.extension import extend
-from koda.discrepancy.significance import confirm
+from koda.discrepancy.significance import _reaches, confirm
 from koda.embeddings import EmbeddingTable
 from koda.errors import DataError
 from koda.statistics import holm
@@ -84,6 +85,31 @@ def test_share_of_a_perfectly_tied_group(group_seen):
     assert one.p_value < 0.01
 
 
+def _reaches_by_search(a):
+    """Hall's transformation inverted by root finding; an end is only ever moved out, to twice as far at most."""
+    z = 1.959964
+
+    def transformed(t):
+        return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+
+    lower, upper = (brentq(lambda t, x=x: transformed(t) - x, -60, 60) for x in (z, -z))
+    return min(max(z, lower), 2 * z), min(max(z, -upper), 2 * z)
+
+
+@pytest.mark.parametrize("skewed", [-1, 1])
+def test_the_interval_reaches_farther_to_the_side_of_the_skewness(skewed):
+    """Few samples carry a direction: the interval of a share that they hold up is longer above than below."""
+    rng = np.random.default_rng(0)
+    influence = skewed * rng.exponential(size=400) ** 2
+    below, above = _reaches(influence - influence.mean())
+    assert (below, above) == pytest.approx(_reaches_by_search(skew(influence) / 20), rel=1e-6)
+    longer, shorter = (above, below) if skewed > 0 else (below, above)
+    assert shorter == pytest.approx(1.959964)
+    assert 2 < longer < 3.92
+    assert _reaches(np.zeros(9)) == pytest.approx((1.959964, 1.959964))
+    assert max(_reaches(np.eye(40)[0])) == pytest.approx(2 * 1.959964)  # one sample carries it all
+
+
 def test_every_figure_equals_the_formula_written_out(planted):
     solution, target, reference, new, *_ = planted
     m = len(new)
@@ -105,8 +131,9 @@ def test_every_figure_equals_the_formula_written_out(planted):
             influence = 2 * h / v - value * f[k] ** 2 / v - value
             se = influence.std(ddof=1) / m**0.5
             assert figure.se == pytest.approx(se, rel=1e-4)
-            ends = figure.value - 1.959964 * figure.se, figure.value + 1.959964 * figure.se
-            assert (figure.low, figure.high) == pytest.approx(ends, rel=1e-5)
+            reaches = _reaches_by_search(skew(influence) / m**0.5)
+            ends = figure.value - reaches[0] * figure.se, figure.value + reaches[1] * figure.se
+            assert (figure.low, figure.high) == pytest.approx(ends, rel=1e-3)
         z_score = (one.difference.value - CONFIG.materiality) / one.difference.se
         assert one.p_value == pytest.approx(norm.sf(z_score), rel=1e-9)
         assert one.p_above(0.0) <= one.p_value <= one.p_above(0.01)
