@@ -109,8 +109,12 @@ class AuditPlan:
         return self._search_key(COVARIANCES, side, search)
 
     def solution_key(self, side: Side) -> str:
-        """Key of one question's directions: both embeddings, the split, and how the search is done."""
-        return self._search_key(SOLUTIONS, side, self._search)
+        """Key of one question's directions: both embeddings, the split, and how the search is done and ended."""
+        search = self._search
+        if self.config.discrepancy.most_directions > self.config.discrepancy.n_directions:
+            # then the held-out test says whether the search goes on
+            search |= self.config.significance.model_dump(include={"materiality", "max_samples"})
+        return self._search_key(SOLUTIONS, side, search)
 
     @property
     def _search(self) -> dict[str, Any]:

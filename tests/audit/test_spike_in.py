@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan, prepare
 from koda.audit.solutions import discover
 from koda.audit.spike_in import SHARES, spike_ins
 from koda.config import AuditConfig, DiscrepancyConfig, SignificanceConfig
+from koda.discrepancy.saving import load_solution
 from koda.embeddings import EmbeddingTable
 from koda.kernels import choose_kernels
 
@@ -34,8 +36,8 @@ def ready(n: int, **changes: object):
     table = clustered(n)
     halves = table.keys[: n // 2], table.keys[n // 2 :]
     pair = choose_kernels(table.select(halves[0]), table.select(halves[0]), IMAGE)
-    given = {"significance": TEST, "others": ([], [1.0] * 5)} | changes
-    return spike_ins(table, table, *halves, pair, IMAGE, given["significance"], given["others"])
+    given = {"config": IMAGE, "significance": TEST, "others": ([], [1.0] * 5)} | changes
+    return spike_ins(table, table, *halves, pair, given["config"], given["significance"], given["others"])
 
 
 def test_a_large_group_is_found_and_a_single_sample_is_not():
@@ -130,13 +132,43 @@ def test_controls_that_are_turned_off_or_cannot_be_made_say_so(planned):
 
 def test_only_what_controls_depend_on_makes_them_again(planned):
     plan = planned(40)
-    from dataclasses import replace
 
-    def key(**changes: object) -> str:
+    def changed(search: dict[str, object], **significance: object) -> AuditPlan:
         settings = plan.config.model_dump()
-        settings["significance"] |= changes
-        return replace(plan, config=AuditConfig.model_validate(settings)).control_key
+        settings["discrepancy"] |= search
+        settings["significance"] |= significance
+        return replace(plan, config=AuditConfig.model_validate(settings))
 
-    assert key(stability=5) == plan.control_key
+    assert changed({}, stability=5).control_key == plan.control_key
     for change in ({"spike_ins": 1}, {"materiality": 0.01}, {"alpha": 0.01}, {"max_samples": 10}):
-        assert key(**change) != plan.control_key
+        assert changed({}, **change).control_key != plan.control_key
+        assert changed({}, **change).solution_key("lost") == plan.solution_key("lost")  # a search of one step
+    longer = changed({"max_directions": 9})
+    for change in ({"materiality": 0.01}, {"max_samples": 10}):  # they say whether a search goes on
+        assert changed({"max_directions": 9}, **change).solution_key("lost") != longer.solution_key("lost")
+    assert changed({"max_directions": 9}, alpha=0.01).solution_key("lost") == longer.solution_key("lost")
+
+
+def test_a_quantile_of_the_spectrum_is_a_limit_of_trials_too():
+    by_share, by_quantile = (
+        ready(400, config=IMAGE.model_copy(update=limit))
+        for limit in ({}, {"max_reference_share": None, "eps_quantile": 0.9})
+    )
+    assert by_quantile._search.eps is not None and by_quantile._search.eps_quantile is None
+    assert by_share._search == by_share.config
+    assert by_quantile.trial(0.04, 0).size == 16
+
+
+def test_a_search_goes_on_while_its_last_direction_is_material(planned):
+    plan = planned(600)
+    (direction, *_) = load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key("lost"))).directions
+    assert direction.target_share > 0
+    for materiality, count in ((-1.0, 9), (0.9, 3)):  # whatever there is is material, or nothing is
+        judged = plan.config.significance.model_copy(update={"materiality": materiality})
+        search = plan.config.discrepancy.model_copy(update={"max_directions": 9})
+        longer = replace(plan, config=plan.config.model_copy(update={"discrepancy": search, "significance": judged}))
+        discover(longer, "lost")
+        found = load_solution(longer.artifacts.folder(SOLUTIONS, longer.solution_key("lost")))
+        assert len(found.directions) == count
+        assert ("stopped at 9 directions" in found.status) is (count == 9)
+        assert found.stats.get("last_is_material", False) is (count == 9)
