@@ -15,7 +15,7 @@ from koda.audit.samples import Samples, load_samples
 from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, SHARES, spike_ins
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, Solution
-from koda.discrepancy.limits import at_size
+from koda.discrepancy.limits import EnergyLimit, QuantileLimit, at_size, limit_from, with_limit
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.embeddings import EmbeddingTable
@@ -79,7 +79,7 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
         samples.discovery,
         samples.confirmation,
         solutions["lost"].kernels,
-        config.discrepancy,
+        _with_its_limit(config.discrepancy, solutions["lost"]),
         config.significance,
         ([held.p_value for held in others[0]], [held.p_value for held in others[1]]),
     )
@@ -95,6 +95,13 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
             )
         )
     return rows
+
+
+def _with_its_limit(config: DiscrepancyConfig, solution: Solution) -> DiscrepancyConfig:
+    """Return how a question is searched; a quantile of other samples' spectrum is another limit, so eps itself is."""
+    if not isinstance(limit_from(config), QuantileLimit):
+        return config
+    return with_limit(config, EnergyLimit(solution.eps))
 
 
 def _tables(samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
@@ -115,7 +122,7 @@ def _self_control(plan: AuditPlan, samples: Samples, lost: Solution, role: Role)
     precision = str(info["precision"])
     noise = _noise_of(precision, info.get("precision_cosine"), table)
     copy = _with_noise(table, noise, config.seed)
-    search: DiscrepancyConfig = at_size(config, len(samples.discovery), len(seen)).model_copy(
+    search: DiscrepancyConfig = at_size(_with_its_limit(config, lost), len(samples.discovery), len(seen)).model_copy(
         update={
             "features": "exact",
             "n_features": None,

@@ -45,15 +45,16 @@ def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side:
     most = config.most_directions
     target, reference = (getattr(samples, role) for role in roles_of(side))
     wanted = config.n_directions
-    more = False
+    more: bool | None = None  # not known
     while len(samples.confirmation) >= MIN_CONFIRMATION and len(solution.directions) == wanted:
         held = confirm(solution, target, reference, samples.confirmation, significance)[-1]
         more = held.difference.value > significance.materiality
         if not more or wanted == most:
             break
-        wanted = min(wanted + config.n_directions, most)
+        wanted, more = min(wanted + config.n_directions, most), None
         solution = problem.solve(config.model_copy(update={"n_directions": wanted}), warm=True)
+    solution = replace(solution, stats={**solution.stats, "last_is_material": more})
     if not more:
         return solution
     words = f"the search stopped at {len(solution.directions)} directions, the last of which is still material"
-    return replace(solution, status=f"{solution.status}; {words}", stats={**solution.stats, "last_is_material": True})
+    return replace(solution, status=f"{solution.status}; {words}")

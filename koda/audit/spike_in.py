@@ -14,11 +14,10 @@ from koda.devices import device_of
 from koda.discrepancy.blocks import Kernels, SampledKernel
 from koda.discrepancy.extension import extended
 from koda.discrepancy.forms import SampleForms
-from koda.discrepancy.limits import EnergyLimit, QuantileLimit, at_size, limit_from, with_limit
+from koda.discrepancy.limits import at_size
 from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.problem import Problem
 from koda.discrepancy.significance import held_out_shares
-from koda.discrepancy.spectrum import Spectrum
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
@@ -82,7 +81,7 @@ class SpikeIns:
         place = torch.from_numpy(order[:m]).to(b.device)
         forms = SampleForms(a, b[place][:, place], same=False)
         problem = Problem(self.discovery, self.pair, forms, {}, device_of(self.config.device), 0.0)
-        solution = problem.solve(self._search, prove=False)
+        solution = problem.solve(self.config, prove=False)
         if not solution.directions:
             return Trial(share, size, detected=False, difference=None)
         everything = [*self.discovery, *self.confirmation]
@@ -99,15 +98,6 @@ class SpikeIns:
             if found and p is not None and p < self.significance.alpha:
                 return Trial(share, size, detected=True, difference=held.difference.value)
         return Trial(share, size, detected=False, difference=None)
-
-    @cached_property
-    def _search(self) -> DiscrepancyConfig:
-        """The search of a trial; a quantile of the reference's spectrum, which no exchange moves, is taken once."""
-        limit = limit_from(self.config)
-        if not isinstance(limit, QuantileLimit):
-            return self.config
-        eps = Spectrum.of(self._forms[1], self.config.seed).quantile(limit.quantile)
-        return with_limit(self.config, EnergyLimit(eps))
 
     @cached_property
     def _forms(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -96,10 +96,7 @@ def _confirmed(*sides: Side) -> Observe:
 
 
 def _max_harmful_share(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
-    """The largest held-out share of a confirmed lost finding whose slice also got worse; see :mod:`koda.policy.harm`.
-
-    A finding counts by its share under the reference as in `lost.max_share`.
-    """
+    """The largest share that counts in `lost.max_share` and whose slice got worse; see :mod:`koda.policy.harm`."""
     if not harm_is_measured(facts):
         return []
     return _worst_first(

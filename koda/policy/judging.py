@@ -79,9 +79,11 @@ def _by_controls(status: Result, facts: AuditFacts) -> tuple[Result, list[str]]:
         return "inconclusive", doubts
     if status == "pass" and controls.blind:
         largest = max(controls.spike_ins, key=lambda row: row.share)
+        n = controls.n_discovery + controls.n_confirmation
         doubts.append(
-            f"This audit could not have seen a loss: a lost group of {100 * largest.share:g} % of the data "
-            f"({largest.size} samples) was found and confirmed in none of {largest.trials} trials. Use more data."
+            f"This audit could not have seen a loss: a lost group of {100 * largest.share:g} % ({largest.size} of "
+            f"{n} samples) was found and confirmed in none of {largest.trials} trials."
+            + (" Use more data." if n == facts.data.n_compared else "")
         )
         return "inconclusive", doubts
     return status, doubts
@@ -98,7 +100,8 @@ def _beyond_the_rules(facts: AuditFacts) -> list[tuple[Result, str]]:
     retested = () if facts.retested is None else facts.retested.findings
     if again := [finding for finding in retested if finding.confirmed is None]:
         what = ", ".join(str(finding.subset) for finding in again)
-        reason = f"Of the audit before the alignment could not be tested again: {what}; too few samples were held out."
+        why = "; ".join(dict.fromkeys(finding.note or "" for finding in again))
+        reason = f"Of the audit before the alignment could not be tested again: {what}; {why}."
         bounds.append(("inconclusive", reason))
     if facts.data.unseen is False:
         reason = "It is not known which samples the aligned model was trained on: those held out may be among them."

@@ -51,8 +51,11 @@ def retested(
     if (run.role, run.teacher_fingerprint) != (role, teacher_fingerprint) or run.data_digest not in (None, data.digest):
         return None
     mending = mending_of(run, alpha)
-    findings = [_finding(run, retest, True) for retest in mending.still_confirmed]
-    findings += [_finding(run, retest, None) for retest in mending.untested]
+    untested = mending.untested
+    if run.share_unit == "raw":  # nothing says what they are in typical ties, which the limits are in
+        untested = tuple(run.retests)
+    findings = [_finding(run, retest, True) for retest in mending.still_confirmed if retest not in untested]
+    findings += [_finding(run, retest, None) for retest in untested]
     return AuditFacts(findings, data, _metrics(run), themes=_themes(findings))
 
 
@@ -98,8 +101,14 @@ def _finding(run: AlignmentRecord, retest: Retest, confirmed: bool | None) -> Fi
         similarity={},
         positive=_lobe("positive", groups.get("positive")),
         negative=_lobe("negative", groups.get("negative")),
-        note=None if confirmed else "too few samples were held out to test it again after the alignment",
+        note=None if confirmed else _why_untested(run),
     )
+
+
+def _why_untested(run: AlignmentRecord) -> str:
+    if run.share_unit == "raw":
+        return "the alignment was tested by an older koda, whose shares are in other units; align the model again"
+    return "too few samples were held out"
 
 
 def _lobe(sign: Sign, group: GroupRecord | None) -> LobeRecord:

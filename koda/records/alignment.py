@@ -18,7 +18,7 @@ from koda.records.metrics import AccuracyDifference, Estimate, RecallDifference
 from koda.records.subsets import Subset
 from koda.typing import Role, Side
 
-ALIGNMENT_VERSION = 1
+ALIGNMENT_VERSION, SEEN_VERSION = 2, 1
 RECORD_FILE = "alignment.json"
 SEEN_FILE = "alignment_samples.json"
 State = Literal["before", "after", "teacher"]
@@ -132,6 +132,7 @@ class AlignmentRecord(Record):
     weights_digest: str = Field(description="of the aligned weights")
     role: Role = Field(description="of the student in the audit")
     side: Side
+    share_unit: Literal["ties", "raw"] = Field(default="ties", description="of the shares and their differences")
     settings: dict[str, Any]
     towers: list[str]
     n_parameters: int = Field(description="trained")
@@ -168,7 +169,7 @@ class SeenSamples(Record):
     An audit of the model tests nothing on them, whatever its own split is.
     """
 
-    version: int = ALIGNMENT_VERSION
+    version: int = SEEN_VERSION
     seen: tuple[str, ...] = Field(
         description="keys, sorted: search, training and early stopping saw them, in this alignment or one before it"
     )
@@ -181,7 +182,13 @@ def read_alignment(path: Path) -> AlignmentRecord:
         DataError: not a record, or one written by a newer koda than this.
     """
     what = "the record of an alignment"
-    return parse_record(AlignmentRecord, _bytes(path, what), str(path), what, what, ALIGNMENT_VERSION)
+    return parse_record(AlignmentRecord, _bytes(path, what), str(path), what, what, ALIGNMENT_VERSION, _upgrade)
+
+
+def _upgrade(raw: dict[str, Any]) -> None:
+    """Label the shares of a record of version 1 as raw: they are in units of the kernels."""
+    if raw["version"] < 2:
+        raw["share_unit"] = "raw"
 
 
 def read_seen(path: Path) -> SeenSamples:
@@ -191,7 +198,7 @@ def read_seen(path: Path) -> SeenSamples:
         DataError: not such a list, or one written by a newer koda than this.
     """
     what = "the list of the samples of an alignment"
-    return parse_record(SeenSamples, _bytes(path, what), str(path), what, what, ALIGNMENT_VERSION)
+    return parse_record(SeenSamples, _bytes(path, what), str(path), what, what, SEEN_VERSION)
 
 
 def _bytes(path: Path, what: str) -> bytes:

@@ -103,7 +103,7 @@ def retrieval(record: AuditRecord) -> Table | None:
             if d := differences.get(name):
                 parts = (d.image_to_text, d.text_to_image)
                 rows.append(Row(label, text.number(d.n), "", _cells(parts, columns, signed=True), True))
-        groups.append((subset_name(subset), rows))
+        groups.append((subset_name(subset, by_split=record.version > 1), rows))
     return Table(columns, groups)
 
 
@@ -123,7 +123,7 @@ def zero_shot(record: AuditRecord) -> Table | None:
         ]
         if d := differences.get(subset):
             rows.append(Row(_DIFFERENCE_LABEL, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
-        groups.append((subset_name(subset), rows))
+        groups.append((subset_name(subset, by_split=record.version > 1), rows))
     return Table(columns, groups)
 
 
@@ -190,13 +190,18 @@ def quotients(record: AuditRecord) -> list[tuple[str, Markup, str]]:
     return drawn
 
 
-def subset_name(subset: Subset) -> str:
-    """Put the name of a set of samples in words: `lost 1, first lobe`."""
+def subset_name(subset: Subset, *, by_split: bool = True) -> str:
+    """Put the name of a set of samples in words: `lost 1, first lobe, held-out members`.
+
+    Args:
+        subset: the set.
+        by_split: whether the figures tell held-out members from those searched; records of version 1 do not.
+    """
     if subset == ALL:
         return "whole set"
     if subset.lobe is not None:
         seen = "searched members" if subset.searched else "held-out members"
-        return f"{subset.finding}, {LOBES[subset.lobe]}, {seen}"
+        return f"{subset.finding}, {LOBES[subset.lobe]}" + (f", {seen}" if by_split else "")
     return str(subset) if subset.direction is not None or subset.side is None else f"found subset, {subset.side}"
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FLOOR, CAP = 5, 0.1  # size of a lobe: samples at least, share of all samples at most
 LISTED = 50  # samples that a ranking holds at least, where so many have the sign
 _HEIGHT, _WIDE_HEIGHT = 1 / 2, 1 / 3  # of a lobe, at which it ends; of its neighbourhood
-_WIDE_CAP = 0.25  # share of all samples that a neighbourhood has on a side at most
 _LEADING = 0.0025  # share of the samples whose scores are the height of a lobe
 _SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
 _BACKGROUND = 20_000  # samples that stand for "the rest", or for a lobe that has more, in words and metadata
@@ -74,7 +73,7 @@ class Slice:
             :mod:`koda.discrepancy.significance` tests.
         similarity_searched: the same of the samples that the search chose by these kernels; empty where it has seen
             all.
-        neighbourhood: keys of the samples around both lobes, see :func:`neighbourhood`.
+        neighbourhood: rows, of the sorted keys, of the samples around both lobes, see :func:`neighbourhood`.
         name: what the lobes are, in short; see :func:`koda.slicing.naming.names_of`.
     """
 
@@ -83,7 +82,7 @@ class Slice:
     negative: Lobe
     similarity: Mapping[str, Similarity]
     similarity_searched: Mapping[str, Similarity] = field(default_factory=dict)
-    neighbourhood: frozenset[str] = frozenset()
+    neighbourhood: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     name: str = ""
 
 
@@ -171,7 +170,7 @@ def slices(
                 negative=replace(lobes[-1], name=names.negative),
                 similarity=tables[0] or tables[1],
                 similarity_searched=tables[1] if tables[0] else {},
-                neighbourhood=frozenset(ranked[row] for row in neighbourhood(f)),
+                neighbourhood=neighbourhood(f),
                 name=names.finding,
             )
         )
@@ -196,12 +195,12 @@ def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP, height: float =
 
 
 def neighbourhood(f: FloatArray) -> IntArray:
-    """Return the rows of both lobes at a third of their height, within a quarter of all samples each.
+    """Return the rows of both lobes at a third of their height.
 
     Two searches, or two directions, that see one difference put the same samples on its sides, though not always the
     same ones at the top: their neighbourhoods overlap where their slices may not.
     """
-    return np.concatenate(members(f, cap=_WIDE_CAP, height=_WIDE_HEIGHT))
+    return np.concatenate(members(f, height=_WIDE_HEIGHT))
 
 
 def _ranking(f: FloatArray) -> np.ndarray[Any, np.dtype[np.intp]]:

@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+import numpy as np
+
 from koda.metrics.overlap import jaccard
 from koda.records import Finding, Subset, Theme
-from koda.typing import SIDES
+from koda.typing import SIDES, IntArray
 
 LEAST_OVERLAP = 0.2  # of two slices, over which they are of one theme
 
@@ -16,7 +18,7 @@ LEAST_OVERLAP = 0.2  # of two slices, over which they are of one theme
 def themes_of(
     findings: Sequence[Finding],
     members: Mapping[Subset, AbstractSet[str]],
-    neighbourhoods: Mapping[Subset, AbstractSet[str]] | None = None,
+    neighbourhoods: Mapping[Subset, IntArray] | None = None,
 ) -> list[Theme]:
     """Group the findings of each side whose slices overlap; lost before gained, the strongest theme first.
 
@@ -28,13 +30,14 @@ def themes_of(
     Args:
         findings: of both sides.
         members: of each finding, the keys of both lobes together; they are what is counted.
-        neighbourhoods: of each finding, the keys whose overlap counts; default the members.
+        neighbourhoods: of each finding, the rows whose overlap counts; default the members.
     """
+    around = members if neighbourhoods is None else neighbourhoods
     themes: list[Theme] = []
     for side in SIDES:
         standing = [finding for finding in findings if finding.side == side and finding.confirmed is not False]
         standing.sort(key=lambda finding: (finding.confirmed is not True, finding.direction))
-        for number, group in enumerate(_linked(standing, neighbourhoods or members), start=1):
+        for number, group in enumerate(_linked(standing, around), start=1):
             strongest = group[0]
             themes.append(
                 Theme(
@@ -49,11 +52,13 @@ def themes_of(
     return themes
 
 
-def _linked(findings: Sequence[Finding], members: Mapping[Subset, AbstractSet[str]]) -> list[list[Finding]]:
+def _linked(findings: Sequence[Finding], members: Mapping[Subset, AbstractSet[str] | IntArray]) -> list[list[Finding]]:
     """Group findings by single linkage; groups, and findings within them, keep their order."""
+    of = [members[finding.subset] for finding in findings]
+    sets = [set(part.tolist()) if isinstance(part, np.ndarray) else part for part in of]
     group_of = list(range(len(findings)))
     for i, j in itertools.combinations(group_of, 2):
-        if jaccard(members[findings[i].subset], members[findings[j].subset]) > LEAST_OVERLAP:
+        if jaccard(sets[i], sets[j]) > LEAST_OVERLAP:
             joined, left = group_of[i], group_of[j]
             group_of = [joined if group == left else group for group in group_of]
     groups: dict[int, list[Finding]] = {}

@@ -227,5 +227,5 @@ def test_a_record_that_cannot_be_read_says_why(tmp_path: Path, aligned: tuple[Al
     with pytest.raises(DataError, match="is not the record of an alignment"):
         read_alignment(path)
     path.write_text(json.dumps({**json.loads(aligned[1].to_json()), "version": 99}))
-    with pytest.raises(DataError, match="version 99; this koda reads versions up to 1"):
+    with pytest.raises(DataError, match="version 99; this koda reads versions up to 2"):
         read_alignment(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import koda.audit.controls
 import koda.audit.spike_in
 from koda.audit.controls import control, load_controls
 from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan, prepare
@@ -117,6 +118,22 @@ def test_the_controls_of_an_audit(planned):
     assert json.loads((folder / "controls.json").read_text())["n_discovery"] == 300
 
 
+def test_trials_under_a_quantile_keep_the_limit_that_the_search_had(planned):
+    """A quantile of fewer samples' eigenvalues would be another limit."""
+    plan = planned(400, spike_ins=1)
+    limit = {"max_reference_share": None, "eps_quantile": 0.9}
+    plan = replace(
+        plan, config=plan.config.model_copy(update={"discrepancy": plan.config.discrepancy.model_copy(update=limit)})
+    )
+    for side in ("lost", "gained"):
+        discover(plan, side)
+    lost = load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key("lost")))
+    kept = koda.audit.controls._with_its_limit(plan.config.discrepancy, lost)
+    assert (kept.eps, kept.eps_quantile) == (lost.eps, None)
+    control(plan)
+    assert [row.trials for row in load_controls(plan.artifacts.folder(CONTROLS, plan.control_key)).spike_ins] == [1] * 4
+
+
 def test_controls_that_are_turned_off_or_cannot_be_made_say_so(planned):
     plan = planned(600, spike_ins=0)
     control(plan)
@@ -147,16 +164,6 @@ def test_only_what_controls_depend_on_makes_them_again(planned):
     for change in ({"materiality": 0.01}, {"max_samples": 10}):  # they say whether a search goes on
         assert changed({"max_directions": 9}, **change).solution_key("lost") != longer.solution_key("lost")
     assert changed({"max_directions": 9}, alpha=0.01).solution_key("lost") == longer.solution_key("lost")
-
-
-def test_a_quantile_of_the_spectrum_is_a_limit_of_trials_too():
-    by_share, by_quantile = (
-        ready(400, config=IMAGE.model_copy(update=limit))
-        for limit in ({}, {"max_reference_share": None, "eps_quantile": 0.9})
-    )
-    assert by_quantile._search.eps is not None and by_quantile._search.eps_quantile is None
-    assert by_share._search == by_share.config
-    assert by_quantile.trial(0.04, 0).size == 16
 
 
 def test_a_search_goes_on_while_its_last_direction_is_material(planned):

@@ -43,3 +43,10 @@ def test_the_chance_of_a_false_rejection_stays_under_alpha_where_the_search_stop
         adjusted = adjusted_p_values([p[:length], []], 2, 6)[0]
         wrong += any(value is not None and value < 0.05 for value in adjusted)
     assert wrong / 4000 < 0.055
+
+
+def test_small_steps_are_taken_together_so_that_each_keeps_enough_to_confirm_anything():
+    (lost, gained) = adjusted_p_values([[1e-4, 1e-3], [0.5]], 1, 30)
+    # a block of ten directions a question, those that were not come to counting as well
+    assert lost == pytest.approx([1e-4 * 20 / 0.8, 1e-3 * 19 / 0.8])
+    assert gained == [1.0]

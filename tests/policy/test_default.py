@@ -156,7 +156,8 @@ def test_a_pass_of_an_audit_that_could_not_have_seen_a_loss_is_inconclusive() ->
     blind = replace(facts(), controls=controls(0, 0, 0))
     verdict = judge(None, blind)
     assert verdict.status == "inconclusive"
-    assert "4 % of the data (80 samples)" in verdict.reasons[0]
+    assert "a lost group of 4 % (80 of 2000 samples)" in verdict.reasons[0]
+    assert "Use more data" not in verdict.reasons[0]  # the trials are of a part of them
     assert judge(None, replace(facts(), controls=controls(1, 0, 0))).status == "pass"
     assert judge(None, replace(facts(), controls=controls())).status == "pass"  # turned off
     assert judge(None, replace(facts(finding(0.02)), controls=controls(0, 0, 0))).status == "fail"

@@ -101,6 +101,13 @@ def test_what_cannot_be_tested_again_is_inconclusive_at_best() -> None:
     ]
 
 
+def test_raw_shares_of_an_older_alignment_are_not_compared_with_limits_in_ties() -> None:
+    given = after(run(0.001, share_unit="raw"))
+    verdict = judge([RULE], given)
+    assert verdict.status == "inconclusive"
+    assert any("other units" in reason for reason in verdict.reasons)
+
+
 def test_this_audits_own_findings_decide_where_they_are_worse() -> None:
     (rule,) = judge([RULE], after(run(0.0017), finding(0.009))).rules
     assert str(rule.finding) == "lost 1" and not rule.retests
