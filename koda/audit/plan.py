@@ -113,7 +113,7 @@ class AuditPlan:
         search = self._search
         if self.config.discrepancy.most_directions > self.config.discrepancy.n_directions:
             # then the held-out test says whether the search goes on
-            search |= self.config.significance.model_dump(include={"materiality", "max_samples"})
+            search |= self.config.significance.model_dump(include={"materiality", "alpha", "max_samples"})
         return self._search_key(SOLUTIONS, side, search)
 
     @property

@@ -38,8 +38,8 @@ def _quick(significance: SignificanceConfig) -> SignificanceConfig:
 def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side: Side, samples: Samples) -> Solution:
     """Search for more directions, in steps, while the last one is material on held-out samples; say where it stopped.
 
-    A direction is material where its held-out difference of shares is over the materiality; the directions that are
-    added are tested together with all others.
+    A direction is material where its held-out difference of shares is over the materiality beyond noise (p < alpha, not
+    adjusted); the directions that are added are tested together with all others.
     """
     config, significance = plan.config.discrepancy, _quick(plan.config.significance)
     most = config.most_directions
@@ -48,7 +48,7 @@ def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side:
     more: bool | None = None  # not known
     while len(samples.confirmation) >= MIN_CONFIRMATION and len(solution.directions) == wanted:
         held = confirm(solution, target, reference, samples.confirmation, significance)[-1]
-        more = held.difference.value > significance.materiality
+        more = held.p_value is not None and held.p_value < significance.alpha
         if not more or wanted == most:
             break
         wanted, more = min(wanted + config.n_directions, most), None

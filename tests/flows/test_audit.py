@@ -117,7 +117,7 @@ def test_the_same_again_executes_nothing(first: tuple[Workplace, int, dict[str, 
     ("setting", "steps"),
     [
         ("discrepancy.max_reference_share=0.002", STEPS[2:]),
-        ("significance.alpha=0.01", STEPS[4:]),
+        ("significance.alpha=0.01", STEPS[2:]),  # it says whether a search goes on
         ("significance.stability=1", STEPS[5:]),
         ("significance.spike_ins=1", ["control", *STEPS[6:]]),
         ("zero_shot={column: colour}", STEPS[5:]),
