@@ -34,7 +34,7 @@ def demo_config(pair: str, home: Path, overrides: dict[str, Any] | None = None) 
         "baseline": {"name": f"local-dir:{model_path(baseline)}", "label": baseline, "precision": "fp32"},
         "candidate": {"name": f"local-dir:{model_path(candidate)}", "label": candidate, "precision": "fp32"},
         "data": {"path": "scenes/pairs.tsv", "name": "demo scenes", "licence": "Apache-2.0", "source": "koda.demo"},
-        "discrepancy": {"n_directions": 5},
+        "discrepancy": {"n_directions": 5, "max_directions": 10},  # a demo is to be over in a minute
         "zero_shot": {"column": "colour", "templates": ["a {} circle", "a {} square", "a {} heart"]},
         "report": {"title": _TITLES[pair]},
         "alignment": {"learning_rate": 0.001, "steps": 250},  # for tiny models; 1e-5, the default, is for large ones
