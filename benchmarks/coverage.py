@@ -203,11 +203,11 @@ def table(results: dict[str, Any]) -> str:
         "Where coverage is too low, and it is in the worlds, it is because a direction rests on a few rare samples "
         "with large values of f, which the held-out half happens to lack: all others look alike, and the stated error "
         "is that of the others alone. Of the directions whose held-out samples are what one would expect (a ratio of "
-        "0.5 to 1.5) the intervals hold the truth about as often as they say. What is missed lies nearly always above the "
-        "interval: a share of a rare kind is understated, so that it may fail to be confirmed, and is not confirmed "
-        "where it should not be. More samples are the remedy; no interval can know what was not seen. The low end of "
-        "*confirmed* directions is over the truth more often than that of all, since those were confirmed whose "
-        "estimates came out large.",
+        "0.5 to 1.5) the intervals hold the truth about as often as they say. What is missed lies nearly always above "
+        "the interval: a share of a rare kind is understated, so that it may fail to be confirmed, and is not "
+        "confirmed where it should not be. More samples are the remedy; no interval can know what was not seen. The "
+        "low end of *confirmed* directions is over the truth more often than that of all, since those were confirmed "
+        "whose estimates came out large.",
     ]
     return "\n".join(lines) + "\n"
 
