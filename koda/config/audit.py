@@ -55,6 +55,16 @@ class DiscrepancyConfig(Strict):
         """Directions of a question at most, however long its search goes on."""
         return max(self.n_directions, self.max_directions)
 
+    @field_validator("sigma", mode="before")
+    @classmethod
+    def _nothing_to_tune(cls, value: Any) -> Any:
+        if value == "tune":
+            raise ValueError(
+                "tune is gone: in typical ties shares hardly depend on the bandwidth, so there is nothing to tune; "
+                "use auto, or leave it out"
+            )
+        return value
+
     @field_validator("sigma")
     @classmethod
     def _positive_sigma(cls, value: float | str) -> float | str:

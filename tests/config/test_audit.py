@@ -154,7 +154,7 @@ def test_sigma_is_auto_matched_or_a_bandwidth() -> None:
     [
         ("-1.0", "positive bandwidth"),
         ("best", "'auto' or 'matched', or .* number"),
-        ("tune", "'auto' or 'matched', or .* number"),  # which an earlier koda had
+        ("tune", "tune is gone.*use auto"),  # which an earlier koda had
     ],
 )
 def test_another_sigma_is_refused_in_words(tmp_path: Path, value: str, words: str) -> None:
