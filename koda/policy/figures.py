@@ -14,9 +14,18 @@ from koda.config import PolicyRule
 from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
 from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, harm_is_measured
 from koda.policy.figure import Figure, Observation, Observe
-from koda.policy.harm import TOP_ONE, Fall, harms, in_words, retrieval_falls, together, zero_shot_falls
+from koda.policy.harm import (
+    TOP_ONE,
+    Falls,
+    falls_on_slices,
+    harms,
+    in_words,
+    retrieval_falls,
+    together,
+    zero_shot_falls,
+)
 from koda.policy.intervals import of_several
-from koda.records import ALL, SIGNS, DataRecord, Estimate, Finding, Metrics, Subset
+from koda.records import ALL, DataRecord, Estimate, Finding
 from koda.typing import Side
 
 _AT_ONE = "R@1"
@@ -121,25 +130,16 @@ def _themes(side: Side) -> Observe:
     return observe
 
 
-Falls = Callable[[Metrics, Subset], list[Fall] | None]
-
-
 def _worst_slice(falls: Falls) -> Observe:
     """The largest fall on the held-out members of a lobe of a confirmed finding; 0 where none is confirmed."""
 
     def observe(facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
         if falls(facts.metrics, ALL) is None:
             return []
-        seen = [
-            (finding, one)
-            for finding in facts.findings
-            if finding.confirmed is True
-            for sign in SIGNS
-            for one in falls(facts.metrics, finding.subset.of_lobe(sign)) or ()
-        ]
-        wide = together([one for _, one in seen])
+        confirmed = [finding for finding in facts.findings if finding.confirmed is True]
         return _worst_first(
-            Observation(one.estimate, finding, in_words(one)) for (finding, _), one in zip(seen, wide, strict=True)
+            Observation(one.estimate, finding, in_words(one))
+            for finding, one in falls_on_slices(facts.metrics, confirmed, falls)
         ) or _alone(0.0)
 
     return observe

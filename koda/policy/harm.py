@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, telling_depth
@@ -9,7 +10,6 @@ from koda.policy.intervals import fall, of_several
 from koda.records import ALL, SIGNS, Estimate, Finding, Metrics, Subset
 
 TOP_ONE = "top-1"
-_LEAST_FALL = 0.0  # of the value itself; its interval decides
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Fall:
     task: RetrievalDirection | str
     depth: str
     estimate: Estimate
+
+
+Falls = Callable[[Metrics, Subset], list[Fall] | None]
 
 
 def retrieval_falls(metrics: Metrics, subset: Subset, *directions: RetrievalDirection) -> list[Fall] | None:
@@ -51,9 +54,22 @@ def zero_shot_falls(metrics: Metrics, subset: Subset) -> list[Fall] | None:
     return None if estimate is None else [Fall(subset, "zero_shot", TOP_ONE, estimate)]
 
 
-def together(falls: list[Fall], least: float = -1.0) -> list[Fall]:
+def together(falls: Sequence[Fall]) -> list[Fall]:
     """Widen the intervals of several falls so that they hold together, the worst of them too."""
-    return [replace(one, estimate=of_several(one.estimate, len(falls), least, 1.0)) for one in falls]
+    return [replace(one, estimate=of_several(one.estimate, len(falls), -1.0, 1.0)) for one in falls]
+
+
+def falls_on_slices(metrics: Metrics, findings: Iterable[Finding], *measures: Falls) -> list[tuple[Finding, Fall]]:
+    """Return the falls on the held-out members of both lobes of findings, with intervals that hold together."""
+    seen = [
+        (finding, one)
+        for finding in findings
+        for sign in SIGNS
+        for measured in measures
+        for one in measured(metrics, finding.subset.of_lobe(sign)) or ()
+    ]
+    wide = together([one for _, one in seen])
+    return [(finding, one) for (finding, _), one in zip(seen, wide, strict=True)]
 
 
 def in_words(one: Fall) -> str:
@@ -69,22 +85,11 @@ def harms(facts: AuditFacts) -> list[tuple[Finding, Fall]]:
     Both lobes, both directions of retrieval and zero-shot accuracy are looked at, on held-out members. It got worse
     where the interval of the fall, widened so that those of all findings hold together, is above 0.
     """
-    of_finding: dict[int, list[Fall]] = {}
     lost = [finding for finding in facts.findings if finding.side == "lost" and finding.confirmed is True]
-    count = 0
-    for place, finding in enumerate(lost):
-        falls = [
-            one
-            for sign in SIGNS
-            for measured in (retrieval_falls, zero_shot_falls)
-            for one in measured(facts.metrics, finding.subset.of_lobe(sign)) or ()
-        ]
-        of_finding[place] = falls
-        count += len(falls)
-    found = []
-    for place, finding in enumerate(lost):
-        wide = [replace(one, estimate=of_several(one.estimate, count, -1.0, 1.0)) for one in of_finding[place]]
-        worse = [one for one in wide if one.estimate.low is not None and one.estimate.low > _LEAST_FALL]
-        if worse:
-            found.append((finding, max(worse, key=lambda one: one.estimate.value)))
-    return found
+    largest: dict[Subset, tuple[Finding, Fall]] = {}
+    for finding, one in falls_on_slices(facts.metrics, lost, retrieval_falls, zero_shot_falls):
+        known = largest.get(finding.subset)
+        is_worse = one.estimate.low is not None and one.estimate.low > 0
+        if is_worse and (known is None or one.estimate.value > known[1].estimate.value):
+            largest[finding.subset] = (finding, one)
+    return list(largest.values())
