@@ -141,8 +141,8 @@ def slices(
     compared = [(kernel, kernel.rows(ranked)) for kernel in (target_kernel, reference_kernel)]
     pieces = []
     for number, f in enumerate(values, start=1):
-        orders = {sign: _ranking(sign * f) for sign in (1, -1)}
-        inside = dict(zip((1, -1), members(f, floor, cap), strict=True))
+        orders = _rankings(f)
+        inside = {sign: _ended(f, sign, orders[sign], floor, cap) for sign in orders}
         sizes = {sign: len(rows) for sign, rows in inside.items()}
         lobes = {}
         for sign, order in orders.items():
@@ -170,43 +170,49 @@ def slices(
                 negative=replace(lobes[-1], name=names.negative),
                 similarity=tables[0] or tables[1],
                 similarity_searched=tables[1] if tables[0] else {},
-                neighbourhood=neighbourhood(f),
+                neighbourhood=neighbourhood(f, orders),
                 name=names.finding,
             )
         )
     return tuple(pieces)
 
 
-def members(f: FloatArray, floor: int = FLOOR, cap: float = CAP, height: float = _HEIGHT) -> tuple[IntArray, IntArray]:
+def members(f: FloatArray) -> tuple[IntArray, IntArray]:
     """Return the rows of the positive and of the negative lobe of a direction, farthest from 0 first.
 
     Args:
         f: (m,) its values on the samples ranked.
-        floor, cap: as in :func:`slices`.
-        height: at which a lobe ends, see :func:`lobe_size`.
     """
-    largest = max(floor, int(cap * len(f)))
-    leading = max(floor, round(_LEADING * len(f)))
-    positive, negative = (
-        order[: lobe_size(sign * f[order], floor, largest, leading, height)]
-        for sign, order in ((sign, _ranking(sign * f)) for sign in (1, -1))
-    )
-    return positive, negative
+    orders = _rankings(f)
+    return _ended(f, 1, orders[1]), _ended(f, -1, orders[-1])
 
 
-def neighbourhood(f: FloatArray) -> IntArray:
+def neighbourhood(f: FloatArray, orders: Mapping[int, IntArray] | None = None) -> IntArray:
     """Return the rows of both lobes at a third of their height.
 
     Two searches, or two directions, that see one difference put the same samples on its sides, though not always the
     same ones at the top: their neighbourhoods overlap where their slices may not.
+
+    Args:
+        f: (m,) the values of a direction on the samples ranked.
+        orders: sign -> rows of that sign, farthest from 0 first, where they are at hand.
     """
-    return np.concatenate(members(f, height=_WIDE_HEIGHT))
+    orders = orders or _rankings(f)
+    return np.concatenate([_ended(f, sign, order, height=_WIDE_HEIGHT) for sign, order in orders.items()])
 
 
-def _ranking(f: FloatArray) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return the rows with f > 0, largest first."""
-    order = np.argsort(-f, kind="stable")
-    return order[: int((f > 0).sum())]
+def _rankings(f: FloatArray) -> dict[int, IntArray]:
+    """Return sign -> the rows with that sign, farthest from 0 first."""
+    return {sign: np.argsort(-sign * f, kind="stable")[: int((sign * f > 0).sum())] for sign in (1, -1)}
+
+
+def _ended(
+    f: FloatArray, sign: int, order: IntArray, floor: int = FLOOR, cap: float = CAP, height: float = _HEIGHT
+) -> IntArray:
+    """Return the rows of one lobe, which ends where :func:`lobe_size` says."""
+    largest = max(floor, int(cap * len(f)))
+    leading = max(floor, round(_LEADING * len(f)))
+    return order[: lobe_size(sign * f[order], floor, largest, leading, height)]
 
 
 def lobe_size(scores: FloatArray, floor: int, cap: int, leading: int = FLOOR, height: float = _HEIGHT) -> int:
