@@ -63,7 +63,7 @@ def run(data: str, n: int, trials: int) -> dict[str, Any]:
     audited = time.perf_counter() - began
     lost, gained = ([held.p_value for held in side] for side in done.tested)
     others = (lost[DIRECTIONS:], gained)
-    ready = spike_ins(*tables, discovery, confirmation, done.solutions[0].kernels, SEARCH, JUDGED, others)
+    ready = spike_ins(*tables, discovery, confirmation, done.solutions[0], SEARCH, JUDGED, others)
     shares = {}
     for share in SHARES:
         made = [ready.trial(share, number) for number in range(trials)]

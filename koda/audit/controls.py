@@ -13,9 +13,8 @@ from koda.audit.kernels import kernels_by_side
 from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
 from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, SHARES, spike_ins
-from koda.config import DiscrepancyConfig
 from koda.discrepancy import Problem, Solution
-from koda.discrepancy.limits import EnergyLimit, QuantileLimit, at_size, limit_from, with_limit
+from koda.discrepancy.limits import again_on
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.embeddings import EmbeddingTable
@@ -27,7 +26,6 @@ from koda.statistics import holm
 from koda.storage import write_atomically
 from koda.typing import ROLES, SIDES, Role, Side, roles_of
 
-_TOLERANCE = 1e-3
 _ROUNDING = {"fp32": 2.0**-24, "bf16": 2.0**-8, "fp16": 2.0**-11}  # unit roundoff, relative
 
 
@@ -66,20 +64,17 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
     config = plan.config
     kernels = kernels_by_side(samples, solutions)
     # they only say how many tests the trials are beside, so fewer samples will do
-    quick = config.significance.model_copy(update={"max_samples": min(config.significance.max_samples, MAX_SAMPLES)})
+    quick = config.significance.on_at_most(MAX_SAMPLES)
     tested = {
-        side: confirm(solutions[side], *_tables(samples, side), samples.confirmation, quick, kernels[side])
-        for side in SIDES
+        side: confirm(solutions[side], *samples.of(side), samples.confirmation, quick, kernels[side]) for side in SIDES
     }
     others = tested["lost"][DIRECTIONS:], tested["gained"]
-    target, reference = _tables(samples, "lost")
     ready = spike_ins(
-        target,
-        reference,
+        *samples.of("lost"),
         samples.discovery,
         samples.confirmation,
-        solutions["lost"].kernels,
-        _with_its_limit(config.discrepancy, solutions["lost"]),
+        solutions["lost"],
+        config.discrepancy,
         config.significance,
         ([held.p_value for held in others[0]], [held.p_value for held in others[1]]),
     )
@@ -97,18 +92,6 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
     return rows
 
 
-def _with_its_limit(config: DiscrepancyConfig, solution: Solution) -> DiscrepancyConfig:
-    """Return how a question is searched; a quantile of other samples' spectrum is another limit, so eps itself is."""
-    if not isinstance(limit_from(config), QuantileLimit):
-        return config
-    return with_limit(config, EnergyLimit(solution.eps))
-
-
-def _tables(samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
-    target, reference = (getattr(samples, role) for role in roles_of(side))
-    return target, reference
-
-
 def _self_control(plan: AuditPlan, samples: Samples, lost: Solution, role: Role) -> SelfControlRecord:
     """Search and test one model against its own copy with noise."""
     target, _ = roles_of("lost")
@@ -122,14 +105,8 @@ def _self_control(plan: AuditPlan, samples: Samples, lost: Solution, role: Role)
     precision = str(info["precision"])
     noise = _noise_of(precision, info.get("precision_cosine"), table)
     copy = _with_noise(table, noise, config.seed)
-    search: DiscrepancyConfig = at_size(_with_its_limit(config, lost), len(samples.discovery), len(seen)).model_copy(
-        update={
-            "features": "exact",
-            "n_features": None,
-            "n_directions": min(DIRECTIONS, config.n_directions),
-            "tolerance": max(config.tolerance, _TOLERANCE),
-        }
-    )
+    n_directions = min(DIRECTIONS, config.n_directions)
+    search = again_on(config, lost.eps, len(samples.discovery), len(seen), n_directions)
     pair = KernelPair(kernel, kernel, {"target": tie, "reference": tie}, {}, {}, "those of the audit")
     solution = Problem.of(table.select(seen), copy.select(seen), search, kernels=pair).solve(search, prove=False)
     tested = confirm(solution, table, copy, new, plan.config.significance)

@@ -13,7 +13,7 @@ from typing import Any
 from koda.audit.kernels import kernels_by_side
 from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
-from koda.audit.samples import Samples, load_samples
+from koda.audit.samples import load_samples
 from koda.datasets import Pair
 from koda.discrepancy import Direction, Solution
 from koda.discrepancy.blocks import Kernels
@@ -21,15 +21,14 @@ from koda.discrepancy.extension import extended
 from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
-from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, Interval, confirm, tested_keys
-from koda.embeddings import EmbeddingTable
+from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, held_out_shares, tested_keys
 from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, SharesAtTie, Stability, Subset, Theme
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.slicing.themes import themes_of
 from koda.storage import write_atomically
 from koda.storage.parquet import write_parquet
-from koda.typing import SIDES, Side, roles_of
+from koda.typing import SIDES, FloatArray, Side, roles_of
 
 _WORDS_SHOWN = 3  # of each lobe, in the headline of a finding
 _BRIEF_GALLERY = 6  # samples of a lobe where the held-out test did not confirm the direction
@@ -51,12 +50,13 @@ def evaluate(plan: AuditPlan) -> str:
     """Measure the directions of both sides; return the digest of the artifact."""
     samples = load_samples(plan)
     solutions = {side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES}
-    tables = {side: _tables(samples, side) for side in SIDES}
+    tables = {side: samples.of(side) for side in SIDES}
     kernels = kernels_by_side(samples, solutions)
     significance = plan.config.significance
+    keys = {side: tested_keys(solutions[side], samples.confirmation, significance) for side in SIDES}
+    values = {side: extended(solutions[side], kernels[side], keys[side]).T for side in SIDES}  # (m, k)
     tested = {
-        side: confirm(solutions[side], *tables[side], samples.confirmation, significance, kernels[side])
-        for side in SIDES
+        side: held_out_shares(values[side], keys[side], kernels[side], significance.materiality) for side in SIDES
     }
     search = plan.config.discrepancy
     adjusted = adjusted_p_values(
@@ -66,7 +66,12 @@ def evaluate(plan: AuditPlan) -> str:
     pieces = {side: slices(solutions[side], *tables[side], kernels=kernels[side]) for side in SIDES}
     runs = significance.stability
     stable = {side: stability(solutions[side], *tables[side], runs, kernels[side]) for side in SIDES}
-    at_ties = {side: _at_ties(plan, samples, solutions[side], kernels[side]) for side in SIDES}
+    at_ties: dict[Side, list[list[SharesAtTie]]] = {
+        side: [[] for _ in tested[side]]
+        if plan.is_brief
+        else _at_ties(values[side], keys[side], solutions[side], kernels[side], significance.materiality)
+        for side in SIDES
+    }
     pairs = plan.dataset.by_key
     findings = [
         _finding(plan, pairs, side, direction, piece, held, p, again, bandwidths)
@@ -128,32 +133,28 @@ def load_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def _tables(samples: Samples, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
-    target, reference = (getattr(samples, role) for role in roles_of(side))
-    return target, reference
-
-
-def _at_ties(plan: AuditPlan, samples: Samples, solution: Solution, kernels: Kernels) -> list[list[SharesAtTie]]:
+def _at_ties(
+    f: FloatArray, keys: Sequence[str], solution: Solution, kernels: Kernels, materiality: float
+) -> list[list[SharesAtTie]]:
     """Return the held-out shares of each direction under kernels of other typical ties."""
-    significance = plan.config.significance
-    keys = tested_keys(solution, samples.confirmation, significance)
-    if plan.is_brief or not solution.directions or len(keys) < MIN_CONFIRMATION:
+    if not f.shape[1] or len(keys) < MIN_CONFIRMATION:
         return [[] for _ in solution.directions]
-    f = extended(solution, kernels, keys).T  # (m, k)
-    seed = solution.config.seed
-    measured = bandwidth_sensitivity(f, keys, solution.keys, kernels, significance.materiality, seed=seed)
+    measured = bandwidth_sensitivity(f, keys, solution.keys, kernels, materiality, seed=solution.config.seed)
     return [
-        [
-            SharesAtTie(
-                tie=at.tie,
-                target_share=_estimate(at.shares[k].target_share, at.shares[k].n),
-                reference_share=_estimate(at.shares[k].reference_share, at.shares[k].n),
-                difference=_estimate(at.shares[k].difference, at.shares[k].n),
-            )
-            for at in measured
-        ]
-        for k in range(len(solution.directions))
+        [SharesAtTie(tie=at.tie, **_shares(at.shares[k])) for at in measured] for k in range(len(solution.directions))
     ]
+
+
+def _shares(held: HeldOut) -> dict[str, Any]:
+    """Return the shares under both models and their difference, by the names of the fields that hold them."""
+    return {
+        name: Estimate(value=interval.value, low=interval.low, high=interval.high, n=held.n)
+        for name, interval in (
+            ("target_share", held.target_share),
+            ("reference_share", held.reference_share),
+            ("difference", held.difference),
+        )
+    }
 
 
 def _finding(
@@ -186,9 +187,7 @@ def _finding(
         status=direction.status,
         target_share_in_sample=direction.target_share,
         reference_share_in_sample=direction.reference_share,
-        target_share=_estimate(held.target_share, held.n),
-        reference_share=_estimate(held.reference_share, held.n),
-        difference=_estimate(held.difference, held.n),
+        **_shares(held),
         p_value=p_value,
         confirmed=confirmed,
         name=piece.name,
@@ -258,7 +257,3 @@ def _rows(
         }
         for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores, strict=True), start=1)
     ]
-
-
-def _estimate(interval: Interval, n: int) -> Estimate:
-    return Estimate(value=interval.value, low=interval.low, high=interval.high, n=n)

@@ -234,7 +234,7 @@ def _quotients(plan: AuditPlan, samples: Samples, side: Side, solution: Solution
     """Search at the quantiles q = 0.1 ... 1.0, with the kernels of the side's own search, on a part of its samples."""
     search = plan.config.discrepancy
     keys = drawn_keys(samples.discovery, _CURVE_SAMPLES, search.seed)
-    target, reference = (getattr(samples, role).select(keys) for role in roles_of(side))
+    target, reference = (table.select(keys) for table in samples.of(side))
     settings = {
         **search.model_dump(include={"modality", "kernel", "sigma", "seed", "device"}),
         "features": "exact",

@@ -13,7 +13,7 @@ from koda.embeddings.join import MIN_SAMPLES
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
-from koda.typing import ROLES
+from koda.typing import ROLES, Side, roles_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Samples:
     discovery: tuple[str, ...]
     confirmation: tuple[str, ...]
     is_aligned: bool = False
+
+    def of(self, side: Side) -> tuple[EmbeddingTable, EmbeddingTable]:
+        """Return the embeddings of the target and of the reference of a question."""
+        target, reference = roles_of(side)
+        return getattr(self, target), getattr(self, reference)
 
     @property
     def queries(self) -> tuple[str, ...]:

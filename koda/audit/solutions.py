@@ -7,11 +7,10 @@ from dataclasses import replace
 from koda.audit.covariances import load_covariance, save_covariance
 from koda.audit.plan import SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
-from koda.config import SignificanceConfig
 from koda.discrepancy import Problem, Solution
 from koda.discrepancy.saving import save_solution
 from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
-from koda.typing import Side, roles_of
+from koda.typing import Side
 
 _LOOKED_AT = 2048  # held-out samples that say whether a search goes on
 
@@ -19,7 +18,7 @@ _LOOKED_AT = 2048  # held-out samples that say whether a search goes on
 def discover(plan: AuditPlan, side: Side) -> str:
     """Search one question on the discovery samples; return the digest of the artifact."""
     samples = load_samples(plan)
-    target, reference = (getattr(samples, role).select(samples.discovery) for role in roles_of(side))
+    target, reference = (table.select(samples.discovery) for table in samples.of(side))
     search = plan.config.discrepancy
     problem = Problem.of(target, reference, search, **load_covariance(plan, side, target, reference))
     if problem.covariance is not None:
@@ -30,24 +29,18 @@ def discover(plan: AuditPlan, side: Side) -> str:
     return plan.artifacts.complete(SOLUTIONS, key)
 
 
-def _quick(significance: SignificanceConfig) -> SignificanceConfig:
-    """Return the test on fewer samples: it only says whether to go on."""
-    return significance.model_copy(update={"max_samples": min(significance.max_samples, _LOOKED_AT)})
-
-
 def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side: Side, samples: Samples) -> Solution:
     """Search for more directions, in steps, while the last one is material on held-out samples; say where it stopped.
 
     A direction is material where its held-out difference of shares is over the materiality beyond noise (p < alpha, not
     adjusted); the directions that are added are tested together with all others.
     """
-    config, significance = plan.config.discrepancy, _quick(plan.config.significance)
+    config, significance = plan.config.discrepancy, plan.config.significance.on_at_most(_LOOKED_AT)
     most = config.most_directions
-    target, reference = (getattr(samples, role) for role in roles_of(side))
     wanted = config.n_directions
     more: bool | None = None  # not known
     while len(samples.confirmation) >= MIN_CONFIRMATION and len(solution.directions) == wanted:
-        held = confirm(solution, target, reference, samples.confirmation, significance)[-1]
+        held = confirm(solution, *samples.of(side), samples.confirmation, significance)[-1]
         more = held.p_value is not None and held.p_value < significance.alpha
         if not more or wanted == most:
             break

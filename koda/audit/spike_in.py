@@ -11,12 +11,12 @@ import torch
 
 from koda.config import DiscrepancyConfig, SignificanceConfig
 from koda.devices import device_of
-from koda.discrepancy.blocks import Kernels, SampledKernel
+from koda.discrepancy import Problem, Solution
+from koda.discrepancy.blocks import Kernels, SampledKernel, kernels_of
 from koda.discrepancy.extension import extended
 from koda.discrepancy.forms import SampleForms
-from koda.discrepancy.limits import at_size
+from koda.discrepancy.limits import again_on
 from koda.discrepancy.multiplicity import adjusted_p_values
-from koda.discrepancy.problem import Problem
 from koda.discrepancy.significance import held_out_shares
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
@@ -28,7 +28,6 @@ from koda.typing import IntArray
 SHARES = (0.04, 0.02, 0.01, 0.005)  # of the data, that a group has
 MAX_SAMPLES = 2048  # of either part, in the trials
 DIRECTIONS = 5  # searched: a group that is not among the first has hardly been seen
-_TOLERANCE = 1e-3  # of the search: far under what decides a trial
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SpikeIns:
-    """The two models of one question over the samples of the trials; see :func:`spike_in_trials`."""
+    """The two models of one question over the samples of the trials; see :func:`spike_ins`."""
 
     kernels: Kernels
     pair: KernelPair
@@ -134,7 +133,7 @@ def spike_ins(
     reference: EmbeddingTable,
     discovery: Sequence[str],
     confirmation: Sequence[str],
-    pair: KernelPair,
+    solution: Solution,
     config: DiscrepancyConfig,
     significance: SignificanceConfig,
     others: tuple[Sequence[float | None], Sequence[float | None]],
@@ -144,8 +143,8 @@ def spike_ins(
     Args:
         target, reference: over the samples of both parts.
         discovery, confirmation: keys.
-        pair: the kernels of the search.
-        config: of the search.
+        solution: of the search, whose kernels and limit are those of the trials.
+        config: of the search, before it went on.
         significance: of the test.
         others: p-values of the directions that the audit tests beside those of a trial, not adjusted: lost and gained.
 
@@ -154,22 +153,13 @@ def spike_ins(
     """
     seen, new = (drawn_keys(part, MAX_SAMPLES, config.seed) for part in (discovery, confirmation))
     everything = [*seen, *new]
-    kernels = (
-        SampledKernel.kept(target.select(everything), pair.target, pair.ties["target"], config.device),
-        SampledKernel.kept(reference.select(everything), pair.reference, pair.ties["reference"], config.device),
-    )
-    search = at_size(config, len(discovery), len(seen)).model_copy(
-        update={
-            "features": "exact",
-            "n_features": None,
-            "n_directions": min(DIRECTIONS, config.n_directions, max(1, len(seen) - MIN_SAMPLES)),
-            "tolerance": max(config.tolerance, _TOLERANCE),
-        }
-    )
+    kernels = kernels_of(solution, target.select(everything), reference.select(everything), keep=True)
+    n_directions = min(DIRECTIONS, config.n_directions, max(1, len(seen) - MIN_SAMPLES))
+    search = again_on(config, solution.eps, len(discovery), len(seen), n_directions)
     lost, gained = others
     return SpikeIns(
         kernels,
-        pair,
+        solution.kernels,
         tuple(seen),
         tuple(new),
         search,

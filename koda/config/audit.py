@@ -120,6 +120,10 @@ class SignificanceConfig(Strict):
         default=3, ge=0, le=50, description="trials at each share of what the audit could have seen; 0: none"
     )
 
+    def on_at_most(self, samples: int) -> SignificanceConfig:
+        """Return the same test on fewer samples, for what only says whether to look further."""
+        return self.model_copy(update={"max_samples": min(self.max_samples, samples)})
+
 
 class PolicyRule(Strict):
     """A limit on one recorded figure."""

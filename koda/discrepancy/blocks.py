@@ -156,12 +156,13 @@ class SampledKernel:
 Kernels = tuple[SampledKernel, SampledKernel]  # of the target and of the reference
 
 
-def kernels_of(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> Kernels:
-    """Return the kernels of a solution over the samples of the tables, in float64."""
+def kernels_of(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable, *, keep: bool = False) -> Kernels:
+    """Return the kernels of a solution over the samples of the tables, in float64, or kept in float32."""
     pair, device = solution.kernels, solution.config.device
+    make = SampledKernel.kept if keep else SampledKernel.of
     return (
-        SampledKernel.of(target, pair.target, pair.ties["target"], device),
-        SampledKernel.of(reference, pair.reference, pair.ties["reference"], device),
+        make(target, pair.target, pair.ties["target"], device),
+        make(reference, pair.reference, pair.ties["reference"], device),
     )
 
 

@@ -9,6 +9,8 @@ from typing import assert_never
 from koda.config import DiscrepancyConfig
 from koda.errors import ConfigError
 
+_COMPARED = 1e-3  # the gap of a search that is only compared: far under what other samples change
+
 
 @dataclass(frozen=True)
 class ShareLimit:
@@ -102,13 +104,29 @@ def with_limit(config: DiscrepancyConfig, limit: ShareLimit | QuantileLimit | En
     return config.model_copy(update=fields)
 
 
-def at_size(config: DiscrepancyConfig, n: int, m: int) -> DiscrepancyConfig:
-    """Return the configuration whose limit means for m samples what it meant for n.
+def again_on(
+    config: DiscrepancyConfig, eps: float, n: int, m: int, n_directions: int | None = None
+) -> DiscrepancyConfig:
+    """Return how a question that was searched on n samples is searched on m others, where results are only compared.
 
-    Shares, quantiles and weights do so by themselves; an absolute eps keeps its coherent share,
-    ``(n eps - 1) / (n - 1) = (m eps' - 1) / (m - 1)``.
+    With exact kernels, a gap of 1e-3, and a limit that means for m samples what it meant for n. Shares and weights do
+    so by themselves. An absolute eps, and what a quantile of the n samples' spectrum was, keep their coherent share,
+    ``(n eps - 1) / (n - 1) = (m eps' - 1) / (m - 1)``: the same quantile of fewer eigenvalues is another limit.
+
+    Args:
+        config: of the search that was made.
+        eps: its limit, as it was solved with.
+        n, m: samples.
+        n_directions: wanted; default as many as before.
     """
-    limit = limit_from(config)
-    if not isinstance(limit, EnergyLimit) or m == n:
-        return config
-    return with_limit(config, EnergyLimit((1 + (n * limit.eps - 1) / (n - 1) * (m - 1)) / m))
+    if isinstance(limit_from(config), EnergyLimit | QuantileLimit):
+        kept = eps if m == n else (1 + (n * eps - 1) / (n - 1) * (m - 1)) / m
+        config = with_limit(config, EnergyLimit(kept))
+    return config.model_copy(
+        update={
+            "features": "exact",
+            "n_features": None,
+            "n_directions": n_directions or config.n_directions,
+            "tolerance": max(config.tolerance, _COMPARED),
+        }
+    )

@@ -115,10 +115,8 @@ def confirm(
     Source: Hoeffding (1948) for the projection; van der Vaart, Asymptotic Statistics, chapter 12.
     """
     keys = tested_keys(solution, confirmation_keys, config)
-    if not solution.directions:
-        return ()
     kernels = kernels or kernels_of(solution, target, reference)
-    f = extended(solution, kernels, keys).T if keys else np.zeros((0, len(solution.directions)))  # (m, k)
+    f = extended(solution, kernels, keys).T  # (m, k)
     return held_out_shares(f, keys, kernels, config.materiality)
 
 
@@ -137,6 +135,8 @@ def held_out_shares(f: FloatArray, keys: Sequence[str], kernels: Kernels, materi
     Raises:
         DataError: embeddings that cannot be used.
     """
+    if not f.shape[1]:
+        return ()
     m = len(keys)
     norms = np.sqrt(np.square(f).mean(axis=0)) if m else np.zeros(f.shape[1])  # (k,)
     alive = norms > 0

@@ -17,13 +17,11 @@ from koda.slicing.slices import neighbourhood
 from koda.typing import FloatArray
 
 if TYPE_CHECKING:
-    from koda.config import DiscrepancyConfig
     from koda.discrepancy import Solution
 
 
 MAX_SAMPLES = 2000  # a search that is made again takes at most so many samples
 COMMON = 4096  # samples at most on which slices are compared
-_SEARCH_TOLERANCE = 1e-3  # the gap of a search that is made again: far under what other samples change
 _RANK_TOLERANCE = 1e-12  # relative size of a direction that those before it span
 
 
@@ -112,17 +110,11 @@ def _again(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable
     Only overlaps are read off, so no gap is proved.
     """
     from koda.discrepancy import Problem
-    from koda.discrepancy.limits import at_size
+    from koda.discrepancy.limits import again_on
 
     if target.n < MIN_SAMPLES:
         return None
-    config: DiscrepancyConfig = at_size(solution.config, len(solution.keys), target.n).model_copy(
-        update={
-            "features": "exact",
-            "n_features": None,
-            "tolerance": max(solution.config.tolerance, _SEARCH_TOLERANCE),
-        }
-    )
+    config = again_on(solution.config, solution.eps, len(solution.keys), target.n)
     return Problem.of(target, reference, config, kernels=solution.kernels).solve(config, prove=False)
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import koda.audit.controls
 import koda.audit.spike_in
 from koda.audit.controls import control, load_controls
 from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan, prepare
 from koda.audit.solutions import discover
 from koda.audit.spike_in import SHARES, spike_ins
 from koda.config import AuditConfig, DiscrepancyConfig, SignificanceConfig
+from koda.discrepancy import find_discrepancies
+from koda.discrepancy.limits import again_on
 from koda.discrepancy.saving import load_solution
 from koda.embeddings import EmbeddingTable
-from koda.kernels import choose_kernels
 
 IMAGE = DiscrepancyConfig(modality="image", device="cpu")
 TEST = SignificanceConfig()
@@ -36,9 +36,9 @@ def clustered(n: int, seed: int = 0) -> EmbeddingTable:
 def ready(n: int, **changes: object):
     table = clustered(n)
     halves = table.keys[: n // 2], table.keys[n // 2 :]
-    pair = choose_kernels(table.select(halves[0]), table.select(halves[0]), IMAGE)
     given = {"config": IMAGE, "significance": TEST, "others": ([], [1.0] * 5)} | changes
-    return spike_ins(table, table, *halves, pair, given["config"], given["significance"], given["others"])
+    solution = find_discrepancies(table.select(halves[0]), table.select(halves[0]), given["config"])
+    return spike_ins(table, table, *halves, solution, given["config"], given["significance"], given["others"])
 
 
 def test_a_large_group_is_found_and_a_single_sample_is_not():
@@ -128,7 +128,7 @@ def test_trials_under_a_quantile_keep_the_limit_that_the_search_had(planned):
     for side in ("lost", "gained"):
         discover(plan, side)
     lost = load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key("lost")))
-    kept = koda.audit.controls._with_its_limit(plan.config.discrepancy, lost)
+    kept = again_on(plan.config.discrepancy, lost.eps, 200, 200)
     assert (kept.eps, kept.eps_quantile) == (lost.eps, None)
     control(plan)
     assert [row.trials for row in load_controls(plan.artifacts.folder(CONTROLS, plan.control_key)).spike_ins] == [1] * 4

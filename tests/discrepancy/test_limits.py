@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from koda import DiscrepancyConfig
-from koda.discrepancy.limits import EnergyLimit, FixedWeight, QuantileLimit, ShareLimit, limit_from, with_limit
+from koda.discrepancy.limits import (
+    EnergyLimit,
+    FixedWeight,
+    QuantileLimit,
+    ShareLimit,
+    again_on,
+    limit_from,
+    with_limit,
+)
 from koda.errors import ConfigError
 
 ASKED = [
@@ -40,3 +48,18 @@ def test_a_share_is_the_energy_of_a_group_that_is_tied_as_is_typical(tie):
 def test_no_energy_limit_is_0_or_not_a_number(eps):
     with pytest.raises(ConfigError, match="could meet a limit of 0"):
         EnergyLimit(eps)
+
+
+def test_a_question_asked_again_of_fewer_samples_keeps_its_coherent_share():
+    n, m, eps = 1000, 250, 0.004
+    for fields in ({"eps": eps}, {"eps_quantile": 0.5}):  # which was eps with n samples
+        again = again_on(DiscrepancyConfig(**fields, features="orf", n_features=50), eps, n, m, 3)
+        assert again.eps_quantile is None
+        assert (again.eps * m - 1) / (m - 1) == pytest.approx((eps * n - 1) / (n - 1))
+        assert again_on(DiscrepancyConfig(**fields), eps, n, n).eps == eps
+        assert (again.features, again.n_features, again.n_directions, again.tolerance) == ("exact", None, 3, 1e-3)
+    for fields in ({"max_reference_share": 0.01}, {"method": "spec", "eta": 2.0}):  # they mean the same by themselves
+        config = DiscrepancyConfig(**fields, tolerance=0.1)
+        again = again_on(config, eps, n, m)
+        assert limit_from(again) == limit_from(config)
+        assert (again.n_directions, again.tolerance) == (config.n_directions, 0.1)
