@@ -1,4 +1,4 @@
-"""Types that many modules share: arrays, modalities, and the roles and sides of an audit."""
+"""Types that many modules share: arrays, modalities, roles and sides of an audit, directions of retrieval."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ Role = Literal["baseline", "candidate"]
 ROLES: tuple[Role, ...] = ("baseline", "candidate")
 Side = Literal["lost", "gained"]
 SIDES: tuple[Side, ...] = ("lost", "gained")
+RetrievalDirection = Literal["image_to_text", "text_to_image"]
+RETRIEVAL_DIRECTIONS: tuple[RetrievalDirection, ...] = ("image_to_text", "text_to_image")
 
 
 def other_role(role: Role) -> Role:

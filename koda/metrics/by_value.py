@@ -12,13 +12,12 @@ from koda.metrics.retrieval import Recall, recall_difference
 from koda.metrics.zero_shot import ClassRanks
 from koda.records import Estimate, PairedShares, ValueDifference
 from koda.statistics import holm
-from koda.typing import BoolArray, IntArray, Role
+from koda.typing import RETRIEVAL_DIRECTIONS, BoolArray, IntArray, Role
 
 MIN_VALUES, MAX_VALUES = 2, 50  # that make a column categorical
 MIN_QUERIES = 30  # held-out images of a value: with fewer, an interval covers nearly everything
 MAX_GROUPS = 200  # values measured, over all columns: the work and the record stay small, and Holm's rule can reject
 _NOT_CATEGORIES = ("caption",)
-_DIRECTIONS = ("image_to_text", "text_to_image")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def by_value(
     for group, retrieval, top in measured:
         if not retrieval and top is None:
             continue
-        parts: dict[str, dict[str, PairedShares]] = {name: {} for name in _DIRECTIONS}
+        parts: dict[str, dict[str, PairedShares]] = {name: {} for name in RETRIEVAL_DIRECTIONS}
         for (name, depth), pair in retrieval.items():
             parts[name][depth] = tested(pair)
         differences.append(

@@ -17,7 +17,7 @@ from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.metrics.intervals import paired_difference, wilson
 from koda.records import ALL, Estimate, RecallDifference, Subset
-from koda.typing import BoolArray, IntArray
+from koda.typing import RETRIEVAL_DIRECTIONS, BoolArray, IntArray
 
 Key = TypeVar("Key", bound=str)  # a role, or a state of a student
 
@@ -135,8 +135,8 @@ def recall_difference(candidate: Recall, baseline: Recall, *, seed: int = 0) -> 
     Raises:
         DataError: other queries.
     """
-    differences = {}
-    for name in ("image_to_text", "text_to_image"):
+    differences: dict[str, dict[str, Estimate]] = {}
+    for name in RETRIEVAL_DIRECTIONS:
         new, old = getattr(candidate, name), getattr(baseline, name)
         if new.keys != old.keys:
             raise DataError("The two models were not asked the same queries.", "Join the tables by key.")

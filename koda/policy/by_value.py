@@ -85,9 +85,7 @@ class ByValue:
         return _NOT_RECORDED
 
     def _shares(self, item: ValueDifference) -> dict[str, PairedShares]:
-        if self.task == "retrieval":
-            return item.retrieval
-        return {} if item.zero_shot is None else {"zero-shot top-1": item.zero_shot}
+        return item.retrieval if self.task == "retrieval" else item.accuracy
 
 
 def _label(item: ValueDifference) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from koda.records import ALL, Controls, DataRecord, Finding, Metrics, RecallRecord, Theme
+from koda.typing import RETRIEVAL_DIRECTIONS, RetrievalDirection
 
-RetrievalDirection = Literal["image_to_text", "text_to_image"]
-RETRIEVAL_DIRECTIONS: tuple[RetrievalDirection, ...] = get_args(RetrievalDirection)
 _ENOUGH = 0.2  # recall of the baseline at which a depth is telling: there is something to lose
 _DEPTH = re.compile(r"R@([0-9]+)")
 

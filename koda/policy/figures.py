@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from koda.config import PolicyRule
 from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
-from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, harm_is_measured
+from koda.policy.facts import AuditFacts, harm_is_measured
 from koda.policy.figure import Figure, Observation, Observe
 from koda.policy.harm import (
     TOP_ONE,
@@ -26,7 +26,7 @@ from koda.policy.harm import (
 )
 from koda.policy.intervals import of_several
 from koda.records import ALL, DataRecord, Estimate, Finding
-from koda.typing import Side
+from koda.typing import RETRIEVAL_DIRECTIONS, RetrievalDirection, Side
 
 _AT_ONE = "R@1"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from koda.policy.facts import RETRIEVAL_DIRECTIONS, AuditFacts, RetrievalDirection, telling_depth
+from koda.policy.facts import AuditFacts, telling_depth
 from koda.policy.intervals import fall, of_several
 from koda.records import ALL, SIGNS, Estimate, Finding, Metrics, Subset
+from koda.records.metrics import RETRIEVAL_WORDS
+from koda.typing import RETRIEVAL_DIRECTIONS, RetrievalDirection
 
 TOP_ONE = "top-1"
 
@@ -74,8 +76,8 @@ def falls_on_slices(metrics: Metrics, findings: Iterable[Finding], *measures: Fa
 
 def in_words(one: Fall) -> str:
     """Say which fall it is: `R@10, caption to image` or `zero-shot top-1`, and of which lobe."""
-    tasks = {"image_to_text": "image to caption", "text_to_image": "caption to image"}
-    words = f"{one.depth}, {tasks[one.task]}" if one.task in tasks else f"zero-shot {one.depth}"
+    retrieval = RETRIEVAL_WORDS.get(one.task)
+    words = f"{one.depth}, {retrieval}" if retrieval else f"zero-shot {one.depth}"
     return words if one.subset == ALL else f"{words}, of {one.subset}"
 
 

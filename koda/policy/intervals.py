@@ -15,10 +15,15 @@ def fall(difference: Estimate | None, units: int | None = None) -> Estimate | No
     """
     if difference is None:
         return None
+    as_fall = turned(difference)
+    return as_fall if as_fall.low is not None else _of_no_spread(as_fall, units or difference.n)
+
+
+def turned(difference: Estimate) -> Estimate:
+    """Return a difference the other way round, with its interval."""
     low, high = difference.high, difference.low
     ends = {"low": None if low is None else -low, "high": None if high is None else -high}
-    turned = difference.model_copy(update={"value": 0.0 - difference.value, **ends})
-    return turned if low is not None else _of_no_spread(turned, units or difference.n)
+    return difference.model_copy(update={"value": 0.0 - difference.value, **ends})
 
 
 def _of_no_spread(same: Estimate, units: int | None) -> Estimate:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from koda.policy.facts import AuditFacts
+from koda.policy.intervals import turned
 from koda.records import (
     ALL,
     AlignmentRecord,
@@ -28,7 +29,7 @@ from koda.records import (
     ZeroShotRecord,
     mending_of,
 )
-from koda.typing import Role, other_role
+from koda.typing import RETRIEVAL_DIRECTIONS, Role, other_role
 
 _NOT_SEARCHED = math.nan  # the retest searches nothing, so there are no energies and no shares in sample
 
@@ -135,14 +136,12 @@ def _metrics(run: AlignmentRecord) -> Metrics:
         for recall in run.retrieval
         if recall.subset == ALL and recall.state in states
     ]
-    turned = run.role == "baseline"  # what is recorded is the student less its teacher
+    is_turned = run.role == "baseline"  # what is recorded is the student less its teacher
     recalls = [
-        gap.model_copy(
-            update={way: _differences(getattr(gap, way), turned) for way in ("image_to_text", "text_to_image")}
-        )
+        gap.model_copy(update={way: _differences(getattr(gap, way), is_turned) for way in RETRIEVAL_DIRECTIONS})
         for gap in run.retrieval_gaps
     ]
-    accuracies = [gap.model_copy(update={"top": _differences(gap.top, turned)}) for gap in run.zero_shot_gaps]
+    accuracies = [gap.model_copy(update={"top": _differences(gap.top, is_turned)}) for gap in run.zero_shot_gaps]
     zero_shot = ZeroShotRecord(label_column="", classes=[], templates=[], n_labelled=0, differences=accuracies)
     return Metrics(
         queries="held out",
@@ -152,16 +151,5 @@ def _metrics(run: AlignmentRecord) -> Metrics:
     )
 
 
-def _differences(figures: Mapping[str, Estimate], turned: bool) -> dict[str, Estimate]:
-    if not turned:
-        return dict(figures)
-
-    def less(value: float | None) -> float | None:
-        return None if value is None else -value
-
-    return {
-        name: estimate.model_copy(
-            update={"value": -estimate.value, "low": less(estimate.high), "high": less(estimate.low)}
-        )
-        for name, estimate in figures.items()
-    }
+def _differences(figures: Mapping[str, Estimate], is_turned: bool) -> dict[str, Estimate]:
+    return {name: turned(estimate) if is_turned else estimate for name, estimate in figures.items()}

@@ -13,6 +13,8 @@ from koda.records.base import Part
 from koda.records.subsets import Subset
 from koda.typing import Role, Side
 
+RETRIEVAL_WORDS = {"image_to_text": "image to caption", "text_to_image": "caption to image"}
+
 
 class Estimate(Part):
     """A figure with its interval; the interval is absent where the sample does not give one."""
@@ -157,8 +159,16 @@ class ValueDifference(Part):
     @property
     def retrieval(self) -> dict[str, PairedShares]:
         """The recalls of both directions, each under its name in words: `R@1, image to caption`."""
-        parts = (("image to caption", self.image_to_text), ("caption to image", self.text_to_image))
-        return {f"{depth}, {name}": shares for name, part in parts for depth, shares in part.items()}
+        return {
+            f"{depth}, {name}": shares
+            for direction, name in RETRIEVAL_WORDS.items()
+            for depth, shares in getattr(self, direction).items()
+        }
+
+    @property
+    def accuracy(self) -> dict[str, PairedShares]:
+        """The zero-shot accuracy under its name in words, where it was measured."""
+        return {} if self.zero_shot is None else {"zero-shot top-1": self.zero_shot}
 
 
 class Metrics(Part):

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from koda.records import ALL, AuditRecord, ClusterScores, RecallDifference, RecallRecord, Subset
 from koda.report import text
 from koda.report.metric_tables import Cell, cell
-from koda.typing import ROLES, SIDES, Side, roles_of
+from koda.typing import RETRIEVAL_DIRECTIONS, ROLES, SIDES, Side, roles_of
 
 _DEPTH = "R@1"
-_WAYS = ("image_to_text", "text_to_image")
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,15 @@ def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord |
     """Return recall at 1 on the whole and on the part in both directions, and the mean of the two falls."""
     signed = isinstance(part, RecallDifference)
     cells, falls = [], []
-    for way in _WAYS:
+    for way in RETRIEVAL_DIRECTIONS:
         pair = [None if source is None else getattr(source, way).get(_DEPTH) for source in (whole, part)]
         cells += [cell(estimate, signed=signed) for estimate in pair]
         if pair[0] is not None and pair[1] is not None:
             falls.append(pair[0].value - pair[1].value)
-    return [*cells, Cell(_fall(sum(falls) / len(falls), signed) if len(falls) == len(_WAYS) else text.NONE)]
+    return [
+        *cells,
+        Cell(_fall(sum(falls) / len(falls), signed) if len(falls) == len(RETRIEVAL_DIRECTIONS) else text.NONE),
+    ]
 
 
 def _fall(value: float, signed: bool) -> str:

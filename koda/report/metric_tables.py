@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from koda.policy.by_value import ALPHA
-from koda.records import ALL, AuditRecord, Estimate, PairedShares, Sign, Subset, ValueDifference
+from koda.records import ALL, AuditRecord, Estimate, PairedShares, Sign, Subset
 from koda.report import text
 from koda.report.plots import curve_plot
 
@@ -132,7 +132,7 @@ def by_value(record: AuditRecord) -> ValueTable | None:
     values = record.metrics.by_value
     if not values:
         return None
-    shares = [(item, _by_name(item)) for item in values]
+    shares = [(item, item.retrieval | item.accuracy) for item in values]
     clearest = [(item, *min(of.items(), key=lambda pair: _clearness(pair[1]))) for item, of in shares]
     differing = [entry for entry in clearest if entry[2].p_value < ALPHA]
     largest = sorted(differing, key=lambda entry: -abs(entry[2].difference.value))[:_VALUES_SHOWN]
@@ -159,11 +159,6 @@ def by_value(record: AuditRecord) -> ValueTable | None:
         left_out=record.metrics.by_value_left_out,
         unmeasured=list(record.metrics.by_value_unmeasured.items())[:_COLUMNS_SHOWN],
     )
-
-
-def _by_name(item: ValueDifference) -> dict[str, PairedShares]:
-    """All that was measured on a value, each under its name in words."""
-    return item.retrieval | ({} if item.zero_shot is None else {"zero-shot top-1": item.zero_shot})
 
 
 def _clearness(pair: PairedShares) -> tuple[float, float]:
