@@ -37,8 +37,9 @@ sys.path.insert(0, str(HERE.parent))
 import koda  # noqa: E402
 from benchmarks.common import Tables, about, audit, demo_tables, in_words, split  # noqa: E402
 from benchmarks.significance import World  # noqa: E402
-from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, SHARES, spike_ins  # noqa: E402
+from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, spike_ins  # noqa: E402
 from koda.config import SignificanceConfig  # noqa: E402
+from koda.records.controls import SPIKE_IN_SHARES  # noqa: E402
 
 SEARCH = koda.DiscrepancyConfig(device="cpu", tolerance=1e-3)  # tighter proofs change no share
 JUDGED = SignificanceConfig()
@@ -65,7 +66,7 @@ def run(data: str, n: int, trials: int) -> dict[str, Any]:
     others = (lost[DIRECTIONS:], gained)
     ready = spike_ins(*tables, discovery, confirmation, done.solutions[0], SEARCH, JUDGED, others)
     shares = {}
-    for share in SHARES:
+    for share in SPIKE_IN_SHARES:
         made = [ready.trial(share, number) for number in range(trials)]
         shares[f"{share:g}"] = {
             "size": made[0].size,
@@ -80,13 +81,13 @@ def run(data: str, n: int, trials: int) -> dict[str, Any]:
         "confirmed": done.confirms(JUDGED.alpha),
         "shares": shares,
         "seconds_audit": audited,
-        "seconds_trial": (time.perf_counter() - began - audited) / (trials * len(SHARES)),
+        "seconds_trial": (time.perf_counter() - began - audited) / (trials * len(SPIKE_IN_SHARES)),
     }
 
 
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    heads = " | ".join(f"{share:.1%}" for share in SHARES)
+    heads = " | ".join(f"{share:.1%}" for share in SPIKE_IN_SHARES)
     lines = [
         "# Lost groups that an audit would have found",
         "",
@@ -102,7 +103,7 @@ def table(results: dict[str, Any]) -> str:
         "what 4000 do, by design; only what is drawn, and the p-values of the others, change.",
         "",
         f"| data | n | {heads} | others | confirmed | audit | a trial |",
-        f"| --- | ---: |{' --- |' * len(SHARES)} ---: | ---: | ---: | ---: |",
+        f"| --- | ---: |{' --- |' * len(SPIKE_IN_SHARES)} ---: | ---: | ---: | ---: |",
     ]
     for row in results["rows"]:
         cells = []

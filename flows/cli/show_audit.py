@@ -42,6 +42,8 @@ def show_result(result: dict[str, Any]) -> None:
         say(line)
     if result["could_have_seen"]:
         say(escape(result["could_have_seen"]))
+    if result["not_judged"]:
+        say(escape(f"Not judged: {'; '.join(result['not_judged'])}."))
     console.print()
     for name, path in result["paths"].items():
         if path is not None:
@@ -158,8 +160,10 @@ def show_record(record: AuditRecord) -> None:
     console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
     for reason in record.verdict.reasons:
         say(escape(reason))
-    if record.controls is not None and record.controls.spike_ins:
+    if record.controls is not None:
         say(escape(record.controls.in_words()))
+    if record.verdict.left_out:
+        say(escape(f"Not judged: {'; '.join(record.verdict.left_out)}."))
     if record.alignment is not None:
         console.print(f"  {escape(_alignment_line(record.alignment, record.method.alpha))}", soft_wrap=True)
     for theme in record.themes:

@@ -12,7 +12,7 @@ import numpy as np
 from koda.audit.kernels import kernels_by_side
 from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
-from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, SHARES, spike_ins
+from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, shares_to_try, spike_ins
 from koda.discrepancy import Problem, Solution
 from koda.discrepancy.limits import again_on
 from koda.discrepancy.saving import load_solution
@@ -79,7 +79,7 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
         ([held.p_value for held in others[0]], [held.p_value for held in others[1]]),
     )
     rows = []
-    for share in SHARES:
+    for share in shares_to_try(len(ready.discovery) + len(ready.confirmation)):
         trials = [ready.trial(share, number) for number in range(config.significance.spike_ins)]
         rows.append(
             SpikeInRecord(

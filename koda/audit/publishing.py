@@ -77,6 +77,7 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
         "id": record.id,
         "verdict": record.verdict.status,
         "reasons": record.verdict.reasons,
+        "not_judged": record.verdict.left_out,
         "findings": [
             {
                 "side": finding.side,

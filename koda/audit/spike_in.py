@@ -22,12 +22,23 @@ from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
 from koda.kernels import KernelPair
+from koda.records.controls import SPIKE_IN_SHARES
 from koda.slicing.slices import members
 from koda.typing import IntArray
 
-SHARES = (0.04, 0.02, 0.01, 0.005)  # of the data, that a group has
+LEAST_SIZE = 3  # samples of a group: one or two are not what a direction is made of
 MAX_SAMPLES = 2048  # of either part, in the trials
 DIRECTIONS = 5  # searched: a group that is not among the first has hardly been seen
+
+
+def shares_to_try(n: int) -> list[float]:
+    """Return the shares of n samples that are a group, the largest in any case.
+
+    >>> shares_to_try(4000), shares_to_try(120)
+    ([0.04, 0.02, 0.01, 0.005], [0.04])
+    """
+    large = [share for share in SPIKE_IN_SHARES if round(share * n) >= LEAST_SIZE]
+    return large or [SPIKE_IN_SHARES[0]]
 
 
 @dataclass(frozen=True)

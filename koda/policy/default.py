@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from koda.config import PolicyRule
 from koda.policy.facts import AuditFacts, harm_is_measured, retrieval_is_informative
+from koda.policy.figures import FIGURES
 
 HARM_LIMIT = 0.05  # fall of retrieval or accuracy
 CATEGORY_LIMIT = 0.2  # of one on a category: seeds of one training differ by 0.15 on one of eight colours
@@ -38,6 +41,8 @@ _LOST_ALONE = PolicyRule(
 _GAINED = PolicyRule(figure="gained.max_share", warn=0.006, reason="structure that the baseline does not have")
 _REJECTIONS = PolicyRule(figure="rejections.share", warn=0.01, reason="samples that could not be compared")
 
+_AT_CHANCE = "the baseline retrieves no better than chance, so it has nothing to lose"
+
 #: every rule that the default policy may hold, for the check of waivers before anything is measured
 POSSIBLE_RULES = (_HARMFUL, _RETRIEVAL, _ZERO_SHOT, _BY_VALUE, _BY_VALUE_ZERO_SHOT, _LOST, _GAINED, _REJECTIONS)
 
@@ -61,3 +66,15 @@ def default_policy(facts: AuditFacts) -> tuple[PolicyRule, ...]:
         rules.append(_ZERO_SHOT)
         rules += [_BY_VALUE_ZERO_SHOT] if any(item.zero_shot for item in by_value) else []
     return (*rules, _LOST, _GAINED, _REJECTIONS)
+
+
+def left_out(facts: AuditFacts, rules: Sequence[PolicyRule]) -> list[str]:
+    """Say which rules about harm :func:`default_policy` leaves out, and why they have nothing to look at."""
+    applied = {rule.figure for rule in rules}
+    missing = []
+    for rule in (_RETRIEVAL, _BY_VALUE, _ZERO_SHOT, _BY_VALUE_ZERO_SHOT):
+        if rule.figure not in applied:
+            figure = FIGURES[rule.figure]
+            why = _AT_CHANCE if figure.observe(facts, rule) else figure.absent(facts)
+            missing.append(f"{rule.figure}: {why}")
+    return missing

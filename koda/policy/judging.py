@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from koda.config import PolicyRule, Waiver
-from koda.policy.default import default_policy
+from koda.policy.default import default_policy, left_out
 from koda.policy.facts import AuditFacts
 from koda.policy.figure import Observation
 from koda.policy.figures import FIGURES, observe
@@ -61,7 +61,8 @@ def judge(
         reasons.append("Every rule of the policy is met." if rules else "The policy has no rules.")
     # without what is not set, so that a field which a later koda adds leaves the digest of a policy alone
     digest = digest_json([rule.model_dump(exclude_none=True) for rule in rules])
-    return Verdict(status=status, reasons=reasons, rules=results, policy_digest=digest)
+    missing = left_out(facts, rules) if policy is None else []
+    return Verdict(status=status, reasons=reasons, rules=results, left_out=missing, policy_digest=digest)
 
 
 def _by_controls(status: Result, facts: AuditFacts) -> tuple[Result, list[str]]:

@@ -10,6 +10,7 @@ from koda.errors import ConfigError, did_you_mean, nearest
 from koda.policy.default import POSSIBLE_RULES
 from koda.policy.figures import FIGURES
 from koda.records import WaiverRecord
+from koda.records.controls import SPIKE_IN_SHARES
 
 
 def check_policy(
@@ -61,6 +62,14 @@ def _check_rule(place: str, rule: PolicyRule, searches: int | None) -> None:
         raise ConfigError(
             f"{place}: max_reference_share has no meaning for {rule.figure}.",
             f"It is for {', '.join(name for name, other in FIGURES.items() if other.of_a_reference)}.",
+        )
+    smallest = min(SPIKE_IN_SHARES)
+    too_strict = [limit for limit in (rule.warn, rule.fail) if limit is not None and limit < smallest]
+    if rule.figure == "detectable.lost_share" and rule.direction != "below" and too_strict:
+        raise ConfigError(
+            f"{place}: detectable.lost_share is never under the limit of {too_strict[0]:g}: the smallest groups "
+            f"that are put in have a share of {smallest:g}.",
+            f"Set a limit of {smallest:g} or more.",
         )
     if rule.warn is None or rule.fail is None:
         return

@@ -70,6 +70,7 @@ class Verdict(Part):
     status: Literal["pass", "warn", "fail", "inconclusive"]
     reasons: list[str]
     rules: list[RuleResult] = Field(default=[])
+    left_out: list[str] = Field(default=[], description="rules of the default policy with nothing to look at, and why")
     policy_digest: str | None = None
 
 

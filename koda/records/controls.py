@@ -7,6 +7,8 @@ from pydantic import Field
 from koda.records.base import Part
 from koda.typing import Role
 
+SPIKE_IN_SHARES = (0.04, 0.02, 0.01, 0.005)  #: of the data, that the groups have which are put in
+
 
 class SpikeInRecord(Part):
     """Groups of one share that the candidate was made to lose, each searched and tested like a finding."""
@@ -48,13 +50,14 @@ class Controls(Part):
         return smallest
 
     def in_words(self) -> str:
-        """Say which lost groups would have been found; "" where none were put in."""
+        """Say which lost groups would have been found, or why that is not known."""
         parts = [
             f"one of {100 * row.share:g} % ({row.size}) in {row.confirmed} of {row.trials}"
             for row in sorted(self.spike_ins, key=lambda row: -row.share)
         ]
         if not parts:
-            return ""
+            why = self.note or "significance.spike_ins: 0 turned the trials off"
+            return f"What loss this audit could have seen is not known: {why}."
         first = max(self.spike_ins, key=lambda row: row.share)
         opening = (
             f"A lost group of {100 * first.share:g} % of the data ({first.size} samples) would have been found and "

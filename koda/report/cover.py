@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koda.records import AuditRecord, RuleResult
+from koda.records import AuditRecord, Finding, RuleResult
 from koda.report import text
 from koda.report.figures import figure_name, figure_value, limit_in_words
 from koda.report.view import anchor, numbered, state
@@ -140,12 +141,21 @@ def _side_card(record: AuditRecord, side: str) -> Card:
     else:
         kept = [f for f in findings if f.confirmed is not False] or findings
     if not kept:
-        return Card("none", f"no direction {side} that counts", f"of {len(findings)} found, by the rule of the policy")
+        return Card("none", f"no direction {side} that counts", _why_none_counts(findings))
     top = max(kept, key=lambda f: f.target_share.value)
     value, interval = text.share_parts(top.target_share)
     notes = ["" if top.confirmed else state(top), interval]
     notes.append(f"{top.reference}: {text.share_parts(top.reference_share)[0]}")
     return Card(value, label, "; ".join(note for note in notes if note))
+
+
+def _why_none_counts(findings: Sequence[Finding]) -> str:
+    """Say why a rule on the largest share looks at none of the findings of a side."""
+    confirmed = [finding for finding in findings if finding.confirmed is not False]
+    if not confirmed:
+        return f"none of {text.plural(len(findings), 'direction')} found was confirmed"
+    other = confirmed[0].reference
+    return f"of {len(findings)} found, {len(confirmed)} confirmed; but {other} has too much of their share"
 
 
 def verdict_counts(record: AuditRecord) -> str:

@@ -14,12 +14,13 @@ import koda.audit.spike_in
 from koda.audit.controls import control, load_controls
 from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan, prepare
 from koda.audit.solutions import discover
-from koda.audit.spike_in import SHARES, spike_ins
+from koda.audit.spike_in import spike_ins
 from koda.config import AuditConfig, DiscrepancyConfig, SignificanceConfig
 from koda.discrepancy import find_discrepancies
 from koda.discrepancy.limits import again_on
 from koda.discrepancy.saving import load_solution
 from koda.embeddings import EmbeddingTable
+from koda.records.controls import SPIKE_IN_SHARES
 
 IMAGE = DiscrepancyConfig(modality="image", device="cpu")
 TEST = SignificanceConfig()
@@ -109,7 +110,7 @@ def test_the_controls_of_an_audit(planned):
     control(plan)
     folder = plan.artifacts.folder(CONTROLS, plan.control_key)
     controls = load_controls(folder)
-    assert [row.share for row in controls.spike_ins] == list(SHARES)
+    assert [row.share for row in controls.spike_ins] == list(SPIKE_IN_SHARES)
     assert [row.size for row in controls.spike_ins] == [24, 12, 6, 3]
     assert {row.trials for row in controls.spike_ins} == {2}
     assert controls.spike_ins[0].confirmed >= 1
@@ -131,14 +132,23 @@ def test_trials_under_a_quantile_keep_the_limit_that_the_search_had(planned):
     kept = again_on(plan.config.discrepancy, lost.eps, 200, 200)
     assert (kept.eps, kept.eps_quantile) == (lost.eps, None)
     control(plan)
-    assert [row.trials for row in load_controls(plan.artifacts.folder(CONTROLS, plan.control_key)).spike_ins] == [1] * 4
+    trials = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key)).spike_ins
+    assert [row.trials for row in trials] == [1] * 3  # 0.5 % of 400 is no group
+
+
+def test_a_group_of_one_or_two_samples_is_not_put_in(planned):
+    plan = planned(120, spike_ins=1)
+    control(plan)
+    controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
+    assert [(row.share, row.size) for row in controls.spike_ins] == [(0.04, 5)]
 
 
 def test_controls_that_are_turned_off_or_cannot_be_made_say_so(planned):
     plan = planned(600, spike_ins=0)
     control(plan)
     off = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
-    assert (off.spike_ins, off.note, off.in_words()) == ([], None, "")
+    assert (off.spike_ins, off.note) == ([], None)
+    assert "is not known: significance.spike_ins: 0" in off.in_words()
     assert len(off.self_controls) == 2
     small = planned(40)
     control(small)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -190,4 +191,23 @@ def test_controls_in_words() -> None:
         "A lost group of 4 % of the data (80 samples) would have been found and confirmed in 3 of 3 trials, "
         "one of 2 % (40) in 3 of 3, one of 1 % (20) in 1 of 3."
     )
-    assert controls().in_words() == ""
+    unknown = "What loss this audit could have seen is not known: "
+    assert controls().in_words() == unknown + "significance.spike_ins: 0 turned the trials off."
+    few = Controls(n_discovery=8, n_confirmation=5, note="there are 5 confirmation samples")
+    assert few.in_words() == unknown + "there are 5 confirmation samples."
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(0.004, True), (0.005, False)])
+def test_a_detectable_share_under_the_smallest_that_is_tried_is_refused(limit: float, refused: bool) -> None:
+    rule = PolicyRule(figure="detectable.lost_share", warn=limit, fail=0.02)
+    with pytest.raises(ConfigError, match=r"smallest groups .* 0.005") if refused else contextlib.nullcontext():
+        check_policy([rule])
+
+
+def test_what_the_default_policy_had_nothing_to_look_at_is_said() -> None:
+    bare = judge(None, replace(facts(), metrics=Metrics()))
+    said = dict(line.split(": ", 1) for line in bare.left_out)
+    assert list(said) == ["retrieval.drop", "by.retrieval_drop", "zero_shot.drop", "by.zero_shot_drop"]
+    assert "one space" in said["retrieval.drop"]
+    assert "zero_shot section" in said["zero_shot.drop"]
+    assert judge([PolicyRule(figure="rejections.share", warn=0.1)], facts()).left_out == []

@@ -212,7 +212,7 @@ def test_the_card_shows_the_finding_that_the_policy_counts(tmp_path: Path) -> No
     assert "0.52 % largest share lost, held out" in text
     nothing = verdict.model_copy(update={"rules": [rule.model_copy(update={"observed": Estimate(value=0.0)})]})
     text = page_of(record.model_copy(update={"verdict": nothing}), tmp_path)[0].text
-    assert "none no direction lost that counts of 2 found" in text
+    assert "none no direction lost that counts of 2 found, 2 confirmed; but" in text
 
 
 @pytest.mark.parametrize("count", [0, 6])
