@@ -15,6 +15,40 @@ LEAST_LIFT = 1.5  # that the lower end of the interval of its lift has to exceed
 LEAST_WORD = 1 / 3  # share of the members whose captions have to hold a word that names a lobe
 MOST_ELSEWHERE = 0.5  # of its share in a lobe: what a name may cover of the other lobe at most
 
+# English words that join others. The stop words of scikit-learn hold "fire", "mill" and "thin" too: things to see.
+_JOINING = frozenset(
+    {
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "by",
+        "for",
+        "from",
+        "has",
+        "have",
+        "in",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "their",
+        "there",
+        "this",
+        "to",
+        "was",
+        "were",
+        "with",
+    }
+)
 _NOUNS = {"image": ("picture", "pictures"), "text": ("caption", "captions"), "joint": ("pair", "pairs")}
 _LONGEST = 60  # characters of a column, a value or a word
 
@@ -92,7 +126,7 @@ def names_of(positive: LobeFacts, negative: LobeFacts, modality: str) -> Names:
        (the interval of its lift is over 1.5) and that the other lobe holds at most half as much. Of several values
        the one with the largest lift x share of the members: of two that cover the lobe alike, the rarer one.
     2. a word that at least a third of its members' captions hold, and at most half as many of the other lobe's; the
-       strongest such word.
+       strongest such word that says more than "at" or "of the".
     3. its size: "group of 176 pictures" (captions, pairs).
 
     A finding is named by both lobes; where neither has a name of its own, by a value that dominates both, if there is
@@ -147,6 +181,8 @@ def _own_name(lobe: LobeFacts, other: LobeFacts) -> _OwnName | None:
             figures = f"{_percent(share)} of it, {_times(item.lift)} as common as elsewhere"
             return _OwnName(_value_name(item), figures)
     for word in lobe.words:
+        if _JOINING.issuperset(word.text.split()):
+            continue
         share, there = lobe.holding_word(word.text), other.holding_word(word.text)
         if share >= LEAST_WORD and there <= MOST_ELSEWHERE * share:
             beside = f", {_percent(there)} of the other lobe's" if other.size else ""

@@ -102,6 +102,13 @@ def test_a_word_that_the_other_lobe_holds_half_as_much_names_nothing() -> None:
     assert named({"caption": captions}, POSITIVE, NEGATIVE).positive == "group of 40 pairs"
 
 
+def test_a_word_that_only_joins_others_names_nothing() -> None:
+    captions = column({"at the edge": POSITIVE, "seen in rain": NEGATIVE}, "plain")
+    assert "“edge”" in named({"caption": captions}, POSITIVE, NEGATIVE).positive
+    captions = column({"at the": POSITIVE, "seen in rain": NEGATIVE}, "plain")
+    assert named({"caption": captions}, POSITIVE, NEGATIVE).positive == "group of 40 pairs"
+
+
 def test_metadata_goes_before_words() -> None:
     columns = {
         "caption": [f"a {'violet' if row < 40 else 'red'} thing" for row in range(N)],
