@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from koda.errors import DataError, PrerequisiteError
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
+_WITH_QUERIES = ("http", "https")  # protocols whose URLs end in ?name=value; elsewhere a ? is part of a name
 READS_AT_ONCE = 4  # threads that read files of one data set
 
 
@@ -33,6 +34,11 @@ class Blob:
     def name(self) -> str:
         """Name of these bytes among others."""
         return self.location if self.length is None else f"{self.location}#{self.offset}+{self.length}"
+
+    @property
+    def shown(self) -> str:
+        """The location for people: of a URL neither its credentials nor its query."""
+        return shown(self.location)
 
     def read(self) -> bytes:
         """Return the bytes.
@@ -64,6 +70,21 @@ class Blob:
 def is_url(location: str) -> bool:
     """Tell whether a location is a URL such as s3://bucket/key."""
     return "://" in location
+
+
+def shown(location: str) -> str:
+    """Return a location for people: of a URL neither its credentials nor its query.
+
+    >>> shown("https://me:secret@host/a.png?sig=x")
+    'https://host/a.png'
+    """
+    if not is_url(location):
+        return location
+    protocol, _, rest = location.partition("://")
+    if protocol in _WITH_QUERIES:
+        rest = rest.partition("?")[0].partition("#")[0]
+    host, slash, path = rest.partition("/")
+    return f"{protocol}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def join(folder: str, name: str) -> str:
