@@ -18,9 +18,10 @@ from koda.datasets.base import (
     digest_of,
     kinds_of,
 )
-from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of
+from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of, shown, without_query
 from koda.datasets.captions import draw
 from koda.datasets.coco import read_coco
+from koda.datasets.columns import with_plain_metadata
 from koda.datasets.condition import matching
 from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
@@ -41,6 +42,20 @@ READERS: dict[str, Callable[[DataConfig], Source]] = {
     "huggingface": read_huggingface,
     "embeddings": read_stored,
 }
+_NAMED = ("csv", "coco", "huggingface", "embeddings")  # formats in which a row names its image
+# setting -> the formats for which it means something; what stands in none of these means something for all
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "images": _NAMED,
+    "roots": _NAMED,
+    "urls": _NAMED,
+    "delimiter": ("csv",),
+    "image_column": ("csv", "huggingface", "webdataset", "embeddings"),
+    "caption_column": ("csv", "huggingface", "webdataset", "embeddings"),
+    "key_column": ("csv", "huggingface", "webdataset"),
+    "captions": ("csv", "coco", "huggingface", "webdataset"),
+}
+_FORMAT_NAMES = {"csv": "a table", "coco": "a COCO file", "webdataset": "shards", "folder": "a folder of images",
+                 "huggingface": "a Hugging Face folder", "embeddings": "an embedding folder"}
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # a file that lies in a folder -> the format of the folder, the surest first
 _FORMAT_MARKS = {
@@ -61,7 +76,7 @@ def format_of(config: DataConfig) -> str:
     """
     if config.format is not None:
         return config.format
-    path = config.path.lower()
+    path = without_query(config.path).lower()
     if path.endswith(_TARS) or (".tar" in path and ("::" in path or has_braces(path))):
         return "webdataset"
     if path.endswith(".json"):
@@ -84,7 +99,8 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
             `max_rejected` allows.
     """
     kind = format_of(config)
-    source = READERS[kind](config)
+    _check_settings(config, kind)
+    source = with_plain_metadata(READERS[kind](config))
     subset = _subset(source, config)
     good, rejections = _sorted_out(subset.rows)
     digests = digests or ImageDigests()
@@ -121,6 +137,23 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     )
     check_rejections(dataset.name, dataset.n_source, dataset.rejections, config.max_rejected)
     return dataset
+
+
+def _check_settings(config: DataConfig, kind: str) -> None:
+    """Refuse settings that mean nothing for the format of a source, since nobody would notice that they do nothing.
+
+    Raises:
+        DataError: the setting, and the formats that it is for.
+    """
+    for name, formats in _SETTINGS.items():
+        value = getattr(config, name)
+        if kind not in formats and value != DataConfig.model_fields[name].default:
+            meant = ", ".join(_FORMAT_NAMES[other] for other in formats)
+            shown_value = ", ".join(value) if isinstance(value, tuple) else value
+            raise DataError(
+                f"data.{name}: {shown_value} has no meaning for {_FORMAT_NAMES[kind]} ({shown(config.path)}).",
+                f"Leave it out (it is for {meant}), or set data.format if the path was taken for what it is not.",
+            )
 
 
 @dataclass(frozen=True)
