@@ -47,7 +47,7 @@ def calibrate(
 
         checked = load(config, set_)
         _check_out(out, config)
-        specs = equal_models(equals or [], checked, config.resolve().parent)
+        specs = equal_models(equals or [], checked, config.absolute().parent)
         make_prefect_home()
         from flows.calibrate import calibrate as calibrate_flow
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -228,7 +227,7 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
     plan = AuditPlan(config, home, dataset, models)
     _check_room(plan)
     if digests.changed:
-        write_atomically(index, json.dumps(digests.known).encode())
+        write_atomically(index, digests.to_json())
     return plan
 
 
@@ -258,9 +257,8 @@ def _check_images(dataset: PairDataset, models: dict[Role, ResolvedModel]) -> No
 
 def _load_index(path: Path) -> ImageDigests:
     try:
-        raw: dict[str, Any] = json.loads(path.read_bytes())
-        return ImageDigests({name: (str(stamp), str(digest)) for name, (stamp, digest) in raw.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
+        return ImageDigests.from_json(path.read_bytes())
+    except OSError:
         return ImageDigests()  # it only saves time: a lost one is made again
 
 

@@ -242,7 +242,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Au
     """
     path = Path(path)
     raw = read_settings(path, overrides)
-    return check_config(raw, str(path), path.resolve().parent)
+    return check_config(raw, str(path), path.absolute().parent)
 
 
 def check_config(raw: dict[str, Any], where: str, folder: Path) -> AuditConfig:

@@ -17,6 +17,15 @@ class DataConfig(Strict):
     format: Literal["csv", "coco", "webdataset", "folder", "huggingface", "embeddings"] | None = Field(
         default=None, description="default: from the path; csv is any table"
     )
+    roots: tuple[str, ...] = Field(
+        default=(), description="folders and beginnings of URLs, beside `images`, that the rows of a table may name"
+    )
+    urls: Literal["deny", "allow"] = Field(
+        default="deny", description="allow: the rows of a table may name images by the URL of any store or host"
+    )
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="of a table in text; default: found by its header"
+    )
     image_column: str = "filepath"
     caption_column: str = "title"
     key_column: str | None = Field(default=None, description="default: `key` if there is one, else the image path")

@@ -71,7 +71,7 @@ def load_sweep(path: str | Path, overrides: dict[str, Any] | None = None) -> Swe
         ConfigError: no such file, not YAML, an unknown key, a value out of range, or no pair to compare.
     """
     path = Path(path)
-    folder = path.resolve().parent
+    folder = path.absolute().parent
     config = check_settings(SweepConfig, read_settings(path, overrides), str(path))
     return config.model_copy(
         update={

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from koda.datasets.blobs import Blob
 from koda.errors import DataError
+from koda.records.ledger import Ledger, RejectedKind, rejected_kinds
 from koda.storage import digest_json
 
 _DATA_VERSION = 1
 _MAX_METADATA_COLUMNS = 200
+_SHOWN_KINDS = 3
+UNREADABLE = "the image cannot be read"
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,19 @@ class Source:
 
     Args:
         name: default name of the data set.
-        rows: n_source of them.
+        rows: a sample each, usable or not.
         metadata_columns: names that the metadata of every usable row has.
+        n_split: samples more than the source has rows, because a row holds several captions.
+        merged: kind -> rows of the source that are part of another row's sample.
+        notes: how it was read, in words, where that had to be found out.
     """
 
     name: str
     rows: list[Row]
     metadata_columns: tuple[str, ...] = ()
+    n_split: int = 0
+    merged: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def gathered(name: str, rows: list[Row]) -> Source:
@@ -125,7 +134,8 @@ class PairDataset:
     """The usable pairs of a source, in the order of their keys, with everything that was left out.
 
     ``digest`` names the content (keys, captions, image bytes, metadata) and neither the path nor the order of
-    the source, so a copied or re-sorted data set is recognised.
+    the source, so a copied or re-sorted data set is recognised. ``n_source`` counts the samples that are asked for,
+    pairs and rejections; the ``ledger`` accounts for every row of the source.
     """
 
     name: str
@@ -136,6 +146,7 @@ class PairDataset:
     metadata_columns: tuple[str, ...]
     digest: str
     format: str
+    ledger: Ledger
 
     @cached_property
     def by_key(self) -> dict[str, Pair]:
@@ -170,26 +181,50 @@ def allowed_rejections(n_source: int, limit: float) -> float:
     return limit * n_source if limit < 1 else limit
 
 
+def kinds_of(rejections: Iterable[Rejection]) -> list[RejectedKind]:
+    """Return how many rejections there are of each kind, the commonest first, with one of each in full."""
+    return rejected_kinds((item.kind, item.key, item.reason) for item in rejections)
+
+
 def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], limit: float) -> None:
     """Refuse to go on when nothing usable is left, or more was left out than the user allows.
 
     Args:
         name: the data set, for the message.
-        n_source: rows in the source.
+        n_source: samples that are asked for.
         rejections: what was left out.
-        limit: below 1 a share of the source, from 1 on a count.
+        limit: below 1 a share of the samples, from 1 on a count.
 
     Raises:
-        DataError: with the commonest reasons.
+        DataError: with the commonest reasons, one of each in full.
     """
     left_out = list(rejections)
-    common = "; ".join(f"{count} x {kind}" for kind, count in [*count_kinds(left_out).items()][:3])
+    kinds = kinds_of(left_out)[:_SHOWN_KINDS]
+    common = "; ".join(f"{item.count} x {_example(item)}" for item in kinds)
     if n_source - len(left_out) < 1:
-        why = f"all {n_source} rows were rejected ({common})" if n_source else "it has no rows"
-        raise DataError(f"The data set {name} has no usable pair: {why}.", "Check the paths of the images.")
+        why = f"all {n_source} rows were rejected: {common}" if n_source else "it has no rows"
+        raise DataError(f"The data set {name} has no usable pair: {why}.", _remedy(left_out))
     if len(left_out) > allowed_rejections(n_source, limit):
         raise DataError(
             f"The data set {name} has {len(left_out)} unusable rows of {n_source}, more than the limit "
-            f"data.max_rejected = {limit:g} allows ({common}; the first is {left_out[0].key!r}).",
+            f"data.max_rejected = {limit:g} allows: {common}.",
             "Mend the data, or raise data.max_rejected (below 1 a share, from 1 on a count).",
         )
+
+
+def _example(item: RejectedKind) -> str:
+    """Return a kind with one row of it in full: "the image cannot be read, such as 'a.png' (no such file: /x/a.png)"."""
+    detail = item.reason.removeprefix(item.kind).removeprefix(": ")
+    return f"{item.kind}, such as {item.key!r}" + (f" ({detail})" if detail else "")
+
+
+def _remedy(rejections: Sequence[Rejection]) -> str:
+    """Return what to do about a data set of which nothing is left."""
+    if not rejections:
+        return "Look into the file: it has a header and nothing below it, or data.path names another one."
+    commonest = kinds_of(rejections)[0]
+    if commonest.kind == UNREADABLE and "\\" in commonest.reason:
+        return "The paths are written with backslashes; write them with slashes, and set data.images."
+    if commonest.kind == UNREADABLE:
+        return "Check the paths of the images, and data.images, the folder that they are relative to."
+    return "Mend the rows, or name other columns or files."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,13 @@ from typing import Any, BinaryIO, cast
 from koda.errors import DataError, PrerequisiteError
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
+_WITH_QUERIES = ("http", "https")  # protocols whose URLs end in ?name=value; elsewhere a ? is part of a name
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 READS_AT_ONCE = 4  # threads that read files of one data set
 
 
@@ -34,6 +42,11 @@ class Blob:
         """Name of these bytes among others."""
         return self.location if self.length is None else f"{self.location}#{self.offset}+{self.length}"
 
+    @property
+    def shown(self) -> str:
+        """The location for people: of a URL neither its credentials nor its query."""
+        return shown(self.location)
+
     def read(self) -> bytes:
         """Return the bytes.
 
@@ -45,7 +58,7 @@ class Blob:
             end = None if self.length is None else self.offset + self.length
             data: bytes = system.cat_file(path, start=self.offset or None, end=end)
         else:
-            with Path(self.location).open("rb") as file:
+            with open_file(self.location) as file:
                 file.seek(self.offset)
                 data = file.read() if self.length is None else file.read(self.length)
         if self.length is not None and len(data) != self.length:
@@ -66,6 +79,19 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
+def shown(location: str) -> str:
+    """Return a location for people: of a URL neither its credentials nor its query.
+
+    >>> shown("https://me:secret@host/a.png?sig=x")
+    'https://host/a.png'
+    """
+    if not is_url(location):
+        return location
+    protocol, _, rest = without_query(location).partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{protocol}://{host.rpartition('@')[2]}{slash}{path}"
+
+
 def join(folder: str, name: str) -> str:
     """Return a name below a folder or URL; an absolute path or URL stays what it is."""
     if is_url(name):
@@ -77,12 +103,47 @@ def join(folder: str, name: str) -> str:
 
 def parent_of(location: str) -> str:
     """Return the folder that a file lies in."""
-    return location.rpartition("/")[0] if is_url(location) else str(Path(location).parent)
+    return without_query(location).rpartition("/")[0] if is_url(location) else str(Path(location).parent)
 
 
 def stem_of(location: str) -> str:
     """Return the name of a file without its folder and its suffix."""
-    return Path(location.rstrip("/").rpartition("/")[2] if is_url(location) else location).stem
+    return Path(_name_of(location)).stem
+
+
+def suffix_of(location: str) -> str:
+    """Return the suffix of a file's name in small letters; the query of a URL is no part of it.
+
+    >>> suffix_of("https://host/a/pairs.TSV?signature=x/y.z")
+    '.tsv'
+    """
+    return Path(_name_of(location)).suffix.lower()
+
+
+def without_query(url: str) -> str:
+    """Return a URL without what follows its path, where its protocol has such."""
+    if url.partition("://")[0] in _WITH_QUERIES:
+        return url.partition("?")[0].partition("#")[0]
+    return url
+
+
+def _name_of(location: str) -> str:
+    if not is_url(location):
+        return Path(location).name
+    return without_query(location).rstrip("/").rpartition("/")[2]
+
+
+def why_no_file(location: str) -> str:
+    """Return why there is no file at a location, for a message that begins with its name."""
+    if is_url(location) or not os.path.lexists(location):  # noqa: PTH110 (pathlib has none)
+        return "does not exist"
+    try:
+        _check_regular(os.stat(location))  # noqa: PTH116 (as above)
+    except FileNotFoundError:
+        return f"is a link to {os.readlink(location)}, which does not exist"  # noqa: PTH115 (as above)
+    except OSError as error:
+        return f"cannot be used: {reason_of(error)}"
+    return "does not exist"
 
 
 def is_file(location: str) -> bool:
@@ -165,12 +226,33 @@ def open_file(location: str) -> BinaryIO:
     """Open a file to read at any place in it.
 
     Raises:
-        OSError: it cannot be opened; a store behind a URL may raise errors of its own.
+        OSError: it cannot be opened, or is a pipe, a device or the like, from which reading might never end; a store
+            behind a URL may raise errors of its own.
     """
-    if not is_url(location):
-        return Path(location).open("rb")
-    system, path = _filesystem(location)
-    return cast(BinaryIO, system.open(path, "rb"))
+    if is_url(location):
+        system, path = _filesystem(location)
+        return cast(BinaryIO, system.open(path, "rb"))
+    # opening a pipe waits for its other end unless it is told not to; a regular file takes no notice
+    descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check_regular(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(status: os.stat_result) -> None:
+    """Refuse what is no file of bytes with an end.
+
+    Raises:
+        OSError: it is a folder, a pipe, a device or a socket.
+    """
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _SPECIAL if test(status.st_mode)), "something else")
+        raise OSError(f"it is {kind}, not a file")
 
 
 def read_location(location: str) -> bytes:
@@ -190,14 +272,17 @@ def read_location(location: str) -> bytes:
 
 
 def stamp_of(location: str) -> str | None:
-    """Return size and time of change of a file, or None where the store behind a URL does not tell.
+    """Return what changes when a file does: size, times and inode; None where the store behind a URL does not tell.
+
+    A program that copies a file with its size and time of change leaves neither its inode nor the inode's own time.
 
     Raises:
-        OSError: the file is not there.
+        OSError: the file is not there, or is none.
     """
     if not is_url(location):
-        status = Path(location).stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        status = os.stat(location)  # noqa: PTH116 (a call a sample)
+        _check_regular(status)
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
     system, path = _filesystem(location)
     info = system.info(path)
     changed = next((info[key] for key in ("ETag", "etag", "LastModified", "mtime", "updated") if info.get(key)), None)
@@ -219,16 +304,17 @@ def _filesystem(url: str) -> tuple[Any, str]:
         PrerequisiteError: a protocol whose package is not installed.
     """
     protocol = url.partition("://")[0]
-    system = _open_filesystem(protocol)
+    # a signature holds for the URL as it was written: what is escaped in it must not be escaped anew
+    system = _open_filesystem(protocol, protocol in _WITH_QUERIES and "%" in url)
     return system, system._strip_protocol(url)
 
 
 @cache
-def _open_filesystem(protocol: str) -> Any:
+def _open_filesystem(protocol: str, is_escaped: bool) -> Any:
     import fsspec
 
     try:
-        return fsspec.filesystem(protocol)
+        return fsspec.filesystem(protocol, **({"encoded": True} if is_escaped else {}))
     except ImportError as error:
         raise PrerequisiteError(
             f"{protocol}:// needs a package that is not installed: {reason_of(error)}.",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source, gathered
-from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, parent_of, read_location, stem_of
+from koda.datasets.blobs import is_file, is_folder, is_url, parent_of, read_location, shown, stem_of, why_no_file
 from koda.datasets.captions import choose
-from koda.datasets.text import parse_json, scalars
+from koda.datasets.reach import Reach
+from koda.datasets.text import parse_json, scalars, stands_for_nothing
 from koda.errors import DataError
 
 _PARTS = ("images", "annotations")
@@ -54,20 +55,22 @@ def read_coco(config: DataConfig) -> Source:
             entries.append(images[key])
     strays = list(_attach(content["annotations"], images))
     rows: list[Row] = []
+    reach = Reach.of(config, folder)
     for item in entries:
-        rows += [item] if isinstance(item, Row) else _pairs(item, folder, config)
-    return gathered(stem_of(config.path), [*rows, *strays])
+        rows += [item] if isinstance(item, Row) else _pairs(item, reach, config)
+    source = gathered(stem_of(config.path), [*rows, *strays])
+    return replace(source, n_split=len(rows) - len(entries))
 
 
 def _content(path: str) -> dict[str, list[Any]]:
     """Return the two lists that make a file COCO's."""
     if not is_file(path):
-        raise DataError(f"The data set {path} does not exist.", "Set data.path to a COCO captions file.")
-    content = parse_json(read_location(path), path)
+        raise DataError(f"The data set {shown(path)} {why_no_file(path)}.", "Set data.path to a COCO captions file.")
+    content = parse_json(read_location(path), shown(path))
     missing = [part for part in _PARTS if not isinstance(content, dict) or not isinstance(content.get(part), list)]
     if missing:
         raise DataError(
-            f"{path} is not a COCO captions file: it has no list {missing[0]!r}.",
+            f"{shown(path)} is not a COCO captions file: it has no list {missing[0]!r}.",
             "koda reads JSON with the lists 'images' (id, file_name) and 'annotations' (image_id, caption).",
         )
     return {part: content[part] for part in _PARTS}
@@ -80,33 +83,41 @@ def _attach(annotations: list[Any], images: dict[str, _Image]) -> Iterator[Row]:
         key = _id(entry, "image_id")
         if key is None:
             yield Row(None, fault=Fault("malformed annotation", "an entry without an image_id"), where=where)
-        elif not isinstance(entry.get("caption"), str):
+        elif not (captions := _captions(entry)):
             yield Row(None, fault=Fault("malformed annotation", "an entry without a caption"), where=where)
         elif key not in images:
             fault = Fault("the image of the annotation is not in the file", key)
-            yield Row(None, None, entry["caption"], fault=fault, where=where)
+            yield Row(None, None, captions[0], fault=fault, where=where)
         else:
-            images[key].captions.append(entry)
+            images[key].captions += [{**entry, "caption": caption} for caption in captions]
 
 
-def _pairs(image: _Image, folder: str, config: DataConfig) -> Iterator[Row]:
+def _captions(entry: dict[str, Any]) -> list[str]:
+    """Return the captions of an annotation, which has one or a list of them."""
+    value = entry.get("caption")
+    values = value if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str) and not stands_for_nothing(text)]
+
+
+def _pairs(image: _Image, reach: Reach, config: DataConfig) -> Iterator[Row]:
     """Yield the pairs of an image, or what is wrong with it."""
-    metadata = scalars(image.entry, {"id", "caption", "key"})
+    metadata = scalars(image.entry, {"id"})
     file = image.entry.get("file_name")
     if not image.captions:
         yield Row(image.key, None, None, metadata, Fault("the image has no caption"), image.where)
         return
+    place = reach.image(file) if isinstance(file, str) and file else Fault("malformed image", "no file_name")
     # the order of the file is not part of the data set, that of the ids is
     captions = sorted(image.captions, key=_order)
     for key, entry in choose(image.key, captions, config):
-        about = scalars(entry, {"id", "image_id", "caption", "key"})
+        about = scalars(entry, {"id", "image_id", "caption"})
         if (own := _id(entry, "id")) is not None:
             about["annotation_id"] = own
         whole = {**about, **metadata}
-        if isinstance(file, str) and file and "\0" not in file:
-            yield Row(key, Blob(join(folder, file)), entry["caption"], whole, where=image.where)
+        if isinstance(place, Fault):
+            yield Row(key, None, entry["caption"], whole, place, image.where)
         else:
-            yield Row(key, None, entry["caption"], whole, Fault("malformed image", "no file_name"), image.where)
+            yield Row(key, place, entry["caption"], whole, where=image.where)
 
 
 def _id(entry: Any, name: str) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Row
@@ -11,6 +12,7 @@ from koda.datasets.text import printable
 from koda.errors import DataError, did_you_mean, nearest
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 # no files, no network, no extensions, nothing of this process: a condition is for the rows and nothing else
@@ -24,6 +26,12 @@ _SANDBOX = {
 }
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
+# in the definition of one of DuckDB's macros, or as a name without brackets: what depends on when and by whom it is asked
+_OF_THE_MOMENT = r"current_|now\(|random\("
+_MOMENTS = frozenset({"current_timestamp", "current_time", "localtime", "localtimestamp", "current_user", "user"})
+_HARMLESS = frozenset({"error"})
 
 
 def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: str) -> list[Row]:
@@ -47,6 +55,7 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
     names = [*table.column_names]
     try:
         with duckdb.connect(":memory:", config=dict(_SANDBOX)) as connection:
+            _check_repeatable(connection, condition, names)
             answer = connection.from_arrow(table).select(duckdb.SQLExpression(condition))
             kinds = [str(kind) for kind in answer.types]
             if kinds != ["BOOLEAN"]:
@@ -64,8 +73,64 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
     ]
 
 
+def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, columns: Sequence[str]) -> None:
+    """Refuse a condition that does not depend on the row alone, so that the same samples are found again.
+
+    Raises:
+        DataError: it calls a function of chance, of the time or of the session, or looks at other rows.
+    """
+    parsed = json.loads(_one(connection, "SELECT json_serialize_sql(?)", f"SELECT (\n{condition}\n)"))
+    if parsed.get("error"):
+        return  # it is no expression, and is refused as such
+    unstable = {
+        name
+        for (name,) in connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND "
+            "stability <> 'CONSISTENT' OR function_type = 'macro' AND regexp_matches(macro_definition, ?)",
+            [_OF_THE_MOMENT],
+        ).fetchall()
+    }
+    known = {name.lower() for name in columns}
+    for part in _parts(parsed):
+        if part.get("class") == "WINDOW":
+            what = "the order of the rows"
+        elif part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in unstable - _HARMLESS:
+            what = f"{part['function_name']}()"
+        elif (name := _bare_name(part)) in unstable | _MOMENTS and name not in known:
+            what = name
+        else:
+            continue
+        raise DataError(
+            f"data.where = {condition!r} depends on {what}, so that each run would find other samples.",
+            "Compare what stands in the row; a random part of the data is what data.limit draws.",
+        )
+
+
+def _parts(parsed: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a parsed statement."""
+    waiting = [parsed]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            yield item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
+def _bare_name(part: dict[str, Any]) -> str:
+    """Return the name of what stands as a column in a condition, such as current_date, which may be a function."""
+    names = part.get("column_names") if part.get("class") == "COLUMN_REF" else None
+    return str(names[0]).lower() if isinstance(names, list) and len(names) == 1 else ""
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> Any:
+    row = connection.execute(query, list(values)).fetchone()
+    return None if row is None else row[0]
+
+
 def _table(rows: Sequence[Row], metadata_columns: Sequence[str]) -> pa.Table:
-    """Return keys, captions and metadata as columns; of two names that SQL takes for one the first counts."""
+    """Return keys, captions and metadata as columns; of two names that SQL takes for one the second is `name_2`."""
     import pyarrow as pa
 
     columns: dict[str, pa.Array] = {
@@ -74,9 +139,12 @@ def _table(rows: Sequence[Row], metadata_columns: Sequence[str]) -> pa.Table:
     }
     taken = {"key", "caption"}
     for name in metadata_columns:
-        if name.lower() not in taken:
-            taken.add(name.lower())
-            columns[name] = _column([row.metadata.get(name) for row in rows])
+        free = name
+        number = 2
+        while free.lower() in taken:
+            free, number = f"{name}_{number}", number + 1
+        taken.add(free.lower())
+        columns[free] = _column([row.metadata.get(name) for row in rows])
     return pa.table(columns)
 
 
@@ -90,6 +158,12 @@ def _column(values: list[Any]) -> pa.Array:
             return pa.array([int(value) if value else None for value in values], pa.int64())
         if all(_NUMBER.fullmatch(text) and text[-1].isdigit() for text in texts):
             return pa.array([float(value) if value else None for value in values], pa.float64())
+        for pattern, kind in ((_DATE, pa.date32()), (_MOMENT, pa.timestamp("us"))):
+            if all(pattern.fullmatch(text) for text in texts):
+                try:
+                    return pa.array([value or None for value in values], pa.string()).cast(kind)
+                except pa.ArrowException:  # the 31st of February
+                    break
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from koda.config import DataConfig
-from koda.datasets.base import Row, Source
-from koda.datasets.blobs import Blob, join
+from koda.datasets.base import Fault, Row, Source
+from koda.datasets.blobs import Blob
+from koda.datasets.reach import Reach
 from koda.embeddings import EmbeddingTable
 
 
@@ -26,15 +27,18 @@ def read_stored(config: DataConfig) -> Source:
     captions = [None] * table.n if caption is None else columns[caption]
     extra = tuple(name for name in columns if name not in {caption, picture})
     rows = []
+    reach = None if config.images is None else Reach.of(config, config.images)
     for number, key in enumerate(table.keys):
-        file = None if picture is None or config.images is None else columns[picture][number]
+        file = None if picture is None else columns[picture][number]
+        image = None if file is None or reach is None else reach.image(file)
         rows.append(
             Row(
                 key,
-                None if file is None or config.images is None else Blob(join(config.images, str(file))),
+                image if isinstance(image, Blob) else None,
                 "" if captions[number] is None else str(captions[number]),
                 {name: columns[name][number] for name in extra},
-                where=f"row {number + 1}",
+                image if isinstance(image, Fault) else None,
+                f"row {number + 1}",
             )
         )
     return Source(Path(config.path).name, rows, extra)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
-from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of
+from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of, shown
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.text import decode_text
 from koda.errors import DataError
@@ -25,9 +26,10 @@ def read_folder(config: DataConfig) -> Source:
     """
     folder = config.path
     if not is_folder(folder):
-        raise DataError(f"The folder {folder} does not exist.", "Set data.path to a folder of images.")
+        raise DataError(f"The folder {shown(folder)} does not exist.", "Set data.path to a folder of images.")
     images: list[tuple[str, str]] = []  # key, file
     captions: dict[str, str] = {}  # key -> file
+    doubles = []  # caption files of a key that has one
     others = []
     for name in list_files(folder):
         stem, dot, suffix = name.rpartition(".")
@@ -36,7 +38,8 @@ def read_folder(config: DataConfig) -> Source:
         if suffix.lower() in IMAGE_SUFFIXES and dot:
             images.append((stem, name))
         elif suffix.lower() == "txt" and dot:
-            captions.setdefault(stem, name)
+            if captions.setdefault(stem, name) != name:
+                doubles.append(name)
         elif name.lower().endswith(_TABLES):
             others.append(name)
     if not images or not captions:
@@ -48,17 +51,26 @@ def read_folder(config: DataConfig) -> Source:
             remedy = f"Set data.path to the table of captions: {join(folder, others[0])}?"
         raise DataError(f"The folder {folder} has {what}.", remedy)
     rows = []
+    written = _by_written_name(captions, {key for key, _ in images})
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-        read_captions = pool.map(lambda image: _caption(folder, captions.get(image[0])), images)
+        read_captions = pool.map(lambda image: _caption(folder, captions.get(written.get(image[0], image[0]))), images)
         for (key, name), (caption, fault) in zip(images, read_captions, strict=True):
             rows.append(Row(key, Blob(join(folder, name)), caption, fault=fault, where=name))
-    with_image = {key for key, _ in images}
+    with_image = {written.get(key, key) for key, _ in images}
     rows += [
         Row(key, fault=Fault("the caption has no image beside it"), where=name)
         for key, name in captions.items()
         if key not in with_image
     ]
+    rows += [Row(None, fault=Fault("another caption has the same name"), where=name) for name in doubles]
     return Source(folder.rstrip("/").rpartition("/")[2], rows)
+
+
+def _by_written_name(captions: dict[str, str], keys: set[str]) -> dict[str, str]:
+    """Return, for images without a caption, the captions of the same name under another Unicode form."""
+    free = {unicodedata.normalize("NFC", stem): stem for stem in captions if stem not in keys and not stem.isascii()}
+    pairs = ((key, free.get(unicodedata.normalize("NFC", key))) for key in keys if key not in captions)
+    return {key: stem for key, stem in pairs if stem is not None}
 
 
 def _caption(folder: str, name: str | None) -> tuple[str | None, Fault | None]:

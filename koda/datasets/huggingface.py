@@ -17,6 +17,8 @@ from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
 from koda.datasets.blobs import Blob, is_file, is_folder, is_url, join, read_location, reason_of
 from koda.datasets.captions import captioned
+from koda.datasets.columns import arrow_values, is_missing, is_nested, plain
+from koda.datasets.reach import Reach
 from koda.datasets.text import listed, parse_json
 from koda.errors import DataError
 
@@ -26,18 +28,20 @@ if TYPE_CHECKING:
 SPLITS_FILE, STATE_FILE, INFO_FILE = "dataset_dict.json", "state.json", "dataset_info.json"
 _CAPTIONS = ("caption", "captions", "text", "title")
 _KEYS = ("key", "__key__")
+_Captioned = tuple[Row, Any]  # a row with the value of its caption column
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """What each column of a data set is for; ``labels`` gives the names of class labels."""
+    """What each column of a data set is for; ``labels`` gives the names of class labels, ``notes`` what is left out."""
 
     key: str | None
     image: str
     caption: str
     metadata: tuple[str, ...]
     labels: dict[str, list[str]]
+    notes: tuple[str, ...]
 
 
 def read_huggingface(config: DataConfig) -> Source:
@@ -56,10 +60,11 @@ def read_huggingface(config: DataConfig) -> Source:
     files = _data_files(folder)
     features = _object(join(folder, INFO_FILE)).get("features")
     features = features if isinstance(features, dict) else {}
-    rows: list[Row] = []
+    rows: list[_Captioned] = []
     columns: _Columns | None = None
     schema: pa.Schema | None = None
     n_rows = 0
+    reach = Reach.of(config, config.images or config.path)
     for location in files:
         try:
             remote = is_url(location)
@@ -74,9 +79,11 @@ def read_huggingface(config: DataConfig) -> Source:
             schema, columns = reader.schema, _columns(folder, names, reader.schema, features, config)
         elif not reader.schema.equals(schema):
             raise DataError(f"{location} has other columns than {files[0]}.", "They are of two data sets.")
-        n_rows += _read(location, buffer, reader, columns, config, n_rows, rows)
+        n_rows += _read(location, buffer, reader, columns, reach, n_rows, rows)
     name = folder.rstrip("/").rpartition("/")[2]
-    return Source(name, rows, () if columns is None else columns.metadata)
+    metadata, notes = ((), ()) if columns is None else (columns.metadata, columns.notes)
+    source = Source(name, [row for row, _ in rows], metadata, notes=notes)
+    return captioned(source, [value for _, value in rows], config)
 
 
 def _data_files(folder: str) -> list[str]:
@@ -127,7 +134,7 @@ def _columns(
 
     def column_of(option: str, likely: list[str]) -> str:
         wanted = str(getattr(config, option))
-        if option not in config.model_fields_set:
+        if wanted == DataConfig.model_fields[option].default:
             if not likely:
                 unsure = f"no column is sure to be the {option}"
                 raise DataError(f"{folder}: {unsure}; {known}.", f"Name it as data.{option}.")
@@ -149,18 +156,16 @@ def _columns(
     if config.key_column is not None and config.key_column not in names:
         raise DataError(f"{folder} has no column {config.key_column!r} (data.key_column); {known}.")
     key = config.key_column or next((name for name in _KEYS if name in names), None)
-    scalar = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string, pa.types.is_decimal)
-    plain = [
-        column.name
-        for column in schema
-        if any(test(column.type) for test in scalar) and column.name not in {key, image, caption}
-    ]
+    others = [column for column in schema if column.name not in {key, image, caption}]
+    nested = [column for column in others if is_nested(column.type)]
+    flat = [column.name for column in others if column not in nested]
+    notes = tuple(f"the column {column.name!r} is left out: it holds {column.type}" for column in nested)
     labels = {
         name: list(map(str, kind["names"]))
         for name, kind in kinds.items()
         if kind.get("_type") == "ClassLabel" and isinstance(kind.get("names"), list)
     }
-    return _Columns(key, image, caption, tuple(plain), labels)
+    return _Columns(key, image, caption, tuple(flat), labels, notes)
 
 
 def _read(
@@ -168,9 +173,9 @@ def _read(
     buffer: pa.Buffer,
     reader: Any,
     columns: _Columns,
-    config: DataConfig,
+    reach: Reach,
     before: int,
-    rows: list[Row],
+    rows: list[_Captioned],
 ) -> int:
     """Add the rows of a file to those of the files before it; where it is damaged, one that says so for the rest.
 
@@ -183,7 +188,7 @@ def _read(
         try:
             batch = reader.read_next_batch()
             batch.validate(full=True)  # damaged offsets would have pyarrow read where nothing is
-            batch_rows = list(_of_batch(location, buffer, batch, columns, config, number))
+            batch_rows = list(_of_batch(location, buffer, batch, columns, reach, number))
         except StopIteration:
             break
         except DataError:
@@ -194,35 +199,43 @@ def _read(
         rows += batch_rows
         number += batch.num_rows
     if damage is not None:
-        rows.append(
-            Row(None, fault=Fault("the file is damaged", str(damage)), where=location.rpartition("/")[2], loss=True)
-        )
+        fault = Fault("the file is damaged", str(damage))
+        rows.append((Row(None, fault=fault, where=location.rpartition("/")[2], loss=True), None))
     return number - before
 
 
 def _of_batch(
-    location: str, buffer: pa.Buffer, batch: pa.RecordBatch, columns: _Columns, config: DataConfig, number: int
-) -> Iterator[Row]:
-    """Yield the rows of a record batch."""
+    location: str, buffer: pa.Buffer, batch: pa.RecordBatch, columns: _Columns, reach: Reach, number: int
+) -> Iterator[_Captioned]:
+    """Yield the rows of a record batch, each with the value of its caption column."""
     data, files = _image_parts(batch.column(columns.image))
     places = _places(data, buffer, location)
-    captions = batch.column(columns.caption).to_pylist()
-    keys = None if columns.key is None else batch.column(columns.key).to_pylist()
-    metadata = {name: _named(batch.column(name).to_pylist(), columns.labels.get(name)) for name in columns.metadata}
+    captions = arrow_values(batch.column(columns.caption))
+    keys = None if columns.key is None else arrow_values(batch.column(columns.key))
+    metadata = {name: _named(arrow_values(batch.column(name)), columns.labels.get(name)) for name in columns.metadata}
     for place, (at, file) in enumerate(zip(places, files, strict=True)):
         about = {name: values[place] for name, values in metadata.items()}
         where = f"row {number + place + 1}"
-        key = f"{number + place:09d}" if keys is None else keys[place]
-        image = None
+        key = f"{number + place:09d}" if keys is None else _key(keys[place])
+        image: Blob | Fault = Fault(f"the column {columns.image!r} is empty")
         if at is not None:
             image = Blob(location, *at)
-        elif isinstance(file, str) and file and "\0" not in file:  # an image that was not taken into the file
-            image = Blob(join(config.images or config.path, file))
-        if key is None or key == "":
-            yield Row(None, image, None, about, Fault(f"the column {columns.key!r} is empty"), where)
+        elif isinstance(file, str) and file:  # an image that was not taken into the file
+            image = reach.image(file)
+        if key is None:
+            row = Row(None, None, None, about, Fault(f"the column {columns.key!r} is empty"), where)
+        elif isinstance(image, Fault):
+            row = Row(key, None, None, about, image, where)
         else:
-            fault = Fault(f"the column {columns.image!r} is empty") if image is None else None
-            yield from captioned(Row(str(key), image, None, about, fault, where), captions[place], config)
+            row = Row(key, image, None, about, None, where)
+        yield row, captions[place]
+
+
+def _key(value: Any) -> str | None:
+    """Return a key as text, or None where there is none; a whole number among which one is missing is a float."""
+    if is_missing(value) or value == "":
+        return None
+    return str(int(value) if isinstance(value, float) and value.is_integer() else plain(value))
 
 
 def _is_image(kind: pa.DataType) -> bool:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import filter as matching_names
 
 from koda.config import DataConfig
-from koda.datasets.base import Pair, PairDataset, Rejection, Row, Source, check_rejections, digest_of
-from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of
+from koda.datasets.base import (
+    UNREADABLE,
+    Pair,
+    PairDataset,
+    Rejection,
+    Row,
+    Source,
+    check_rejections,
+    digest_of,
+    kinds_of,
+)
+from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of, shown, without_query
 from koda.datasets.captions import draw
 from koda.datasets.coco import read_coco
+from koda.datasets.columns import with_plain_metadata
 from koda.datasets.condition import matching
 from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
@@ -20,6 +32,7 @@ from koda.datasets.tables import read_table
 from koda.datasets.text import is_text, printable
 from koda.datasets.webdataset import read_webdataset
 from koda.errors import DataError
+from koda.records.ledger import Ledger
 
 READERS: dict[str, Callable[[DataConfig], Source]] = {
     "csv": read_table,
@@ -29,6 +42,20 @@ READERS: dict[str, Callable[[DataConfig], Source]] = {
     "huggingface": read_huggingface,
     "embeddings": read_stored,
 }
+_NAMED = ("csv", "coco", "huggingface", "embeddings")  # formats in which a row names its image
+# setting -> the formats for which it means something; what stands in none of these means something for all
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "images": _NAMED,
+    "roots": _NAMED,
+    "urls": _NAMED,
+    "delimiter": ("csv",),
+    "image_column": ("csv", "huggingface", "webdataset", "embeddings"),
+    "caption_column": ("csv", "huggingface", "webdataset", "embeddings"),
+    "key_column": ("csv", "huggingface", "webdataset"),
+    "captions": ("csv", "coco", "huggingface", "webdataset"),
+}
+_FORMAT_NAMES = {"csv": "a table", "coco": "a COCO file", "webdataset": "shards", "folder": "a folder of images",
+                 "huggingface": "a Hugging Face folder", "embeddings": "an embedding folder"}
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # a file that lies in a folder -> the format of the folder, the surest first
 _FORMAT_MARKS = {
@@ -49,7 +76,7 @@ def format_of(config: DataConfig) -> str:
     """
     if config.format is not None:
         return config.format
-    path = config.path.lower()
+    path = without_query(config.path).lower()
     if path.endswith(_TARS) or (".tar" in path and ("::" in path or has_braces(path))):
         return "webdataset"
     if path.endswith(".json"):
@@ -64,24 +91,26 @@ def format_of(config: DataConfig) -> str:
 def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> PairDataset:
     """Read the pairs that a configuration names.
 
-    Every row of the source, or of the subset of it that is asked for, becomes a pair or a rejection.
+    Every row of the source is a pair, a rejection, a part of another row's pair, or not asked for; the ledger says
+    how many of each there are.
 
     Raises:
         DataError: no such source, one that is not in its format, no usable pair, or more rejections than
             `max_rejected` allows.
     """
     kind = format_of(config)
-    source = READERS[kind](config)
-    rows = _subset(source, config)
-    good, rejections = _sorted_out(rows)
+    _check_settings(config, kind)
+    source = with_plain_metadata(READERS[kind](config))
+    subset = _subset(source, config)
+    good, rejections = _sorted_out(subset.rows)
     digests = digests or ImageDigests()
     blobs: list[Blob] = [row.image for _, row in good if row.image is not None]
     image_digests = iter(digests.of(blobs))
     pairs = []
     for key, row in good:
         digest = None if row.image is None else next(image_digests)
-        if isinstance(digest, Exception):
-            rejections.append(Rejection(key, "the image cannot be read", reason_of(digest)))
+        if isinstance(digest, Exception) and row.image is not None:
+            rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {row.image.shown}")))
         else:
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata))
     pairs.sort(key=lambda pair: pair.key)
@@ -91,16 +120,52 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
         path=config.path,
         pairs=tuple(pairs),
         rejections=tuple(rejections),
-        n_source=len(rows),
+        n_source=len(subset.rows),
         metadata_columns=source.metadata_columns,
         digest=digest_of(pairs),
         format=kind,
+        ledger=Ledger(
+            n_source=len(source.rows) - source.n_split + sum(source.merged.values()),
+            n_split=source.n_split,
+            merged=source.merged,
+            n_outside_where=subset.n_outside_where,
+            n_outside_limit=subset.n_outside_limit,
+            rejected=kinds_of(rejections),
+            n_compared=len(pairs),
+            notes=list(source.notes),
+        ),
     )
     check_rejections(dataset.name, dataset.n_source, dataset.rejections, config.max_rejected)
     return dataset
 
 
-def _subset(source: Source, config: DataConfig) -> list[Row]:
+def _check_settings(config: DataConfig, kind: str) -> None:
+    """Refuse settings that mean nothing for the format of a source, since nobody would notice that they do nothing.
+
+    Raises:
+        DataError: the setting, and the formats that it is for.
+    """
+    for name, formats in _SETTINGS.items():
+        value = getattr(config, name)
+        if kind not in formats and value != DataConfig.model_fields[name].default:
+            meant = ", ".join(_FORMAT_NAMES[other] for other in formats)
+            shown_value = ", ".join(value) if isinstance(value, tuple) else value
+            raise DataError(
+                f"data.{name}: {shown_value} has no meaning for {_FORMAT_NAMES[kind]} ({shown(config.path)}).",
+                f"Leave it out (it is for {meant}), or set data.format if the path was taken for what it is not.",
+            )
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """The rows that a configuration asks for, and how many it does not ask for."""
+
+    rows: list[Row]
+    n_outside_where: int
+    n_outside_limit: int
+
+
+def _subset(source: Source, config: DataConfig) -> _Subset:
     """Return the rows that the configuration asks for; a random choice does not depend on the order of the source.
 
     Raises:
@@ -108,16 +173,18 @@ def _subset(source: Source, config: DataConfig) -> list[Row]:
     """
     rows = [row for row in source.rows if not row.loss]
     losses = [row for row in source.rows if row.loss]
+    n_rows = len(rows)
     if config.where is not None and rows:
         matched = matching(rows, source.metadata_columns, config.where)
         if not matched:
             raise DataError(f"None of the {len(rows)} rows of {config.path} satisfies data.where.")
         rows = matched
+    n_matched = len(rows)
     if config.limit is not None and config.limit < len(rows):
         if config.pick == "random":
             rows.sort(key=lambda row: draw(config.seed, "limit", row.where if row.key is None else row.key))
         rows = rows[: config.limit]
-    return [*rows, *losses]
+    return _Subset([*rows, *losses], n_rows - n_matched, n_matched - len(rows))
 
 
 def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]]:
@@ -126,10 +193,10 @@ def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]
     rejections = []
     for number, row in enumerate(rows, start=1):
         key = printable(row.key if row.key is not None else row.where or f"row {number}")
-        if row.key is not None and key in good:
-            rejections.append(Rejection(key, "duplicate key", "an earlier row has it"))
-        elif row.fault is not None:
+        if row.fault is not None:
             rejections.append(Rejection(key, printable(row.fault.kind), printable(row.fault.detail)))
+        elif row.key is not None and key in good:
+            rejections.append(Rejection(key, "duplicate key", "an earlier row has it"))
         elif key != row.key:
             rejections.append(Rejection(key, "the key is not text", "it cannot be written as UTF-8"))
         elif not is_text(row.caption or ""):

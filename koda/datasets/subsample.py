@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from koda.datasets.base import PairDataset, digest_of
+from koda.datasets.base import PairDataset, digest_of, kinds_of
+from koda.records.ledger import Ledger
 
 
 def subsample(dataset: PairDataset, size: int, seed: Sequence[int]) -> PairDataset:
@@ -23,4 +24,16 @@ def subsample(dataset: PairDataset, size: int, seed: Sequence[int]) -> PairDatas
     rows = sorted(order[:size].tolist())
     pairs = tuple(dataset.pairs[row] for row in rows if row < n_pairs)
     rejections = tuple(dataset.rejections[row - n_pairs] for row in rows if row >= n_pairs)
-    return replace(dataset, pairs=pairs, rejections=rejections, n_source=len(rows), digest=digest_of(pairs))
+    changes = {
+        "n_outside_limit": dataset.ledger.n_outside_limit + dataset.n_source - len(rows),
+        "rejected": kinds_of(rejections),
+        "n_compared": len(pairs),
+    }
+    return replace(
+        dataset,
+        pairs=pairs,
+        rejections=rejections,
+        n_source=len(rows),
+        digest=digest_of(pairs),
+        ledger=Ledger.model_validate({**dict(dataset.ledger), **changes}),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -10,17 +11,29 @@ from typing import Any
 from koda.errors import DataError
 
 
+_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# what programs write for a value that is missing, where it comes to stand in a text
+_MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT"})
+
+
 def decode_text(data: bytes, where: str) -> str:
-    """Decode UTF-8, with or without a byte-order mark.
+    """Decode UTF-8, or what the byte-order mark of a spreadsheet's export says.
 
     Raises:
         DataError: other bytes, with the line they stand in.
     """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{where}, line {line}: not UTF-8.", "Save the file as UTF-8.") from error
+        name = encoding.removesuffix("-sig").upper()
+        raise DataError(f"{where}, line {line}: not {name}.", "Save the file as UTF-8.") from error
+
+
+def stands_for_nothing(text: str) -> bool:
+    """Tell whether a text is what a program writes for a missing value, such as `nan`."""
+    return text.strip() in _MISSING
 
 
 def parse_json(data: bytes, where: str) -> Any:

@@ -62,6 +62,7 @@ from koda.records.changes import (
 from koda.records.controls import Controls, SelfControlRecord, SpikeInRecord
 from koda.records.figure_names import FigureName
 from koda.records.mending import Mending, mending_of
+from koda.records.ledger import Ledger, RejectedKind
 from koda.records.metrics import (
     AccuracyDifference,
     AccuracyRecord,
@@ -111,6 +112,7 @@ __all__ = [
     "GroupRecord",
     "GroupScores",
     "GroupShares",
+    "Ledger",
     "LobeRecord",
     "MapRecord",
     "Mending",
@@ -126,6 +128,7 @@ __all__ = [
     "RecallDifference",
     "RecallRecord",
     "RecallState",
+    "RejectedKind",
     "RejectionRecord",
     "Retest",
     "RetestedFinding",

@@ -68,7 +68,7 @@ def test_nothing_is_lost_without_a_word(tmp_path: Path) -> None:
     assert captions(dataset) == {"7": "first", "8": "other"}
     assert {rejection.key: rejection.reason for rejection in dataset.rejections} == {
         "9": "the image has no caption",
-        "7": "duplicate key: an earlier row has it",
+        "7": "duplicate key: an earlier image has it",
         "10": "malformed image: no file_name",
         "image 6": "malformed image: an entry without an id",
         "image 7": "malformed image: an entry without an id",

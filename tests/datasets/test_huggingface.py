@@ -113,8 +113,8 @@ def test_unclear_columns_are_asked_for(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(DataError, match=r"sure to be the caption_column(.|\n)*data\.caption_column"):
         read(path, image_column="a")
-    with pytest.raises(DataError, match="no column 'title'"):
-        read(path, image_column="a", caption_column="title")
+    with pytest.raises(DataError, match="no column 'titles'"):
+        read(path, image_column="a", caption_column="titles")
     with pytest.raises(DataError, match=r"no column 'id' \(data\.key_column\)"):
         read(path, image_column="a", caption_column="words", key_column="id")
     with pytest.raises(DataError, match="'words' holds string, not images"):

@@ -41,13 +41,14 @@ def test_every_bad_row_becomes_a_rejection_with_its_reason(pairs_folder: Write) 
     assert [pair.key for pair in dataset.pairs] == ["000.png"]
     reasons = {rejection.key: rejection.reason for rejection in dataset.rejections}
     assert reasons == {
-        "000.png": "duplicate key: an earlier row has it",
-        "gone.png": "the image cannot be read: no such file or directory",
+        "gone.png": f"the image cannot be read: no such file or directory: {path.parent}/gone.png",
         "row 4": "the column 'filepath' is empty",
-        "empty.png": "the image cannot be read: the file is empty",
+        "empty.png": f"the image cannot be read: the file is empty: {path.parent}/empty.png",
         "line 7": "malformed row: 3 fields where the header has 2",
     }
-    assert dataset.n_source == len(dataset.pairs) + len(dataset.rejections) == 6
+    assert dataset.n_source == len(dataset.pairs) + len(dataset.rejections) == 5
+    assert dataset.ledger.n_source == 6
+    assert dataset.ledger.merged == {"another caption of the same image": 1}
 
 
 def test_the_limit_on_rejections_is_a_share_or_a_count(pairs_folder: Write) -> None:
