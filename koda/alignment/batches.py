@@ -101,7 +101,7 @@ class Pictures:
         if (kept := self._kept.get(key)) is not None:
             return key, kept
         row = self._pixels.empty(1)[0]  # (3, h, w)
-        if (fault := write_picture(self._pixels, self._pairs[key], row)) is not None:
+        if (fault := write_picture(self._pixels, self._pairs[key], row).fault) is not None:
             self.unreadable[key] = fault
             return key, None
         return key, row

@@ -32,6 +32,14 @@ class DataConfig(Strict):
     captions: Literal["first", "all", "random"] = Field(
         default="first", description="which caption of an image that has several; random is drawn with `seed`"
     )
+    exif: Literal["apply", "ignore"] = Field(
+        default="ignore", description="turn pictures as their EXIF orientation says; open_clip's training does not"
+    )
+    background: str = Field(
+        default="white",
+        pattern="^(white|black|none|#[0-9a-fA-F]{6})$",
+        description="colour behind transparent pictures; none drops the alpha channel, as open_clip's training does",
+    )
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from koda.datasets.base import Pair, PairDataset, Rejection, Row, check_rejections, count_kinds
 from koda.datasets.blobs import Blob
 from koda.datasets.digests import ImageDigests
-from koda.datasets.images import decode_image, read_image
+from koda.datasets.images import decode_bytes, decode_image, decode_picture, read_image
 from koda.datasets.reading import format_of, read_dataset
 from koda.datasets.subsample import subsample
 
@@ -22,7 +22,9 @@ __all__ = [
     "Row",
     "check_rejections",
     "count_kinds",
+    "decode_bytes",
     "decode_image",
+    "decode_picture",
     "format_of",
     "read_dataset",
     "read_image",

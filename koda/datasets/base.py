@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from koda.datasets.blobs import Blob
+from koda.datasets.pictures import AS_CONFIGURED_BY_DEFAULT, View
 from koda.errors import DataError
 from koda.records.ledger import Ledger, RejectedKind, rejected_kinds
 from koda.storage import digest_json
@@ -119,7 +120,7 @@ def gathered(name: str, rows: list[Row]) -> Source:
 class Pair:
     """One image with its caption; `image` says where its bytes lie, `image_digest` is their sha256.
 
-    Both are None where the source has embeddings and no images.
+    Both are None where the source has embeddings and no images. `view` says how a picture is made of the bytes.
     """
 
     key: str
@@ -127,6 +128,7 @@ class Pair:
     caption: str
     image_digest: str | None
     metadata: dict[str, Any] = field(default_factory=dict)
+    view: View = AS_CONFIGURED_BY_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,18 @@ class PairDataset:
 
 
 def digest_of(pairs: Iterable[Pair]) -> str:
-    """Return the digest of a data set's content: of its pairs, which are in the order of their keys."""
-    content = [[pair.key, pair.caption, pair.image_digest, pair.metadata] for pair in pairs]
+    """Return the digest of a data set's content: of its pairs, which are in the order of their keys.
+
+    A view that is not the default is part of it, since other pictures are then compared.
+    """
+    content = [
+        [pair.key, pair.caption, pair.image_digest, pair.metadata, *_other_than_default(pair.view)] for pair in pairs
+    ]
     return digest_json([_DATA_VERSION, content])
+
+
+def _other_than_default(view: View) -> list[str]:
+    return [] if view == AS_CONFIGURED_BY_DEFAULT else [view.exif, view.background]
 
 
 def count_kinds(rejections: Iterable[Rejection]) -> dict[str, int]:

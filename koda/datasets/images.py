@@ -1,14 +1,13 @@
-"""Decoding: the bytes of a pair to an RGB picture, or the reason why not."""
+"""The picture of a pair: its bytes, checked against those that were read before, decoded as the data set says."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from typing import TYPE_CHECKING
 
 from koda.datasets.base import Pair
 from koda.datasets.blobs import reason_of
+from koda.datasets.pictures import AS_A_VIEWER_SHOWS_IT, Picture, View, open_picture
 from koda.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 # by suffix, the commonest first: where a sample has two images the first is taken
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jfif", "ppm")
-MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 
 
 def read_image(pair: Pair) -> bytes:
@@ -36,39 +34,28 @@ def read_image(pair: Pair) -> bytes:
     return data
 
 
+def decode_picture(pair: Pair) -> Picture:
+    """Decode a pair's image to RGB as the data set has it shown, and name what was altered.
+
+    Raises:
+        DataError: the image cannot be shown, or changed since it was read.
+    """
+    return open_picture(read_image(pair), pair.view)
+
+
 def decode_image(pair: Pair) -> Image:
-    """Decode a pair's image to RGB.
+    """Decode a pair's image to RGB as the data set has it shown.
 
     Raises:
-        DataError: the image is corrupt, truncated, too large, or changed since it was read.
+        DataError: the image cannot be shown, or changed since it was read.
     """
-    return decode_bytes(read_image(pair))
+    return decode_picture(pair).image
 
 
-def decode_bytes(data: bytes) -> Image:
-    """Decode the bytes of an image to RGB.
+def decode_bytes(data: bytes, view: View = AS_A_VIEWER_SHOWS_IT) -> Image:
+    """Decode the bytes of an image to RGB; by default as a viewer shows it, turned as its EXIF says and on white.
 
     Raises:
-        DataError: the image is corrupt, truncated or too large.
+        DataError: the image is corrupt, truncated, too large, or nothing that can be shown.
     """
-    from PIL import Image as PillowImage
-    from PIL import ImageFile, UnidentifiedImageError
-
-    # WeasyPrint, once imported, has Pillow fill up truncated images in silence for the whole process
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PillowImage.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"the image is too large: {image.width} x {image.height} pixels")
-                image.load()
-                return image.convert("RGB")
-    except PillowImage.DecompressionBombError as error:
-        raise DataError("the image is too large: it looks like a decompression bomb") from error
-    except UnidentifiedImageError as error:
-        raise DataError("the image cannot be decoded: not an image file that Pillow knows") from error
-    except DataError:
-        raise
-    except Exception as error:  # the decoders of damaged files raise whatever they stumble over
-        raise DataError(f"the image cannot be decoded: {reason_of(error)}") from error
+    return open_picture(data, view).image

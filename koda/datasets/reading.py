@@ -27,6 +27,7 @@ from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
 from koda.datasets.folder import read_folder
 from koda.datasets.huggingface import read_huggingface
+from koda.datasets.pictures import View
 from koda.datasets.shards import has_braces
 from koda.datasets.tables import read_table
 from koda.datasets.text import is_text, printable
@@ -106,13 +107,14 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     digests = digests or ImageDigests()
     blobs: list[Blob] = [row.image for _, row in good if row.image is not None]
     image_digests = iter(digests.of(blobs))
+    view = View(config.exif, config.background)
     pairs = []
     for key, row in good:
         digest = None if row.image is None else next(image_digests)
         if isinstance(digest, Exception) and row.image is not None:
             rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {row.image.shown}")))
         else:
-            pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata))
+            pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata, view))
     pairs.sort(key=lambda pair: pair.key)
     rejections.sort(key=lambda rejection: rejection.key)
     dataset = PairDataset(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from koda.models import ResolvedModel, load_encoder
 from koda.storage import ArtifactStore, digest_json
 
 KIND = "embeddings"
-_EXTRACTION_VERSION = 2
+CAPTION_CUT = "caption cut at the context length"
+_EXTRACTION_VERSION = 3  # 3: pictures of 16 bits and fractions are scaled, transparent ones composed
 
 Progress = Callable[[int, int], None]
 
@@ -79,6 +81,7 @@ def extract(
         batches = Batches(encoder, batch_size)
         captions = CaptionMemory([[pair.caption for pair in pairs] for pairs in shards])
         rejected: dict[str, str] = {}
+        altered: Counter[str] = Counter()
         n_embedded = n_long = done = 0
         with ImageStream(encoder, [shards[n] for n in missing], batches.size) as images:
             for number, pairs in enumerate(shards):
@@ -86,7 +89,11 @@ def extract(
                 if number in missing:
                     shown = None if progress is None else _shifted(progress, done, len(dataset.pairs))
                     made = embed_shard(encoder, pairs, images, batches, captions, shown)
-                    notes = {"n_long": made.n_long, "fingerprint": model.fingerprint.digest}
+                    notes = {
+                        "n_long": made.n_long,
+                        "altered": made.altered,
+                        "fingerprint": model.fingerprint.digest,
+                    }
                     write_shard(path, made.keys, made.arrays, made.rejected, notes)
                 header = read_shard_header(path)
                 if "text" in encoder.modalities and captions.wants(number):
@@ -96,6 +103,7 @@ def extract(
                 rejected.update(header.rejected)
                 n_embedded += len(header.keys)
                 n_long += header.notes["n_long"]
+                altered.update(header.notes["altered"])
                 done += len(pairs)
                 if progress is not None:
                     progress(done, len(dataset.pairs))
@@ -103,6 +111,7 @@ def extract(
             "n": n_embedded,
             "rejected": rejected,
             "n_long": n_long,
+            "altered": dict(altered),
             "model": {**encoder.describe(), "precision_cosine": cosine},
             "device": str(encoder.device),
         }
@@ -119,6 +128,22 @@ def _usable(info: dict[str, Any], dataset: PairDataset, model: ResolvedModel) ->
             "Check the images and the model.",
         )
     return info
+
+
+def altered_of(infos: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many samples of an audit were altered on their way into its models, by kind, the commonest first.
+
+    Both models are given the same pictures; of what they differ in, such as the length of captions, the larger count
+    is taken.
+
+    Args:
+        infos: what is noted of the embeddings of each model.
+    """
+    most: Counter[str] = Counter()
+    for info in infos:
+        cut = {CAPTION_CUT: int(info.get("n_long", 0))}
+        most |= Counter({**info.get("altered", {}), **cut})
+    return dict(most.most_common())
 
 
 def load_embeddings(store: ArtifactStore, key: str, dataset: PairDataset | None = None) -> EmbeddingTable:
@@ -149,4 +174,4 @@ def _is_whole(path: Path, pairs: Sequence[Pair]) -> bool:
     except DataError:
         return False
     accounted = sorted([*header.keys, *header.rejected]) == [pair.key for pair in pairs]
-    return bool(header.arrays) and "n_long" in header.notes and accounted
+    return bool(header.arrays) and {"n_long", "altered"} <= set(header.notes) and accounted

@@ -43,13 +43,12 @@ def copy_stored(
             good = np.array([key not in broken for key in keys])
             arrays = {name: getattr(part, name)[good] for name in part.modalities}
             keys = [key for key in keys if key not in broken]
-        write_shard(
-            folder / shard_name(number), keys, arrays, left_out, {"n_long": 0, "fingerprint": model.fingerprint.digest}
-        )
+        notes = {"n_long": 0, "altered": {}, "fingerprint": model.fingerprint.digest}
+        write_shard(folder / shard_name(number), keys, arrays, left_out, notes)
         rejected.update(left_out)
         n += len(keys)
         done += len(pairs)
         if progress is not None:
             progress(done, total)
     info = {**describe(model.fingerprint), "precision_cosine": None}
-    return {"n": n, "rejected": rejected, "n_long": 0, "model": info, "device": "cpu"}
+    return {"n": n, "rejected": rejected, "n_long": 0, "altered": {}, "model": info, "device": "cpu"}

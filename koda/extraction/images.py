@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from koda.datasets import Pair, decode_image
+from koda.datasets import Pair, decode_picture
 from koda.datasets.blobs import reason_of
-from koda.datasets.images import MAX_PIXELS
+from koda.datasets.pictures import MAX_PIXELS
 from koda.errors import DataError
 from koda.models import Encoder
 
@@ -25,22 +25,35 @@ _MOST_THREADS = 16
 
 
 @dataclass(frozen=True)
+class Written:
+    """What became of a picture on its way into a model.
+
+    Args:
+        fault: why it cannot be used, or None.
+        altered: kinds of what is not as it lies in its file.
+    """
+
+    fault: str | None = None
+    altered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImageBatch:
     """Some pairs and their pixels.
 
     Args:
         pairs: b of them.
         pixels: (b, 3, h, w) in the model's type; the rows of faulty pairs hold nothing.
-        faults: b reasons, None for a good one.
+        written: b, what became of each.
     """
 
     pairs: Sequence[Pair]
     pixels: torch.Tensor
-    faults: list[str | None]
+    written: list[Written]
 
     def good(self) -> tuple[list[Pair], torch.Tensor]:
         """Return the usable pairs and their pixels."""
-        rows = [row for row, fault in enumerate(self.faults) if fault is None]
+        rows = [row for row, written in enumerate(self.written) if written.fault is None]
         if len(rows) == len(self.pairs):
             return list(self.pairs), self.pixels
         return [self.pairs[row] for row in rows], self.pixels[rows]
@@ -62,7 +75,7 @@ class ImageStream:
         self._waiting = deque(batch for pairs in wanted for batch in self._cut(pairs))
         self._free: list[torch.Tensor] = []
         self._given: torch.Tensor | None = None
-        self._ready: deque[tuple[Sequence[Pair], torch.Tensor, list[Future[str | None]]]] = deque()
+        self._ready: deque[tuple[Sequence[Pair], torch.Tensor, list[Future[Written]]]] = deque()
         self._pool = decoding_threads()
 
     def __enter__(self) -> ImageStream:
@@ -81,9 +94,9 @@ class ImageStream:
             self._free.append(self._given)
         self._prepare(1)
         pairs, self._given, futures = self._ready.popleft()
-        faults = [future.result() for future in futures]
+        written = [future.result() for future in futures]
         self._prepare(_BATCHES_AHEAD)
-        return ImageBatch(pairs, self._given[: len(pairs)], faults)
+        return ImageBatch(pairs, self._given[: len(pairs)], written)
 
     def _cut(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
         return [pairs[first : first + self._size] for first in range(0, len(pairs), self._size)]
@@ -97,23 +110,24 @@ class ImageStream:
             futures = [self._pool.submit(self._fill, pair, pixels[row]) for row, pair in enumerate(pairs)]
             self._ready.append((pairs, pixels, futures))
 
-    def _fill(self, pair: Pair, out: torch.Tensor) -> str | None:
+    def _fill(self, pair: Pair, out: torch.Tensor) -> Written:
         assert self._encoder.pixels is not None
         return write_picture(self._encoder.pixels, pair, out)
 
 
-def write_picture(pixels: Pixels, pair: Pair, out: torch.Tensor) -> str | None:
-    """Decode and transform one picture into a row (3, h, w); return why it cannot be used, or None."""
+def write_picture(pixels: Pixels, pair: Pair, out: torch.Tensor) -> Written:
+    """Decode and transform one picture into a row (3, h, w); return why it cannot be used, or what was altered."""
     try:
-        image = decode_image(pair)
+        picture = decode_picture(pair)
+        image = picture.image
         if max(image.size) / min(image.size) * max(pixels.size) ** 2 > MAX_PIXELS:
-            return f"the image is too narrow: {image.width} x {image.height} pixels"
+            return Written(f"the image is too narrow: {image.width} x {image.height} pixels")
         pixels.write(image, out)
     except DataError as error:
-        return error.message
+        return Written(error.message)
     except Exception as error:  # a picture that no transform can take is one picture less, not the end
-        return f"the image cannot be prepared: {reason_of(error)}"
-    return None
+        return Written(f"the image cannot be prepared: {reason_of(error)}")
+    return Written(altered=picture.altered)
 
 
 def decoding_threads() -> ThreadPoolExecutor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,12 +26,14 @@ class Shard:
         arrays: modality -> (n, d).
         rejected: key -> reason; with the keys, all pairs of the shard.
         n_long: rows whose caption is cut at the context length.
+        altered: kind -> pictures that were altered on the way into the model.
     """
 
     keys: list[str]
     arrays: dict[str, FloatArray]
     rejected: dict[str, str]
     n_long: int
+    altered: dict[str, int]
 
 
 def embed_shard(
@@ -54,11 +57,15 @@ def embed_shard(
     rejected: dict[str, str] = {}
     rows = list(pairs)
     arrays: dict[str, FloatArray] = {}
+    altered: Counter[str] = Counter()
     if "image" in encoder.modalities:
         rows, parts, seen = [], [], 0
         for _ in range(images.n_batches(pairs)):
             batch = images.next()
-            rejected.update({p.key: fault for p, fault in zip(batch.pairs, batch.faults, strict=True) if fault})
+            for pair, written in zip(batch.pairs, batch.written, strict=True):
+                altered.update(written.altered)
+                if written.fault is not None:
+                    rejected[pair.key] = written.fault
             good, pixels = batch.good()
             parts += batches.run(encoder.encode_images, pixels)
             rows += good
@@ -75,7 +82,7 @@ def embed_shard(
             )
         rows, arrays = _usable(rows, {**arrays, "text": text}, rejected)
     n_long = encoder.count_long([pair.caption for pair in rows])
-    return Shard([pair.key for pair in rows], arrays, rejected, n_long)
+    return Shard([pair.key for pair in rows], arrays, rejected, n_long, dict(altered))
 
 
 def _usable(

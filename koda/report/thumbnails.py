@@ -14,6 +14,7 @@ from koda.records import AuditRecord, SampleRecord
 from koda.report.text import shorten
 
 CAPTION_LENGTH = 140
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # Pillow knows some that start programs
 _MAX_SIDE = 1024  # px of a side; a larger picture is no thumbnail
 _MAX_BYTES = 3_200_000  # bytes of all pictures; in base64, with the rest, the HTML stays under 5 MB
 _LIGHTER_ENCODINGS = ((75, 160), (60, 160), (60, 112), (45, 80))  # each is (quality, px of the longer side)
@@ -74,7 +75,7 @@ def _jpeg(data: bytes | None) -> bytes | None:
     if not data:
         return None
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if max(image.size) > _MAX_SIDE:
                 return None
             image.load()
@@ -86,7 +87,7 @@ def _jpeg(data: bytes | None) -> bytes | None:
 
 
 def _encode(jpeg: bytes, quality: int, side: int) -> bytes:
-    with Image.open(io.BytesIO(jpeg)) as image:
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return _saved(image, quality)
 

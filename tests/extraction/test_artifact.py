@@ -16,7 +16,7 @@ import koda.extraction.artifact
 from koda.config import DataConfig, ModelSpec
 from koda.datasets import PairDataset, read_dataset
 from koda.errors import DataError, ModelError
-from koda.extraction import KIND, embedding_key, extract, load_embeddings
+from koda.extraction import KIND, altered_of, embedding_key, extract, load_embeddings
 from koda.models import Encoder, ResolvedModel, resolve_model
 from koda.storage import ArtifactStore
 from tests.tiny import write_tiny_model
@@ -205,6 +205,40 @@ def test_long_captions_are_counted_and_empty_ones_kept(
     (path.parent / "005.png").write_bytes(b"broken")
     info = info_of(ArtifactStore(tmp_path / "store"), data(path), model)
     assert (info["n"], info["n_long"]) == (5, 2)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_was_altered_on_the_way_is_counted_by_kind_over_all_shards(
+    pairs_folder: Write, model: ResolvedModel, tmp_path: Path
+) -> None:
+    path = pairs_folder(10)
+    for number in (0, 5, 9):
+        Image.new("RGBA", (12, 12), (255, 0, 0, 100)).save(path.parent / f"{number:03d}.png")
+    Image.fromarray(np.full((12, 12), 40_000, np.uint16)).save(path.parent / "001.png")
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.new("RGB", (20, 12)).save(path.parent / "006.png", exif=exif)
+    dataset, store = data(path), ArtifactStore(tmp_path / "store")
+    info = info_of(store, dataset, model)
+    expected = {"alpha composed": 3, "16 bit scaled": 1, "EXIF orientation not applied": 1}
+    assert info["altered"] == expected
+    assert altered_of([info, {**info, "n_long": 2}]) == {**expected, "caption cut at the context length": 2}
+    assert altered_of([{"n": 3, "n_long": 0, "altered": {}}]) == {}
+
+
+def test_a_turned_picture_has_another_embedding(pairs_folder: Write, model: ResolvedModel, tmp_path: Path) -> None:
+    path = pairs_folder(4)
+    exif = Image.Exif()
+    exif[0x112] = 3
+    with Image.open(path.parent / "002.png") as image:
+        image.save(path.parent / "002.png", exif=exif)
+    store, tables = ArtifactStore(tmp_path / "store"), []
+    for choice in ("ignore", "apply"):
+        dataset = read_dataset(DataConfig(path=str(path), exif=choice))
+        extract(store, dataset, model, device="cpu")
+        tables.append(load_embeddings(store, embedding_key(dataset, model), dataset).image)
+    same = [bool(np.allclose(a, b, atol=1e-4)) for a, b in zip(*tables, strict=True)]
+    assert same == [True, True, False, True]
 
 
 def test_nothing_usable_is_an_error(pairs_folder: Write, model: ResolvedModel, tmp_path: Path) -> None:

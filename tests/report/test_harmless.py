@@ -37,6 +37,14 @@ def test_a_picture_in_another_format_is_encoded_again(tmp_path: Path) -> None:
     assert made.notes == [] and "base64,/9j/" in made.html.read_text()
 
 
+def test_a_thumbnail_that_is_a_program_is_no_picture(tmp_path: Path) -> None:
+    record = small()
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "EPS")
+    _, made = page_of(record, tmp_path, {key: out.getvalue() for key in factory.thumbnails(record)})
+    assert made.notes[0].startswith("12 of 12")
+
+
 def test_no_caption_gets_out_of_its_place(tmp_path: Path) -> None:
     record = with_captions(factory.record(1, gallery=len(HOSTILE), map_points=0), HOSTILE)
     page, made = page_of(record, tmp_path)
