@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
             changes["name"] = model_name("python", f"{_resolve(source, folder)}:{function}")
     if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
         changes["name"] = model_name("local-dir", _resolve(spec.name, folder))
-    if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
+    if spec.pretrained and (Path(spec.pretrained).suffix or os.path.lexists(folder / spec.pretrained)):
         changes["pretrained"] = _resolve(spec.pretrained, folder)
+    if spec.config is not None:
+        changes["config"] = _resolve(spec.config, folder)
     return spec.model_copy(update=changes)
 
 
