@@ -22,11 +22,17 @@ def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
             changes["name"] = model_name("python", f"{_resolve(source, folder)}:{function}")
     if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
         changes["name"] = model_name("local-dir", _resolve(spec.name, folder))
-    if spec.pretrained and (Path(spec.pretrained).suffix or os.path.lexists(folder / spec.pretrained)):
+    if spec.pretrained and _is_path(spec.pretrained, folder):
         changes["pretrained"] = _resolve(spec.pretrained, folder)
     if spec.config is not None:
         changes["config"] = _resolve(spec.config, folder)
     return spec.model_copy(update=changes)
+
+
+def _is_path(pretrained: str, folder: Path) -> bool:
+    """Tell the path of a checkpoint from a tag; a folder beside the file that has a tag's name is none."""
+    place = folder / pretrained
+    return bool(Path(pretrained).suffix) or "/" in pretrained or (os.path.lexists(place) and not place.is_dir())
 
 
 def absolute_data(data: DataConfig, folder: Path) -> DataConfig:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from koda.config import ModelSpec
 from koda.storage import digest_json
 from koda.typing import MODALITIES
-
-if TYPE_CHECKING:
-    from koda.models.tokenizers import TokenizerFiles
 
 _FINGERPRINT_VERSION = 2
 
@@ -55,6 +52,21 @@ class ModelFingerprint:
         """Digest of the whole fingerprint."""
         built_from = [self.weights, self.config, self.preprocessing, self.precision, self.files, self.libraries]
         return digest_json([_FINGERPRINT_VERSION, *built_from])
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """Where a tokenizer is loaded from.
+
+    Args:
+        folder: that transformers reads; None for open_clip's own tokenizer.
+        digests: name -> digest of every file that it, or the text tower's configuration, is made of.
+        tower: the folder of the text tower's configuration, where it is one of transformers.
+    """
+
+    folder: Path | None
+    digests: dict[str, str]
+    tower: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from koda.config import ModelSpec
 from koda.errors import ModelError, PrerequisiteError
+from koda.models.fingerprint import TokenizerFiles
 from koda.models.messages import fetching, first_line, needing, quiet
 from koda.models.weight_files import check_regular, is_index
 from koda.records import RECORD_FILE, SEEN_FILE
@@ -24,21 +24,6 @@ _FILE_SETTINGS = ("bpe_path", "vocab_file", "tokenizer_file")
 _OTHERS = ("open_clip_config.json", "preprocessor_config.json", "trainer_state.json", "generation_config.json",
            "readme.txt", "requirements.txt", "results.json", "all_results.json", "train_results.json",
            "eval_results.json", RECORD_FILE, SEEN_FILE)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """Where a tokenizer is loaded from.
-
-    Args:
-        folder: that transformers reads; None for open_clip's own tokenizer.
-        digests: name -> digest of every file that it, or the text tower's configuration, is made of.
-        tower: the folder of the text tower's configuration, where it is one of transformers.
-    """
-
-    folder: Path | None
-    digests: dict[str, str]
-    tower: Path | None = None
 
 
 def find_tokenizer(spec: ModelSpec, config: Mapping[str, Any], beside: Path | None, always: bool) -> TokenizerFiles:
