@@ -15,7 +15,6 @@ from koda.alignment.zero_shot import zero_shot_states
 from koda.embeddings import EmbeddingTable
 from koda.extraction import embedding_key, extract, load_embeddings
 from koda.models import ResolvedModel, resolve_model
-from koda.models.weights import digest_weights
 from koda.records import RECORD_FILE, SEEN_FILE, AlignmentRecord, GroupRecord, SeenSamples, SplitRecord, State
 from koda.storage import write_atomically
 from koda.storage.artifacts import explain_os_errors
@@ -81,7 +80,7 @@ def _record(plan: AlignmentPlan, trained: Trained, started: datetime, student: S
         teacher=audit.label(plan.teacher),
         student_fingerprint=former.fingerprint.digest,
         teacher_fingerprint=teacher.fingerprint.digest,
-        weights_digest=digest_weights(aligned.checkpoint) if aligned.checkpoint else "",
+        weights_digest=aligned.fingerprint.weights,
         role=plan.student,
         side=plan.side,
         settings=plan.config.model_dump(mode="json"),

@@ -23,13 +23,17 @@ class ModelSpec(Strict):
     """Where a model comes from, and how it is run.
 
     ``name`` is an open_clip name (with ``pretrained``, a tag or a checkpoint file), an ``hf-hub:`` id, a
-    ``local-dir:`` folder or the path of such a folder, ``timm:`` and a timm name (images only), ``python:`` and
-    ``module:function`` or ``file.py:function`` that makes a model of the team's own, or ``embeddings:`` and a folder
-    of embeddings that another program made.
+    ``local-dir:`` folder or the path of such a folder (with ``pretrained``, a checkpoint in place of its weights), any
+    name with ``config``, ``timm:`` and a timm name (images only), ``python:`` and ``module:function`` or
+    ``file.py:function`` that makes a model of the team's own, or ``embeddings:`` and a folder of embeddings that
+    another program made.
     """
 
     name: str = Field(min_length=1)
     pretrained: str | None = None
+    config: str | None = Field(
+        default=None, description="file with the architecture of the team's own open_clip model; with pretrained"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto: bf16 where the hardware is fast at it, else fp32"
     )

@@ -24,9 +24,17 @@ def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
             changes["name"] = model_name("python", f"{_absolute(source, folder)}:{function}")
     if (folder / spec.name).is_dir() and (folder / spec.name / "open_clip_config.json").is_file():
         changes["name"] = model_name("local-dir", _absolute(spec.name, folder))
-    if spec.pretrained and (Path(spec.pretrained).suffix or (folder / spec.pretrained).is_file()):
+    if spec.pretrained and _is_path(spec.pretrained, folder):
         changes["pretrained"] = _absolute(spec.pretrained, folder)
+    if spec.config is not None:
+        changes["config"] = _absolute(spec.config, folder)
     return spec.model_copy(update=changes)
+
+
+def _is_path(pretrained: str, folder: Path) -> bool:
+    """Tell the path of a checkpoint from a tag; a folder beside the file that has a tag's name is none."""
+    place = folder / pretrained
+    return bool(Path(pretrained).suffix) or "/" in pretrained or (os.path.lexists(place) and not place.is_dir())
 
 
 def absolute_data(data: DataConfig, folder: Path) -> DataConfig:

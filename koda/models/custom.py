@@ -11,9 +11,7 @@ It runs with the rights of whoever runs koda, as any import does.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,11 +22,15 @@ from koda.config import ModelSpec
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel
+from koda.models.libraries import versions_imported, versions_of
 from koda.models.messages import first_line
+from koda.models.own_code import own_code
+from koda.models.own_imports import fresh_imports, import_file
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
+from koda.models.weight_files import check_regular
 from koda.models.weights import check_finite, digest_state_dict
-from koda.storage import digest_file, digest_json
+from koda.storage import digest_json
 from koda.typing import MODALITIES
 
 if TYPE_CHECKING:
@@ -47,27 +49,36 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     Raises:
         ModelError: code that cannot be imported or fails, or preprocessing that nobody stated.
     """
-    function, source = _function(spec)
-    made = _make(spec.name, function)
-    towers = _towers(spec.name, made)
-    modalities = tuple(name for name in MODALITIES if name in towers)
-    preprocessing = _preprocessing(spec) if "image" in towers else {}
-    if spec.pretrained or spec.force_quick_gelu:
-        raise ModelError(f"{spec.name}: pretrained and force_quick_gelu are not for python: models.", "Remove them.")
-    if spec.precision in ("bf16", "fp16") and not _is_module(made):
+    if spec.pretrained or spec.force_quick_gelu or spec.config:
         raise ModelError(
-            f"{spec.name} returns no torch.nn.Module, so koda cannot change its precision.",
-            "Remove `precision`; the function may choose it.",
+            f"{spec.name}: pretrained, config and force_quick_gelu are not for python: models.", "Remove them."
         )
-    held = _digest(_modules(made))
-    config = {
-        "python": function.__name__,
-        "source": digest_file(source),
-        "class": type(made).__name__,
-        "held_weights": held,
-    }
-    weights = held if _is_module(made) else digest_json([held, _probes(spec.name, towers, preprocessing, place)])
-    return ModelContents(weights, config, preprocessing, None, modalities)
+    with fresh_imports(_file(spec)):
+        function, module = _function(spec)
+        made = _make(spec.name, function)
+        towers = _towers(spec.name, made)
+        modalities = tuple(name for name in MODALITIES if name in towers)
+        preprocessing = _preprocessing(spec) if "image" in towers else {}
+        if spec.precision in ("bf16", "fp16") and not _is_module(made):
+            raise ModelError(
+                f"{spec.name} returns no torch.nn.Module, so koda cannot change its precision.",
+                "Remove `precision`; the function may choose it.",
+            )
+        weights = held = _digest(_modules(made))
+        if not _is_module(made):
+            weights = digest_json([held, _probes(spec.name, towers, preprocessing, place)])
+        code = own_code(_modules_of(module, function, made))
+    config = {"python": function.__name__, "class": type(made).__name__, "held_weights": held}
+    libraries = versions_of("torch", *(["torchvision", "PIL"] if "image" in towers else []))
+    return ModelContents(
+        weights,
+        config,
+        preprocessing,
+        None,
+        modalities,
+        files=code.digests,
+        libraries={**libraries, **versions_imported(code.imports | {module})},
+    )
 
 
 def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
@@ -79,38 +90,71 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         ModelError: code that fails, another shape than agreed, or other weights than when it was looked at.
     """
     fingerprint, name = resolved.fingerprint, resolved.spec.name
-    function, _ = _function(resolved.spec)
-    made = _make(name, function)
-    towers = _towers(name, made)
-    modules = _modules(made)
-    if _digest(modules) != fingerprint.config["held_weights"]:
-        raise ModelError(
-            f"{name} makes a model with other weights each time it is called.",
-            "Let it load trained weights, or set a seed in it.",
-        )
-    dtype = dtype_of(fingerprint.precision)
-    for module in modules.values():
-        check_finite(resolved.label, module)
-    if _is_module(made):
-        made.to(place, dtype)
-    pixels = Pixels.of(_transform(fingerprint.preprocessing), dtype) if "image" in towers else None
-    calls = {modality: _checked(name, tower) for modality, tower in towers.items()}
+    with fresh_imports(_file(resolved.spec)):
+        function, module = _function(resolved.spec)
+        made = _make(name, function)
+        towers = _towers(name, made)
+        modules = _modules(made)
+        _check_same(resolved, made, towers, place)
+        dtype = dtype_of(fingerprint.precision)
+        for held in modules.values():
+            check_finite(resolved.label, held)
+        if _is_module(made):
+            made.to(place, dtype)
+        pixels = Pixels.of(_transform(fingerprint.preprocessing), dtype) if "image" in towers else None
+        calls = {modality: _checked(name, tower) for modality, tower in towers.items()}
+        dims = {modality: _probe(calls[modality], modality, pixels, place).shape[1] for modality in calls}
+        code = own_code(_modules_of(module, function, made)).digests
+    if any(code.get(file, digest) != digest for file, digest in fingerprint.files.items()):
+        raise ModelError(f"The code of {name} changed while it was read.", "Run it again.")
     return Encoder(
         resolved=resolved,
         device=place,
         dtype=dtype,
         architecture=f"{type(made).__name__} of {function.__module__}.{function.__name__}",
-        dims={modality: _probe(calls[modality], modality, pixels, place).shape[1] for modality in calls},
+        dims=dims,
         image=calls.get("image"),
         text=calls.get("text"),
         pixels=pixels,
-        parameters=sum(p.numel() for module in modules.values() for p in module.parameters()) if modules else None,
+        parameters=sum(p.numel() for held in modules.values() for p in held.parameters()) if modules else None,
         model=made,
     )
 
 
-def _function(spec: ModelSpec) -> tuple[Callable[[], Any], Path]:
-    """Return the function that a spec names, and the file its source is in."""
+def _check_same(resolved: ResolvedModel, made: Any, towers: Mapping[str, Any], place: torch.device) -> None:
+    """Refuse a model whose weights, as far as they can be seen, are not those that were digested."""
+    fingerprint, name = resolved.fingerprint, resolved.spec.name
+    held = _digest(_modules(made))
+    if held != fingerprint.config["held_weights"]:
+        raise ModelError(
+            f"{name} makes a model with other weights each time it is called.",
+            "Let it load trained weights, or set a seed in it; and let nothing write to them while koda runs.",
+        )
+    if not _is_module(made):
+        probes = _probes(name, towers, fingerprint.preprocessing, place)
+        if digest_json([held, probes]) != fingerprint.weights:
+            raise ModelError(
+                f"{name} gives other embeddings of the same picture or caption each time it is made.",
+                "Let it load trained weights, set a seed in it, and leave out what is random.",
+            )
+
+
+def _file(spec: ModelSpec) -> Path | None:
+    source, _ = spec.source_and_function
+    return Path(source) if source.endswith(".py") else None
+
+
+def _modules_of(module: str, function: Callable[[], Any], made: Any) -> list[str]:
+    """Return the names of the modules in which a model's code lies: the one asked for, and those of its classes."""
+    parts = [made, *_modules(made).values(), *getattr(made, "__dict__", {}).values()]
+    inner = [part for held in _modules(made).values() for part in held.modules()]
+    classes = {kind.__module__ for each in (*parts, *inner) for kind in type(each).__mro__}
+    functions = {getattr(each, "__module__", None) for each in (inspect.unwrap(function), *parts)}
+    return [module, *sorted(classes | {name for name in functions if isinstance(name, str)})]
+
+
+def _function(spec: ModelSpec) -> tuple[Callable[[], Any], str]:
+    """Return the function that a spec names, and the name of the module that it was found in."""
     name, (place, wanted) = spec.name, spec.source_and_function
     if not place or not wanted.isidentifier():
         raise ModelError(f"{name!r} names no function.", "Write python:package.module:function or python:file.py:name.")
@@ -130,30 +174,16 @@ def _function(spec: ModelSpec) -> tuple[Callable[[], Any], Path]:
     function = getattr(module, wanted, None)
     if not callable(function):
         raise ModelError(f"{name}: {place} has no function {wanted!r}.", "Define it at the top level of the module.")
-    try:
-        source = inspect.getsourcefile(inspect.unwrap(function)) or module.__file__
-    except TypeError:
-        source = module.__file__
-    if source is None:
+    if module.__file__ is None or not module.__file__.endswith(".py"):
         raise ModelError(f"{name}: the source of {wanted!r} cannot be found.", "Define it in a .py file.")
-    return function, Path(source)
+    return function, module.__name__
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ModelError(f"The file {path} does not exist.", "Check the path after `python:`.")
+    check_regular(path, "The file")
     # a name of its own for each path: two files called model.py are two modules
     name = f"koda_model_{digest_json(str(path.resolve()))[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return import_file(name, path)
 
 
 def _make(name: str, function: Callable[[], Any]) -> Any:

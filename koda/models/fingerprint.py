@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,30 @@ from koda.config import ModelSpec
 from koda.storage import digest_json
 from koda.typing import MODALITIES
 
-_FINGERPRINT_VERSION = 1
+_FINGERPRINT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class ModelFingerprint:
-    """What decides the embeddings of a model: weights, configuration, preprocessing, precision.
+    """What decides the embeddings of a model: weights, configuration, preprocessing, precision, other files, libraries.
 
     ``digest`` names all of it; two specs with the same digest give the same embeddings.
+
+    Args:
+        weights: digest of the weights.
+        config: of the architecture.
+        preprocessing: every value that is used.
+        precision: that it runs in.
+        files: name -> digest of every other file that it is built from: tokenizer, code of the team's own.
+        libraries: package -> version, of those whose releases change embeddings.
     """
 
     weights: str
     config: dict[str, Any]
     preprocessing: dict[str, Any]
     precision: str
+    files: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
 
     @property
     def activation(self) -> str | None:
@@ -34,13 +44,29 @@ class ModelFingerprint:
 
     @property
     def config_digest(self) -> str:
-        """Digest of the architecture with its activation and preprocessing."""
-        return digest_json([self.config, self.preprocessing])
+        """Digest of the architecture with its activation, preprocessing, tokenizer and code."""
+        return digest_json([self.config, self.preprocessing, self.files])
 
     @property
     def digest(self) -> str:
         """Digest of the whole fingerprint."""
-        return digest_json([_FINGERPRINT_VERSION, self.weights, self.config, self.preprocessing, self.precision])
+        built_from = [self.weights, self.config, self.preprocessing, self.precision, self.files, self.libraries]
+        return digest_json([_FINGERPRINT_VERSION, *built_from])
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """Where a tokenizer is loaded from.
+
+    Args:
+        folder: that transformers reads; None for open_clip's own tokenizer.
+        digests: name -> digest of every file that it, or the text tower's configuration, is made of.
+        tower: the folder of the text tower's configuration, where it is one of transformers.
+    """
+
+    folder: Path | None
+    digests: dict[str, str]
+    tower: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +77,11 @@ class ModelContents:
         weights: digest of the weights.
         config: of the architecture.
         preprocessing: every value that is used; empty for a model without images.
-        checkpoint: the file of the weights, where there is one.
+        checkpoint: the file of the weights, or the index of several, where there is one.
         modalities: of "image" and "text".
+        entry: the key under which a training checkpoint holds the weights; "" where it holds nothing else.
+        files, libraries: see :class:`ModelFingerprint`.
+        tokenizer: where the tokenizer of an open_clip model is loaded from.
     """
 
     weights: str
@@ -60,6 +89,10 @@ class ModelContents:
     preprocessing: dict[str, Any]
     checkpoint: Path | None = None
     modalities: tuple[str, ...] = MODALITIES
+    entry: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    tokenizer: TokenizerFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +103,15 @@ class ResolvedModel:
     checkpoint: Path | None
     fingerprint: ModelFingerprint
     modalities: tuple[str, ...] = MODALITIES
+    entry: str = ""
+    tokenizer: TokenizerFiles | None = None
+
+    @property
+    def weights_file(self) -> str | None:
+        """The name of the file that the weights are read from, with the key under which it holds them."""
+        if self.checkpoint is None:
+            return None
+        return self.checkpoint.name + (f" [{self.entry}]" if self.entry else "")
 
     @property
     def label(self) -> str:

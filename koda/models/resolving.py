@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from koda.config import ModelSpec
 from koda.devices import device_of
-from koda.models import clip, custom, embedding_folder, timm_models
+from koda.models import clip, clip_sources, custom, embedding_folder, timm_models
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelFingerprint, ResolvedModel
 from koda.models.precision import resolve_precision
@@ -28,9 +28,13 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
     """
     place = device_of(device)
     precision = "as stored" if spec.kind == "embeddings" else resolve_precision(spec, place)
-    contents = _FINDERS.get(spec.kind, clip.find)(spec, place)
-    fingerprint = ModelFingerprint(contents.weights, contents.config, contents.preprocessing, precision)
-    return ResolvedModel(spec, contents.checkpoint, fingerprint, contents.modalities)
+    contents = _FINDERS.get(spec.kind, clip_sources.find)(spec, place)
+    fingerprint = ModelFingerprint(
+        contents.weights, contents.config, contents.preprocessing, precision, contents.files, contents.libraries
+    )
+    return ResolvedModel(
+        spec, contents.checkpoint, fingerprint, contents.modalities, contents.entry, contents.tokenizer
+    )
 
 
 def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:

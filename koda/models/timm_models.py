@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ from koda.config import ModelSpec
 from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel
+from koda.models.libraries import versions_of
 from koda.models.messages import fetching, loading
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
-from koda.models.weights import check_finite, digest_weights, read_weights
+from koda.models.state_dicts import TIMM_ORDER
+from koda.models.weight_files import weights_at
+from koda.models.weights import check_finite, look_at_weights, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +50,8 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     if not weights:
         raise ModelError(f"The model {spec.name} has no weights: `pretrained` is missing.", remedy)
     file = Path(weights)
-    if file.is_file():
-        checkpoint, known = file, timm.get_pretrained_cfg(name)
+    if os.path.lexists(file):
+        checkpoint, known = weights_at(file), timm.get_pretrained_cfg(name)
         if spec.image_mean is None:
             raise ModelError(
                 f"The checkpoint file {file} does not say how its images were normalised.",
@@ -62,7 +66,16 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
         raise ModelError(f"{weights!r} is neither a checkpoint file nor a tag of {name}.", remedy)
     preprocessing = _preprocessing(spec, {} if known is None else known.to_dict())
     config = {"timm": name, "image_size": preprocessing["size"]}
-    return ModelContents(digest_weights(checkpoint), config, preprocessing, checkpoint, ("image",))
+    found = look_at_weights(checkpoint, TIMM_ORDER)
+    return ModelContents(
+        found.digest,
+        config,
+        preprocessing,
+        checkpoint,
+        ("image",),
+        entry=found.entry,
+        libraries=versions_of("torch", "torchvision", "PIL", "timm"),
+    )
 
 
 def _fetch(spec: ModelSpec, known: Any) -> Path:
@@ -116,7 +129,8 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     fingerprint = resolved.fingerprint
     assert resolved.checkpoint is not None
     with loading(resolved, "The architecture and image_size must be those they were trained with."):
-        model = _build(fingerprint.config["timm"], fingerprint.config["image_size"], read_weights(resolved.checkpoint))
+        state = read_weights(resolved.checkpoint, fingerprint.weights, TIMM_ORDER)
+        model = _build(fingerprint.config["timm"], fingerprint.config["image_size"], state)
     check_finite(resolved.label, model)
     dtype = dtype_of(fingerprint.precision)
     model.eval().to(place, dtype)

@@ -1,78 +1,112 @@
-"""Weights in memory: read without running code, and never with NaN in them."""
+"""Weights in memory: read without running code, digested as they are loaded, and never with NaN in them."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.errors import ModelError
+from koda.models.pickles import load_pickle
+from koda.models.state_dicts import OPEN_CLIP_ORDER, check_merged, model_names, state_dict_of
+from koda.models.weight_files import check_regular, files_of, is_index, read_index
 from koda.storage.safetensors import read_header
 
 if TYPE_CHECKING:
     import torch
 
+_HEADER_STARTS_AT = 8  # bytes of a safetensors file, after which its JSON begins
 
-def read_weights(path: Path) -> dict[str, Any]:
-    """Read the tensors of a checkpoint, from safetensors or with the loader that runs no code.
+
+@dataclass(frozen=True)
+class WeightsOnDisk:
+    """The weights that a path stands for.
+
+    Args:
+        digest: sha256 over (name, dtype, shape, bytes) of the tensors, sorted by the names that the model gives.
+        entry: the key under which a training checkpoint holds them; "" where the file holds nothing else.
+        files: that hold them.
+    """
+
+    digest: str
+    entry: str
+    files: tuple[Path, ...]
+
+
+def look_at_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> WeightsOnDisk:
+    """Digest the weights of a file, or of the shards of an index: the same for .pt, re-saved .pt and safetensors.
+
+    Args:
+        path: a checkpoint, or the index of one in several files.
+        order: see :func:`koda.models.state_dicts.state_dict_of`.
 
     Raises:
-        ModelError: a file that cannot be read, or that holds more than tensors.
+        ModelError: a file that cannot be read, holds more than tensors, or no or several state dicts.
     """
-    if path.suffix != ".safetensors":
-        return read_state_dict(path)
-    from safetensors.torch import load_file
+    files = files_of(path)
+    if all(map(_is_safetensors, files)):
+        return WeightsOnDisk(_digest_tensors(_safetensors_items(path, files)), "", tuple(files))
+    state, entry = _read(path, files, order)
+    return WeightsOnDisk(digest_state_dict(state), entry, tuple(files))
 
-    try:
-        state: dict[str, Any] = load_file(path)
-    except Exception as error:  # a format error of safetensors has no class of Python's own
-        raise ModelError(f"The weights file {path} cannot be read: {error}.", "It may be truncated.") from error
+
+def digest_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> str:
+    """Return the digest alone of :func:`look_at_weights`.
+
+    Raises:
+        ModelError: as there.
+    """
+    return look_at_weights(path, order).digest
+
+
+def read_weights(path: Path, digest: str, order: Sequence[str] = OPEN_CLIP_ORDER) -> dict[str, Any]:
+    """Read the tensors that :func:`look_at_weights` digested, under the names that the model gives.
+
+    Raises:
+        ModelError: as there, or other weights than when they were digested.
+    """
+    state, _ = _read(path, files_of(path), order)
+    if digest_state_dict(state) != digest:
+        raise ModelError(
+            f"The weights {path} changed between their digest and their loading: something is writing to them.",
+            "Wait until they are whole, or audit a copy.",
+        )
     return state
 
 
-def read_state_dict(path: Path) -> dict[str, Any]:
-    """Read a .pt checkpoint with the loader that runs no code, and return its state dict.
+def _read(path: Path, files: Sequence[Path], order: Sequence[str]) -> tuple[dict[str, Any], str]:
+    if not is_index(path):
+        loaded = _load(files[0])
+        return state_dict_of(loaded, path, order)
+    together: dict[str, Any] = {}
+    for file in files:
+        part = _load(file)
+        together |= part if isinstance(part, dict) else {}
+    if missing := sorted(set(read_index(path)) - set(together)):
+        raise _not_in_the_shards(path, missing)
+    return state_dict_of(together, path, ())[0], ""
 
-    A training checkpoint (``state_dict`` beside epoch and optimiser) and the ``module.`` prefix of
-    distributed training are understood.
 
-    Raises:
-        ModelError: a file that is no checkpoint, or whose pickle asks for more than tensors.
-    """
-    import torch
+def _load(path: Path) -> Any:
+    """Load a file, by what it is rather than by its name: files of the hub's cache have none."""
+    if not _is_safetensors(path):
+        return load_pickle(path)
+    from safetensors.torch import load_file
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"The checkpoint {path} holds more than tensors and was refused: reading it could run code.",
-            "Save its state dict alone, best as safetensors, and point koda at that file.",
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ModelError(f"The checkpoint {path} cannot be read: {error}.", "It may be truncated.") from error
-    for inner in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(inner), dict):
-            loaded = loaded[inner]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise ModelError(f"The checkpoint {path} holds no state dict.", "Save model.state_dict().")
-    if all(name.startswith("module.") for name in loaded):
-        loaded = {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
-    return loaded
+        return load_file(path)
+    except Exception as error:  # a format error of safetensors has no class of Python's own
+        raise ModelError(f"The weights file {path} cannot be read: {error}.", "It may be truncated.") from error
 
 
-def digest_weights(path: Path) -> str:
-    """Return the digest of a checkpoint's state dict: the same for .pt, re-saved .pt and safetensors.
-
-    It is the sha256 over (name, dtype, shape, bytes) of the tensors in the file, sorted by name.
-
-    Raises:
-        ModelError: a file that cannot be read, or that holds more than tensors.
-    """
+def _is_safetensors(path: Path) -> bool:
     if path.suffix == ".safetensors":
-        return _digest_tensors(_safetensors_items(path))
-    return digest_state_dict(read_state_dict(path))
+        return True
+    check_regular(path, "The checkpoint")
+    with path.open("rb") as file:
+        return file.read(_HEADER_STARTS_AT + 2)[_HEADER_STARTS_AT:] == b'{"'
 
 
 def digest_state_dict(state: Mapping[str, Any]) -> str:
@@ -88,26 +122,51 @@ def _digest_tensors(tensors: Iterable[tuple[str, str, list[int], bytes]]) -> str
     return state.hexdigest()
 
 
-def _safetensors_items(path: Path) -> Iterable[tuple[str, str, list[int], bytes]]:
-    """Read tensors as raw bytes, sorted by name, without torch: the header says where each one lies."""
+def _safetensors_items(path: Path, files: Sequence[Path]) -> Iterator[tuple[str, str, list[int], bytes]]:
+    """Read tensors as raw bytes, sorted by name, without torch: the headers say where each one lies."""
+    places: dict[str, tuple[Path, dict[str, Any], int]] = {}
+    for file in files:
+        header, start = _header(file)
+        places |= {name: (file, entry, start) for name, entry in header.items()}
+    if is_index(path) and (missing := sorted(set(read_index(path)) - set(places))):
+        raise _not_in_the_shards(path, missing)
+    check_merged(places, path)
+    own = model_names(places)
+    for name in sorted(own, key=own.__getitem__):
+        file, entry, start = places[name]
+        try:
+            first, last = entry["data_offsets"]
+            with file.open("rb") as opened:
+                opened.seek(start + first)
+                data = opened.read(last - first)
+            if len(data) != last - first:
+                raise ValueError(f"the file ends before the tensor {name!r}")
+            yield own[name], entry["dtype"], entry["shape"], data
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(file, error) from error
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            header, start = read_header(file, size)
-            header.pop("__metadata__", None)
-            for name in sorted(header):
-                first, last = header[name]["data_offsets"]
-                if start + last > size:
-                    raise ValueError(f"the file ends before the tensor {name!r}")
-                file.seek(start + first)
-                yield name, header[name]["dtype"], header[name]["shape"], file.read(last - first)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"The weights file {path} cannot be read: {error}.", "It may be truncated; copy it again."
-        ) from error
+            header, start = read_header(file, path.stat().st_size)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    header.pop("__metadata__", None)
+    return header, start
 
 
-def _tensor_items(state: Mapping[str, Any]) -> Iterable[tuple[str, str, list[int], bytes]]:
+def _unreadable(path: Path, error: BaseException) -> ModelError:
+    return ModelError(f"The weights file {path} cannot be read: {error}.", "It may be truncated; copy it again.")
+
+
+def _not_in_the_shards(path: Path, missing: Sequence[str]) -> ModelError:
+    return ModelError(
+        f"The files that {path} lists lack {len(missing)} tensors, the first is {missing[0]!r}.", "Copy them again."
+    )
+
+
+def _tensor_items(state: Mapping[str, Any]) -> Iterator[tuple[str, str, list[int], bytes]]:
     """Give the tensors of a state dict in the form safetensors has them; anything else in it is passed over."""
     import torch
     from safetensors.torch import _TYPES

@@ -1,0 +1,35 @@
+"""Versions of the libraries that a model's embeddings depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+_DISTRIBUTIONS = {"open_clip": "open_clip_torch", "PIL": "pillow"}
+_TO_MINOR = ("torch", "torchvision")  # whose patch releases change no embeddings
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Return package -> version of those that are installed, without what a build adds to it.
+
+    >>> sorted(versions_of("torch", "no_such_package"))
+    ['torch']
+    """
+    found = {}
+    for package in packages:
+        name = _DISTRIBUTIONS.get(package, package)
+        try:
+            release = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+        found[name] = ".".join(release.split(".")[:2]) if name in _TO_MINOR else release
+    return found
+
+
+def versions_imported(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the packages of modules that code imports; the standard library has none."""
+    from importlib.metadata import packages_distributions
+
+    known = packages_distributions()
+    tops = {name.partition(".")[0] for name in names}
+    return versions_of(*sorted({distribution for top in tops for distribution in known.get(top, [])}))
