@@ -68,14 +68,8 @@ class OwnServer(SubprocessASGIServer):
             try:
                 self.server_process.wait(_SECONDS_TO_END)
             except subprocess.TimeoutExpired:
-                self.kill()
-
-    def kill(self) -> None:
-        """End the server at once."""
-        self._closed = True
-        if self.server_process is not None and self.server_process.poll() is None:
-            self.server_process.kill()
-            self.server_process.wait()
+                self.server_process.kill()
+                self.server_process.wait()
 
     def _keep_up(self) -> None:
         """Start the server again when it is killed: the run goes on without it, and reports to it at the end."""

@@ -22,10 +22,10 @@ def _end_with(parent: int) -> None:
 
 
 def _main() -> int:
-    import uvicorn
-
     listening, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    import uvicorn
+
     config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
