@@ -6,9 +6,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-
-
 from flows.audit import audit
+from flows.engine import koda_flow
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
 from koda.audit.plan import Step, prepare

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.engine import koda_flow
-
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS
 from koda.audit.publishing import publish
 from koda.extraction import KIND as EMBEDDINGS
@@ -50,7 +49,7 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     plan = take_over(config, home)
     results: list[StepResult] = []
     for step in plan.steps():
-        when = {"started": started.isoformat()} if step.kind == RECORDS else {}
+        when: dict[str, Any] = {"started": started.isoformat()} if step.kind == RECORDS else {}
         results.append(run_step(_TASKS[step.kind], step, plan, fresh=fresh, **when))
     executed = [result.name for result in results if result.executed]
     published = publish(plan, replace=bool(executed), started=started, executed=len(executed), steps=len(results))

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
-
+from flows.engine import koda_flow
 from flows.terminal import follow, say
 from koda.audit.plan import EVALUATIONS, Step
 from koda.audit.samples import all_rejections

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from ipaddress import ip_address
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
-from flows.environment import make_prefect_home
+from flows.environment import is_loopback, make_prefect_home
 
 with suppress(OSError):  # which is said in words when a flow is to run
     make_prefect_home()
@@ -40,7 +39,7 @@ _ended: ContextVar[list[Any]] = ContextVar("_ended")
 class KodaFlow(Flow[P, R]):
     """A flow of koda, called from Python or by its commands."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         """Run the flow and return its result, also where Prefect can no longer be told of it.
 
         Raises:
@@ -49,7 +48,7 @@ class KodaFlow(Flow[P, R]):
         """
         own = not PREFECT_API_URL.value()
         if FlowRunContext.get() is None:
-            (_start_own if own else _ask)()
+            (_start_own if own else ask_server)()
         ended: list[Any] = []
         token = _ended.set(ended)
         try:
@@ -81,17 +80,6 @@ def koda_flow(name: str) -> Callable[[Callable[P, R]], KodaFlow[P, R]]:
     return decorate
 
 
-def prefect_server() -> str | None:
-    """Return the address of the Prefect server that is set, by environment or profile; None: a run starts its own.
-
-    Raises:
-        MachineError: it does not answer.
-    """
-    if PREFECT_API_URL.value():
-        _ask()
-    return PREFECT_API_URL.value()
-
-
 def _start_own() -> None:
     """Have Prefect use koda's server wherever it would start one, and start it."""
     from prefect.server.api.server import SubprocessASGIServer
@@ -103,7 +91,12 @@ def _start_own() -> None:
     SubprocessASGIServer().start()
 
 
-def _ask() -> None:
+def ask_server() -> None:
+    """Ask the Prefect server that is set, by environment or profile, whether it is there.
+
+    Raises:
+        MachineError: it does not answer.
+    """
     url = PREFECT_API_URL.value()
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
@@ -113,8 +106,8 @@ def _ask() -> None:
     if error is not None:
         first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
-            f"PREFECT_API_URL is {url}, and no Prefect server answers there: {first}.",
-            "Start the server, or unset PREFECT_API_URL (prefect config unset PREFECT_API_URL, where a profile sets it): "
+            f"PREFECT_API_URL is {re.sub('//[^/@]*@', '//', url)}, and no Prefect server answers there: {first}.",
+            "Start the server, or unset PREFECT_API_URL (in a profile: prefect config unset PREFECT_API_URL); "
             "koda then runs Prefect in process.",
         )
 
@@ -130,15 +123,6 @@ def _without_proxy(client: type[Any]) -> None:
         make(self, *args, **kwargs)
 
     client.__init__ = __init__
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL is on this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback or ip_address(host).is_unspecified
-    except ValueError:
-        return False
 
 
 for _client in (PrefectHttpxSyncClient, PrefectHttpxAsyncClient):

@@ -11,7 +11,9 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -103,6 +105,15 @@ def make_prefect_home() -> None:
 def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without proxies, for a process that talks to nobody outside this machine."""
     return {name: value for name, value in environment.items() if name.lower() not in _PROXIES}
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback or ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _reach_loopback_directly() -> None:

@@ -1,4 +1,4 @@
-"""Prefect's database in KODA_HOME: whether its server can use it. It is no evidence of anything, so it can be replaced."""
+"""Prefect's database in KODA_HOME: whether its server can use it. It is no evidence, and can be replaced."""
 
 from __future__ import annotations
 

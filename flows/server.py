@@ -1,9 +1,9 @@
 """The Prefect server that a run starts for itself where none is set.
 
-Prefect can start one too (`SubprocessASGIServer`). This one stands in its place, and differs in what people met: it ends
-with its parent however that ends, it is not reached by the Ctrl-C that is meant for the parent, it is talked to without
-proxies, its database may lie at any path, a database that it cannot use is set aside, and it is started again when it
-is killed.
+Prefect can start one too (`SubprocessASGIServer`). This one stands in its place, and differs in what people met: it
+ends with its parent however that ends, it is not reached by the Ctrl-C that is meant for the parent, it is talked to
+without proxies, its database may lie at any path, a database that it cannot use is set aside, and it is started again
+when it is killed.
 """
 
 from __future__ import annotations

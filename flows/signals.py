@@ -52,9 +52,9 @@ def stoppable() -> Iterator[None]:
         signal.signal(number, _stop)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
+    # written to by the handler in C, whatever Python is busy with, until the process has ended
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
     threading.Thread(target=_limit_the_end, args=(ours, heard), daemon=True, name="koda-signals").start()
-    # written to by the handler in C, whatever Python is busy with
-    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield
     except Stopped as stopped:

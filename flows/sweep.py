@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
-
 from flows.audit import audit
+from flows.engine import koda_flow
 from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
 from koda.audit.plan import AuditPlan, prepare

@@ -32,7 +32,7 @@ def hand_over(plan: AuditPlan) -> AuditPlan:
 
 
 def take_over(config: dict[str, Any], home: str) -> AuditPlan:
-    """Return the plan that was handed over, if it is of this configuration, or prepare one; for the beginning of a flow.
+    """Return the plan that was handed over, if it is of this configuration, or prepare one, as a flow begins.
 
     Args:
         config: an :class:`koda.AuditConfig` as JSON; settings that have their default may be left out.

@@ -139,8 +139,9 @@ def run_step(
 
 def _is_ours(task: Task[..., Made], key: str) -> bool:
     """Tell whether Prefect's record of a step names our serializer; another, such as pickle, could run code."""
-    storage: Any = get_result_store().update_for_task(task, _sync=True).result_storage
+    store: Any = get_result_store()
     try:
+        storage = store.update_for_task(task, _sync=True).result_storage
         record = json.loads(storage.read_path(_cache_key(task.name, key), _sync=True))
         return bool(record["metadata"]["serializer"]["type"] == _SERIALIZER)
     except (OSError, ValueError, KeyError, TypeError):
