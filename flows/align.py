@@ -6,19 +6,18 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from prefect import flow
-
 from flows.audit import audit
+from flows.engine import koda_flow
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
 from koda.audit.plan import Step, prepare
 from koda.records import RECORD_FILE, mending_of
 from tasks.align import align as align_step
-from tasks.plans import hand_over, planned, remember
+from tasks.plans import hand_over, take_over
 from tasks.step import run_step
 
 
-@flow(name="koda-align", flow_run_name="{home}", validate_parameters=False, persist_result=False)
+@koda_flow("koda-align")
 def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False) -> dict[str, Any]:
     """Fine-tune one model on what an audit confirmed, and audit it again.
 
@@ -32,19 +31,21 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
         What `koda align --json` prints.
     """
     clock = time.monotonic()
+    plan = hand_over(take_over(config, home))
     before = audit(config, home, fresh)
-    plan = planned(config, home)
     trainings, records = [], []
     for number in range(seeds):
         settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
-        alignment = hand_over(plan_alignment(plan, settings))
+        alignment = plan_alignment(plan, settings)
         step = Step(f"align, seed {settings.seed}", KIND, alignment.key)
-        training = run_step(align_step, step, plan, fresh=fresh, alignment=settings.model_dump(mode="json"))
+        training = run_step(
+            align_step, step, plan, fresh=fresh, alignment=alignment, settings=settings.model_dump(mode="json")
+        )
         trainings.append(training)
         records.append(read_alignment(alignment.folder / RECORD_FILE))
         if number == 0:
             folder, second = alignment.folder, alignment.follow_up
-    follow_up = remember(prepare(second, plan.home))
+    follow_up = hand_over(prepare(second, plan.home))
     after = audit(follow_up.settings, home, fresh)
     paths = publish_alignment(plan.home, records[0], folder, after["id"])
     mending = mending_of(records[0], plan.config.significance.alpha)

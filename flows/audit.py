@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import Task, flow
-
+from flows.engine import koda_flow
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS
 from koda.audit.publishing import publish
 from koda.extraction import KIND as EMBEDDINGS
@@ -15,12 +14,15 @@ from tasks.control import control
 from tasks.discover import discover
 from tasks.embed import embed
 from tasks.evaluate import evaluate
-from tasks.plans import planned
+from tasks.plans import take_over
 from tasks.record import record
 from tasks.render import render
-from tasks.step import StepResult, run_step
+from tasks.step import Made, StepResult, run_step
 
-_TASKS: dict[str, Task[..., str]] = {
+if TYPE_CHECKING:
+    from prefect import Task
+
+_TASKS: dict[str, Task[..., Made]] = {
     EMBEDDINGS: embed,
     SOLUTIONS: discover,
     CONTROLS: control,
@@ -30,7 +32,7 @@ _TASKS: dict[str, Task[..., str]] = {
 }
 
 
-@flow(name="koda-audit", flow_run_name="{home}", validate_parameters=False, persist_result=False)
+@koda_flow("koda-audit")
 def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, Any]:
     """Audit a candidate against a baseline.
 
@@ -44,10 +46,10 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     """
     started = datetime.now(UTC)
     clock = time.monotonic()
-    plan = planned(config, home)
+    plan = take_over(config, home)
     results: list[StepResult] = []
     for step in plan.steps():
-        when = {"started": started.isoformat()} if step.kind == RECORDS else {}
+        when: dict[str, Any] = {"started": started.isoformat()} if step.kind == RECORDS else {}
         results.append(run_step(_TASKS[step.kind], step, plan, fresh=fresh, **when))
     executed = [result.name for result in results if result.executed]
     published = publish(plan, replace=bool(executed), started=started, executed=len(executed), steps=len(results))

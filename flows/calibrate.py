@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
+from flows.engine import koda_flow
 from flows.terminal import follow, say
 from koda.audit.plan import EVALUATIONS, Step
 from koda.audit.samples import all_rejections
@@ -16,11 +15,10 @@ from koda.calibration import CalibrationPlan, EqualsPlan, prepare_calibration, p
 from koda.config import AuditConfig, ModelSpec
 from tasks.calibrate import audit_equals
 from tasks.embed import embed
-from tasks.plans import remember
 from tasks.step import StepResult, run_step
 
 
-@flow(name="koda-calibrate", flow_run_name="{home}", validate_parameters=False, persist_result=False)
+@koda_flow("koda-calibrate")
 def calibrate(
     config: dict[str, Any], home: str, equals: list[dict[str, Any]], subsamples: int = 5, size: int | None = None
 ) -> dict[str, Any]:
@@ -65,7 +63,7 @@ def _embed(plan: CalibrationPlan) -> list[StepResult]:
     """Embed the whole data set with every model, and refuse it where too much of it was left out."""
     results = []
     for place, label in enumerate(plan.labels):
-        whole = remember(plan.whole(place, (place + 1) % len(plan.models)))
+        whole = plan.whole(place, (place + 1) % len(plan.models))
         step = whole.embed_step("baseline")
         results.append(run_step(embed, Step(f"embed {label}", step.kind, step.key, step.arguments), whole, fresh=False))
     for place in range(1, len(plan.models)):
@@ -78,4 +76,4 @@ def _audit(equals: EqualsPlan, plan: CalibrationPlan) -> StepResult:
     where = f"subsample {equals.subsample}" if equals.subsample else "all rows"
     name = f"audit {labels[equals.candidate]} against {labels[equals.baseline]}, {where}"
     step = Step(name, EVALUATIONS, equals.audit.evaluation_key)
-    return run_step(audit_equals, step, remember(equals.whole), fresh=False, size=plan.size, subsample=equals.subsample)
+    return run_step(audit_equals, step, equals.whole, fresh=False, size=plan.size, subsample=equals.subsample)

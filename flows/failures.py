@@ -6,6 +6,7 @@ import os
 import time
 
 from flows.environment import koda_home
+from flows.machine import machine_error
 from koda.errors import KodaError
 
 _FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
@@ -17,26 +18,33 @@ def code_of_verdict(verdict: str, strict: bool) -> int:
 
 
 def in_words(error: BaseException) -> KodaError | None:
-    """Find the error that was meant for people in a chain that a flow may have wrapped."""
+    """Find the error that was meant for people in a chain that a flow may have wrapped, or say what the machine lacked."""
     from shutil import disk_usage
 
     from koda.storage.artifacts import explain_os_error, full_disk, nearest_existing
 
-    seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
-        seen.add(id(here))
+    chain = _chain(error)
+    for here in chain:
         if isinstance(here, KodaError):
             return here
         if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
             return explained
         if "database or disk is full" in str(here):
             return full_disk(koda_home())
-        here = here.__cause__ or here.__context__
     # of a full disk Prefect's server only says that it did not start
     if disk_usage(nearest_existing(koda_home())).free < _FULL_BELOW_BYTES:
         return full_disk(koda_home())
-    return None
+    return next((found for here in chain if (found := machine_error(here)) is not None), None)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and what it came from, the latest first."""
+    chain: list[BaseException] = []
+    here: BaseException | None = error
+    while here is not None and here not in chain:
+        chain.append(here)
+        here = here.__cause__ or here.__context__
+    return chain
 
 
 def unexpected(error: BaseException) -> str:

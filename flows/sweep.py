@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows.audit import audit
+from flows.engine import koda_flow
 from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
 from koda.audit.plan import AuditPlan, prepare
@@ -17,10 +16,10 @@ from koda.config import SweepConfig
 from koda.records import AuditRecord, SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
-from tasks.plans import remember
+from tasks.plans import hand_over
 
 
-@flow(name="koda-sweep", flow_run_name="{home}", validate_parameters=False, persist_result=False)
+@koda_flow("koda-sweep")
 def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool = False) -> dict[str, Any]:
     """Audit every pair of a sweep. One that cannot be run is noted with its reason; the others go on.
 
@@ -57,11 +56,11 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
 def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
     names: dict[str, Any] = {"data": swept.data, "baseline": swept.baseline, "candidate": swept.candidate}
     try:
-        plan = remember(prepare(swept.config, home))
+        plan = prepare(swept.config, home)
         if renewed is not None:
             _discard(plan, renewed)
         with watch(plan):
-            result = audit(plan.settings, str(home))
+            result = audit(hand_over(plan).settings, str(home))
     except Exception as error:
         foreseen = in_words(error)
         code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))

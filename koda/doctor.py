@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,15 +44,17 @@ class Check:
     remedy: str | None = None
 
 
-def examine(home: Path) -> list[Check]:
-    """Look at everything that an audit needs; nothing is downloaded and nobody is called.
+def examine(home: Path, more: Sequence[Callable[[], list[Check]]] = ()) -> list[Check]:
+    """Look at everything that an audit needs; nothing is downloaded.
 
     Args:
         home: KODA_HOME, where results are to lie.
+        more: what looks at the rest that runs need beside this library.
     """
     checks = [_python()]
     steps: tuple[Callable[[], list[Check]], ...] = (
-        _packages, _device, _decoding, _flow, lambda: _home(home), lambda: _database(home), _pdf, _optional,
+        _packages, _device, _decoding, _web_framework, *more, lambda: _home(home), lambda: _database(home), _pdf,
+        _optional,
     )  # fmt: skip
     for step in steps:
         try:
@@ -115,16 +116,12 @@ def _decoding() -> list[Check]:
     return [Check("images", "ok", "JPEG, PNG and WebP are decoded")]
 
 
-def _flow() -> list[Check]:
+def _web_framework() -> list[Check]:
     import fastapi
 
-    broken = tuple(int(part) for part in fastapi.__version__.split(".")[:2]) >= (0, 151)
-    if broken:
-        return [
-            Check("flows", "fault", f"fastapi {fastapi.__version__} stops every flow", "pip install 'fastapi<0.151'")
-        ]
-    api = os.environ.get("PREFECT_API_URL")
-    return [Check("flows", "ok", f"Prefect server at {api}" if api else "Prefect runs in process, no server is set")]
+    if tuple(int(part) for part in fastapi.__version__.split(".")[:2]) < (0, 151):
+        return []
+    return [Check("flows", "fault", f"fastapi {fastapi.__version__} stops every flow", "pip install 'fastapi<0.151'")]
 
 
 def _home(home: Path) -> list[Check]:
@@ -156,7 +153,9 @@ def _pdf() -> list[Check]:
     from koda.report.pdf import write_pdf
 
     try:
-        pdf = write_pdf("<p>koda</p>", template_folder() / "fonts", b"{}", datetime(2026, 1, 1, tzinfo=UTC))
+        pdf = write_pdf(
+            '<html lang="en"><p>koda</p></html>', template_folder() / "fonts", b"{}", datetime(2026, 1, 1, tzinfo=UTC)
+        )
     except KodaError as error:
         return [Check("PDF", "note", f"{error.message} Reports are HTML only", error.remedy)]
     return [Check("PDF", "ok", f"a page was made ({len(pdf)} bytes)")]

@@ -63,6 +63,12 @@ class StoreError(KodaError):
     exit_code = 3
 
 
+class MachineError(KodaError):
+    """What a run needs from the machine or the network gave out: memory, a connection, a server."""
+
+    exit_code = 3
+
+
 class PrerequisiteError(KodaError):
     """Something outside koda is missing; the remedy names the command that installs it."""
 

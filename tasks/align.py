@@ -8,18 +8,21 @@ from prefect import task
 
 from tasks.plans import planned_alignment
 from tasks.progress import report
-from tasks.step import STEP, gpu_slot
+from tasks.step import STEP, Made, gpu_slot
 
 
 @task(name="align", **STEP)
-def align(key: str, config: dict[str, Any], home: str, alignment: dict[str, Any]) -> str:
+def align(key: str, config: dict[str, Any], home: str, settings: dict[str, Any]) -> Made:
     """Fine-tune the student of an audit whose steps are done, taking up what an interrupted run left."""
     from koda.alignment import align as train
 
-    plan = planned_alignment(config, home, alignment)
+    plan = planned_alignment(config, home, settings)
     name = f"align {plan.student}, seed {plan.config.seed}"
+    executed = False
 
     def tell(done: int, total: int, look: Any) -> None:
+        nonlocal executed
+        executed = True
         if look is None:
             report(name, done, total)
             return
@@ -27,4 +30,5 @@ def align(key: str, config: dict[str, Any], home: str, alignment: dict[str, Any]
         report(f"{name}: step {look.step}, agreement {look.agreement:.3f}{retrieval}", 1, 1)
 
     with gpu_slot(plan.audit.config.discrepancy.device):
-        return train(plan, tell)
+        digest = train(plan, tell)
+    return {"digest": digest, "executed": executed}

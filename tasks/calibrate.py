@@ -9,11 +9,11 @@ from prefect import task
 from koda.audit.plan import EVALUATIONS, SOLUTIONS
 from koda.typing import SIDES
 from tasks.plans import planned
-from tasks.step import STEP, gpu_slot, make_once
+from tasks.step import STEP, Made, gpu_slot, make_once
 
 
 @task(name="audit-equals", **STEP)
-def audit_equals(key: str, config: dict[str, Any], home: str, size: int, subsample: int) -> str:
+def audit_equals(key: str, config: dict[str, Any], home: str, size: int, subsample: int) -> Made:
     """Search both questions on a subsample and measure what was found; there is neither verdict nor report."""
     from koda.audit.evaluation import evaluate
     from koda.audit.solutions import discover

@@ -8,11 +8,11 @@ from prefect import task
 
 from koda.audit.plan import CONTROLS
 from tasks.plans import planned
-from tasks.step import STEP, gpu_slot, make_once
+from tasks.step import STEP, Made, gpu_slot, make_once
 
 
 @task(name="control", **STEP)
-def control(key: str, config: dict[str, Any], home: str) -> str:
+def control(key: str, config: dict[str, Any], home: str) -> Made:
     """Put groups into the data that only one model knows, and see which of them are found."""
     from koda.audit.controls import control as run_controls
 

@@ -9,11 +9,11 @@ from prefect import task
 from koda.audit.plan import SOLUTIONS
 from koda.typing import Side
 from tasks.plans import planned
-from tasks.step import STEP, gpu_slot, make_once
+from tasks.step import STEP, Made, gpu_slot, make_once
 
 
 @task(name="discover", **STEP)
-def discover(key: str, config: dict[str, Any], home: str, side: Side) -> str:
+def discover(key: str, config: dict[str, Any], home: str, side: Side) -> Made:
     """Solve the constrained problem of one side on the discovery samples."""
     from koda.audit.solutions import discover as solve
 

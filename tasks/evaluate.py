@@ -8,11 +8,11 @@ from prefect import task
 
 from koda.audit.plan import EVALUATIONS
 from tasks.plans import planned
-from tasks.step import STEP, gpu_slot, make_once
+from tasks.step import STEP, Made, gpu_slot, make_once
 
 
 @task(name="evaluate", **STEP)
-def evaluate(key: str, config: dict[str, Any], home: str) -> str:
+def evaluate(key: str, config: dict[str, Any], home: str) -> Made:
     """Measure what was found on samples that the search did not see."""
     from koda.audit.evaluation import evaluate as measure
 

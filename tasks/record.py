@@ -9,11 +9,11 @@ from prefect import task
 
 from koda.audit.plan import RECORDS
 from tasks.plans import planned
-from tasks.step import STEP, make_once
+from tasks.step import STEP, Made, make_once
 
 
 @task(name="record", **STEP)
-def record(key: str, config: dict[str, Any], home: str, started: str) -> str:
+def record(key: str, config: dict[str, Any], home: str, started: str) -> Made:
     """Judge the findings by the policy and write the audit record."""
     from koda.audit.recording import write_record
 

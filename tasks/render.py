@@ -8,11 +8,11 @@ from prefect import task
 
 from koda.audit.plan import REPORTS
 from tasks.plans import planned
-from tasks.step import STEP, make_once
+from tasks.step import STEP, Made, make_once
 
 
 @task(name="render", **STEP)
-def render(key: str, config: dict[str, Any], home: str) -> str:
+def render(key: str, config: dict[str, Any], home: str) -> Made:
     """Draw the report of a stored record."""
     from koda.audit.publishing import write_report
 

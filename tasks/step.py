@@ -2,27 +2,47 @@
 
 The artifact store is the truth and Prefect's record of a task a hint: a record whose artifact is
 gone is refreshed, and a task that finds its artifact made by someone else does not make it again.
+What a task returns says which of the two it did, since only the one that holds the lock knows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.concurrency.sync import concurrency
+from prefect.results import get_result_store
 
 from koda.audit.plan import AuditPlan, Step
 from koda.errors import KodaError
+from tasks.plans import running
 from tasks.progress import report
+
+if TYPE_CHECKING:
+    from koda.alignment import AlignmentPlan
+
+_SERIALIZER = "json"
+
+
+class Made(TypedDict):
+    """What a step's task returns: the digest of its artifact, and whether this run made it."""
+
+    digest: str
+    executed: bool
 
 
 def _key(context: Any, parameters: dict[str, Any]) -> str:
-    return f"koda-{context.task.name}-{parameters['key']}"
+    return _cache_key(context.task.name, parameters["key"])
+
+
+def _cache_key(task: str, key: str) -> str:
+    return f"koda-made-{task}-{key}"
 
 
 #: a task's record is found again by its name and the digest of its inputs, in any run
@@ -44,7 +64,7 @@ def worth_retrying(task: Any, run: Any, state: Any) -> bool:
 STEP: dict[str, Any] = {
     "cache_policy": BY_KEY,
     "persist_result": True,
-    "result_serializer": "json",
+    "result_serializer": _SERIALIZER,
     "retries": 1,
     "retry_delay_seconds": 2,
     "retry_condition_fn": worth_retrying,
@@ -68,10 +88,9 @@ def gpu_slot(device: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that was asked for: what it made, whether it had to be executed, and how long that took."""
+    """A step that was asked for: whether this run had to execute it, and how long that took."""
 
     name: str
-    digest: str
     executed: bool
     seconds: float
 
@@ -81,7 +100,15 @@ class StepResult:
         return {"name": self.name, "executed": self.executed, "seconds": self.seconds}
 
 
-def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, **arguments: Any) -> StepResult:
+def run_step(
+    task: Task[..., Made],
+    step: Step,
+    plan: AuditPlan,
+    *,
+    fresh: bool,
+    alignment: AlignmentPlan | None = None,
+    **arguments: Any,
+) -> StepResult:
     """Run a step, or find what it made before, and tell those who watch when it begins and ends.
 
     Args:
@@ -89,6 +116,7 @@ def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, 
         step: one of the plan, or another that belongs to it.
         plan: the audit.
         fresh: make it again.
+        alignment: the plan of the alignment, where that is the step.
         arguments: what the task is told beyond the step's own arguments.
     """
     report(step.name, 0, 1)
@@ -98,22 +126,37 @@ def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, 
         with store.lock(step.kind, step.key):
             store.discard(step.kind, step.key)
     there = store.has(step.kind, step.key)
-    digest = task.with_options(refresh_cache=not there, task_run_name=step.name)(
-        key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
-    )
-    report(f"{step.name} (cached)" if there else step.name, 1, 1)
-    return StepResult(step.name, digest, executed=not there, seconds=round(time.monotonic() - begun, 3))
+    usable = there and _is_ours(task, step.key)
+    with running(plan, alignment):
+        made = task.with_options(refresh_cache=not usable, task_run_name=step.name)(
+            key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
+        )
+    executed = not there and made["executed"]
+    how = "" if executed else " (cached)" if there else " (made by another run, which was waited for)"
+    report(step.name + how, 1, 1)
+    return StepResult(step.name, executed=executed, seconds=round(time.monotonic() - begun, 3))
 
 
-def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> str:
+def _is_ours(task: Task[..., Made], key: str) -> bool:
+    """Tell whether Prefect's record of a step names our serializer; another, such as pickle, could run code."""
+    store: Any = get_result_store()
+    try:
+        storage = store.update_for_task(task, _sync=True).result_storage
+        record = json.loads(storage.read_path(_cache_key(task.name, key), _sync=True))
+        return bool(record["metadata"]["serializer"]["type"] == _SERIALIZER)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> Made:
     """Make an artifact unless it is there; two processes never make one at the same time."""
     store = plan.artifacts
     with store.lock(kind, key):
-        if not store.has(kind, key):
+        if store.has(kind, key):
+            return {"digest": store.digest(kind, key), "executed": False}
+        store.discard(kind, key)
+        try:
+            return {"digest": make(), "executed": True}
+        except BaseException:
             store.discard(kind, key)
-            try:
-                return make()
-            except BaseException:
-                store.discard(kind, key)
-                raise
-        return store.digest(kind, key)
+            raise

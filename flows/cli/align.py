@@ -76,9 +76,9 @@ def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
     begun = time.monotonic()
     from koda.alignment.student import check_student
     from koda.audit.plan import prepare
-    from tasks.plans import remember
+    from tasks.plans import hand_over
 
-    plan = remember(prepare(config, koda_home()))
+    plan = hand_over(prepare(config, koda_home()))
     check_student(plan.models[plan.config.alignment.student])
     make_prefect_home()
     with watch(plan):

@@ -1,7 +1,8 @@
 """The `koda` command: its subcommands in the order of its help.
 
 Exit codes: 0 the audit ran and the verdict is pass or warn; 1 the verdict is fail (or inconclusive
-with --strict); 2 usage, configuration, data or models; 3 the run failed, or its store cannot be used.
+with --strict); 2 usage, configuration, data or models; 3 the run failed, or its store cannot be used;
+128 + n the signal n ended it: 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from flows.cli.inputs import data, doctor, figures, models
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
+from flows.signals import stoppable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,4 +48,5 @@ for _command in (
 
 def main() -> None:
     """Entry point of the `koda` command."""
-    app()
+    with stoppable():
+        app()

@@ -98,9 +98,9 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
     """Prepare an audit, so that what is wrong is said at once, and run its flow in this process."""
     begun = time.monotonic()
     from koda.audit.plan import prepare
-    from tasks.plans import remember
+    from tasks.plans import hand_over
 
-    plan = remember(prepare(config, koda_home()))
+    plan = hand_over(prepare(config, koda_home()))
     make_prefect_home()
     with watch(plan):
         from flows.audit import audit as audit_flow

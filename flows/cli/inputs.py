@@ -60,9 +60,10 @@ def doctor(as_json: JsonOption = False) -> None:
     """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run."""
 
     def work() -> list[Check]:
+        from flows.prefect_check import look_at_prefect
         from koda.doctor import examine
 
-        return examine(koda_home())
+        return examine(koda_home(), [look_at_prefect])
 
     checks = answer(work, as_json, show_checks, _checks_json)
     raise typer.Exit(0 if _healthy(checks) else 3)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from flows.environment import koda_home, settle
+from flows.environment import koda_home
 from flows.failures import in_words, unexpected
+from flows.signals import Stopped
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig
@@ -70,11 +71,10 @@ def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_j
 
 
 def _guarded(work: Callable[[], T], as_json: bool) -> T:
-    settle()
     try:
         return work()
-    except KeyboardInterrupt:
-        _fail("Interrupted. Run the same command again: it takes up what is unfinished.", as_json, 130)
+    except Stopped as stopped:
+        _fail(str(stopped), as_json, stopped.exit_code)
     except Exception as error:
         foreseen = in_words(error)
         if foreseen is not None:

@@ -206,7 +206,7 @@ def test_doctor_looks_at_everything_and_names_the_remedy() -> None:
     assert code == 0
     assert found["healthy"]
     states = {check["name"]: check["state"] for check in found["checks"]}
-    assert {"Python", "packages", "CPU", "GPU", "flows", "KODA_HOME", "database", "PDF"} <= states.keys()
+    assert {"Python", "packages", "CPU", "GPU", "Prefect", "KODA_HOME", "database", "PDF"} <= states.keys()
     assert all(check["remedy"] for check in found["checks"] if check["state"] == "fault")
     human = CliRunner().invoke(app, ["doctor"])
     assert human.stdout == ""

@@ -1,0 +1,129 @@
+"""What every flow of koda is: one of Prefect's, with a server that is there, and a result that outlives it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+from flows.environment import is_loopback, make_prefect_home
+
+with suppress(OSError):  # which is said in words when a flow is to run
+    make_prefect_home()
+
+from prefect import Flow
+from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
+
+from flows.terminal import say
+from koda.errors import MachineError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SECONDS_TO_ANSWER = 5
+#: with a server of one's own that was killed: 2 + 4 + 8 seconds, in which it is started again
+_RETRIES = 3
+_ended: ContextVar[list[Any]] = ContextVar("_ended")
+
+
+class KodaFlow(Flow[P, R]):
+    """A flow of koda, called from Python or by its commands."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        """Run the flow and return its result, also where Prefect can no longer be told of it.
+
+        Raises:
+            MachineError: the Prefect server that is set does not answer, or none can be started.
+            KodaError: what the flow itself says.
+        """
+        own = not PREFECT_API_URL.value()
+        if FlowRunContext.get() is None:
+            (_start_own if own else ask_server)()
+        ended: list[Any] = []
+        token = _ended.set(ended)
+        try:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES} if own else {}):
+                return super().__call__(*args, **kwargs)
+        except Exception as error:
+            if not ended or kwargs.get("return_state"):
+                raise
+            first = (str(error).splitlines() or [""])[0]
+            say(f"[yellow]Prefect could not be told that the run has ended ({type(error).__name__}: {first}); its "
+                "result is complete.[/]")  # fmt: skip
+            return ended[0]
+        finally:
+            _ended.reset(token)
+
+
+def koda_flow(name: str) -> Callable[[Callable[P, R]], KodaFlow[P, R]]:
+    """Make a flow of a function; its runs are named by KODA_HOME, and its results are those of the artifact store."""
+
+    def decorate(function: Callable[P, R]) -> KodaFlow[P, R]:
+        @functools.wraps(function)
+        def keep(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = function(*args, **kwargs)
+            _ended.get([]).append(result)
+            return result
+
+        return KodaFlow(keep, name=name, flow_run_name="{home}", validate_parameters=False, persist_result=False)
+
+    return decorate
+
+
+def _start_own() -> None:
+    """Have Prefect use koda's server wherever it would start one, and start it."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    from flows.server import OwnServer
+
+    if None not in SubprocessASGIServer._instances:
+        OwnServer()  # it is found under the number of its port, of which there is none yet
+    SubprocessASGIServer().start()
+
+
+def ask_server() -> None:
+    """Ask the Prefect server that is set, by environment or profile, whether it is there.
+
+    Raises:
+        MachineError: it does not answer.
+    """
+    url = PREFECT_API_URL.value()
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
+    ):
+        error = client.api_healthcheck()
+    if error is not None:
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise MachineError(
+            f"PREFECT_API_URL is {re.sub('//[^/@]*@', '//', url)}, and no Prefect server answers there: {first}.",
+            "Start the server, or unset PREFECT_API_URL (in a profile: prefect config unset PREFECT_API_URL); "
+            "koda then runs Prefect in process.",
+        )
+
+
+def _without_proxy(client: type[Any]) -> None:
+    """Have a client of Prefect's reach this machine directly: a proxy that it cannot use would stop it at once."""
+    make = client.__init__
+
+    @functools.wraps(make)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if is_loopback(str(kwargs.get("base_url", ""))):
+            kwargs.setdefault("trust_env", False)
+        make(self, *args, **kwargs)
+
+    client.__init__ = __init__
+
+
+for _client in (PrefectHttpxSyncClient, PrefectHttpxAsyncClient):
+    _without_proxy(_client)

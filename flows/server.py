@@ -1,0 +1,172 @@
+"""The Prefect server that a run starts for itself where none is set.
+
+Prefect can start one too (`SubprocessASGIServer`). This one stands in its place, and differs in what people met: it
+ends with its parent however that ends, it is not reached by the Ctrl-C that is meant for the parent, it is talked to
+without proxies, its database may lie at any path, a database that it cannot use is set aside, and it is started again
+when it is killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+from filelock import FileLock
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import get_current_settings
+
+from flows.environment import without_proxies
+from flows.prefect_database import fault_of, set_aside
+from flows.terminal import say
+from koda.errors import MachineError
+from koda.storage.artifacts import explain_os_errors
+
+_SCRIPT = Path(__file__).with_name("server_process.py")
+_MOST_RESTARTS = 3
+_SECONDS_TO_END = 5
+
+
+class OwnServer(SubprocessASGIServer):
+    """The server of this process."""
+
+    def __init__(self) -> None:
+        if not hasattr(self, "_initialized"):
+            super().__init__()
+            self._starting = threading.Lock()
+            self._closed = False
+            self._restarts = 0
+
+    def start(self, timeout: int | None = None) -> None:
+        """Start the server, unless it runs, and wait until it answers.
+
+        Raises:
+            MachineError: it does not start.
+        """
+        with self._starting:
+            if self.running:
+                return
+            if self._closed:
+                raise RuntimeError("The process is ending.")
+            self._launch(timeout)
+            self.running = True
+            atexit.register(self.stop)
+            threading.Thread(target=self._keep_up, daemon=True, name="koda-prefect-server").start()
+
+    def stop(self) -> None:
+        """Stop the server for good, and let it write what it has."""
+        self._closed, self.running = True, False
+        if self.server_process is not None and self.server_process.poll() is None:
+            self.server_process.terminate()
+            try:
+                self.server_process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                self.server_process.kill()
+                self.server_process.wait()
+
+    def _keep_up(self) -> None:
+        """Start the server again when it is killed: the run goes on without it, and reports to it at the end."""
+        while self.server_process is not None:
+            self.server_process.wait()
+            if self._closed or self._restarts == _MOST_RESTARTS:
+                return
+            self._restarts += 1
+            try:
+                self._launch(None)
+            except Exception:  # the run is told of it when it needs the server
+                return
+
+    def _launch(self, timeout: int | None) -> None:
+        settings = get_current_settings()
+        seconds = timeout or settings.server.ephemeral.startup_timeout_seconds
+        home = settings.home.expanduser().absolute()
+        with explain_os_errors(home):
+            home.mkdir(parents=True, exist_ok=True)
+        own = settings.server.database.connection_url
+        database = home / "prefect.db"
+        if own is None or own.get_secret_value() != f"sqlite+aiosqlite:///{settings.home}/prefect.db":
+            self._await(self._spawn(home, {}), seconds)
+            return
+        # a relative path needs no escaping, whatever the folders above are called
+        variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
+        with explain_os_errors(home), FileLock(home / "start.lock"):  # one process at a time brings it up to date
+            if (fault := fault_of(database)) is not None:
+                _say_set_aside(database, fault)
+            existed = database.is_file()
+            try:
+                self._await(self._spawn(home, variables), seconds)
+            except _DidNotStart:
+                if not existed:
+                    raise
+                _say_set_aside(database, "Prefect's server does not start with it")
+                self._await(self._spawn(home, variables), seconds)
+
+    def _spawn(self, home: Path, variables: dict[str, str]) -> _Spawned:
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the server has failed
+        with socket.create_server(("127.0.0.1", self.port or 0), backlog=128) as listening:
+            self.port = listening.getsockname()[1]
+            descriptor = listening.fileno()
+            self.server_process = subprocess.Popen(
+                # -P: the modules beside the script are none of the server's
+                [sys.executable, "-P", str(_SCRIPT), str(descriptor), str(os.getpid())],
+                pass_fds=[descriptor],
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C in the terminal, or its end, is for the parent to deal with
+                env={
+                    **without_proxies(os.environ),
+                    "PREFECT_UI_ENABLED": "0",
+                    "PREFECT__SERVER_EPHEMERAL": "1",
+                    "PREFECT__SERVER_FINAL": "1",
+                    **get_current_settings().to_environment_variables(exclude_unset=True),
+                    "PREFECT_HOME": str(home),
+                    **variables,
+                },
+            )
+        return _Spawned(self.server_process, log)
+
+    def _await(self, spawned: _Spawned, seconds: float) -> None:
+        """Wait for the first answer; the socket listens already, so the question waits there too."""
+        try:
+            httpx.get(f"{self.api_url}/health", timeout=seconds, trust_env=False).raise_for_status()
+        except httpx.HTTPError as error:
+            ended = spawned.process.poll() is not None or not isinstance(error, httpx.TimeoutException)
+            spawned.process.kill()
+            spawned.process.wait()
+            why = spawned.last_line() if ended else f"it did not answer within {seconds:.0f} seconds"
+            raise (_DidNotStart if ended else MachineError)(
+                f"The Prefect server that koda starts for a run did not start: {why}.",
+                "koda doctor looks at what it needs. Set PREFECT_API_URL to use a server of your own.",
+            ) from error
+        finally:
+            spawned.log.close()
+
+
+class _DidNotStart(MachineError):
+    """The server ended by itself, so that something is wrong with what it was given."""
+
+
+class _Spawned:
+    """A server that was started, and what it writes."""
+
+    def __init__(self, process: subprocess.Popen[Any], log: Any) -> None:
+        self.process, self.log = process, log
+
+    def last_line(self) -> str:
+        self.log.seek(0)
+        lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1].rstrip(".") if lines else f"it ended with code {self.process.returncode}"
+
+
+def _say_set_aside(database: Path, why: str) -> None:
+    say(f"[yellow]{database} cannot be used: {why}. It holds nothing but the history of Prefect's runs and is now "
+        f"{set_aside(database).name}.[/]")  # fmt: skip

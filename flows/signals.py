@@ -1,0 +1,89 @@
+"""How the command ends when it is told to: soon, with the exit code that shells give the signal, leaving no process.
+
+What an audit has stored is whole whenever it is stopped, so that ending is not delayed for its sake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+#: in which Prefect may note that the run was stopped; a busy native function may not even hear of it so soon
+_SECONDS_TO_END = 6
+
+
+class Stopped(BaseException):
+    """The process was told to end by a signal. It is no Exception, so that nothing takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What shells give for a process that a signal ended."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        how = "Interrupted" if self.number == signal.SIGINT else f"Ended by {signal.Signals(self.number).name}"
+        return f"{how}. Run the same command again: it takes up what is unfinished."
+
+
+_stopping: list[int] = []  # the signals that were dealt with
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP end what runs within, and the process soon after, come what may.
+
+    A signal that is ignored, as `nohup` has it, stays so.
+    """
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, _stop)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    # written to by the handler in C, whatever Python is busy with, until the process has ended
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_limit_the_end, args=(ours, heard), daemon=True, name="koda-signals").start()
+    try:
+        yield
+    except Stopped as stopped:
+        print(f"koda: {stopped}", file=sys.stderr)
+    finally:
+        if _stopping:
+            _leave(_stopping[0])
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    if _stopping:  # who asks twice is not kept waiting
+        _leave(_stopping[0])
+    _stopping.append(number)
+    raise Stopped(number)
+
+
+def _limit_the_end(wakeups: socket.socket, heard: list[int]) -> None:
+    """End the process some seconds after the first signal, whatever keeps it from ending."""
+    while (number := wakeups.recv(1)[0]) not in heard:
+        pass
+    time.sleep(_SECONDS_TO_END)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"koda: {Stopped(number)}", file=sys.stderr)
+    _leave(number)
+
+
+def _leave(number: int) -> NoReturn:
+    """End without the interpreter's own end, which waits for threads and for whom they talk to."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(Stopped(number).exit_code)
