@@ -103,7 +103,7 @@ def policy_yaml(record: CalibrationRecord) -> str:
 def _facts(equals: EqualsPlan) -> AuditFacts:
     """Return what the rules look at in one audit of equals."""
     plan = equals.audit
-    evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
+    evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
     untested = next((finding for finding in evaluation.findings if finding.confirmed is None), None)
     if untested is not None:
         raise DataError(
