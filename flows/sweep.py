@@ -84,9 +84,9 @@ def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:
 
 
 def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:
-    """Remove what an audit would find made, unless this sweep made it."""
+    """Put aside what an audit would find made, unless this sweep made it."""
     artifacts = {(step.kind, step.key) for step in plan.steps()}
     for kind, key in artifacts - renewed:
         with plan.artifacts.lock(kind, key):
-            plan.artifacts.discard(kind, key)
+            plan.artifacts.retire(kind, key)
     renewed |= artifacts

@@ -16,8 +16,9 @@ from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.concurrency.sync import concurrency
 
-from koda.audit.plan import AuditPlan, Step
+from koda.audit.plan import COVARIANCES, SOLUTIONS, AuditPlan, Step
 from koda.errors import KodaError
+from koda.typing import SIDES
 from tasks.progress import report
 
 
@@ -68,17 +69,25 @@ def gpu_slot(device: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that was asked for: what it made, whether it had to be executed, and how long that took."""
+    """A step that was asked for: what it made, whether it had to be executed, how long that took, and what was
+    damaged of what it had made before.
+    """
 
     name: str
     digest: str
     executed: bool
     seconds: float
+    damage: str | None = None
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the commands print of it as JSON."""
         return {"name": self.name, "executed": self.executed, "seconds": self.seconds}
+
+    @property
+    def note(self) -> str | None:
+        """What people are told of it, if anything."""
+        return None if self.damage is None else f"{self.damage}: damaged, made again by the step {self.name}"
 
 
 def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, **arguments: Any) -> StepResult:
@@ -96,13 +105,23 @@ def run_step(task: Task[..., str], step: Step, plan: AuditPlan, *, fresh: bool, 
     store = plan.artifacts
     if fresh:
         with store.lock(step.kind, step.key):
-            store.discard(step.kind, step.key)
+            store.retire(step.kind, step.key)
     there = store.has(step.kind, step.key)
+    damage = None if there else _damage(step, plan)
     digest = task.with_options(refresh_cache=not there, task_run_name=step.name)(
         key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
     )
-    report(f"{step.name} (cached)" if there else step.name, 1, 1)
-    return StepResult(step.name, digest, executed=not there, seconds=round(time.monotonic() - begun, 3))
+    result = StepResult(step.name, digest, not there, round(time.monotonic() - begun, 3), damage)
+    report(f"{step.name} (cached)" if there else f"{step.name} ({result.note})" if result.note else step.name, 1, 1)
+    return result
+
+
+def _damage(step: Step, plan: AuditPlan) -> str | None:
+    """Return what is damaged of a step's artifact, or of the covariance that a search would take up."""
+    of = [(step.kind, step.key)]
+    if step.kind == SOLUTIONS:
+        of += [(COVARIANCES, plan.covariance_key(side)) for side in SIDES if side == step.arguments["side"]]
+    return next((damage for kind, key in of if (damage := plan.artifacts.damage(kind, key)) is not None), None)
 
 
 def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> str:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from koda.errors import KodaError, StoreError
+from koda.errors import StoreError
 from koda.storage.digests import digest_once
 from koda.storage.marks import MARK, Mark
 
@@ -169,7 +169,7 @@ class ArtifactStore:
             before = _identity(folder)
             try:
                 loaded = load(folder)
-            except (OSError, ValueError, KeyError, KodaError):
+            except Exception:
                 if _identity(folder) == before:
                     raise
             else:
