@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -41,6 +42,11 @@ def settle() -> None:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(koda_home() / "prefect"))
+    # Prefect puts the path into a URL as it is, where a percent sign or a question mark has a meaning
+    path = f"{Path(os.environ['PREFECT_HOME']).expanduser()}/prefect.db"
+    named = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+    if quote(path) != path and not any(name in os.environ for name in named):
+        os.environ[named[0]] = f"sqlite+aiosqlite:///{quote(path)}"
 
 
 def make_prefect_home() -> None:

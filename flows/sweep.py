@@ -11,10 +11,11 @@ from prefect import flow
 from flows.audit import audit
 from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
+from koda.audit.folders import read_record
 from koda.audit.plan import AuditPlan, prepare
 from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
-from koda.records import AuditRecord, SweepCell, SweepRecord
+from koda.records import SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
 from tasks.plans import remember
@@ -38,7 +39,7 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     renewed: set[tuple[str, str]] | None = set() if fresh else None
     cells = [_audit(swept, Path(home), renewed, strict) for swept in audits]
     record = SweepRecord(
-        id=sweep_id(audits),
+        id=sweep_id(audits, [cell.audit for cell in cells]),
         title=checked.report.title or f"Sweep over {len(checked.all_models)} models",
         started=started,
         ended=datetime.now(UTC),
@@ -66,7 +67,7 @@ def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, 
         foreseen = in_words(error)
         code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))
         return SweepCell(**names, exit_code=code, error=why)
-    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    record = read_record(Path(result["paths"]["record"]))
     return SweepCell(
         **names,
         exit_code=code_of_verdict(record.verdict.status, strict),

@@ -18,7 +18,7 @@ from typing import Any
 from koda.errors import StoreError
 from koda.records import AlignmentRecord, AuditRecord
 from koda.storage.artifacts import explain_os_errors
-from koda.storage.connection import patiently, reading, writing
+from koda.storage.connection import DatabaseBusyError, patiently, reading, writing
 from koda.storage.rows import alignment_tables, audit_tables
 from koda.storage.staging import merge_all, stage, staged
 
@@ -160,14 +160,32 @@ class AuditStore:
         )
 
     def set_aside(self) -> Path | None:
-        """Move the database out of the way, so that the next merge begins a new one; return where it is then."""
+        """Move the database out of the way, so that the next merge begins a new one; return where it is then.
+
+        Raises:
+            StoreError: another program has it open, or nothing can be moved there.
+        """
         if not self.path.exists():
             return None
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         place = self.path.with_name(f"{self.path.name}.{stamp}-{os.getpid()}")
-        with explain_os_errors(self.path):
+
+        def move() -> None:
             self.path.rename(place)
             log = self.path.with_name(f"{self.path.name}.wal")
             if log.exists():
                 log.rename(place.with_name(f"{place.name}.wal"))
+
+        def move_alone() -> None:
+            with writing(self.path):  # so that nobody is writing to what is moved
+                move()
+
+        with explain_os_errors(self.path):
+            try:
+                patiently(self.path, move_alone)
+            except DatabaseBusyError:
+                raise
+            except StoreError:  # damaged, which nobody can write to
+                if self.path.exists():
+                    move()
         return place
