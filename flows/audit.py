@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.engine import koda_flow
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS
-from koda.audit.publishing import publish
+from koda.audit.publishing import publish, report_is_stale
 from koda.extraction import KIND as EMBEDDINGS
 from tasks.control import control
 from tasks.discover import discover
@@ -50,11 +50,13 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     results: list[StepResult] = []
     for step in plan.steps():
         when: dict[str, Any] = {"started": started.isoformat()} if step.kind == RECORDS else {}
-        results.append(run_step(_TASKS[step.kind], step, plan, fresh=fresh, **when))
+        anew = fresh or (step.kind == REPORTS and report_is_stale(plan))
+        results.append(run_step(_TASKS[step.kind], step, plan, fresh=anew, **when))
     executed = [result.name for result in results if result.executed]
-    published = publish(plan, replace=bool(executed), started=started, executed=len(executed), steps=len(results))
+    published = publish(plan, started=started, executed=len(executed), steps=len(results))
     return {
         **published,
+        "notes": [*published["notes"], *(result.note for result in results if result.note)],
         "steps_executed": len(executed),
         "steps_cached": len(results) - len(executed),
         "steps": [result.summary for result in results],

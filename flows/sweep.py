@@ -10,10 +10,11 @@ from flows.audit import audit
 from flows.engine import koda_flow
 from flows.failures import code_of_verdict, in_words, unexpected
 from flows.terminal import watch
+from koda.audit.folders import read_record
 from koda.audit.plan import AuditPlan, prepare
 from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
-from koda.records import AuditRecord, SweepCell, SweepRecord
+from koda.records import SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
 from tasks.plans import hand_over
@@ -37,7 +38,7 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     renewed: set[tuple[str, str]] | None = set() if fresh else None
     cells = [_audit(swept, Path(home), renewed, strict) for swept in audits]
     record = SweepRecord(
-        id=sweep_id(audits),
+        id=sweep_id(audits, [cell.audit for cell in cells]),
         title=checked.report.title or f"Sweep over {len(checked.all_models)} models",
         started=started,
         ended=datetime.now(UTC),
@@ -65,7 +66,7 @@ def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, 
         foreseen = in_words(error)
         code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))
         return SweepCell(**names, exit_code=code, error=why)
-    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    record = read_record(Path(result["paths"]["record"]))
     return SweepCell(
         **names,
         exit_code=code_of_verdict(record.verdict.status, strict),
@@ -83,9 +84,9 @@ def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:
 
 
 def _discard(plan: AuditPlan, renewed: set[tuple[str, str]]) -> None:
-    """Remove what an audit would find made, unless this sweep made it."""
+    """Put aside what an audit would find made, unless this sweep made it."""
     artifacts = {(step.kind, step.key) for step in plan.steps()}
     for kind, key in artifacts - renewed:
         with plan.artifacts.lock(kind, key):
-            plan.artifacts.discard(kind, key)
+            plan.artifacts.retire(kind, key)
     renewed |= artifacts

@@ -19,8 +19,9 @@ from prefect.cache_policies import CachePolicy
 from prefect.concurrency.sync import concurrency
 from prefect.results import get_result_store
 
-from koda.audit.plan import AuditPlan, Step
+from koda.audit.plan import COVARIANCES, SOLUTIONS, AuditPlan, Step
 from koda.errors import KodaError
+from koda.typing import SIDES
 from tasks.plans import running
 from tasks.progress import report
 
@@ -88,16 +89,24 @@ def gpu_slot(device: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that was asked for: whether this run had to execute it, and how long that took."""
+    """A step that was asked for: whether this run had to execute it, how long that took, and what was damaged of what
+    it had made before.
+    """
 
     name: str
     executed: bool
     seconds: float
+    damage: str | None = None
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the commands print of it as JSON."""
         return {"name": self.name, "executed": self.executed, "seconds": self.seconds}
+
+    @property
+    def note(self) -> str | None:
+        """What people are told of it, if anything."""
+        return None if self.damage is None else f"{self.damage}: damaged, made again by the step {self.name}"
 
 
 def run_step(
@@ -124,17 +133,27 @@ def run_step(
     store = plan.artifacts
     if fresh:
         with store.lock(step.kind, step.key):
-            store.discard(step.kind, step.key)
+            store.retire(step.kind, step.key)
     there = store.has(step.kind, step.key)
+    damage = None if there else _damage(step, plan)
     usable = there and _is_ours(task, step.key)
     with running(plan, alignment):
         made = task.with_options(refresh_cache=not usable, task_run_name=step.name)(
             key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
         )
     executed = not there and made["executed"]
-    how = "" if executed else " (cached)" if there else " (made by another run, which was waited for)"
-    report(step.name + how, 1, 1)
-    return StepResult(step.name, executed=executed, seconds=round(time.monotonic() - begun, 3))
+    result = StepResult(step.name, executed, round(time.monotonic() - begun, 3), damage)
+    how = "cached" if there else "made by another run, which was waited for" if not executed else result.note
+    report(f"{step.name} ({how})" if how else step.name, 1, 1)
+    return result
+
+
+def _damage(step: Step, plan: AuditPlan) -> str | None:
+    """Return what is damaged of a step's artifact, or of the covariance that a search would take up."""
+    of = [(step.kind, step.key)]
+    if step.kind == SOLUTIONS:
+        of += [(COVARIANCES, plan.covariance_key(side)) for side in SIDES if side == step.arguments["side"]]
+    return next((damage for kind, key in of if (damage := plan.artifacts.damage(kind, key)) is not None), None)
 
 
 def _is_ours(task: Task[..., Made], key: str) -> bool:

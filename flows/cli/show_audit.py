@@ -15,6 +15,7 @@ from flows.environment import koda_home
 from flows.terminal import VERDICT_LOOKS, console, say, short_path, show_steps
 
 if TYPE_CHECKING:
+    from koda.audit.rebuilding import Rebuilt
     from koda.records import AlignmentRecord, AuditRecord, Estimate
 
 
@@ -150,8 +151,27 @@ def show_history(audits: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     for audit in audits:
+        if audit["files"] != "there":
+            what = "is gone" if audit["files"] == "gone" else "is damaged: koda verify shows what changed"
+            console.print(f"  the folder of {audit['id']} {what}", soft_wrap=True)
+    if unstored := sum(not audit["stored"] for audit in audits):
+        console.print(
+            f"  {unstored} of them are in their folders alone: the next run stores what waits to be stored, and "
+            "koda history --rebuild all",
+            soft_wrap=True,
+        )
+    for audit in audits:
         if audit["aligned_after"]:
             console.print(f"  {audit['id']} is of a model aligned after {audit['aligned_after']}", soft_wrap=True)
+
+
+def show_rebuilt(rebuilt: Rebuilt) -> None:
+    """Say what a rebuilt database holds, and where the former one is."""
+    console.print(f"the database holds {rebuilt.audits} audits, {rebuilt.alignments} alignments, {rebuilt.runs} runs")
+    if rebuilt.kept is not None:
+        console.print(f"  the former one is kept as {escape(short_path(rebuilt.kept))}", soft_wrap=True)
+    for note in rebuilt.notes:
+        console.print(f"  [yellow]note[/] {escape(note)}", soft_wrap=True)
 
 
 def show_record(record: AuditRecord) -> None:

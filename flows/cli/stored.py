@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import AuditArgument, JsonOption, answer
-from flows.cli.show_audit import show_history, show_record, show_verification
+from flows.cli.show_audit import show_history, show_rebuilt, show_record, show_verification
 from flows.cli.show_changes import show_changes
 from flows.cli.show_inputs import show_export
 from flows.environment import koda_home
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from koda.records import AuditRecord, Changes
 
 
-def history(as_json: JsonOption = False) -> None:
+def history(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="First make the database again from the folders of the audits.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the audits in KODA_HOME, the latest first."""
 
     def work() -> list[dict[str, Any]]:
-        from koda.storage.database import AuditStore
+        from koda.audit.history import list_audits
 
-        return AuditStore(koda_home()).list_audits()
+        if rebuild:
+            from koda.audit.rebuilding import rebuild as make_again
+
+            show_rebuilt(make_again(koda_home()))
+        return list_audits(koda_home())
 
     answer(work, as_json, show_history)
 
@@ -40,15 +49,17 @@ def show(audit_id: AuditArgument, as_json: JsonOption = False) -> None:
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of an audit, or a file in it.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder of an audit, a file in it, or an id.")],
     as_json: JsonOption = False,
 ) -> None:
     """Check that an audit's files are still those that it wrote; exit with 1 if not."""
 
     def work() -> dict[str, Any]:
+        from koda.audit.publishing import find_published
         from koda.audit.verification import verify_audit
 
-        audit_id, checks = verify_audit(path)
+        place = Path(path)
+        audit_id, checks = verify_audit(place if place.exists() else find_published(koda_home(), path))
         files = {check.name: check.problem or "ok" for check in checks}
         return {"id": audit_id, "verified": all(check.problem is None for check in checks), "files": files}
 

@@ -126,7 +126,7 @@ def plan_alignment(audit: AuditPlan, config: AlignmentConfig | None = None) -> A
     side = next(
         side for side in SIDES if roles_of(side) == (teacher, student)
     )  # what the teacher has and the student lacks
-    evaluation = load_evaluation(audit.artifacts.folder(EVALUATIONS, audit.evaluation_key))
+    evaluation = audit.artifacts.read(EVALUATIONS, audit.evaluation_key, load_evaluation)
     groups = groups_of(evaluation, side, config)
     samples = load_samples(audit)
     split = split_samples(samples, groups, config)
@@ -135,5 +135,5 @@ def plan_alignment(audit: AuditPlan, config: AlignmentConfig | None = None) -> A
             f"The data set {audit.dataset.name} holds embeddings and no images, so nothing can be trained on it.",
             "Point data.path at the images and captions.",
         )
-    solution = load_solution(audit.artifacts.folder(SOLUTIONS, audit.solution_key(side)))
+    solution = audit.artifacts.read(SOLUTIONS, audit.solution_key(side), load_solution)
     return AlignmentPlan(audit, config, side, student, teacher, samples, solution, groups, split)

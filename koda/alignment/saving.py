@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from koda.models import ResolvedModel
 from koda.records import RECORD_FILE, SEEN_FILE
 from koda.storage import write_atomically
-from koda.storage.artifacts import explain_os_errors
+from koda.storage.artifacts import explain_os_errors, new_folder
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _WEIGHTS_OF_THE_STUDENT = {".safetensors", ".pt", ".bin", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"}
@@ -49,11 +48,9 @@ def copy_model(folder: Path, out: Path) -> None:
         StoreError: the disk is full, or the folder cannot be written.
     """
     with explain_os_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        temporary = new_folder(out.parent, f".{out.name}.")
         try:
             shutil.copytree(folder, temporary, dirs_exist_ok=True)
-            temporary.chmod(0o755)
             if out.is_dir():
                 out.rmdir()
             temporary.rename(out)

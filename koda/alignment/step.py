@@ -39,6 +39,7 @@ def align(plan: AlignmentPlan, progress: Progress | None = None) -> str:
     with store.lock(KIND, key):
         if store.has(KIND, key):
             return store.digest(KIND, key)
+        store.discard_damaged(KIND, key)
         work = store.folder(KIND, key)
         with explain_os_errors(work):
             work.mkdir(parents=True, exist_ok=True)

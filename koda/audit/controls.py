@@ -36,7 +36,7 @@ def control(plan: AuditPlan) -> str:
     own copy the negative one.
     """
     samples = load_samples(plan)
-    solutions = {side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES}
+    solutions = {side: plan.artifacts.read(SOLUTIONS, plan.solution_key(side), load_solution) for side in SIDES}
     seen, new = (min(len(part), MAX_SAMPLES) for part in (samples.discovery, samples.confirmation))
     note = None
     trials: list[SpikeInRecord] = []

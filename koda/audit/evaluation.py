@@ -49,7 +49,7 @@ class Evaluation:
 def evaluate(plan: AuditPlan) -> str:
     """Measure the directions of both sides; return the digest of the artifact."""
     samples = load_samples(plan)
-    solutions = {side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES}
+    solutions = {side: plan.artifacts.read(SOLUTIONS, plan.solution_key(side), load_solution) for side in SIDES}
     tables = {side: samples.of(side) for side in SIDES}
     kernels = kernels_by_side(samples, solutions)
     significance = plan.config.significance

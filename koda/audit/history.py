@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
+from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.publishing import read_published
-from koda.errors import ConfigError, KodaError
+from koda.errors import ConfigError, KodaError, StoreError
 from koda.records import AuditRecord, Changes
 from koda.storage.database import AuditStore
 
@@ -47,17 +51,84 @@ def with_changes(home: Path, record: AuditRecord, slices: Sequence[dict[str, Any
 
 def previous_audit(home: Path, record: AuditRecord) -> AuditRecord | None:
     """Return the latest audit of the same line that ended before this one, if its folder can still be read."""
-    store = AuditStore(home)
-    if not store.path.is_file():
-        return None
-    for audit in store.audits_of_line(record.baseline.fingerprint, record.data.name):
-        if audit["id"] == record.id or audit["ended"] > record.ended:
+    for ended, path in sorted(_of_line(home, record), reverse=True):
+        if path.parent.name == record.id or ended > record.ended:
             continue
         try:
-            return AuditRecord.from_json((home / "audits" / audit["id"] / "audit.json").read_bytes())
+            return read_record(path)
         except (OSError, KodaError):
-            continue  # removed by hand, or of a newer koda
+            continue  # removed or damaged since, or of a newer koda
     return None
+
+
+def _of_line(home: Path, record: AuditRecord) -> list[tuple[datetime, Path]]:
+    """Return the audits of the same line, by end and record.
+
+    Those that the database does not know yet, since it could not be written or read, are read from their folders.
+    """
+    try:
+        store = AuditStore(home)
+        known = {audit["id"] for audit in store.list_audits()}
+        line = store.audits_of_line(record.baseline.fingerprint, record.data.name)
+    except StoreError:
+        known, line = set(), []
+    others = [
+        (other.ended, path)
+        for path, other in _unknown(home, known)
+        if (other.baseline.fingerprint, other.data.name) == (record.baseline.fingerprint, record.data.name)
+    ]
+    return [(audit["ended"], home / AUDITS / audit["id"] / RECORD) for audit in line] + others
+
+
+def _unknown(home: Path, known: AbstractSet[str]) -> list[tuple[Path, AuditRecord]]:
+    """Return the audits in folders that are none of those known; what cannot be read is passed over."""
+    found = []
+    for path in sorted((home / AUDITS).glob(f"*/{RECORD}")):
+        if path.parent.name in known or path.parent.name.startswith("."):
+            continue
+        with contextlib.suppress(OSError, KodaError):
+            found.append((path, read_record(path)))
+    return found
+
+
+def list_audits(home: Path) -> list[dict[str, Any]]:
+    """Return the audits of the database, and those in folders that it does not know, the latest first.
+
+    `files` says whether the folder of an audit is `there`, `gone` or `damaged`, `stored` whether the database has it.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    audits = [{**audit, "files": _files(home / AUDITS / audit["id"])} for audit in AuditStore(home).list_audits()]
+    audits = [{**audit, "stored": True} for audit in audits]
+    audits += [
+        {
+            "id": record.id,
+            "verdict": record.verdict.status,
+            "baseline": record.baseline.label,
+            "candidate": record.candidate.label,
+            "dataset": record.data.name,
+            "n_compared": record.data.n_compared,
+            "ended": record.ended,
+            "runs": 0,
+            "last_run": None,
+            "aligned_after": None if record.alignment is None else record.alignment.audit_id,
+            "files": _files(path.parent),
+            "stored": False,
+        }
+        for path, record in _unknown(home, {audit["id"] for audit in audits})
+    ]
+    return sorted(audits, key=lambda audit: audit["last_run"] or audit["ended"], reverse=True)
+
+
+def _files(folder: Path) -> Literal["there", "gone", "damaged"]:
+    if not (folder / RECORD).is_file():
+        return "gone"
+    try:
+        checked_bytes(folder / RECORD)
+    except (OSError, KodaError):
+        return "damaged"
+    return "there"
 
 
 def diff_audits(home: Path, a: str, b: str) -> Changes:
@@ -70,6 +141,7 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
     Raises:
         ConfigError: no such audit, or several.
         DataError: a file that is no audit record.
+        StoreError: a file of an audit that is damaged.
     """
     (before, was), (after, now) = (_read(home, name) for name in (a, b))
     return compare_audits(before, after, _both(before, after, was, now))
@@ -80,7 +152,7 @@ def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
     if path.is_dir() and (path / "audit.json").is_file():
         path = path / "audit.json"
     if path.is_file():
-        record = AuditRecord.from_json(path.read_bytes(), str(path))
+        record = read_record(path)
         return record, _listed(record, path.parent)
     if path.suffix == ".json":
         raise ConfigError(f"There is no file {path}.")
@@ -91,7 +163,7 @@ def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
 def _listed(record: AuditRecord, folder: Path) -> Members | None:
     """The slices of an audit by the file beside its record; None where it is not there."""
     try:
-        return members_of(record, (folder / "slices.csv").read_bytes())
+        return members_of(record, checked_bytes(folder / "slices.csv"))
     except (OSError, ValueError, KeyError):
         return None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from koda._version import __version__
 from koda.audit.aligned import AlignedModel, aligned_models
+from koda.audit.identity import without_places
 from koda.config import AuditConfig, modalities_of
 from koda.datasets import ImageDigests, PairDataset, read_dataset
 from koda.embeddings.layout import SHARD_SIZE
@@ -28,7 +29,7 @@ from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 COVARIANCES = "covariances"
 SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, CONTROLS: 3, EVALUATIONS: 9, RECORDS: 5, REPORTS: 2}
+_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, CONTROLS: 3, EVALUATIONS: 9, RECORDS: 6, REPORTS: 2}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -162,11 +163,18 @@ class AuditPlan:
         The verdict of the same configuration is another one when a waiver has expired.
         """
         settings = self.config.model_dump(mode="json", exclude={"alignment"})  # which comes after the audit
+        return digest_json([self._identity, self.dataset.path, settings])
+
+    @property
+    def _identity(self) -> str:
+        """Digest of what makes an audit the same one, wherever its models and data lie: all but where they do."""
+        settings = self.config.model_dump(mode="json", exclude={"alignment"})
         waivers = waivers_in_force(self.config.waivers, self.today)
         in_force = [waiver.model_dump(mode="json") for waiver in waivers]
         aligned = [digest_file(item.path) for item in self.aligned] or None
-        parts = [self.evaluation_key, self.control_key, self.dataset.path, settings, in_force, aligned]
-        return digest_json([_STEP_VERSIONS[RECORDS], __version__, *parts])
+        rejected = [[item.key, item.kind] for item in self.dataset.rejections]
+        parts = [without_places(settings), self.dataset.n_source, rejected, in_force, aligned]
+        return digest_json([_STEP_VERSIONS[RECORDS], __version__, self.evaluation_key, self.control_key, *parts])
 
     @cached_property
     def report_key(self) -> str:
@@ -180,8 +188,8 @@ class AuditPlan:
 
     @property
     def audit_id(self) -> str:
-        """The audit's id; the same inputs and settings have the same one."""
-        return "audit-" + self.record_key[:12]
+        """The audit's id; the same inputs and settings have the same one, wherever they lie."""
+        return "audit-" + self._identity[:12]
 
     @cached_property
     def aligned(self) -> tuple[AlignedModel, ...]:

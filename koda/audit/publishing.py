@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +9,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from koda.audit.folders import AUDITS, RECORD, assemble, is_current, read_record, sweep
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
 from koda.errors import ConfigError, StoreError
 from koda.records import AuditRecord
-from koda.storage import digest_file, write_atomically
+from koda.storage import digest_once
 from koda.storage.artifacts import explain_os_errors
 from koda.storage.database import AuditStore
+from koda.storage.rows import digest_of_record
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 _MAY_LACK = {"report.pdf"}
@@ -27,40 +26,53 @@ def write_report(plan: AuditPlan) -> str:
     """Draw `report.html` and `report.pdf` of the stored record; return the digest of the artifact."""
     from koda.report import render
 
-    source = plan.artifacts.folder(RECORDS, plan.record_key)
-    record = AuditRecord.from_json((source / "audit.json").read_bytes())
-    pictures = pq.ParquetFile(source / "thumbnails.parquet").read().to_pydict()
+    record, thumbnails = plan.artifacts.read(RECORDS, plan.record_key, _read_record)
     folder = plan.artifacts.folder(REPORTS, plan.report_key)
     with explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        thumbnails = dict(zip(pictures["key"], pictures["jpeg"], strict=True))
         drawn = render(record, thumbnails, folder, pdf=plan.config.report.pdf)
-    return plan.artifacts.complete(REPORTS, plan.report_key, {"notes": drawn.notes})
+    of = plan.artifacts.digest(RECORDS, plan.record_key)
+    return plan.artifacts.complete(REPORTS, plan.report_key, {"notes": drawn.notes, "record": of})
 
 
-def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int, steps: int) -> dict[str, Any]:
+def report_is_stale(plan: AuditPlan) -> bool:
+    """Tell whether the report was drawn of a record that was made again since."""
+    of = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("record")  # an older koda did not note it
+    return of is not None and of != plan.artifacts.digest(RECORDS, plan.record_key)
+
+
+def _read_record(folder: Path) -> tuple[AuditRecord, dict[str, bytes]]:
+    """Read what the record step left: the record, and the thumbnails by key."""
+    path = folder / RECORD
+    pictures = pq.ParquetFile(folder / "thumbnails.parquet").read().to_pydict()
+    return AuditRecord.from_json(path.read_bytes(), str(path)), dict(
+        zip(pictures["key"], pictures["jpeg"], strict=True)
+    )
+
+
+def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) -> dict[str, Any]:
     """Put the audit's folder in place, store it in the database, and return what the command prints.
+
+    What is there already is left alone, by digest. A database that cannot be written now stops nothing.
 
     Args:
         plan: the audit, all of whose steps are complete.
-        replace: whether something was made anew, so that an existing folder is out of date.
         started: when this run began.
         executed, steps: how many steps were executed, and how many there are.
     """
-    records = plan.artifacts.folder(RECORDS, plan.record_key)
-    record = AuditRecord.from_json((records / "audit.json").read_bytes())
-    folder = plan.home / "audits" / plan.audit_id
-    with plan.artifacts.lock("audits", plan.audit_id):
-        if replace or not _is_whole(folder):
-            _assemble(plan, records, folder)
-        store = AuditStore(plan.home)
-        if replace or not store.has_audit(record.id):
+    folder = plan.home / AUDITS / plan.audit_id
+    store = AuditStore(plan.home)
+    with plan.artifacts.lock(AUDITS, plan.audit_id):
+        sweep(plan.artifacts, folder.parent, plan.audit_id)
+        record, _ = plan.artifacts.read(RECORDS, plan.record_key, _read_record)
+        plan.artifacts.read(RECORDS, plan.record_key, lambda records: _put(plan, records, folder))
+        if store.record_digest(record.id) != digest_of_record(record):
             from koda.audit.evaluation import load_evaluation  # brings in torch, which a cached audit can do without
 
-            evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
-            store.add_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
+            evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
+            store.stage_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
         ended = datetime.now(UTC)
-        store.add_run(
+        store.stage_run(
             {
                 "run_id": uuid.uuid4().hex,
                 "audit_id": record.id,
@@ -72,7 +84,9 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
                 "seconds": (ended - started).total_seconds(),
             }
         )
+        unstored = store.merged()
     notes = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("notes", [])
+    notes = [*notes, *unstored]
     return {
         "id": record.id,
         "verdict": record.verdict.status,
@@ -109,56 +123,37 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
     }
 
 
-def _is_whole(folder: Path) -> bool:
-    """Tell whether a folder holds every file of its manifest, unchanged."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        return all(digest_file(folder / name) == entry["sha256"] for name, entry in manifest["files"].items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _put(plan: AuditPlan, records: Path, folder: Path) -> None:
+    """Put the audit's folder in place, unless it is there as it is to be."""
+    plan.artifacts.read(REPORTS, plan.report_key, lambda reports: _put_files(plan.audit_id, reports, records, folder))
 
 
-def _assemble(plan: AuditPlan, records: Path, folder: Path) -> None:
-    """Make the audit's folder beside its place and move it there whole."""
-    reports = plan.artifacts.folder(REPORTS, plan.report_key)
+def _put_files(audit: str, reports: Path, records: Path, folder: Path) -> None:
+    sources = {}
+    for name in FILES:
+        source = next((path for path in (reports / name, records / name) if path.is_file()), None)
+        if source is not None:
+            sources[name] = source
+        elif name not in _MAY_LACK:
+            raise StoreError(
+                f"The audit {audit} has no {name}: it is neither in {reports} nor in {records}.",
+                "It was removed while the audit ran; run the same command again.",
+            )
     with explain_os_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            files = {}
-            for name in FILES:
-                source = next((path for path in (reports / name, records / name) if path.is_file()), None)
-                if source is not None:
-                    shutil.copyfile(source, temporary / name)
-                    files[name] = {"size": source.stat().st_size, "sha256": digest_file(temporary / name)}
-                elif name not in _MAY_LACK:
-                    raise StoreError(
-                        f"The audit {plan.audit_id} has no {name}: it is neither in {reports} nor in {records}.",
-                        "It was removed while the audit ran; run the same command again.",
-                    )
-            manifest = {"audit": plan.audit_id, "files": files}
-            write_atomically(temporary / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True).encode())
-            temporary.chmod(0o755)
-            if folder.exists():
-                old = temporary.with_name(temporary.name + ".old")
-                folder.rename(old)
-                temporary.rename(folder)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        wanted = {name: digest_once(path) for name, path in sources.items()}
+    if not is_current(folder, wanted):
+        assemble(audit, sources, wanted, folder)
 
 
-def read_published(home: Path, audit_id: str) -> AuditRecord:
-    """Read the record of an audit in KODA_HOME by its id, or by the beginning of one.
+def find_published(home: Path, audit_id: str) -> Path:
+    """Return the folder of an audit in KODA_HOME by its id, or by the beginning of one.
 
     Raises:
         ConfigError: no audit of that name, or several.
     """
-    folder = home / "audits"
-    names = sorted(path.parent.name for path in folder.glob("*/audit.json")) if folder.is_dir() else []
+    folder = home / AUDITS
+    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")) if folder.is_dir() else []
+    names = [name for name in names if not name.startswith(".")]
     matches = [name for name in names if name == audit_id] or [
         name for name in names if name.startswith((audit_id, f"audit-{audit_id}"))
     ]
@@ -167,5 +162,14 @@ def read_published(home: Path, audit_id: str) -> AuditRecord:
             f"{len(matches)} audits begin with {audit_id!r}" if matches else f"There is no audit {audit_id!r} in {home}"
         )
         raise ConfigError(f"{problem}.", "koda history lists the audits.")
-    path = folder / matches[0] / "audit.json"
-    return AuditRecord.from_json(path.read_bytes(), str(path))
+    return folder / matches[0]
+
+
+def read_published(home: Path, audit_id: str) -> AuditRecord:
+    """Read the record of an audit in KODA_HOME by its id, or by the beginning of one.
+
+    Raises:
+        ConfigError: no audit of that name, or several.
+        StoreError: it is damaged.
+    """
+    return read_record(find_published(home, audit_id) / RECORD)

@@ -43,7 +43,7 @@ def write_record(plan: AuditPlan, started: datetime) -> str:
     """Write `audit.json`, `verdict.json`, `slices.csv` and the thumbnails; return the digest of the artifact."""
     key = plan.record_key
     folder = plan.artifacts.folder(RECORDS, key)
-    evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
+    evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
     record = with_changes(plan.home, build_record(plan, evaluation, started), evaluation.slices)
     write_atomically(folder / "slices.csv", slices_csv(evaluation.slices, plan.dataset.metadata_columns))
     write_parquet(folder / "thumbnails.parquet", _thumbnails(plan, record))
@@ -58,12 +58,12 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     infos = {role: plan.artifacts.info(EMBEDDINGS, plan.embedding_key(role)) or {} for role in plan.models}
     aligned = plan.aligned[0] if plan.aligned else None
     data = data_record(plan, evaluation, infos)
-    controls = load_controls(plan.artifacts.folder(CONTROLS, plan.control_key))
+    controls = plan.artifacts.read(CONTROLS, plan.control_key, load_controls)
     before = None if aligned is None else _retested(plan, aligned, data)
     facts = AuditFacts(evaluation.findings, data, evaluation.metrics, controls, evaluation.themes, before)
     verdict = judge(config.policy, facts, config.waivers, plan.today)
     solutions: dict[Side, Solution] = {
-        side: load_solution(plan.artifacts.folder(SOLUTIONS, plan.solution_key(side))) for side in SIDES
+        side: plan.artifacts.read(SOLUTIONS, plan.solution_key(side), load_solution) for side in SIDES
     }
     device = str(infos["baseline"].get("device", "cpu"))
     settings = config.model_dump(mode="json", exclude={"alignment"})  # as in the record's key

@@ -75,6 +75,14 @@ def audits_of(config: SweepConfig) -> list[SweptAudit]:
     ]
 
 
-def sweep_id(audits: Sequence[SweptAudit]) -> str:
-    """The id of a sweep; the same audits have the same one."""
-    return "sweep-" + digest_json([audit.config.model_dump(mode="json") for audit in audits])[:12]
+def sweep_id(audits: Sequence[SweptAudit], ids: Sequence[str | None]) -> str:
+    """The id of a sweep; the same audits have the same one.
+
+    Args:
+        audits: of the sweep.
+        ids: of each, None for one that could not be run; it is known by its configuration.
+    """
+    known = [
+        audit.config.model_dump(mode="json") if name is None else name for audit, name in zip(audits, ids, strict=True)
+    ]
+    return "sweep-" + digest_json(known)[:12]

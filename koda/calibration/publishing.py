@@ -11,6 +11,7 @@ import yaml
 
 from koda._version import __version__
 from koda.audit.evaluation import load_evaluation
+from koda.audit.identity import without_places
 from koda.audit.plan import EVALUATIONS, AuditPlan
 from koda.audit.recording import data_record
 from koda.calibration.bounds import LEVEL
@@ -46,7 +47,7 @@ def publish_calibration(
     policy = [rule.model_dump(mode="json", exclude_none=True) for rule in rules]
     keys = [equals.audit.evaluation_key for equals in audits]
     record = CalibrationRecord(
-        id="calibration-" + digest_json([_CALIBRATION_VERSION, __version__, keys, labels, settings])[:12],
+        id="calibration-" + digest_json([_CALIBRATION_VERSION, __version__, keys, labels, without_places(settings)])[:12],
         started=started,
         ended=datetime.now(UTC),
         koda_version=__version__,
@@ -103,7 +104,7 @@ def policy_yaml(record: CalibrationRecord) -> str:
 def _facts(equals: EqualsPlan) -> AuditFacts:
     """Return what the rules look at in one audit of equals."""
     plan = equals.audit
-    evaluation = load_evaluation(plan.artifacts.folder(EVALUATIONS, plan.evaluation_key))
+    evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
     untested = next((finding for finding in evaluation.findings if finding.confirmed is None), None)
     if untested is not None:
         raise DataError(

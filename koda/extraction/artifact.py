@@ -71,6 +71,7 @@ def extract(
     with store.lock(KIND, key):
         if store.has(KIND, key):
             return store.digest(KIND, key)
+        store.discard_damaged(KIND, key)
         folder = store.folder(KIND, key)
         shards = [dataset.pairs[first : first + SHARD_SIZE] for first in range(0, len(dataset.pairs), SHARD_SIZE)]
         if model.stored:
@@ -147,8 +148,12 @@ def altered_of(infos: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def load_embeddings(store: ArtifactStore, key: str, dataset: PairDataset | None = None) -> EmbeddingTable:
-    """Load a complete embedding artifact; with a data set its samples alone, with captions and metadata."""
-    table = EmbeddingTable.load(store.folder(KIND, key))
+    """Load a complete embedding artifact; with a data set its samples alone, with captions and metadata.
+
+    Raises:
+        StoreError: it is not there, or damaged.
+    """
+    table = store.read(KIND, key, EmbeddingTable.load)
     if dataset is None:
         return table
     pairs = dataset.by_key

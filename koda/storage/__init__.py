@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from koda.storage.artifacts import ArtifactStore, write_atomically
-from koda.storage.digests import digest_file, digest_json
+from koda.storage.digests import digest_file, digest_json, digest_once
 
-__all__ = ["ArtifactStore", "digest_file", "digest_json", "write_atomically"]
+__all__ = ["ArtifactStore", "digest_file", "digest_json", "digest_once", "write_atomically"]

@@ -4,28 +4,36 @@ An artifact is a folder `artifacts/<kind>/<key>/`, where the key is a digest of 
 decides its content. Files are written to a temporary name, flushed and renamed; the sidecar
 `complete.json` comes last and is the commit mark. A folder without it is unfinished work that
 the next run takes up again.
+
+What is read is checked against the digests in the sidecar. An artifact that is made anew is put
+aside first, under `replaced/`, where those who are about to read it find it until the new one is
+complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from koda.errors import StoreError
-from koda.storage.digests import digest_file, digest_json
+from koda.storage.digests import digest_once
+from koda.storage.marks import MARK, Mark
 
-MARK = "complete.json"
+T = TypeVar("T")
+
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TRIES = 5  # to read an artifact that another process is replacing
+_REMEDY = "Run the same command again: what is damaged is made anew."
 
 
 @contextlib.contextmanager
@@ -71,22 +79,37 @@ def nearest_existing(path: Path) -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the whole of it or nothing, whatever happens to this process.
 
+    Who may read it is what the umask leaves.
+
     Raises:
         StoreError: the disk is full, read-only or forbidden.
     """
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
+            # the modules for temporary files make private ones, and the umask can only be asked by setting it
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
+
+
+def new_folder(parent: Path, prefix: str) -> Path:
+    """Make a folder of a name that nobody has, for whom the umask leaves it to.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"{prefix}{secrets.token_hex(6)}"
+    folder.mkdir()
+    return folder
 
 
 @dataclass(frozen=True)
@@ -100,39 +123,74 @@ class ArtifactStore:
         return self.root / kind / key
 
     def has(self, kind: str, key: str) -> bool:
-        """Tell whether an artifact is complete: its mark is there, and every file it lists, at its size."""
-        return self.info(kind, key) is not None
+        """Tell whether an artifact is complete: its mark is there, and every file it lists, byte for byte."""
+        return _whole(self.folder(kind, key)) is not None
+
+    def damage(self, kind: str, key: str) -> str | None:
+        """Return what is damaged of an artifact that was complete once; None where nothing is, or none was."""
+        folder = self.folder(kind, key)
+        try:
+            return Mark.read(folder).fault(folder)
+        except OSError:
+            return None
+        except ValueError as error:
+            return f"{folder / MARK} is damaged: {error}"
 
     def info(self, kind: str, key: str) -> dict[str, Any] | None:
         """Return what was noted when the artifact was completed, or None if it is not complete."""
-        folder = self.folder(kind, key)
-        try:
-            mark = json.loads((folder / MARK).read_bytes())
-            sizes = {name: (folder / name).stat().st_size for name in mark["files"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if any(sizes[name] != entry["size"] for name, entry in mark["files"].items()):
-            return None
-        info: dict[str, Any] = mark["info"]
-        return info
+        found = self._readable(kind, key)
+        return None if found is None else found[1].info
 
     def digest(self, kind: str, key: str) -> str:
-        """Return the digest of a complete artifact's content."""
-        mark = json.loads((self.folder(kind, key) / MARK).read_bytes())
-        return str(mark["digest"])
+        """Return the digest of a complete artifact's content.
+
+        Raises:
+            StoreError: it is not there, or damaged.
+        """
+        return self.read(kind, key, Mark.read).digest
+
+    def read(self, kind: str, key: str, load: Callable[[Path], T]) -> T:
+        """Load a complete artifact whose files are those that were written.
+
+        Args:
+            kind, key: of the artifact.
+            load: reads its folder to the end, and keeps no file open. Where another process replaces the artifact
+                meanwhile it is called again.
+
+        Raises:
+            StoreError: it is not there, or damaged.
+        """
+        for _ in range(_TRIES):
+            found = self._readable(kind, key)
+            if found is None:
+                time.sleep(0.05)  # between the old one and the new one
+                continue
+            folder = found[0]
+            before = _identity(folder)
+            try:
+                loaded = load(folder)
+            except Exception:
+                if _identity(folder) == before:
+                    raise
+            else:
+                if _identity(folder) == before:
+                    return loaded
+        if (damage := self.damage(kind, key)) is not None:
+            raise StoreError(f"{damage}.", _REMEDY)
+        raise StoreError(
+            f"{self.folder(kind, key)} is not there or not complete.",
+            "It was removed while it was needed; run the same command again.",
+        )
 
     def complete(self, kind: str, key: str, info: dict[str, Any] | None = None) -> str:
         """Set the commit mark over the files of an artifact, and return the digest of their content."""
         folder = self.folder(kind, key)
-        files = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name != MARK and not path.name.startswith("."):
-                name = path.relative_to(folder).as_posix()
-                files[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
-        digest = digest_json({name: entry["sha256"] for name, entry in files.items()})
-        mark = {"digest": digest, "files": files, "info": info or {}}
-        write_atomically(folder / MARK, json.dumps(mark, indent=1, sort_keys=True).encode())
-        return digest
+        for leftover in folder.rglob(".*.tmp"):  # of a process that was killed; the lock is ours
+            leftover.unlink(missing_ok=True)
+        mark = Mark.of(folder, info or {})
+        write_atomically(folder / MARK, mark.to_json())
+        shutil.rmtree(self._replaced(kind, key), ignore_errors=True)
+        return mark.digest
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artifact, the mark first so that it is never taken for whole."""
@@ -140,15 +198,89 @@ class ArtifactStore:
         (folder / MARK).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
+    def discard_damaged(self, kind: str, key: str) -> None:
+        """Of an artifact that was complete once remove the mark and every file that is not as it was written."""
+        folder = self.folder(kind, key)
+        try:
+            mark = Mark.read(folder)
+        except OSError:
+            return
+        except ValueError:
+            self.discard(kind, key)  # nothing says any more what its files were
+            return
+        (folder / MARK).unlink(missing_ok=True)
+        for name, entry in mark.files.items():
+            with contextlib.suppress(FileNotFoundError):
+                if digest_once(folder / name) != entry.sha256:
+                    (folder / name).unlink()
+
+    def retire(self, kind: str, key: str) -> None:
+        """Put an artifact aside to be made anew; who reads it goes on with it until the new one is complete."""
+        if not self.has(kind, key):
+            self.discard(kind, key)
+            return
+        old = self._replaced(kind, key)
+        with explain_os_errors(old):
+            shutil.rmtree(old, ignore_errors=True)
+            old.parent.mkdir(parents=True, exist_ok=True)
+            self.folder(kind, key).rename(old)
+
     @contextlib.contextmanager
     def lock(self, kind: str, key: str) -> Iterator[None]:
         """Hold the kernel's lock on one key; it is released even when the holder is killed."""
-        path = self.root / "locks" / f"{kind}-{key}.lock"
-        with explain_os_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
+        lock = self._lock(kind, key)
+        with explain_os_errors(Path(lock.lock_file)):
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
+
+    @contextlib.contextmanager
+    def lock_if_free(self, kind: str, key: str) -> Iterator[bool]:
+        """Hold the lock on one key if nobody has it; tell whether it is held."""
+        lock = self._lock(kind, key)
+        try:
+            with explain_os_errors(Path(lock.lock_file)):
+                lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _lock(self, kind: str, key: str) -> FileLock:
+        path = self.root / "locks" / f"{kind}-{key}.lock"
+        with explain_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    def _replaced(self, kind: str, key: str) -> Path:
+        return self.root / "replaced" / f"{kind}-{key}"
+
+    def _readable(self, kind: str, key: str) -> tuple[Path, Mark] | None:
+        """Return the complete artifact, or the one that is being replaced, with its mark."""
+        for folder in (self.folder(kind, key), self._replaced(kind, key)):
+            if (mark := _whole(folder)) is not None:
+                return folder, mark
+        return None
+
+
+def _whole(folder: Path) -> Mark | None:
+    """Return the mark of a folder that is complete and undamaged, else None."""
+    try:
+        mark = Mark.read(folder)
+    except (OSError, ValueError):
+        return None
+    return mark if mark.fault(folder) is None else None
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tell one artifact in a place from the next: by the file that is its mark."""
+    try:
+        at = (folder / MARK).stat()
+    except OSError:
+        return None
+    return at.st_ino, at.st_mtime_ns

@@ -2,129 +2,27 @@
 
 DuckDB lets one process write at a time, so a run never holds the database open. It stages its rows
 as Parquet files, which a rename makes visible at once; a short transaction then merges every staged
-folder, its own and those that killed processes left behind.
+folder, its own and those that killed processes left behind. A database that cannot be written now,
+since someone looks into it, stops nothing: what is staged is merged by the next run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import duckdb
+from typing import Any
 
 from koda.errors import StoreError
 from koda.records import AlignmentRecord, AuditRecord
 from koda.storage.artifacts import explain_os_errors
-from koda.storage.parquet import write_parquet
+from koda.storage.connection import DatabaseBusyError, patiently, reading, writing
 from koda.storage.rows import alignment_tables, audit_tables
-
-T = TypeVar("T")
+from koda.storage.staging import merge_all, stage, staged
 
 DATABASE = "koda.duckdb"
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    # extensions beyond the core are downloads, which many of our machines cannot make
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    # so that the duckdb shell people have, which is often older than the library, opens the file
-    "storage_compatibility_version": "v1.2.0",
-}
-_LOCK_WAIT_SECONDS = 60.0  # of waiting for another process's merge, which takes milliseconds
-
-_MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE audits (
-        id TEXT PRIMARY KEY, title TEXT, started TIMESTAMPTZ, ended TIMESTAMPTZ, verdict TEXT,
-        baseline TEXT, candidate TEXT, baseline_fingerprint TEXT, candidate_fingerprint TEXT,
-        dataset TEXT, dataset_digest TEXT, n_source BIGINT, n_compared BIGINT, n_rejected BIGINT,
-        record_version INTEGER, koda_version TEXT, config JSON
-    );
-    CREATE TABLE runs (
-        run_id TEXT PRIMARY KEY, audit_id TEXT, started TIMESTAMPTZ, ended TIMESTAMPTZ, verdict TEXT,
-        steps_executed INTEGER, steps_cached INTEGER, seconds DOUBLE
-    );
-    CREATE TABLE models (
-        fingerprint TEXT PRIMARY KEY, name TEXT, pretrained TEXT, architecture TEXT, weights_digest TEXT,
-        config_digest TEXT, activation TEXT, precision TEXT, embedding_dim INTEGER, parameters BIGINT
-    );
-    CREATE TABLE datasets (digest TEXT PRIMARY KEY, name TEXT, path TEXT, n_source BIGINT, licence TEXT, source TEXT);
-    CREATE TABLE rejections (audit_id TEXT, key TEXT, reason TEXT);
-    CREATE TABLE directions (
-        audit_id TEXT, side TEXT, direction INTEGER, target TEXT, reference TEXT,
-        target_energy DOUBLE, reference_energy DOUBLE, quotient DOUBLE, multiplier DOUBLE, gap DOUBLE, status TEXT,
-        target_share DOUBLE, target_share_low DOUBLE, target_share_high DOUBLE,
-        reference_share DOUBLE, reference_share_low DOUBLE, reference_share_high DOUBLE,
-        difference DOUBLE, difference_low DOUBLE, difference_high DOUBLE,
-        p_value DOUBLE, confirmed BOOLEAN, words TEXT[],
-        PRIMARY KEY (audit_id, side, direction)
-    );
-    CREATE TABLE slices (
-        audit_id TEXT, side TEXT, direction INTEGER, lobe TEXT, rank INTEGER, key TEXT, score DOUBLE,
-        in_slice BOOLEAN, split TEXT, caption TEXT,
-        PRIMARY KEY (audit_id, side, direction, lobe, rank)
-    );
-    CREATE TABLE metrics (
-        audit_id TEXT, role TEXT, model TEXT, subset TEXT, figure TEXT, value DOUBLE, low DOUBLE, high DOUBLE, n BIGINT,
-        PRIMARY KEY (audit_id, role, subset, figure)
-    );
-    CREATE TABLE rules (
-        audit_id TEXT, place INTEGER, figure TEXT, observed DOUBLE, low DOUBLE, high DOUBLE, warn DOUBLE, fail DOUBLE,
-        result TEXT, owner TEXT, PRIMARY KEY (audit_id, place)
-    );
-    CREATE TABLE artifacts (audit_id TEXT, step TEXT, digest TEXT, PRIMARY KEY (audit_id, step));
-    """,
-    """
-    CREATE TABLE alignments (
-        id TEXT PRIMARY KEY, audit_id TEXT, follow_up_id TEXT, started TIMESTAMPTZ, ended TIMESTAMPTZ,
-        student TEXT, teacher TEXT, side TEXT, weights_digest TEXT, folder TEXT, kept_step INTEGER, stopped TEXT,
-        recovery DOUBLE, n_train BIGINT, n_held_out BIGINT, settings JSON
-    );
-    CREATE TABLE alignment_metrics (
-        alignment_id TEXT, state TEXT, sample TEXT, subset TEXT, figure TEXT,
-        value DOUBLE, low DOUBLE, high DOUBLE, n BIGINT,
-        PRIMARY KEY (alignment_id, state, sample, subset, figure)
-    );
-    """,
-    """
-    CREATE TABLE controls (
-        audit_id TEXT, kind TEXT, share DOUBLE, size BIGINT, role TEXT, noise DOUBLE, trials INTEGER,
-        confirmed INTEGER
-    );
-    CREATE TABLE bandwidths (
-        audit_id TEXT, side TEXT, direction INTEGER, tie DOUBLE,
-        target_share DOUBLE, reference_share DOUBLE, difference DOUBLE,
-        PRIMARY KEY (audit_id, side, direction, tie)
-    );
-    """,
-    """
-    ALTER TABLE directions ADD COLUMN name TEXT;
-    ALTER TABLE directions ADD COLUMN theme INTEGER;
-    CREATE TABLE themes (
-        audit_id TEXT, side TEXT, number INTEGER, name TEXT, size BIGINT, confirmed BOOLEAN,
-        PRIMARY KEY (audit_id, side, number)
-    );
-    """,
-)
-_AUDIT_TABLES = (
-    "controls",
-    "bandwidths",
-    "rejections",
-    "directions",
-    "themes",
-    "slices",
-    "metrics",
-    "rules",
-    "artifacts",
-)
-_TABLES_BY_ID = ("audits", "alignments")
-_SHARED_TABLES = ("models", "datasets")  # the same digest is the same thing: the first row stays
 
 
 @dataclass(frozen=True)
@@ -138,46 +36,85 @@ class AuditStore:
         """The database file."""
         return self.home / DATABASE
 
-    def add_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> None:
+    def add_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> list[str]:
         """Store an audit; one of the same id is replaced, in one transaction.
 
         Args:
             record: the audit.
             slices: rows of the slices table, without the audit's id.
 
+        Returns:
+            What people are to know: that it is staged only, say.
+
         Raises:
-            StoreError: the disk is full, or the database stayed locked.
+            StoreError: the disk is full, or cannot be written.
         """
-        self._stage(audit_tables(record, slices))
-        self.merge()
+        self.stage_audit(record, slices)
+        return self.merged()
 
-    def add_run(self, run: Mapping[str, Any]) -> None:
-        """Note that an audit was asked for, and how many of its steps had to be executed."""
-        self._stage({"runs": [run]})
-        self.merge()
+    def stage_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> None:
+        """Leave an audit for the next merge."""
+        stage(self.home, audit_tables(record, slices))
 
-    def add_alignment(self, record: AlignmentRecord, follow_up: str, folder: str) -> None:
+    def stage_run(self, run: Mapping[str, Any]) -> None:
+        """Leave for the next merge that an audit was asked for, and how many of its steps had to be executed."""
+        stage(self.home, {"runs": [run]})
+
+    def add_run(self, run: Mapping[str, Any]) -> list[str]:
+        """Note that an audit was asked for; return what people are to know."""
+        self.stage_run(run)
+        return self.merged()
+
+    def add_alignment(self, record: AlignmentRecord, follow_up: str, folder: str) -> list[str]:
         """Store an alignment; one of the same id is replaced.
 
         Args:
             record: the alignment.
             follow_up: id of the audit that followed it.
             folder: of the aligned model.
-        """
-        self._stage(alignment_tables(record, follow_up, folder))
-        self.merge()
 
-    def merge(self) -> None:
-        """Merge everything that is staged."""
-        staging = self.home / "staging"
-        if not staging.is_dir():
-            return
+        Returns:
+            What people are to know.
+        """
+        stage(self.home, alignment_tables(record, follow_up, folder))
+        return self.merged()
+
+    def merge(self) -> list[str]:
+        """Merge everything that is staged; return what could not be merged and is set aside.
+
+        Raises:
+            StoreError: the database is open elsewhere, damaged, newer than this koda, or on a full disk.
+        """
+        if not staged(self.home):
+            return []
+
+        def work() -> list[str]:
+            with writing(self.path) as connection:
+                return merge_all(self.home, connection)
+
         with explain_os_errors(self.path):
-            self._patiently(lambda: self._merge_staged(staging))
+            return patiently(self.path, work)
+
+    def merged(self) -> list[str]:
+        """Merge everything that is staged; where the database cannot be written now, say so and leave it staged."""
+        try:
+            return self.merge()
+        except StoreError as error:
+            return [f"The rows of this audit are not in the database yet, the next run stores them. {error.message}"] + (
+                [error.remedy] if error.remedy else []
+            )
+
+    def record_digest(self, audit: str) -> str | None:
+        """Return the digest of the record whose rows are in the database; None if there is none that can be read."""
+        try:
+            rows = self.query("SELECT record_digest FROM audits WHERE id = ?", [audit])
+        except StoreError:
+            return None
+        return rows[0]["record_digest"] if rows else None
 
     def has_audit(self, audit: str) -> bool:
         """Tell whether an audit is in the database."""
-        return bool(self.query("SELECT count(*) AS n FROM audits WHERE id = ?", [audit])[0]["n"])
+        return bool(self.query("SELECT id FROM audits WHERE id = ?", [audit]))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Answer a question, as a list of rows by column name; an absent database has no rows to give.
@@ -187,12 +124,14 @@ class AuditStore:
         """
 
         def ask() -> list[dict[str, Any]]:
-            with self._connected() as connection:
+            if not self.path.is_file():
+                return []
+            with reading(self.path) as connection:
                 result = connection.cursor().execute(sql, list(parameters))
                 names = [column[0] for column in result.description or ()]
                 return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-        return self._patiently(ask)
+        return patiently(self.path, ask)
 
     def list_audits(self) -> list[dict[str, Any]]:
         """Return the audits, the latest first, each with how often and when it was asked for.
@@ -220,92 +159,33 @@ class AuditStore:
             [baseline_fingerprint, dataset],
         )
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.home.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(str(self.path), config=_SETTINGS)
-        try:
-            _migrate(connection, self.path)
-            yield connection
-        finally:
-            connection.close()
+    def set_aside(self) -> Path | None:
+        """Move the database out of the way, so that the next merge begins a new one; return where it is then.
 
-    def _patiently(self, work: Callable[[], T]) -> T:
-        """Do work that needs the database, waiting (with jitter) while another process has it."""
-        give_up = time.monotonic() + _LOCK_WAIT_SECONDS
-        while True:
-            try:
-                return work()
-            except duckdb.IOException as error:
-                if "lock" not in str(error).lower():
-                    full = "no space" in str(error).lower()
-                    remedy = "Free some space and run again." if full else "Move the file away to start a new database."
-                    raise StoreError(f"The database {self.path} cannot be used: {error}.", remedy) from error
-                if time.monotonic() > give_up:
-                    raise StoreError(
-                        f"The database {self.path} stayed locked by another process for {_LOCK_WAIT_SECONDS:.0f} s.",
-                        "Close the program that has it open (a duckdb shell, say); nothing is lost, the next run "
-                        "stores what is staged.",
-                    ) from error
-                time.sleep(random.uniform(0.02, 0.3))
-            except duckdb.Error as error:
-                raise StoreError(f"The database {self.path} cannot be used: {error}.") from error
+        Raises:
+            StoreError: another program has it open, or nothing can be moved there.
+        """
+        if not self.path.exists():
+            return None
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        place = self.path.with_name(f"{self.path.name}.{stamp}-{os.getpid()}")
 
-    def _stage(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        staging = self.home / "staging"
-        with explain_os_errors(staging):
-            staging.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=staging, prefix=".new-"))
+        def move() -> None:
+            self.path.rename(place)
+            log = self.path.with_name(f"{self.path.name}.wal")
+            if log.exists():
+                log.rename(place.with_name(f"{place.name}.wal"))
+
+        def move_alone() -> None:
+            with writing(self.path):  # so that nobody is writing to what is moved
+                move()
+
+        with explain_os_errors(self.path):
             try:
-                for name, rows in tables.items():
-                    if rows:
-                        columns = {column: [row.get(column) for row in rows] for column in rows[0]}
-                        write_parquet(temporary / f"{name}.parquet", columns)
-                stamp = f"{time.time_ns()}-{os.getpid()}-{random.randrange(10**6):06d}"
-                temporary.rename(staging / stamp)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
+                patiently(self.path, move_alone)
+            except DatabaseBusyError:
                 raise
-
-    def _merge_staged(self, staging: Path) -> None:
-        merged = []
-        with self._connected() as connection:
-            connection.execute("BEGIN")
-            for folder in sorted(path for path in staging.iterdir() if not path.name.startswith(".")):
-                _merge_folder(connection, folder)
-                merged.append(folder)
-            connection.execute("COMMIT")
-        for folder in merged:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Bring the schema up to date; a newer one than ours is refused."""
-    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied TIMESTAMPTZ)")
-    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    version = int(row[0]) if row else 0
-    if version > len(_MIGRATIONS):
-        raise StoreError(
-            f"The database {path} has schema {version}; this koda knows schemas up to {len(_MIGRATIONS)}.",
-            "Use the koda that wrote it, or a newer one.",
-        )
-    for number in range(version, len(_MIGRATIONS)):
-        connection.execute("BEGIN")
-        connection.execute(_MIGRATIONS[number])
-        connection.execute("INSERT INTO schema_version VALUES (?, now())", [number + 1])
-        connection.execute("COMMIT")
-
-
-def _merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    files = {path.stem: str(path) for path in folder.glob("*.parquet")}
-    if "audits" in files:
-        ids = "SELECT id FROM read_parquet(?)"
-        for name in _AUDIT_TABLES:
-            connection.execute(f"DELETE FROM {name} WHERE audit_id IN ({ids})", [files["audits"]])
-    if "alignments" in files:
-        ids = "SELECT id FROM read_parquet(?)"
-        connection.execute(f"DELETE FROM alignment_metrics WHERE alignment_id IN ({ids})", [files["alignments"]])
-    for name, path in files.items():
-        kept = name in _SHARED_TABLES or name == "runs"
-        conflict = "OR IGNORE" if kept else "OR REPLACE" if name in _TABLES_BY_ID else ""
-        connection.execute(f"INSERT {conflict} INTO {name} BY NAME SELECT * FROM read_parquet(?)", [path])
+            except StoreError:  # damaged, which nobody can write to
+                if self.path.exists():
+                    move()
+        return place

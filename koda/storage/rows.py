@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koda.records import AlignmentRecord, AuditRecord, Estimate
+
+
+def digest_of_record(record: AuditRecord) -> str:
+    """Return the digest of a record as it is written."""
+    return hashlib.sha256(record.to_json().encode()).hexdigest()
 
 
 def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -83,6 +89,7 @@ def audit_tables(record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> di
                 "record_version": record.version,
                 "koda_version": record.provenance.koda_version,
                 "config": json.dumps(record.config, sort_keys=True),
+                "record_digest": digest_of_record(record),
             }
         ],
         "models": list(models.values()),

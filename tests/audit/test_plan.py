@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +109,30 @@ def test_a_plan_is_made_once_in_a_process(
         patched.setattr(tasks.plans, "AuditConfig", None)  # the form in which tasks get it is not even checked again
         assert tasks.plans.planned(wanted.model_dump(mode="json"), str(home)) is plan
     assert tasks.plans.planned(plan.settings, str(tmp_path / "elsewhere")) is not plan
+
+
+def _moved(models: dict[str, dict[str, object]], data: Path, place: Path) -> tuple[dict[str, dict[str, object]], Path]:
+    """Copy two models and a data set, and return the settings of the copies and the table."""
+    shutil.copytree(data.parent, place / "pairs")
+    shutil.copytree(Path(str(models["both"]["name"]).removeprefix("local-dir:")), place / "tiny")
+    shutil.copyfile(place.parent / "image.py", place / "image.py")
+    named = {"both": f"local-dir:{place / 'tiny'}", "image": f"python:{place / 'image.py'}:make"}
+    return {kind: {**models[kind], "name": name} for kind, name in named.items()}, place / "pairs" / data.name
+
+
+def test_an_audit_has_one_id_wherever_its_models_its_data_and_its_home_lie(
+    models: dict[str, dict[str, object]], pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = pairs_folder(8)
+    here = prepare(config(data, models["both"], models["image"], "image"), tmp_path / "home")
+    moved, table = _moved(models, data, tmp_path / "elsewhere")
+    there = prepare(config(table, moved["both"], moved["image"], "image"), tmp_path / "other")
+    assert here.audit_id == there.audit_id
+    assert here.record_key != there.record_key  # the record says where they lie
+    table.write_text(table.read_text(encoding="utf-8") + "gone.png\tno picture\n", encoding="utf-8")
+    more = prepare(config(table, moved["both"], moved["image"], "image"), tmp_path / "other")
+    assert more.dataset.digest == here.dataset.digest
+    assert more.audit_id != here.audit_id  # one more row was left out
+    licensed = {**moved["image"], "source": "https://example.org/image"}
+    sourced = prepare(config(table, moved["both"], licensed, "image"), tmp_path / "other")
+    assert sourced.audit_id != more.audit_id

@@ -23,6 +23,8 @@ from koda.audit.plan import AuditPlan, prepare
 from koda.config import AuditConfig, load_config
 from koda.embeddings import EmbeddingTable
 from koda.records import AuditRecord
+from koda.storage.database import AuditStore
+from koda.storage.schema import MIGRATIONS
 
 FIRST, SECOND = "audit-1d1ad163e1bd", "audit-f4dc5e0a52ac"
 
@@ -122,8 +124,12 @@ def test_a_database_from_before_alignments_is_brought_up_to_date(folder: Path) -
     with duckdb.connect(str(path)) as connection:
         connection.execute("DROP TABLE alignments; DROP TABLE alignment_metrics")
         connection.execute("DELETE FROM schema_version WHERE version > 1")
+    before = path.read_bytes()
     assert {audit["id"] for audit in run("history")} == {FIRST, SECOND}
+    assert path.read_bytes() == before  # to look at it changes nothing
+    store = AuditStore(path.parent)
+    assert store.add_run({"run_id": "next", "audit_id": FIRST, "verdict": "pass"}) == []
     with duckdb.connect(str(path), read_only=True) as connection:
-        assert connection.execute("SELECT max(version) FROM schema_version").fetchone() == (4,)
+        assert connection.execute("SELECT max(version) FROM schema_version").fetchone() == (len(MIGRATIONS),)
         for table in ("alignments", "themes"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)

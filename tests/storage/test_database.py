@@ -81,7 +81,6 @@ def _add(home: str, number: int) -> None:
 
 
 def test_processes_that_write_at_once_all_get_through(tmp_path: Path) -> None:
-    AuditStore(tmp_path).query("SELECT 1")
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         pool.starmap(_add, [(str(tmp_path), number) for number in range(9)])
     assert AuditStore(tmp_path).query("SELECT count(*) AS n FROM runs")[0]["n"] == 9
@@ -89,7 +88,7 @@ def test_processes_that_write_at_once_all_get_through(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_staged_is_merged_by_the_next(tmp_path: Path) -> None:
     store = AuditStore(tmp_path)
-    store._stage({"runs": [run(1)]})
+    store.stage_run(run(1))
     (tmp_path / "staging" / ".new-half").mkdir()
     store.add_run(run(2))
     assert store.query("SELECT count(*) AS n FROM runs")[0]["n"] == 2
@@ -97,7 +96,7 @@ def test_what_a_killed_process_staged_is_merged_by_the_next(tmp_path: Path) -> N
 
 def test_a_newer_schema_and_a_broken_file_are_refused(tmp_path: Path) -> None:
     store = AuditStore(tmp_path / "a")
-    store.query("SELECT 1")
+    store.add_run(run(1))
     with duckdb.connect(str(store.path)) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99, now())")
     with pytest.raises(StoreError, match="schema 99"):

@@ -1,0 +1,91 @@
+"""Rows on their way into the database: Parquet files that a rename makes visible, merged by whoever comes next."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from koda.storage.artifacts import ArtifactStore, explain_os_errors, new_folder
+from koda.storage.parquet import write_parquet
+from koda.storage.schema import merge_folder, migrate
+
+STAGING, ASIDE = "staging", "staging-aside"
+_UNFINISHED = ".new-"
+
+
+def stage(home: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Leave rows for the next merge: all of them or none.
+
+    Raises:
+        StoreError: the disk is full, read-only or forbidden.
+    """
+    staging = home / STAGING
+    with explain_os_errors(staging), ArtifactStore(home / "artifacts").lock("database", STAGING):
+        staging.mkdir(parents=True, exist_ok=True)
+        for leftover in staging.glob(f"{_UNFINISHED}*"):  # of a process that was killed: the lock is ours
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = new_folder(staging, _UNFINISHED)
+        try:
+            for name, rows in tables.items():
+                if rows:
+                    columns = {column: [row.get(column) for row in rows] for column in rows[0]}
+                    write_parquet(temporary / f"{name}.parquet", columns)
+            stamp = f"{time.time_ns()}-{os.getpid()}-{random.randrange(10**6):06d}"
+            temporary.rename(staging / stamp)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def staged(home: Path) -> list[Path]:
+    """Return the folders that wait to be merged, in the order in which they were staged."""
+    staging = home / STAGING
+    if not staging.is_dir():
+        return []
+    return sorted(path for path in staging.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Merge what is staged, and set aside what cannot be merged; return what people are to know.
+
+    Folders are listed and removed while the connection is open: nobody else merges then.
+
+    Raises:
+        duckdb.Error: the database is at fault.
+    """
+    notes = []
+    for folder in staged(home):
+        try:
+            merge_folder(connection, folder)
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            if _fits(folder):
+                raise
+            place = home / ASIDE / folder.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(place)
+            notes.append(
+                f"{folder} could not be stored ({str(error).splitlines()[0]}); it was set aside in {place}, and "
+                "koda history --rebuild stores its audit again from the audit's folder"
+            )
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return notes
+
+
+def _fits(folder: Path) -> bool:
+    """Tell whether the rows of a folder can be merged into an empty database, so that they are not at fault."""
+    with duckdb.connect(":memory:") as empty:
+        migrate(empty, folder)
+        try:
+            merge_folder(empty, folder)
+        except (duckdb.Error, OSError, pa.ArrowException):
+            return False
+    return True
