@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import AuditArgument, JsonOption, answer
+from flows.cli.options import AUDIT_HELP, AuditArgument, JsonOption, answer, home
 from flows.cli.show_audit import show_history, show_record, show_verification
 from flows.cli.show_changes import show_changes
 from flows.cli.show_inputs import show_export
-from flows.environment import koda_home
 
 if TYPE_CHECKING:
     from koda.records import AuditRecord, Changes
@@ -23,7 +22,7 @@ def history(as_json: JsonOption = False) -> None:
     def work() -> list[dict[str, Any]]:
         from koda.storage.database import AuditStore
 
-        return AuditStore(koda_home()).list_audits()
+        return AuditStore(home()).list_audits()
 
     answer(work, as_json, show_history)
 
@@ -34,21 +33,22 @@ def show(audit_id: AuditArgument, as_json: JsonOption = False) -> None:
     def work() -> AuditRecord:
         from koda.audit.publishing import read_published
 
-        return read_published(koda_home(), audit_id)
+        return read_published(home(), audit_id)
 
     answer(work, as_json, show_record, lambda record: record.to_json().removesuffix("\n"))
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder of an audit, or a file in it.")],
+    audit: AuditArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Check that an audit's files are still those that it wrote; exit with 1 if not."""
 
     def work() -> dict[str, Any]:
+        from koda.audit.publishing import published_folder
         from koda.audit.verification import verify_audit
 
-        audit_id, checks = verify_audit(path)
+        audit_id, checks = verify_audit(published_folder(home(), audit))
         files = {check.name: check.problem or "ok" for check in checks}
         return {"id": audit_id, "verified": all(check.problem is None for check in checks), "files": files}
 
@@ -69,14 +69,14 @@ def export(
         from koda.audit.publishing import read_published
         from koda.config import AuditConfig
 
-        record = read_published(koda_home(), audit_id)
-        return export_embeddings(AuditConfig.model_validate(record.config), koda_home(), out, layout)
+        record = read_published(home(), audit_id)
+        return export_embeddings(AuditConfig.model_validate(record.config), home(), out, layout)
 
     answer(work, as_json, show_export)
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="An audit's id, the beginning of one, or an audit.json.")],
+    a: Annotated[str, typer.Argument(metavar="A", help=AUDIT_HELP)],
     b: Annotated[str, typer.Argument(metavar="B", help="The audit to compare with it.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -85,6 +85,6 @@ def diff(
     def work() -> Changes:
         from koda.audit.history import diff_audits
 
-        return diff_audits(koda_home(), a, b)
+        return diff_audits(home(), a, b)
 
     answer(work, as_json, show_changes, lambda changes: changes.model_dump_json(indent=1))

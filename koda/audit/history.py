@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
-from koda.audit.publishing import read_published
+from koda.audit.publishing import published_folder, read_published
 from koda.errors import ConfigError, KodaError
 from koda.records import AuditRecord, Changes
 from koda.storage.database import AuditStore
@@ -77,15 +77,10 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
 
 def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
     path = Path(name).expanduser()
-    if path.is_dir() and (path / "audit.json").is_file():
-        path = path / "audit.json"
-    if path.is_file():
-        record = AuditRecord.from_json(path.read_bytes(), str(path))
-        return record, _listed(record, path.parent)
-    if path.suffix == ".json":
+    if path.suffix == ".json" and not path.exists():
         raise ConfigError(f"There is no file {path}.")
     record = read_published(home, name)
-    return record, _listed(record, home / "audits" / record.id)
+    return record, _listed(record, published_folder(home, name))
 
 
 def _listed(record: AuditRecord, folder: Path) -> Members | None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from koda.records.base import Part
 from koda.typing import Role
+from koda.wording import counted
 
 
 class SpikeInRecord(Part):
@@ -57,8 +58,8 @@ class Controls(Part):
             return ""
         first = max(self.spike_ins, key=lambda row: row.share)
         opening = (
-            f"A lost group of {100 * first.share:g} % of the data ({first.size} samples) would have been found and "
-            f"confirmed in {first.confirmed} of {first.trials} trials"
+            f"A lost group of {100 * first.share:g} % of the data ({counted(first.size, 'sample')}) would have been "
+            f"found and confirmed in {first.confirmed} of {first.trials} trials"
         )
         return ", ".join([opening, *parts[1:]]) + "."
 
