@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.engine import koda_flow
-from flows.terminal import follow, say
+from flows.terminal import follow, notes, say
 from koda.audit.plan import EVALUATIONS, Step
 from koda.audit.samples import all_rejections
 from koda.calibration import CalibrationPlan, EqualsPlan, prepare_calibration, publish_calibration
 from koda.config import AuditConfig, ModelSpec
+from koda.wording import counted
 from tasks.calibrate import audit_equals
 from tasks.embed import embed
 from tasks.step import StepResult, run_step
@@ -40,9 +41,10 @@ def calibrate(
     plan = prepare_calibration(checked, specs, subsamples, size, Path(home))
     audits = plan.audits()
     say(
-        f"[bold]{len(plan.models)} models held for equal[/]: {len(audits)} audits on {plan.dataset.n_source} rows and "
-        f"on {subsamples} subsamples of {plan.size} of them",
+        f"[bold]{counted(len(plan.models), 'model')} held for equal[/]: {counted(len(audits), 'audit')} on "
+        f"{counted(plan.dataset.n_source, 'row')} and on {counted(subsamples, 'subsample')} of {plan.size} of them",
         0,
+        notes,
     )
     with follow():
         results = _embed(plan)

@@ -1,24 +1,61 @@
-"""What people see in the terminal; all of it goes to stderr."""
+"""What people see in the terminal: what a command was asked for on stdout, progress and notes on stderr.
+
+All of it goes through these two consoles, so that nothing in the user's data, names or paths reaches the terminal as
+anything but text.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich import markup
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
 
+from koda.wording import counted, one_line, printable
 from tasks.progress import listen, unlisten
 
 if TYPE_CHECKING:
     from koda.audit.plan import AuditPlan
 
-console = Console(stderr=True, highlight=False)
+_UNBROKEN = 10_000  # columns of what is no terminal: a line is then a line, for grep and for files
+
+
+class _SafeConsole(Console):
+    """A console that shows control characters instead of sending them, and breaks no lines but those of a terminal."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        # without emoji, since a label such as :red_circle: is to stay what it is
+        super().__init__(stderr=stderr, highlight=False, emoji=False)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Return the size of the terminal; a file or a pipe has no width, unless COLUMNS states one."""
+        if self.is_terminal or "COLUMNS" in os.environ:
+            return super().size
+        return ConsoleDimensions(_UNBROKEN, 25)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Spell out control characters before the text is measured and laid out."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Spell them out too in what came as ready text; the console's own cursor movements are segments apart."""
+        for segment in super().render(renderable, options):
+            safe = segment.text if segment.control else printable(segment.text)
+            yield segment if safe == segment.text else Segment(safe, segment.style)
+
+
+console = _SafeConsole()
+notes = _SafeConsole(stderr=True)
 VERDICT_LOOKS = {
     "pass": ("✓", "green"),
     "warn": ("!", "yellow"),
@@ -27,13 +64,23 @@ VERDICT_LOOKS = {
 }
 
 
+def escape(text: str) -> str:
+    """Make text from outside part of a line: its markup, control characters and ends of lines are shown as such."""
+    return markup.escape(one_line(text))
+
+
+def escape_lines(text: str) -> str:
+    """Make text of several lines, such as a message with its remedy, part of what is printed."""
+    return markup.escape(printable(text))
+
+
 @contextlib.contextmanager
 def watch(plan: AuditPlan) -> Iterator[None]:
     """Say what is audited, and show the progress of its steps."""
     data = plan.dataset
-    console.print(
+    notes.print(
         f"[bold]{escape(plan.label('candidate'))}[/] against [bold]{escape(plan.label('baseline'))}[/] on "
-        f"{escape(data.name)}: {len(data.pairs)} pairs"
+        f"{escape(data.name)}: {counted(len(data.pairs), 'pair')}"
         + (f", {len(data.rejections)} rejected" if data.rejections else "")
     )
     with follow():
@@ -42,54 +89,72 @@ def watch(plan: AuditPlan) -> Iterator[None]:
 
 @contextlib.contextmanager
 def follow() -> Iterator[None]:
-    """Show the progress of the steps: a bar on a terminal, a line a step elsewhere."""
-    if not console.is_terminal:
-        clock = {"start": time.monotonic()}
-
-        def print_step(step: str, done: int, total: int) -> None:
-            if done == total == 1:
-                console.print(f"  {time.monotonic() - clock['start']:6.1f} s  {step}")
-
-        listen(print_step)
+    """Show the progress of the steps and how long each took: a bar on a terminal, a line a step elsewhere."""
+    with _follower() as tell:
+        listen(tell)
         try:
             yield
         finally:
-            unlisten(print_step)
+            unlisten(tell)
+
+
+@contextlib.contextmanager
+def _follower() -> Iterator[Callable[[str, int, int], None]]:
+    """Return what is told of each step: its name, how far it is, and of how much; it begins at 0 and ends at 1 of 1."""
+    clock = {"begun": time.monotonic()}
+
+    def over(step: str, done: int, total: int) -> str | None:
+        """Say how long a step took by itself, once it is over."""
+        if done == 0:
+            clock["begun"] = time.monotonic()
+        if not done == total == 1:
+            return None
+        return f"{escape(step)}: {time.monotonic() - clock['begun']:.1f} s"
+
+    if not notes.is_terminal:
+
+        def print_step(step: str, done: int, total: int) -> None:
+            if (line := over(step, done, total)) is not None:
+                notes.print(f"  {line}")
+
+        yield print_step
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=notes, transient=True) as progress:
         bar = progress.add_task("starting the flow", total=None)
 
         def draw(step: str, done: int, total: int) -> None:
-            if done == total == 1:
-                progress.console.print(f"  [green]✓[/] {step}")
+            if (line := over(step, done, total)) is not None:
+                progress.console.print(f"  [green]✓[/] {line}")
             else:
                 progress.update(bar, description=step, completed=done, total=total if total > 1 else None)
 
-        listen(draw)
-        try:
-            yield
-        finally:
-            unlisten(draw)
+        yield draw
 
 
-def say(text: str, indent: int = 2) -> None:
+def say(text: str, indent: int = 2, to: Console = console) -> None:
     """Print text that stays indented where it has to be broken."""
-    console.print(Padding(text, (0, 0, 0, indent), expand=False))
+    to.print(Padding(text, (0, 0, 0, indent), expand=False))
+
+
+def show_notes(lines: Sequence[str]) -> None:
+    """Show what the reader should know of how a result came out, beside the result."""
+    for line in lines:
+        notes.print(f"  [yellow]note[/] {escape(line)}")
 
 
 def show_steps(result: dict[str, Any]) -> None:
-    """Say how many steps a run executed, how many were there, and how long it took."""
+    """Say how many steps a run executed, how many were there, and how long all of it took."""
     total = result["steps_executed"] + result["steps_cached"]
-    console.print(
-        f"\n  {result['steps_executed']} steps executed, {result['steps_cached']} of {total} cached, "
-        f"{result.get('seconds_total', result['seconds']):.1f} s"
+    notes.print(
+        f"  {counted(result['steps_executed'], 'step')} executed, {result['steps_cached']} of {total} cached, "
+        f"{result.get('seconds_total', result['seconds']):.1f} s in all"
     )
 
 

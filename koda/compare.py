@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from koda.config import DiscrepancyConfig
 from koda.embeddings import EmbeddingTable, ShardedTable, TableLike
 from koda.errors import ConfigError, DataError, StoreError, did_you_mean, nearest
-from koda.slicing.export import SLICE_COLUMNS, table_csv
+from koda.slicing.export import SLICE_COLUMNS, metadata_names, table_csv
 from koda.storage import digest_file, digest_json, write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.typing import MODALITIES
@@ -322,7 +322,7 @@ def slices_csv(questions: list[Question], target: TableLike, reference: TableLik
         for name, values in table.select(keys).metadata.items():
             columns[name] = dict(zip(keys, values, strict=True))
     captions = columns.get("caption", {})
-    extra = [name for name in columns if name not in (*SLICE_COLUMNS, "in_slice")]
+    names = metadata_names(name for name in columns if name != "caption")
     rows = (
         {
             "side": side,
@@ -332,10 +332,10 @@ def slices_csv(questions: list[Question], target: TableLike, reference: TableLik
             "key": key,
             "score": score,
             "caption": captions.get(key),
-            **{name: columns[name][key] for name in extra},
+            **{name: columns[column][key] for column, name in names.items()},
             "in_slice": rank <= lobe.size,
         }
         for side, direction, lobe in ranked
         for rank, (key, score) in enumerate(zip(lobe.keys, lobe.scores.tolist(), strict=True), start=1)
     )
-    return table_csv([*SLICE_COLUMNS, *extra, "in_slice"], rows)
+    return table_csv([*SLICE_COLUMNS, *names.values(), "in_slice"], rows)

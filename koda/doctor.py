@@ -16,6 +16,7 @@ from koda._version import __version__
 from koda.errors import KodaError
 from koda.storage import write_atomically
 from koda.storage.artifacts import nearest_existing
+from koda.wording import counted
 
 State = Literal["ok", "note", "fault"]
 _NEEDED = ("torch", "open_clip_torch", "prefect", "duckdb", "jinja2", "weasyprint", "pyarrow", "fsspec")
@@ -143,7 +144,7 @@ def _database(home: Path) -> list[Check]:
     store = AuditStore(home)
     if not store.path.is_file():
         return [Check("database", "ok", f"{store.path} will be made by the first audit")]
-    return [Check("database", "ok", f"{store.path}, {len(store.list_audits())} audits")]
+    return [Check("database", "ok", f"{store.path}, {counted(len(store.list_audits()), 'audit')}")]
 
 
 def _pdf() -> list[Check]:

@@ -114,7 +114,7 @@ def test_the_files(comparison: Comparison) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         *("side", "direction", "lobe", "rank", "key", "score", "caption"),
-        *("shot", "colour", "in_slice"),
+        *("shot", "colour", "data.score", "in_slice"),
     ]
     metadata = EmbeddingTable.load(comparison.target.source.folder)
     row_of = {key: row for row, key in enumerate(metadata.keys)}
@@ -133,6 +133,7 @@ def test_the_files(comparison: Comparison) -> None:
                 for row in mine:
                     assert row["caption"] == metadata.metadata["caption"][row_of[row["key"]]]
                     assert row["colour"] in row["caption"]
+                    assert int(row["data.score"]) == metadata.metadata["score"][row_of[row["key"]]]
 
 
 def test_slices_without_metadata_or_directions(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import FreshOption, JsonOption, SetOption, StrictOption, answer, load, settings_of
+from flows.cli.options import (
+    AUDIT_HELP,
+    CONFIG_HELP,
+    FreshOption,
+    JsonOption,
+    SetOption,
+    StrictOption,
+    answer,
+    home,
+    load,
+    settings_of,
+)
 from flows.cli.show_alignment import show_alignment
-from flows.environment import koda_home, make_prefect_home
+from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
 from flows.terminal import watch
 
@@ -20,11 +31,12 @@ if TYPE_CHECKING:
 
 def align(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="The configuration of an audit.", show_default=False)
+        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help=CONFIG_HELP, show_default=False)
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Mend the demo's candidate.")] = False,
     audit: Annotated[
-        str | None, typer.Option("--audit", metavar="ID", help="Take the configuration of a stored audit.")
+        str | None,
+        typer.Option("--audit", metavar="AUDIT", help=f"Take the configuration of a stored audit. {AUDIT_HELP}"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Alignments; scores get a deviation.")] = 1,
     out: Annotated[
@@ -62,13 +74,11 @@ def _configuration(config: Path | None, audit: str | None, set_: list[str] | Non
     if audit is None:
         from flows.demo import demo_config
 
-        return demo_config("regressed", koda_home(), settings_of(set_))
+        return demo_config("regressed", home(), settings_of(set_))
     from koda.audit.publishing import read_published
-    from koda.config import AuditConfig, override
-    from koda.config.strict import check_settings
+    from koda.audit.rerun import config_of
 
-    record = read_published(koda_home(), audit)
-    return check_settings(AuditConfig, override(record.config, settings_of(set_)), f"the audit {record.id}")
+    return config_of(read_published(home(), audit), settings_of(set_))
 
 
 def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
@@ -78,7 +88,7 @@ def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    plan = hand_over(prepare(config, koda_home()))
+    plan = hand_over(prepare(config, home()))
     check_student(plan.models[plan.config.alignment.student])
     make_prefect_home()
     with watch(plan):

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import (
+    ConfigArgument,
     FreshOption,
     JsonOption,
     JunitOption,
     SetOption,
     StrictOption,
     answer,
+    home,
     load,
-    no_stale,
     settings_of,
     with_junit,
 )
 from flows.cli.show_audit import comparing, show_comparison, show_result
-from flows.environment import koda_home, make_prefect_home
+from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
 from flows.terminal import watch
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def audit(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of the audit.")],
+    config: ConfigArgument,
     set_: SetOption = None,
     fresh: FreshOption = False,
     strict: StrictOption = False,
@@ -55,7 +56,7 @@ def demo(
     def configuration() -> AuditConfig:
         from flows.demo import demo_config
 
-        return demo_config(pair, koda_home(), settings_of(set_))
+        return demo_config(pair, home(), settings_of(set_))
 
     _audit(configuration, fresh, strict, junit, as_json)
 
@@ -86,11 +87,10 @@ def _audit(
     """Run an audit, print its result and exit with the code of its verdict."""
 
     def work() -> dict[str, Any]:
-        no_stale(junit)
         result = _run(configuration(), fresh)
         return with_junit(result, junit, strict, [result["id"]])
 
-    result = answer(work, as_json, show_result)
+    result = answer(work, as_json, show_result, junit=junit)
     raise typer.Exit(code_of_verdict(result["verdict"], strict))
 
 
@@ -100,7 +100,7 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    plan = hand_over(prepare(config, koda_home()))
+    plan = hand_over(prepare(config, home()))
     make_prefect_home()
     with watch(plan):
         from flows.audit import audit as audit_flow

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, load
+from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, home, load
 from flows.cli.show_calibration import show_calibration
-from flows.environment import koda_home, make_prefect_home
+from flows.environment import make_prefect_home
 
 
 def calibrate(
@@ -52,7 +52,7 @@ def calibrate(
         from flows.calibrate import calibrate as calibrate_flow
 
         models = [spec.model_dump(mode="json") for spec in specs]
-        result = calibrate_flow(checked.model_dump(mode="json"), str(koda_home()), models, subsamples, size)
+        result = calibrate_flow(checked.model_dump(mode="json"), str(home()), models, subsamples, size)
         if out is None:
             return result
         write_atomically(out, Path(result["paths"]["policy"]).read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -12,14 +13,17 @@ import typer
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
 from flows.signals import Stopped
+from koda.wording import printable, printable_json
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig
 
 T = TypeVar("T")
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of an audit.")]
-AuditArgument = Annotated[str, typer.Argument(metavar="ID", help="An audit's id, or the beginning of one.")]
+CONFIG_HELP = "The configuration of an audit, or the audit.json of one, whose configuration is taken."
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help=CONFIG_HELP)]
+AUDIT_HELP = "An audit's id, the beginning of one, or its folder or a file in it."
+AuditArgument = Annotated[str, typer.Argument(metavar="AUDIT", help=AUDIT_HELP)]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. discrepancy.n_directions=5. Repeatable."),
@@ -32,6 +36,23 @@ JunitOption = Annotated[
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 also when the verdict is inconclusive.")]
 
 
+def home() -> Path:
+    """Return KODA_HOME, which need not be there yet.
+
+    Raises:
+        ConfigError: a file, or a link to nowhere, stands where it or a folder above it is to be.
+    """
+    from koda.errors import ConfigError
+
+    path = here = koda_home()
+    while not os.path.lexists(here) and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        what = f"a link to {here.readlink()}, which is not there" if here.is_symlink() else "a file, not a folder"
+        raise ConfigError(f"Results cannot lie in {path}: {here} is {what}.", "Set KODA_HOME to a folder of your own.")
+    return path
+
+
 def settings_of(set_: list[str] | None) -> dict[str, Any]:
     """Return the changes of `--set`, by key."""
     from koda.config import parse_override
@@ -40,17 +61,23 @@ def settings_of(set_: list[str] | None) -> dict[str, Any]:
 
 
 def load(config: Path, set_: list[str] | None) -> AuditConfig:
-    """Read a configuration with the changes of the command line."""
-    from koda.config import load_config
+    """Read the configuration in a file, or in the record of an audit, with the changes of the command line."""
+    from koda.audit.rerun import load_config_or_record
 
-    return load_config(config, settings_of(set_))
+    return load_config_or_record(config, settings_of(set_))
 
 
 def _json(result: Any) -> str:
     return json.dumps(result, indent=1, default=str)
 
 
-def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_json: Callable[[T], str] = _json) -> T:
+def answer(
+    work: Callable[[], T],
+    as_json: bool,
+    show: Callable[[T], None],
+    to_json: Callable[[T], str] = _json,
+    junit: Path | None = None,
+) -> T:
     """Run the work of a command and print what came of it; say in words what went wrong, and exit with its code.
 
     Args:
@@ -58,39 +85,57 @@ def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_j
         as_json: whether the result is printed as JSON on stdout instead of being shown to people.
         show: shows the result.
         to_json: writes the result as JSON.
+        junit: where the command writes its verdicts, or what went wrong.
 
     Returns:
         The result.
     """
-    result = _guarded(work, as_json)
+    result = _guarded(work, as_json, junit)
     if as_json:
-        typer.echo(to_json(result))
+        typer.echo(printable_json(to_json(result)))
     else:
         show(result)
     return result
 
 
-def _guarded(work: Callable[[], T], as_json: bool) -> T:
+def _guarded(work: Callable[[], T], as_json: bool, junit: Path | None) -> T:
     try:
+        _no_stale(junit)
         return work()
     except Stopped as stopped:
-        _fail(str(stopped), as_json, stopped.exit_code)
+        _fail(str(stopped), as_json, stopped.exit_code, junit)
     except Exception as error:
         foreseen = in_words(error)
         if foreseen is not None:
-            _fail(str(foreseen), as_json, foreseen.exit_code)
-        _fail(unexpected(error), as_json, 3)
+            _fail(str(foreseen), as_json, foreseen.exit_code, junit)
+        _fail(unexpected(error), as_json, 3, junit)
 
 
-def _fail(message: str, as_json: bool, code: int) -> NoReturn:
-    """Say what went wrong, as JSON too where that is wanted, and exit."""
+def _fail(message: str, as_json: bool, code: int, junit: Path | None) -> NoReturn:
+    """Say what went wrong, as JSON and as JUnit XML too where that is wanted, and exit."""
     if as_json:
         typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
-    typer.echo(f"koda: {message}", err=True)
+    typer.echo(f"koda: {printable(message)}", err=True)
+    if junit is not None:
+        _write_error(junit, message)
     raise typer.Exit(code)
 
 
-def no_stale(junit: Path | None) -> None:
+def _write_error(junit: Path, message: str) -> None:
+    """Leave a test suite with an error, so that whoever looks for the verdict finds that there is none, and why."""
+    from koda.errors import StoreError
+    from koda.policy.export import junit_xml
+    from koda.storage import write_atomically
+
+    if junit.exists() and not junit.is_file():
+        return  # which is what the message says
+    try:
+        write_atomically(junit, junit_xml([], failed={"koda": message}))
+    except (OSError, StoreError) as error:
+        typer.echo(f"koda: --junit {printable(f'{junit} could not be written: {error}')}", err=True)
+
+
+def _no_stale(junit: Path | None) -> None:
     """Remove the JUnit file of an earlier run, which would pass for this one's if it fails.
 
     Raises:
@@ -102,8 +147,9 @@ def no_stale(junit: Path | None) -> None:
 
     if junit is None:
         return
-    if junit.is_dir():
-        raise ConfigError(f"--junit {junit} is a folder.", "Give the name of a file, such as koda.xml.")
+    if junit.exists() and not junit.is_file():
+        what = "a folder" if junit.is_dir() else "a device or a pipe"
+        raise ConfigError(f"--junit {junit} is {what}.", "Give the name of a file, such as koda.xml.")
     with explain_os_errors(junit):
         junit.unlink(missing_ok=True)
 
@@ -130,6 +176,6 @@ def with_junit(
     from koda.policy.export import junit_xml
     from koda.storage import write_atomically
 
-    records = [read_published(koda_home(), audit) for audit in audits]
+    records = [read_published(home(), audit) for audit in audits]
     write_atomically(junit, junit_xml(records, strict, failed))
     return {**result, "paths": {**result["paths"], "junit": str(junit.absolute())}}

@@ -1,13 +1,12 @@
-"""What people see of an alignment; all of it goes to stderr."""
+"""What people see of an alignment."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal import VERDICT_LOOKS, console, short_path, show_steps
+from flows.terminal import VERDICT_LOOKS, console, escape, short_path, show_notes, show_steps
 
 _WITHIN_THE_MODEL = ("weights", "config", "record")  # paths that the model's folder says already
 _STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
@@ -48,8 +47,7 @@ def show_alignment(result: dict[str, Any]) -> None:
         if name in _WITHIN_THE_MODEL:
             continue
         console.print(f"  {name.replace('_', ' '):<14} {escape(short_path(path))}", soft_wrap=True)
-    for note in result["notes"]:
-        console.print(f"  [yellow]note[/]           {escape(note)}")
+    show_notes(result["notes"])
     show_steps(result)
 
 

@@ -1,4 +1,4 @@
-"""What people see of an audit, of a comparison and of the history; all of it goes to stderr."""
+"""What people see of an audit, of a comparison and of the history."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.markup import escape
 from rich.table import Table
 
 from flows.environment import koda_home
-from flows.terminal import VERDICT_LOOKS, console, say, short_path, show_steps
+from flows.terminal import VERDICT_LOOKS, console, escape, notes, say, short_path, show_notes, show_steps
+from koda.wording import counted
 
 if TYPE_CHECKING:
     from koda.audit.rebuilding import Rebuilt
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 5  # findings of a theme; the report has all
+_NONE_CONFIRMED = "no finding is confirmed"
 
 
 def show_result(result: dict[str, Any]) -> None:
@@ -28,6 +28,8 @@ def show_result(result: dict[str, Any]) -> None:
     console.print(f"\n[bold {colour}]{symbol} {result['verdict'].upper()}[/]  {result['id']}")
     for reason in result["reasons"]:
         say(escape(reason))
+    if not any(finding["confirmed"] for finding in result["findings"]):
+        say(_NONE_CONFIRMED)
     lines = {f"{finding['side']} {finding['direction']}": _finding_line(finding) for finding in result["findings"]}
     for theme in result["themes"]:
         alone = len(theme["findings"]) == 1
@@ -49,8 +51,7 @@ def show_result(result: dict[str, Any]) -> None:
     for name, path in result["paths"].items():
         if path is not None:
             console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
-    for note in result["notes"]:
-        console.print(f"  [yellow]note[/]      {escape(note)}")
+    show_notes(result["notes"])
     show_steps(result)
 
 
@@ -64,8 +65,7 @@ def _theme_line(theme: dict[str, Any], findings: Sequence[dict[str, Any]]) -> st
 
 
 def _extent(n_directions: int, n_samples: int) -> str:
-    directions = "1 direction" if n_directions == 1 else f"{n_directions} directions"
-    return f"{directions}, {n_samples} {'sample' if n_samples == 1 else 'samples'}"
+    return f"{counted(n_directions, 'direction')}, {counted(n_samples, 'sample')}"
 
 
 def _finding_line(finding: dict[str, Any]) -> str:
@@ -81,14 +81,14 @@ def _finding_line(finding: dict[str, Any]) -> str:
 def comparing(target: Path, reference: Path) -> Iterator[None]:
     """Show that two folders are being compared."""
     names = f"[bold]{escape(short_path(str(target)))}[/] against [bold]{escape(short_path(str(reference)))}[/]"
-    with console.status(f"comparing {names}"):
+    with notes.status(f"comparing {names}"):
         yield
 
 
 def show_comparison(result: dict[str, Any]) -> None:
     """Show what the comparison of two folders found, from what `--json` prints."""
     rejected = result["rejected"]
-    console.print(f"[bold]{result['n']}[/] samples compared, {rejected['count']} left out")
+    console.print(f"[bold]{counted(result['n'], 'sample')}[/] compared, {rejected['count']} left out")
     for reason, count in list(rejected["reasons"].items())[:5]:
         key = next((repr(key) for key, why in rejected["first"].items() if why == reason), None)
         console.print(f"  {count}: {escape(reason)}" + (f" ({'such as ' * (count > 1)}{escape(key)})" if key else ""))
@@ -98,9 +98,8 @@ def show_comparison(result: dict[str, Any]) -> None:
     console.print()
     for name, path in result["paths"].items():
         console.print(f"  {name:<10} {escape(short_path(path))}", soft_wrap=True)
-    for note in result["notes"]:
-        console.print(f"  [yellow]note[/]       {escape(note)}")
-    console.print(f"\n  {result['seconds']:.1f} s")
+    show_notes(result["notes"])
+    notes.print(f"  {result['seconds']:.1f} s in all")
 
 
 def _show_question(question: dict[str, Any]) -> None:
@@ -123,33 +122,26 @@ def _show_question(question: dict[str, Any]) -> None:
             "n/a" if direction["gap"] is None else f"{direction['gap']:.0e}",
             " + ".join(str(lobe["size"]) for lobe in pair),
         )
-        table.add_row(*figures, *([escape(f"+ {pair[0]['name']}\n- {pair[1]['name']}")] if worded else []))
+        table.add_row(*figures, *([f"+ {escape(pair[0]['name'])}\n- {escape(pair[1]['name'])}"] if worded else []))
     if lobes:
         console.print(table)
     console.print(f"  {escape(question['status'])}")
 
 
 def show_history(audits: list[dict[str, Any]]) -> None:
-    """Show a table of audits."""
+    """Show the audits: a line each, or two where the terminal is too narrow for one."""
     if not audits:
-        console.print("There is no audit yet. Begin with: koda demo")
+        notes.print("There is no audit yet. Begin with: koda demo")
         return
-    table = Table("id", "verdict", "candidate", "baseline", "data", "n", "last run (UTC)", box=None)
-    table.columns[0].min_width = max(len(audit["id"]) for audit in audits)  # else a narrow terminal cuts what is typed
-    table.columns[-1].min_width = len("2026-11-23")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("id", "verdict", "n", "last run (UTC)", "candidate", "baseline", "data"):
+        table.add_column(column, no_wrap=True)
     for audit in audits:
-        symbol, colour = VERDICT_LOOKS[audit["verdict"]]
-        when = audit["last_run"] or audit["ended"]
-        table.add_row(
-            audit["id"],
-            f"[{colour}]{symbol} {audit['verdict']}[/]",
-            escape(audit["candidate"]),
-            escape(audit["baseline"]),
-            escape(audit["dataset"]),
-            str(audit["n_compared"]),
-            f"{when:%Y-%m-%d %H:%M}",
-        )
-    console.print(table)
+        table.add_row(*_history_row(audit))
+    if console.measure(table).maximum <= console.width:
+        console.print(table)
+    else:
+        _show_long_history(audits)
     for audit in audits:
         if audit["files"] != "there":
             what = "is gone" if audit["files"] == "gone" else "is damaged: koda verify shows what changed"
@@ -162,7 +154,28 @@ def show_history(audits: list[dict[str, Any]]) -> None:
         )
     for audit in audits:
         if audit["aligned_after"]:
-            console.print(f"  {audit['id']} is of a model aligned after {audit['aligned_after']}", soft_wrap=True)
+            ids = escape(audit["id"]), escape(audit["aligned_after"])
+            console.print("  {} is of a model aligned after {}".format(*ids), soft_wrap=True)
+
+
+def _history_row(audit: dict[str, Any]) -> list[str]:
+    symbol, colour = VERDICT_LOOKS[audit["verdict"]]
+    when = audit["last_run"] or audit["ended"]
+    return [
+        escape(audit["id"]),
+        f"[{colour}]{symbol} {audit['verdict']}[/]",
+        str(audit["n_compared"]),
+        f"{when:%Y-%m-%d %H:%M}",
+        *(escape(audit[name]) for name in ("candidate", "baseline", "dataset")),
+    ]
+
+
+def _show_long_history(audits: list[dict[str, Any]]) -> None:
+    """Show each audit in two lines, so that a narrow terminal breaks neither its id nor its date."""
+    for audit in audits:
+        *line, candidate, baseline, data = _history_row(audit)
+        console.print("  ".join(line), soft_wrap=True)
+        say(f"{candidate} against {baseline} on {data}", 4)
 
 
 def show_rebuilt(rebuilt: Rebuilt) -> None:
@@ -177,7 +190,8 @@ def show_rebuilt(rebuilt: Rebuilt) -> None:
 def show_record(record: AuditRecord) -> None:
     """Show an audit's verdict, rules and findings."""
     symbol, colour = VERDICT_LOOKS[record.verdict.status]
-    console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {record.id}  {escape(record.title)}")
+    names = f"{escape(record.id)}  {escape(record.title)}"
+    console.print(f"[bold {colour}]{symbol} {record.verdict.status.upper()}[/]  {names}")
     for reason in record.verdict.reasons:
         say(escape(reason))
     if record.controls is not None:
@@ -186,6 +200,8 @@ def show_record(record: AuditRecord) -> None:
         say(escape(f"Not judged: {'; '.join(record.verdict.left_out)}."))
     if record.alignment is not None:
         console.print(f"  {escape(_alignment_line(record.alignment, record.method.alpha))}", soft_wrap=True)
+    if not any(finding.confirmed for finding in record.findings):
+        say(_NONE_CONFIRMED)
     for theme in record.themes:
         say(f"{theme.side}: [bold]{escape(theme.name)}[/]; {_extent(len(theme.findings), theme.size)}")
     unit = "raw share" if record.method.share_unit == "raw" else "share"
@@ -207,7 +223,8 @@ def show_record(record: AuditRecord) -> None:
 def show_verification(result: dict[str, Any]) -> None:
     """Show for each file of an audit whether it is still the one that was written."""
     for name, state in result["files"].items():
-        typer.echo(f"  ✓ {name}: unchanged" if state == "ok" else f"  ✕ {name}: {state}", err=True)
+        mark, found = ("[green]✓[/]", "unchanged") if state == "ok" else ("[red]✕[/]", state)
+        console.print(f"  {mark} {escape(name)}: {escape(found)}", soft_wrap=True)
 
 
 def _alignment_line(alignment: AlignmentRecord, alpha: float) -> str:

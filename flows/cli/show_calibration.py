@@ -1,14 +1,14 @@
-"""What people see of a calibration; all of it goes to stderr."""
+"""What people see of a calibration."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from flows.terminal import console, say, short_path, show_steps
+from flows.terminal import console, escape, say, short_path, show_steps
+from koda.wording import counted
 
 if TYPE_CHECKING:
     from koda.records import CalibratedRule, Spread
@@ -26,19 +26,18 @@ def show_calibration(result: dict[str, Any]) -> None:
     for rule in rules:
         for row in _rows(rule):
             table.add_row(*row)
-    console.print(
-        f"\n  What {len(result['audits'])} audits of equals show, its {100 * result['level']:g} % bound, the limits:"
-    )
+    audits = counted(len(result["audits"]), "audit")
+    console.print(f"\n  What {audits} of equals show, its {100 * result['level']:g} % bound, the limits:")
     console.print(Padding(table, (1, 0, 1, 2), expand=False))
     say("warn: of the figure; fail: of the far ends of its intervals; a limit beyond the bound stays where it is")
     for rule in rules:
         if rule.note is not None:
-            say(f"[yellow]not calibrated[/]: {rule.figure}, {escape(rule.note)}")
+            say(f"[yellow]not calibrated[/]: {escape(rule.figure)}, {escape(rule.note)}")
     moved = [rule.figure for rule in rules if rule.moved]
-    say(f"limits moved: {', '.join(moved)}" if moved else "no limit had to be moved")
-    show_steps(result)
+    say(f"limits moved: {escape(', '.join(moved))}" if moved else "no limit had to be moved")
     for name, path in result["paths"].items():
         console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)
+    show_steps(result)
 
 
 def _rows(rule: CalibratedRule) -> list[tuple[str, ...]]:
@@ -49,7 +48,7 @@ def _rows(rule: CalibratedRule) -> list[tuple[str, ...]]:
     )
     set_limits = [limit for limit in limits if limit[3] is not None]
     return [
-        (rule.figure if number == 0 else "", name, *_spread(spread), _limit(before, now))
+        (escape(rule.figure) if number == 0 else "", name, *_spread(spread), _limit(before, now))
         for number, (name, spread, before, now) in enumerate(set_limits)
     ]
 

@@ -1,4 +1,4 @@
-"""What people see of a comparison of audits and of a sweep; all of it goes to stderr."""
+"""What people see of a comparison of audits and of a sweep."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from flows.terminal import VERDICT_LOOKS, console, say, short_path
+from flows.terminal import VERDICT_LOOKS, console, escape, escape_lines, say, short_path
 
 if TYPE_CHECKING:
     from koda.policy import Figure
@@ -24,37 +23,41 @@ _TITLES = (
     ("config", "configuration"),
     ("software", "software"),
 )
+_OF_THE_DATA = ("rules", "metrics")  # of other data they say nothing of the models
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _LONGEST_SHARED_TEXT = 16  # characters; a longer common beginning of two paths is left out
 
 
 def show_changes(changes: Changes) -> None:
     """Show what changed from one audit to another."""
-    console.print(f"[bold]{changes.before}[/] -> [bold]{changes.after}[/]")
+    console.print(f"[bold]{escape(changes.before)}[/] -> [bold]{escape(changes.after)}[/]")
     before, after = (_verdict(status) for status in (changes.verdict_before, changes.verdict_after))
     flip = f"{before} -> {after}" if changes.verdict_flipped else f"{after}, as before"
     console.print(f"  verdict: {flip}")
     for reason in changes.not_comparable:
         say(f"[yellow]not comparable[/]: {escape(reason)}")
-    if not changes.findings_compared:
-        say("findings: not compared, since the audits are of different data")
+    label = "" if changes.comparable else " (not comparable)"
+    if changes.findings_compared:
+        _show_findings(changes, label)
+        titles = dict(_TITLES)
     else:
-        _show_findings(changes)
-    for name, title in _TITLES:
+        say("findings, results of the rules and figures: not compared, since the audits are of different data")
+        titles = {name: title for name, title in _TITLES if name not in _OF_THE_DATA}
+    for name, title in titles.items():
         rows: list[Difference | FigureDifference] = getattr(changes, name)
         if not rows:
             continue
-        table = _table(title, "before", "now")
+        table = _table(title + (label if name in _OF_THE_DATA else ""), "before", "now")
         for row in rows:
             table.add_row(escape(str(row.name)), *map(escape, _both(row.before, row.after)))
         _show(table)
-    if same := [title for name, title in _TITLES if not getattr(changes, name)]:
+    if same := [title for name, title in titles.items() if not getattr(changes, name)]:
         say(f"the same: {', '.join(same)}")
 
 
-def _show_findings(changes: Changes) -> None:
+def _show_findings(changes: Changes, label: str) -> None:
     """Show the findings that were confirmed in either audit; the others are counted."""
-    table = _table("finding", "name", "share", "share now", "overlap", short=("share", "share now", "overlap"))
+    table = _table(f"finding{label}", "name", "share", "share now", "overlap", short=("share", "share now", "overlap"))
     hidden = 0
     for kept in changes.kept:
         then, now = kept.confirmed_before is not False, kept.confirmed_after is not False
@@ -138,7 +141,7 @@ def show_sweep(result: dict[str, Any]) -> None:
     for cell in record.cells:
         if cell.error is not None:
             say(f"\n[red]✕[/] {escape(cell.candidate)} against {escape(cell.baseline)} on {escape(cell.data)}:")
-            say(escape(cell.error), 4)
+            say(escape_lines(cell.error), 4)
     console.print()
     for name, path in result["paths"].items():
         console.print(f"  {name:<9} {escape(short_path(path))}", soft_wrap=True)

@@ -1,14 +1,14 @@
-"""What people see of a look at models, data and the machine; all of it goes to stderr."""
+"""What people see of a look at models, data and the machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal import console, short_path
+from flows.terminal import console, escape, notes, short_path
+from koda.wording import counted
 
 if TYPE_CHECKING:
     from koda.doctor import Check
@@ -31,19 +31,21 @@ def show_models(models: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), *map(escape, values), "" if values[0] == values[1] else "[yellow]≠[/]")
     console.print(table)
     if models["same"]:
-        console.print("  [yellow]note[/]  both are the same model")
+        notes.print("  [yellow]note[/]  both are the same model")
 
 
 def show_data(data: dict[str, Any]) -> None:
     """Show the counts of a data set, what was left out, and a page of its samples."""
-    console.print(f"[bold]{escape(data['name'])}[/] ({data['format']}, {escape(short_path(data['path']))})")
+    console.print(f"[bold]{escape(data['name'])}[/] ({escape(data['format'])}, {escape(short_path(data['path']))})")
     console.print(
-        f"  {data['n_source']} rows in the source: {data['n_pairs']} pairs, {data['n_rejected']} left out"
+        f"  {counted(data['n_source'], 'row')} in the source: {counted(data['n_pairs'], 'pair')}, "
+        f"{data['n_rejected']} left out"
         + ("" if data["within_max_rejected"] else "  [red]✕ more than data.max_rejected allows[/]")
     )
     console.print(
-        f"  {data['n_images']} images ({data['n_duplicate_images']} pairs repeat one), {data['n_captions']} captions"
-        + (f" ({data['n_empty_captions']} pairs have an empty one)" if data["n_empty_captions"] else "")
+        f"  {counted(data['n_images'], 'image')} (pairs that repeat one: {data['n_duplicate_images']}), "
+        + counted(data["n_captions"], "caption")
+        + (f" (pairs with an empty one: {data['n_empty_captions']})" if data["n_empty_captions"] else "")
     )
     if data["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
@@ -66,7 +68,8 @@ def show_export(written: dict[str, Any]) -> None:
     for role in ROLES:
         part = written[role]
         dims = ", ".join(f"{name} {d}" for name, d in part["dims"].items())
-        console.print(f"  {role:<9} {part['n']} samples ({dims})  {escape(short_path(part['folder']))}", soft_wrap=True)
+        samples, folder = counted(part["n"], "sample"), escape(short_path(part["folder"]))
+        console.print(f"  {role:<9} {samples} ({dims})  {folder}", soft_wrap=True)
 
 
 def show_checks(checks: Sequence[Check]) -> None:

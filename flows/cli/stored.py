@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import AuditArgument, JsonOption, answer
+from flows.cli.options import AUDIT_HELP, AuditArgument, JsonOption, answer, home
 from flows.cli.show_audit import show_history, show_rebuilt, show_record, show_verification
 from flows.cli.show_changes import show_changes
 from flows.cli.show_inputs import show_export
-from flows.environment import koda_home
 
 if TYPE_CHECKING:
     from koda.records import AuditRecord, Changes
@@ -31,8 +30,8 @@ def history(
         if rebuild:
             from koda.audit.rebuilding import rebuild as make_again
 
-            show_rebuilt(make_again(koda_home()))
-        return list_audits(koda_home())
+            show_rebuilt(make_again(home()))
+        return list_audits(home())
 
     answer(work, as_json, show_history)
 
@@ -43,23 +42,22 @@ def show(audit_id: AuditArgument, as_json: JsonOption = False) -> None:
     def work() -> AuditRecord:
         from koda.audit.publishing import read_published
 
-        return read_published(koda_home(), audit_id)
+        return read_published(home(), audit_id)
 
     answer(work, as_json, show_record, lambda record: record.to_json().removesuffix("\n"))
 
 
 def verify(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder of an audit, a file in it, or an id.")],
+    audit: AuditArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Check that an audit's files are still those that it wrote; exit with 1 if not."""
 
     def work() -> dict[str, Any]:
-        from koda.audit.publishing import find_published
+        from koda.audit.publishing import published_folder
         from koda.audit.verification import verify_audit
 
-        place = Path(path)
-        audit_id, checks = verify_audit(place if place.exists() else find_published(koda_home(), path))
+        audit_id, checks = verify_audit(published_folder(home(), audit))
         files = {check.name: check.problem or "ok" for check in checks}
         return {"id": audit_id, "verified": all(check.problem is None for check in checks), "files": files}
 
@@ -80,14 +78,14 @@ def export(
         from koda.audit.publishing import read_published
         from koda.config import AuditConfig
 
-        record = read_published(koda_home(), audit_id)
-        return export_embeddings(AuditConfig.model_validate(record.config), koda_home(), out, layout)
+        record = read_published(home(), audit_id)
+        return export_embeddings(AuditConfig.model_validate(record.config), home(), out, layout)
 
     answer(work, as_json, show_export)
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="An audit's id, the beginning of one, or an audit.json.")],
+    a: Annotated[str, typer.Argument(metavar="A", help=AUDIT_HELP)],
     b: Annotated[str, typer.Argument(metavar="B", help="The audit to compare with it.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -96,6 +94,6 @@ def diff(
     def work() -> Changes:
         from koda.audit.history import diff_audits
 
-        return diff_audits(koda_home(), a, b)
+        return diff_audits(home(), a, b)
 
     answer(work, as_json, show_changes, lambda changes: changes.model_dump_json(indent=1))

@@ -14,12 +14,12 @@ from flows.cli.options import (
     SetOption,
     StrictOption,
     answer,
-    no_stale,
+    home,
     settings_of,
     with_junit,
 )
 from flows.cli.show_changes import show_sweep
-from flows.environment import koda_home, make_prefect_home
+from flows.environment import make_prefect_home
 
 
 def sweep(
@@ -36,14 +36,13 @@ def sweep(
         from koda.config import load_sweep
         from koda.policy import check_policy
 
-        no_stale(junit)
         checked = load_sweep(config, settings_of(set_))
         # what is wrong with all pairs is said before any of them runs
         check_policy(checked.policy, checked.waivers, checked.significance.stability)
         make_prefect_home()
         from flows.sweep import sweep as sweep_flow
 
-        result = sweep_flow(checked.model_dump(mode="json"), str(koda_home()), fresh, strict)
+        result = sweep_flow(checked.model_dump(mode="json"), str(home()), fresh, strict)
         cells = result["cells"]
         failed = {
             f"{cell['candidate']} against {cell['baseline']} on {cell['data']}": cell["error"]
@@ -52,5 +51,5 @@ def sweep(
         }
         return with_junit(result, junit, strict, [cell["audit"] for cell in cells if cell["audit"] is not None], failed)
 
-    result = answer(work, as_json, show_sweep)
+    result = answer(work, as_json, show_sweep, junit=junit)
     raise typer.Exit(result["exit_code"])

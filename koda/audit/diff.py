@@ -32,7 +32,9 @@ from koda.records import (
     NearestPrevious,
 )
 from koda.records.figure_names import Task
+from koda.slicing.export import original
 from koda.typing import SIDES, Role, Side
+from koda.wording import printable
 
 Name = TypeVar("Name")
 
@@ -122,7 +124,9 @@ def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Pla
             for lobe in (f.positive, f.negative)
         }
         return members_of_rows(
-            row for row in rows if int(row["rank"]) <= sizes.get((row["side"], row["direction"], row["lobe"]), 0)
+            {**row, "key": original(row["key"])}
+            for row in rows
+            if int(row["rank"]) <= sizes.get((row["side"], row["direction"], row["lobe"]), 0)
         )
     return {
         (f.side, f.direction): frozenset(s.key for lobe in (f.positive, f.negative) for s in lobe.samples)
@@ -131,10 +135,10 @@ def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Pla
 
 
 def members_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[Place, frozenset[str]]:
-    """Return the keys of every slice from rows with `side`, `direction` and `key`."""
+    """Return the keys of every slice, as `slices.csv` spells them, from rows with `side`, `direction` and `key`."""
     members: dict[Place, set[str]] = {}
     for row in rows:
-        members.setdefault((row["side"], int(row["direction"])), set()).add(str(row["key"]))
+        members.setdefault((row["side"], int(row["direction"])), set()).add(printable(str(row["key"])))
     return {place: frozenset(keys) for place, keys in members.items()}
 
 

@@ -18,6 +18,8 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
         folder: where; gets a folder for each model, `baseline` and `candidate`.
         layout: koda or clip-retrieval.
 
+    A metadata column called `key` or `image_path`, as koda's own are, is called `data.key` or `data.image_path` there.
+
     Raises:
         DataError: data or models that are no longer those of the audit, or a folder with files in it.
     """
@@ -27,6 +29,7 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
     from koda.embeddings.writing import save_table
     from koda.errors import DataError
     from koda.extraction import KIND, load_embeddings
+    from koda.slicing.export import metadata_names
 
     known: dict[str, Layout] = {"koda": "koda", "clip-retrieval": "clip-retrieval"}
     if layout not in known:
@@ -43,7 +46,8 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
             )
         table = load_embeddings(plan.artifacts, key, plan.dataset)
         images = [pair.image.location if (pair := pairs[name]).image else name for name in table.keys]
-        columns = {**table.metadata, "image_path": images}
+        names = metadata_names(table.metadata, ("key", "image_path"))
+        columns = {**{names[name]: values for name, values in table.metadata.items()}, "image_path": images}
         place = folder / role
         save_table(
             EmbeddingTable(table.keys, table.image, table.text, columns, table.fingerprint), place, known[layout]

@@ -20,6 +20,7 @@ from koda.storage.rows import digest_of_record
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 _MAY_LACK = {"report.pdf"}
+_OF_A_FOLDER = (*FILES, "manifest.json")  # any of them tells the folder of an audit
 
 
 def write_report(plan: AuditPlan) -> str:
@@ -145,31 +146,51 @@ def _put_files(audit: str, reports: Path, records: Path, folder: Path) -> None:
         assemble(audit, sources, wanted, folder)
 
 
-def find_published(home: Path, audit_id: str) -> Path:
-    """Return the folder of an audit in KODA_HOME by its id, or by the beginning of one.
+def read_published(home: Path, name: str) -> AuditRecord:
+    """Read the record of an audit.
+
+    Args:
+        home: KODA_HOME.
+        name: as for :func:`published_folder`, or the path of a record that lies elsewhere.
 
     Raises:
         ConfigError: no audit of that name, or several.
-    """
-    folder = home / AUDITS
-    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")) if folder.is_dir() else []
-    names = [name for name in names if not name.startswith(".")]
-    matches = [name for name in names if name == audit_id] or [
-        name for name in names if name.startswith((audit_id, f"audit-{audit_id}"))
-    ]
-    if len(matches) != 1:
-        problem = (
-            f"{len(matches)} audits begin with {audit_id!r}" if matches else f"There is no audit {audit_id!r} in {home}"
-        )
-        raise ConfigError(f"{problem}.", "koda history lists the audits.")
-    return folder / matches[0]
-
-
-def read_published(home: Path, audit_id: str) -> AuditRecord:
-    """Read the record of an audit in KODA_HOME by its id, or by the beginning of one.
-
-    Raises:
-        ConfigError: no audit of that name, or several.
+        DataError: a file that is no audit record.
         StoreError: it is damaged.
     """
-    return read_record(find_published(home, audit_id) / RECORD)
+    path = Path(name).expanduser()
+    if not path.is_file() or path.name in _OF_A_FOLDER:
+        path = published_folder(home, name) / RECORD
+    if not path.is_file():
+        raise ConfigError(f"{path.parent} is not the folder of an audit: it has no {RECORD}.")
+    return read_record(path)
+
+
+def published_folder(home: Path, name: str) -> Path:
+    """Return the folder of an audit.
+
+    Args:
+        home: KODA_HOME.
+        name: the id of an audit in it, the beginning of one, or the path of an audit's folder or of a file in it.
+
+    Raises:
+        ConfigError: no audit of that name, or several.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.parent
+    if path.is_dir() and any((path / file).exists() for file in _OF_A_FOLDER):
+        return path
+    folder = home / AUDITS
+    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")) if folder.is_dir() else []
+    names = [known for known in names if not known.startswith(".")]
+    matches = [known for known in names if known == name] or [
+        known for known in names if known.startswith((name, f"audit-{name}"))
+    ]
+    if len(matches) > 1:
+        raise ConfigError(f"{len(matches)} audits begin with {name!r}: {', '.join(matches)}.", "Give more of the id.")
+    if not matches and path.exists():
+        raise ConfigError(f"{path} is not the folder of an audit: it has no audit.json.")
+    if not matches:
+        raise ConfigError(f"There is no audit {name!r} in {home}.", "koda history lists the audits.")
+    return folder / matches[0]

@@ -12,6 +12,7 @@ from koda.calibration.bounds import MIN_VALUES, rounded_up, upper_bound
 from koda.config import PolicyRule
 from koda.policy import FIGURES, AuditFacts, observe
 from koda.records import CalibratedRule, SeenFigure, Spread
+from koda.wording import counted
 
 METHOD = (
     "The warn limit of a rule lies at the bound on the figure, its fail limit at the bound on the ends of its "
@@ -127,7 +128,10 @@ def _reason(account: CalibratedRule, n_models: int) -> str:
     values, ends = account.values, account.ends
     assert values is not None and ends is not None, "the rule was calibrated"
     farthest, most = ("smallest", values.least) if account.direction == "below" else ("largest", values.most)
-    text = f"{account.n} audits of {n_models} equal models: {farthest} {most:.3g}, 95 % bound {values.bound:.3g}"
+    text = (
+        f"{counted(account.n, 'audit')} of {counted(n_models, 'equal model')}: {farthest} {most:.3g}, 95 % bound "
+        f"{values.bound:.3g}"
+    )
     end = ends.least if account.direction == "below" else ends.most
     if account.fail is None or end == most:
         return text

@@ -19,6 +19,7 @@ from koda.embeddings.join import MIN_SAMPLES
 from koda.errors import ConfigError, DataError
 from koda.models import ResolvedModel
 from koda.policy import check_policy
+from koda.wording import counted
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _check_size(dataset: PairDataset, size: int, config: AuditConfig) -> None:
     """Refuse subsamples that cannot differ from each other, and those whose held-out part could not test anything."""
     if size >= dataset.n_source:
         raise ConfigError(
-            f"--size {size} is no subsample: the data set {dataset.name} has {dataset.n_source} rows.",
+            f"--size {size} is no subsample: the data set {dataset.name} has {counted(dataset.n_source, 'row')}.",
             f"Take fewer, such as --size {dataset.n_source // 2}.",
         )
     share = config.significance.confirmation_share

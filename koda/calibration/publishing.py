@@ -23,6 +23,7 @@ from koda.policy import AuditFacts, check_policy, default_policy
 from koda.records import CalibrationRecord, EqualModel, EqualsAudit
 from koda.storage import digest_json, write_atomically
 from koda.typing import ROLES
+from koda.wording import counted, one_line
 
 _CALIBRATION_VERSION = 1
 
@@ -87,11 +88,13 @@ def publish_calibration(
 
 def policy_yaml(record: CalibrationRecord) -> str:
     """Return the policy as YAML: the key `policy:` of a configuration, under comments that say where it is from."""
-    names = ", ".join(json.dumps(model.label, ensure_ascii=False) for model in record.models)
+    names = one_line(", ".join(json.dumps(model.label, ensure_ascii=False) for model in record.models))
     lines = [
-        f"# The policy of {record.id}, whose calibration.json has the figures: {len(record.audits)} audits of models",
+        f"# The policy of {record.id}, whose calibration.json has the figures: "
+        f"{counted(len(record.audits), 'audit')} of models",
         f"# held for equal ({names})",
-        f"# on {record.n_source} rows and on {record.subsamples} subsamples of {record.size} of them.",
+        f"# on {counted(record.n_source, 'row')} and on {counted(record.subsamples, 'subsample')} of {record.size} of "
+        "them.",
         "# It takes the place of `policy:` in the configuration of an audit.",
     ]
     absent = [rule.figure for rule in record.rules if rule.note is not None]
@@ -108,7 +111,7 @@ def _facts(equals: EqualsPlan) -> AuditFacts:
     untested = next((finding for finding in evaluation.findings if finding.confirmed is None), None)
     if untested is not None:
         raise DataError(
-            f"{plan.dataset.n_source} rows of {plan.dataset.name} are too few: a finding could not be tested "
+            f"{plan.dataset.name} has too few rows, {plan.dataset.n_source}: a finding could not be tested "
             f"({untested.note or 'too few samples were held out'}).",
             "Take a larger --size, or add samples.",
         )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import re
+import reprlib
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from koda.config.yaml_files import parse_value, read_mapping
 from koda.errors import ConfigError, did_you_mean, nearest
+from koda.wording import one_line
 
 _NOT_KEYS = ("float", "int", "str", "literal['auto','matched']")  # what pydantic adds to the place of an error
+_MOST_SAID = 20  # of the places where something is wrong
+_SHORT = reprlib.Repr()  # of a wrong value, however large it is
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 100, 100
 
 
 class Strict(BaseModel):
@@ -35,21 +40,7 @@ def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> dict[s
     Raises:
         ConfigError: no such file, not YAML, no mapping, or the same key twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"There is no configuration file {path}.", "Give the path of a YAML file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or error}.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no settings.", "The README shows one, whole.")
-    return override(raw, overrides or {})
+    return override(read_mapping(path), overrides or {})
 
 
 def override(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -86,25 +77,11 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not KEY=VALUE.", "For example --set discrepancy.n_directions=5")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return key.strip(), parse_value(value)
+    except ValueError as error:
         if re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", value):  # a range of shards, which YAML takes for a mapping
             return key.strip(), value.strip()
-        raise ConfigError(f"--set {key}: the value {value!r} is not YAML.") from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses the same key twice, which plain YAML lets the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
-            if isinstance(key, str | int | float | bool):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        raise ConfigError(f"--set {key}: the value {value!r} is not YAML: {error}.") from error
 
 
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -136,9 +113,10 @@ def _explain(error: ValidationError, where: str, root: type[BaseModel]) -> list[
     """Put what is wrong in words, a line for each place: where it is, what is wrong, what would be right."""
     by_place: dict[str, list[Any]] = {}
     for item in error.errors():  # a value that may be of several kinds has an error for each
-        place = ".".join(str(part) for part in item["loc"] if part not in _NOT_KEYS)
+        place = one_line(".".join(str(part) for part in item["loc"] if part not in _NOT_KEYS))
         by_place.setdefault(place, []).append(item)
-    return [f"{where}: {_in_words(place, items, root)}" for place, items in by_place.items()]
+    said = [f"{where}: {_in_words(place, items, root)}" for place, items in list(by_place.items())[:_MOST_SAID]]
+    return said if len(said) == len(by_place) else [*said, f"{where}: {len(by_place) - len(said)} more like these."]
 
 
 def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
@@ -156,7 +134,11 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     if not place:
         return f"{'; '.join(messages)}."
     problem = ", or ".join(message[0].lower() + message[1:] for message in messages)
-    got = "" if first["type"] == "value_error" or isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    got = (
+        ""
+        if first["type"] == "value_error" or isinstance(first["input"], dict)
+        else f" (it is {_SHORT.repr(first['input'])})"
+    )
     return f"{place}: {problem}{got}."
 
 

@@ -67,7 +67,7 @@ def _write_shards(table: TableLike, folder: Path) -> None:
         arrays = {name: getattr(part, name) for name in part.modalities}
         write_shard(folder / shard_name(number), part.keys, arrays, extra={"fingerprint": table.fingerprint})
     if table.metadata:
-        write_parquet(folder / "metadata.parquet", {"key": list(table.keys), **table.metadata})
+        write_parquet(folder / "metadata.parquet", {**table.metadata, "key": list(table.keys)})
 
 
 def _write_clip_retrieval(table: TableLike, folder: Path) -> None:

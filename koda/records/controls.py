@@ -6,6 +6,7 @@ from pydantic import Field
 
 from koda.records.base import Part
 from koda.typing import Role
+from koda.wording import counted
 
 SPIKE_IN_SHARES = (0.04, 0.02, 0.01, 0.005)  #: of the data, that the groups have which are put in
 
@@ -60,8 +61,8 @@ class Controls(Part):
             return f"What loss this audit could have seen is not known: {why}."
         first = max(self.spike_ins, key=lambda row: row.share)
         opening = (
-            f"A lost group of {100 * first.share:g} % of the data ({first.size} samples) would have been found and "
-            f"confirmed in {first.confirmed} of {first.trials} trials"
+            f"A lost group of {100 * first.share:g} % of the data ({counted(first.size, 'sample')}) would have been "
+            f"found and confirmed in {first.confirmed} of {first.trials} trials"
         )
         return ", ".join([opening, *parts[1:]]) + "."
 
