@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from koda.secrets import redact
+
 
 class KodaError(Exception):
     """Base of every error koda raises on purpose.
@@ -20,17 +22,17 @@ class KodaError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
-        super().__init__(message, remedy)
         self.message = _printable(message)
         self.remedy = None if remedy is None else _printable(remedy)
+        super().__init__(self.message, self.remedy)
 
     def __str__(self) -> str:
         return self.message if self.remedy is None else f"{self.message}\n  {self.remedy}"
 
 
 def _printable(text: str) -> str:
-    """Spell out what a terminal refuses: the bytes of a file name that are not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Spell out what a terminal refuses, the bytes of a file name that are not UTF-8, and leave credentials out."""
+    return redact(text.encode("utf-8", "backslashreplace").decode())
 
 
 class ConfigError(KodaError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from koda.errors import DataError, PrerequisiteError
+from koda.secrets import conceal, redact, reveal
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
 READS_AT_ONCE = 4  # threads that read files of one data set
@@ -43,7 +45,8 @@ class Blob:
         if is_url(self.location):
             system, path = _filesystem(self.location)
             end = None if self.length is None else self.offset + self.length
-            data: bytes = system.cat_file(path, start=self.offset or None, end=end)
+            with _without_credentials():
+                data: bytes = system.cat_file(path, start=self.offset or None, end=end)
         else:
             with Path(self.location).open("rb") as file:
                 file.seek(self.offset)
@@ -69,7 +72,7 @@ def is_url(location: str) -> bool:
 def join(folder: str, name: str) -> str:
     """Return a name below a folder or URL; an absolute path or URL stays what it is."""
     if is_url(name):
-        return name
+        return conceal(name)
     if is_url(folder):
         return f"{folder.rstrip('/')}/{name.lstrip('/')}"
     return str(Path(folder) / name)
@@ -170,7 +173,8 @@ def open_file(location: str) -> BinaryIO:
     if not is_url(location):
         return Path(location).open("rb")
     system, path = _filesystem(location)
-    return cast(BinaryIO, system.open(path, "rb"))
+    with _without_credentials():
+        return cast(BinaryIO, system.open(path, "rb"))
 
 
 def read_location(location: str) -> bytes:
@@ -199,16 +203,34 @@ def stamp_of(location: str) -> str | None:
         status = Path(location).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
     system, path = _filesystem(location)
-    info = system.info(path)
+    with _without_credentials():
+        info = system.info(path)
     changed = next((info[key] for key in ("ETag", "etag", "LastModified", "mtime", "updated") if info.get(key)), None)
     return None if changed is None else f"{info.get('size')} {changed}"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of what an error says, without credentials."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return (str(error).splitlines() or [type(error).__name__])[0][:200] or type(error).__name__
+    return redact((str(error).splitlines() or [type(error).__name__])[0])[:200] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _without_credentials() -> Iterator[None]:
+    """Let an error name a URL only without its credentials: the libraries behind URLs put the whole of it in theirs.
+
+    Raises:
+        OSError: in place of any error whose words hold credentials.
+    """
+    try:
+        yield
+    except Exception as error:
+        words = str(error)
+        if (plain := redact(words)) == words:
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+        raise kind(plain) from None
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
@@ -220,7 +242,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     """
     protocol = url.partition("://")[0]
     system = _open_filesystem(protocol)
-    return system, system._strip_protocol(url)
+    return system, system._strip_protocol(reveal(url))
 
 
 @cache
