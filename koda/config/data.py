@@ -23,6 +23,10 @@ class DataConfig(Strict):
     captions: Literal["first", "all", "random"] = Field(
         default="first", description="which caption of an image that has several; random is drawn with `seed`"
     )
+    join: Literal["keys", "rows"] = Field(
+        default="keys",
+        description="how the samples of embedding folders, of the data and of both models, are matched; rows: by number",
+    )
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
     )

@@ -125,7 +125,8 @@ class PairDataset:
     """The usable pairs of a source, in the order of their keys, with everything that was left out.
 
     ``digest`` names the content (keys, captions, image bytes, metadata) and neither the path nor the order of
-    the source, so a copied or re-sorted data set is recognised.
+    the source, so a copied or re-sorted data set is recognised. ``join`` is "rows" where keys are row numbers, by
+    which stored embeddings are joined too.
     """
 
     name: str
@@ -136,6 +137,7 @@ class PairDataset:
     metadata_columns: tuple[str, ...]
     digest: str
     format: str
+    join: str = "keys"
 
     @cached_property
     def by_key(self) -> dict[str, Pair]:

@@ -11,6 +11,7 @@ from koda.datasets.blobs import Blob, is_folder, list_folder, reason_of
 from koda.datasets.captions import draw
 from koda.datasets.coco import read_coco
 from koda.datasets.condition import matching
+from koda.datasets.credentials import without_credentials
 from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
 from koda.datasets.folder import read_folder
@@ -71,7 +72,12 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
             `max_rejected` allows.
     """
     kind = format_of(config)
-    source = READERS[kind](config)
+    if config.join == "rows" and kind != "embeddings":
+        raise DataError(
+            f"data.join: rows is for data that are an embedding folder; {config.path} is of the format {kind}.",
+            "Leave data.join out, or set data.path to one of the folders.",
+        )
+    source = without_credentials(READERS[kind](config))
     rows = _subset(source, config)
     good, rejections = _sorted_out(rows)
     digests = digests or ImageDigests()
@@ -95,6 +101,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
         metadata_columns=source.metadata_columns,
         digest=digest_of(pairs),
         format=kind,
+        join=config.join,
     )
     check_rejections(dataset.name, dataset.n_source, dataset.rejections, config.max_rejected)
     return dataset
