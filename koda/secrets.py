@@ -22,7 +22,8 @@ _SIGNED_WITH = re.compile(
 )
 _GOOGLE_KEY = re.compile(r"AIza[\w-]{20,}")
 _TOKEN_AS_USER = {"http", "https", "ftp", "ftps", "git+https"}  # elsewhere a name without a password is no secret
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s\"'<>`]*[^\s\"'<>`.,;:)\]}])")
+# a path that is made of a URL has one slash
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)(?P<mark>:/{1,2})(?P<rest>[^\s\"'<>`]*[^\s\"'<>`.,;:)\]}])")
 _WHOLE = re.compile(r"[A-Za-z][\w+.-]*://")  # a text that begins so is a URL to its end, spaces and all
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")  # of fsspec: zip://a.csv::https://host/b.zip
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{8,}")
@@ -62,17 +63,7 @@ def conceal_all(value: Any) -> Any:
 
 def reveal(location: str) -> str:
     """Return a URL with the credentials that it, or a folder above it, was given with; for fetching it alone."""
-    if location in _real:
-        return _real[location]
-    scheme, _, rest = location.partition("://")
-    here = rest.partition("?")[0].rstrip("/")
-    while here:
-        if (found := _below.get(f"{scheme}://{here}")) is not None:
-            user, query = found
-            sign = "&" if "?" in rest else "?"
-            return f"{scheme}://{user}{rest}{sign + query if query else ''}"
-        here = here.rpartition("/")[0]
-    return location
+    return "::".join(_revealed(part) for part in _CHAIN.split(location)) if "://" in location else location
 
 
 def redact(text: str) -> str:
@@ -81,8 +72,8 @@ def redact(text: str) -> str:
     >>> redact("403 for https://host/a.png?v=1&X-Amz-Signature=1a2b, gone")
     '403 for https://host/a.png, gone'
     """
-    if "://" in text:
-        text = _URL.sub(lambda match: _redacted(match["scheme"], match["rest"]), text)
+    if ":/" in text:
+        text = _URL.sub(_redacted, text)
     text = _HEADER.sub(r"\1 ***", text)
     if len(_values) <= _MOST_VALUES:
         for value in _values:
@@ -115,17 +106,33 @@ def _concealed(url: str) -> str:
     return bare
 
 
+def _revealed(url: str) -> str:
+    """Put the credentials back that a URL, or the nearest folder above it, was given with."""
+    if url in _real:
+        return _real[url]
+    scheme, _, rest = url.partition("://")
+    here, question, _ = rest.partition("?")
+    if question:  # what was given for the same place with another query is not for this one
+        here = here.rpartition("/")[0]
+    while here := here.rstrip("/"):
+        if (found := _below.get(f"{scheme}://{here}")) is not None:
+            user, query = found
+            return f"{scheme}://{user}{rest}{('&' if question else '?') + query if query else ''}"
+        here = here.rpartition("/")[0]
+    return url
+
+
 def _remember(user: str, secret: str) -> None:
     values = [user.rstrip("@").partition(":")[2] or user.rstrip("@")] if user else []
     values += [part.partition("=")[2] for part in secret.split("&") if _is_secret(part)]
     _values.update(dict.fromkeys(value for value in values if len(value) >= _LEAST_SECRET))
 
 
-def _redacted(scheme: str, rest: str) -> str:
-    _, rest = _split_user(scheme, rest)
+def _redacted(url: re.Match[str]) -> str:
+    _, rest = _split_user(url["scheme"], url["rest"])
     place, question, query = rest.partition("?")
     secret = _split_query(query)[1]
-    return f"{scheme}://{place}{'' if secret else question + query}"
+    return f"{url['scheme']}{url['mark']}{place}{'' if secret else question + query}"
 
 
 def _split_user(scheme: str, rest: str) -> tuple[str, str]:
