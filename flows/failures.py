@@ -8,6 +8,7 @@ import time
 from flows.environment import koda_home
 from flows.machine import machine_error
 from koda.errors import KodaError
+from koda.secrets import redact
 
 _FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
 
@@ -51,8 +52,8 @@ def unexpected(error: BaseException) -> str:
     """Write down the traceback of an error that koda did not foresee, and say where it is."""
     import traceback
 
-    text = "".join(traceback.format_exception(error))
-    line = f"The run failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    text = redact("".join(traceback.format_exception(error)))
+    line = redact(f"The run failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     path = koda_home() / "logs" / f"failure-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from koda.config import DiscrepancyConfig
-from koda.embeddings import EmbeddingTable, ShardedTable, TableLike
+from koda.embeddings import EmbeddingTable, ShardedTable, TableLike, check_same_rows
 from koda.errors import ConfigError, DataError, StoreError, did_you_mean, nearest
 from koda.slicing.export import SLICE_COLUMNS, metadata_names, table_csv
 from koda.storage import digest_file, digest_json, write_atomically
@@ -24,6 +24,7 @@ from koda.typing import MODALITIES
 
 if TYPE_CHECKING:
     from koda.discrepancy import Solution
+    from koda.embeddings.layout import Join
     from koda.slicing.slices import Lobe, Slice
 
 MARK = "compare.json"  # it says in a folder of results which inputs they are of
@@ -78,6 +79,7 @@ def compare_folders(
     *,
     both: bool = False,
     out: Path | None = None,
+    join: Join = "keys",
 ) -> Comparison:
     """Find the slices that the embeddings of one folder tie together and those of the other do not.
 
@@ -89,6 +91,7 @@ def compare_folders(
         both: whether the reverse question is asked too.
         out: folder to write ``slices.csv``, ``solution.json`` and ``directions.safetensors`` to (those of the
             reverse question in ``reverse/``). It may hold earlier results of the same inputs.
+        join: "rows" joins the samples by row number instead of by key.
 
     Raises:
         ConfigError: an unknown setting or a value out of range; an ``out`` that holds something else.
@@ -97,11 +100,15 @@ def compare_folders(
         StoreError: ``out`` cannot be written.
     """
     began = time.perf_counter()
-    tables = EmbeddingTable.open(target), EmbeddingTable.open(reference)
+    tables = EmbeddingTable.open(target, join), EmbeddingTable.open(reference, join)
     config, notes = _configure(settings or {}, *tables)
+    if join == "rows":
+        notes.append(f"{check_same_rows(*tables)}.")
+    elif other := _other_captions(*tables):
+        notes.append(other)
     inputs = None
     if out is not None:
-        inputs = _inputs(*tables, config, both)
+        inputs = _inputs(*tables, config, both, join)
         check_out(out, inputs)
     questions = [_ask("target", *tables, config)]
     if both:
@@ -231,6 +238,21 @@ def _configure(
         raise ConfigError("\n".join(lines)) from None
 
 
+def _other_captions(target: ShardedTable, reference: ShardedTable) -> str:
+    """Say where the samples of equal keys have other captions: then the keys may not name the same samples."""
+    if not all("caption" in table.metadata for table in (target, reference)):
+        return ""
+    theirs = dict(zip(reference.keys, reference.metadata["caption"], strict=True))
+    pairs = [(own, theirs[k]) for k, own in zip(target.keys, target.metadata["caption"], strict=True) if k in theirs]
+    differ = sum(own != other for own, other in pairs)
+    if not differ:
+        return ""
+    return (
+        f"{differ} of {len(pairs)} samples of one key have another caption in the other folder: check that the keys "
+        "of both name the same samples."
+    )
+
+
 def _explain(error: Any) -> str:
     """Put one validation error in words."""
     message = error["msg"].removeprefix("Value error, ")
@@ -251,13 +273,16 @@ def _ask(side: TableRole, target: ShardedTable, reference: ShardedTable, config:
     return Question(side, solution, slices(solution, *loaded))
 
 
-def _inputs(target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig, both: bool) -> dict[str, Any]:
+def _inputs(
+    target: ShardedTable, reference: ShardedTable, config: DiscrepancyConfig, both: bool, join: Join
+) -> dict[str, Any]:
     """Return what decides a result: the content of both folders and the settings."""
     digests = {
         role: digest_json({path.relative_to(table.source.folder).as_posix(): digest_file(path) for path in table.files})
         for role, table in (("target", target), ("reference", reference))
     }
-    return {**digests, "settings": config.model_dump(mode="json"), "both": both}
+    by_row = {"join": join} if join == "rows" else {}
+    return {**digests, "settings": config.model_dump(mode="json"), "both": both, **by_row}
 
 
 def check_out(out: Path, inputs: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from koda.secrets import redact
 from koda.wording import printable
 
 
@@ -22,12 +23,17 @@ class KodaError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
-        super().__init__(message, remedy)
-        self.message = printable(message)
-        self.remedy = None if remedy is None else printable(remedy)
+        self.message = _shown(message)
+        self.remedy = None if remedy is None else _shown(remedy)
+        super().__init__(self.message, self.remedy)
 
     def __str__(self) -> str:
         return self.message if self.remedy is None else f"{self.message}\n  {self.remedy}"
+
+
+def _shown(text: str) -> str:
+    """Spell out what a terminal obeys or refuses, and leave credentials out."""
+    return redact(printable(text))
 
 
 class ConfigError(KodaError):

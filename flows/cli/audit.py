@@ -67,6 +67,9 @@ def compare(
     set_: SetOption = None,
     both: Annotated[bool, typer.Option("--both", help="Ask the reverse question too.")] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write the slices to a folder.")] = None,
+    join: Annotated[
+        str, typer.Option(metavar="keys|rows", help="How samples are matched; rows: same samples, same order.")
+    ] = "keys",
     as_json: JsonOption = False,
 ) -> None:
     """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not."""
@@ -76,7 +79,7 @@ def compare(
 
         settings = settings_of(set_)
         with comparing(target, reference):
-            return summarise(compare_folders(target, reference, settings, both=both, out=out))
+            return summarise(compare_folders(target, reference, settings, both=both, out=out, join=join))
 
     answer(work, as_json, show_comparison)
 

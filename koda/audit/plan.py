@@ -20,6 +20,7 @@ from koda.embeddings.layout import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import embedding_key
+from koda.extraction.embedding_folder import stored_of
 from koda.metrics.zero_shot import classes_of
 from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy, waivers_in_force
@@ -230,6 +231,9 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
     digests = _load_index(index)
     dataset = read_dataset(config.data, digests)
     _check_images(dataset, models)
+    for model in models.values():
+        if model.stored:
+            stored_of(dataset, model)  # of what cannot be joined the user hears now
     if config.zero_shot is not None:
         classes_of(config.zero_shot, dataset)
     plan = AuditPlan(config, home, dataset, models)

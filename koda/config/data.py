@@ -40,6 +40,10 @@ class DataConfig(Strict):
         pattern="^(white|black|none|#[0-9a-fA-F]{6})$",
         description="colour behind transparent pictures; none drops the alpha channel, as open_clip's training does",
     )
+    join: Literal["keys", "rows"] = Field(
+        default="keys",
+        description="how the samples of embedding folders, of the data and of both models, are matched; rows: by number",
+    )
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
     )

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from koda.config.yaml_files import parse_value, read_mapping
 from koda.errors import ConfigError, did_you_mean, nearest
+from koda.secrets import conceal_all
 from koda.wording import one_line
 
 _NOT_KEYS = ("float", "int", "str", "literal['auto','matched']")  # what pydantic adds to the place of an error
@@ -22,9 +23,14 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 100, 100
 
 
 class Strict(BaseModel):
-    """Settings that refuse unknown keys, changes and numbers that are not finite."""
+    """Settings that refuse unknown keys, changes and numbers that are not finite, and hold no credentials."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_credentials(cls, raw: Any) -> Any:
+        return conceal_all(raw)
 
 
 Settings = TypeVar("Settings", bound=Strict)

@@ -137,7 +137,8 @@ class PairDataset:
 
     ``digest`` names the content (keys, captions, image bytes, metadata) and neither the path nor the order of
     the source, so a copied or re-sorted data set is recognised. ``n_source`` counts the samples that are asked for,
-    pairs and rejections; the ``ledger`` accounts for every row of the source.
+    pairs and rejections; the ``ledger`` accounts for every row of the source. ``join`` is "rows" where keys are row
+    numbers, by which stored embeddings are joined too.
     """
 
     name: str
@@ -149,6 +150,7 @@ class PairDataset:
     digest: str
     format: str
     ledger: Ledger
+    join: str = "keys"
 
     @cached_property
     def by_key(self) -> dict[str, Pair]:

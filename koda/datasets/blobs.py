@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from koda.errors import DataError, PrerequisiteError
+from koda.secrets import conceal, redact, reveal
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
 _WITH_QUERIES = ("http", "https")  # protocols whose URLs end in ?name=value; elsewhere a ? is part of a name
@@ -56,7 +58,8 @@ class Blob:
         if is_url(self.location):
             system, path = _filesystem(self.location)
             end = None if self.length is None else self.offset + self.length
-            data: bytes = system.cat_file(path, start=self.offset or None, end=end)
+            with _without_credentials():
+                data: bytes = system.cat_file(path, start=self.offset or None, end=end)
         else:
             with open_file(self.location) as file:
                 file.seek(self.offset)
@@ -95,7 +98,7 @@ def shown(location: str) -> str:
 def join(folder: str, name: str) -> str:
     """Return a name below a folder or URL; an absolute path or URL stays what it is."""
     if is_url(name):
-        return name
+        return conceal(name)
     if is_url(folder):
         return f"{folder.rstrip('/')}/{name.lstrip('/')}"
     return str(Path(folder) / name)
@@ -231,7 +234,8 @@ def open_file(location: str) -> BinaryIO:
     """
     if is_url(location):
         system, path = _filesystem(location)
-        return cast(BinaryIO, system.open(path, "rb"))
+        with _without_credentials():
+            return cast(BinaryIO, system.open(path, "rb"))
     # opening a pipe waits for its other end unless it is told not to; a regular file takes no notice
     descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     try:
@@ -284,16 +288,34 @@ def stamp_of(location: str) -> str | None:
         _check_regular(status)
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
     system, path = _filesystem(location)
-    info = system.info(path)
+    with _without_credentials():
+        info = system.info(path)
     changed = next((info[key] for key in ("ETag", "etag", "LastModified", "mtime", "updated") if info.get(key)), None)
     return None if changed is None else f"{info.get('size')} {changed}"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of what an error says, without credentials."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return (str(error).splitlines() or [type(error).__name__])[0][:200] or type(error).__name__
+    return redact((str(error).splitlines() or [type(error).__name__])[0])[:200] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _without_credentials() -> Iterator[None]:
+    """Let an error name a URL only without its credentials: the libraries behind URLs put the whole of it in theirs.
+
+    Raises:
+        OSError: in place of any error whose words hold credentials.
+    """
+    try:
+        yield
+    except Exception as error:
+        words = str(error)
+        if (plain := redact(words)) == words:
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+        raise kind(plain) from None
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
@@ -305,8 +327,8 @@ def _filesystem(url: str) -> tuple[Any, str]:
     """
     protocol = url.partition("://")[0]
     # a signature holds for the URL as it was written: what is escaped in it must not be escaped anew
-    system = _open_filesystem(protocol, protocol in _WITH_QUERIES and "%" in url)
-    return system, system._strip_protocol(url)
+    system = _open_filesystem(protocol, protocol in _WITH_QUERIES and "%" in reveal(url))
+    return system, system._strip_protocol(reveal(url))
 
 
 @cache

@@ -150,7 +150,9 @@ class _Records:
             note = f"quotation marks are part of its text: {n_unpaired} rows have one without a fellow"
             return [(place + 1, self._split(place)) for place in self.single], note
         told = [f"{n_long} rows run over several lines, in quotation marks"] if n_long else []
-        told += [f"{n_unpaired} rows have a quotation mark without a fellow, which is taken for text"] * bool(n_unpaired)
+        told += [f"{n_unpaired} rows have a quotation mark without a fellow, which is taken for text"] * bool(
+            n_unpaired
+        )
         return records, "; ".join(told)
 
     def _over_lines(self, place: int) -> tuple[int, list[str]]:
@@ -192,7 +194,9 @@ class _Records:
 
     def _needs_quotes(self, place: int) -> bool:
         """Tell whether the quotation marks on a line hold together what would fall apart without them."""
-        bare = [field[1:-1] if field[:1] == field[-1:] == '"' and len(field) > 1 else field for field in self._split(place)]
+        bare = [
+            field[1:-1] if field[:1] == field[-1:] == '"' and len(field) > 1 else field for field in self._split(place)
+        ]
         return self.single[place] != bare
 
 

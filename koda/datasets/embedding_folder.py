@@ -18,9 +18,9 @@ def read_stored(config: DataConfig) -> Source:
     ``data.image_column`` names) says which picture the report shows; without it there are none.
 
     Raises:
-        DataError: no embedding folder, or parts that do not fit together.
+        DataError: no embedding folder, parts that do not fit together, or no key that names each sample.
     """
-    table = EmbeddingTable.open(config.path)
+    table = EmbeddingTable.open(config.path, config.join)
     columns = {name: list(table.metadata[name]) for name in table.metadata if name != "key"}
     caption = next((name for name in (config.caption_column, "caption") if name in columns), None)
     picture = next((name for name in (config.image_column, "image_path") if name in columns), None)

@@ -23,6 +23,7 @@ from koda.datasets.captions import draw
 from koda.datasets.coco import read_coco
 from koda.datasets.columns import with_plain_metadata
 from koda.datasets.condition import matching
+from koda.datasets.credentials import without_credentials
 from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
 from koda.datasets.folder import read_folder
@@ -54,9 +55,16 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "caption_column": ("csv", "huggingface", "webdataset", "embeddings"),
     "key_column": ("csv", "huggingface", "webdataset"),
     "captions": ("csv", "coco", "huggingface", "webdataset"),
+    "join": ("embeddings",),
 }
-_FORMAT_NAMES = {"csv": "a table", "coco": "a COCO file", "webdataset": "shards", "folder": "a folder of images",
-                 "huggingface": "a Hugging Face folder", "embeddings": "an embedding folder"}
+_FORMAT_NAMES = {
+    "csv": "a table",
+    "coco": "a COCO file",
+    "webdataset": "shards",
+    "folder": "a folder of images",
+    "huggingface": "a Hugging Face folder",
+    "embeddings": "an embedding folder",
+}
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # a file that lies in a folder -> the format of the folder, the surest first
 _FORMAT_MARKS = {
@@ -101,7 +109,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     """
     kind = format_of(config)
     _check_settings(config, kind)
-    source = with_plain_metadata(READERS[kind](config))
+    source = without_credentials(with_plain_metadata(READERS[kind](config)))
     subset = _subset(source, config)
     good, rejections = _sorted_out(subset.rows)
     digests = digests or ImageDigests()
@@ -136,6 +144,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
             n_compared=len(pairs),
             notes=list(source.notes),
         ),
+        join=config.join,
     )
     check_rejections(dataset.name, dataset.n_source, dataset.rejections, config.max_rejected)
     return dataset

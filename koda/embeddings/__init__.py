@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from koda.embeddings.join import join_tables
+from koda.embeddings.join import check_same_rows, join_tables
 from koda.embeddings.rows import TableInMemory, TableLike
 from koda.embeddings.tables import EmbeddingTable, ShardedTable
 
-__all__ = ["EmbeddingTable", "ShardedTable", "TableInMemory", "TableLike", "join_tables"]
+__all__ = ["EmbeddingTable", "ShardedTable", "TableInMemory", "TableLike", "check_same_rows", "join_tables"]

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from koda.embeddings.keys import key_text
 from koda.errors import DataError
 from koda.storage.safetensors import read_header
 from koda.typing import FloatArray, IntArray
@@ -120,7 +121,9 @@ def read_shard_header(path: Path) -> ShardHeader:
         if NOTES not in metadata:
             raise ValueError("its header holds no keys")
         notes = json.loads(metadata[NOTES])
-        keys, rejected = [str(key) for key in notes.pop("keys")], dict(notes.pop("rejected"))
+        keys, rejected = [key_text(key) or "" for key in notes.pop("keys")], dict(notes.pop("rejected"))
+        if "" in keys:
+            raise ValueError(f"its row {keys.index('') + 1} has no key")
         arrays = {name: _tensor(path, name, entry, start, (size, changed)) for name, entry in sorted(header.items())}
         if any(array.rows != len(keys) for array in arrays.values()):
             raise ValueError("keys and rows differ in number")

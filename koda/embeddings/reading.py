@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from koda.embeddings.layout import CLIP_FOLDERS, shard_name
+from koda.embeddings.keys import key_text, keys_of
+from koda.embeddings.layout import CLIP_FOLDERS, Join, shard_name
 from koda.embeddings.matrix_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
 from koda.embeddings.rows import checked_keys
-from koda.errors import DataError
+from koda.errors import ConfigError, DataError
+from koda.secrets import conceal_all
 from koda.typing import MODALITIES, FloatArray, IntArray
 
 _ONE_RUN = "They were not made by one run."
@@ -48,6 +50,7 @@ class EmbeddingFolder:
         parts: in row order, each a matrix by modality; no part is empty.
         metadata: what stands beside the embeddings.
         fingerprint: digest of the model, where known.
+        named: the keys by which the metadata are joined, where ``keys`` are row numbers.
     """
 
     folder: Path
@@ -55,6 +58,10 @@ class EmbeddingFolder:
     parts: tuple[Mapping[str, MatrixFile], ...]
     metadata: Metadata
     fingerprint: str | None = None
+    named: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"EmbeddingFolder({str(self.folder)!r}: {len(self.keys)} rows in {len(self.parts)} parts)"
 
     @cached_property
     def starts(self) -> IntArray:
@@ -105,7 +112,7 @@ class EmbeddingFolder:
             path, count = self.metadata.files[file]
             entries = read_column(path, name, count).take(local).to_pylist()
             for place, value in zip(known[places].tolist(), entries, strict=True):
-                values[place] = value
+                values[place] = conceal_all(value)
         return values
 
     @cached_property
@@ -114,8 +121,15 @@ class EmbeddingFolder:
         if self.metadata.join is None:
             return None
         ((path, count),) = self.metadata.files
-        row = {str(key): number for number, key in enumerate(read_column(path, self.metadata.join, count).to_pylist())}
-        return np.fromiter((row.get(key, -1) for key in self.keys), dtype=np.int64, count=len(self.keys))
+        names = [key_text(key) for key in read_column(path, self.metadata.join, count).to_pylist()]
+        row = {key: number for number, key in enumerate(names) if key is not None}
+        if len(row) != len(names) - names.count(None):
+            raise DataError(
+                f"{path}: a {self.metadata.join!r} stands twice in it, so its columns cannot be joined to the samples.",
+                "Leave one row a sample in it.",
+            )
+        keys = self.keys if self.named is None else self.named
+        return np.fromiter((row.get(key, -1) for key in keys), dtype=np.int64, count=len(keys))
 
 
 def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str], dict[str, Any]]:
@@ -133,19 +147,27 @@ def read_shard(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, 
     return header.keys, arrays, header.rejected, header.notes
 
 
-def open_folder(folder: Path) -> EmbeddingFolder:
+def open_folder(folder: Path, join: Join = "keys") -> EmbeddingFolder:
     """Read what the headers of an embedding folder say, and check that its parts fit together.
 
+    Args:
+        folder: of either layout.
+        join: "rows" makes the row numbers the keys, whatever keys there are.
+
     Raises:
-        DataError: no such folder, neither layout, or parts that are not whole or do not fit together.
+        ConfigError: another word for ``join``.
+        DataError: no such folder, neither layout, parts that are not whole or do not fit together, or no key that
+            names each row.
     """
+    if join not in get_args(Join):
+        raise ConfigError(f"join is {join!r}.", f"Use {' or '.join(get_args(Join))}.")
     if not folder.is_dir():
         raise DataError(f"There is no embedding folder {folder}.", "Give the folder, not a file in it.")
     n_shards = sum(1 for _ in folder.glob("shard-*.safetensors"))
     if n_shards:
-        source = _open_shards(folder, n_shards)
+        source = _open_shards(folder, n_shards, join)
     elif any((folder / name).is_dir() for name in CLIP_FOLDERS.values()):
-        source = _open_clip_retrieval(folder)
+        source = _open_clip_retrieval(folder, join)
     else:
         raise DataError(
             f"{folder} holds no embeddings.",
@@ -158,7 +180,7 @@ def open_folder(folder: Path) -> EmbeddingFolder:
     return source
 
 
-def _open_shards(folder: Path, n_shards: int) -> EmbeddingFolder:
+def _open_shards(folder: Path, n_shards: int, join: Join) -> EmbeddingFolder:
     paths = [folder / shard_name(number) for number in range(n_shards)]
     if missing := [path for path in paths if not path.exists()]:
         raise DataError(f"{folder}: the shard {missing[0].name} is missing.", "Copy the folder again.")
@@ -188,10 +210,12 @@ def _open_shards(folder: Path, n_shards: int) -> EmbeddingFolder:
         if "key" not in names:
             raise DataError(f"{table} has no column `key`.")
         metadata = Metadata(tuple(name for name in names if name != "key"), ((table, count),), "key")
+    if join == "rows":
+        return EmbeddingFolder(folder, _numbers(len(keys)), parts, metadata, fingerprint, named=keys)
     return EmbeddingFolder(folder, keys, parts, metadata, fingerprint)
 
 
-def _open_clip_retrieval(folder: Path) -> EmbeddingFolder:
+def _open_clip_retrieval(folder: Path, join: Join) -> EmbeddingFolder:
     """Open `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`, rows aligned."""
     arrays = {
         modality: {number: read_npy_header(path) for number, path in _numbered(folder / name, ".npy").items()}
@@ -228,9 +252,13 @@ def _open_clip_retrieval(folder: Path) -> EmbeddingFolder:
     # a column that a part lacks is of no use
     common = tuple(name for name in names[0] if all(name in columns for columns in names))
     n = sum(next(iter(part.values())).rows for part in parts)
-    keys = next((column for name in ("key", "image_path") if name in common and (column := _keys(files, name))), None)
-    metadata = Metadata(common, tuple(files) if common else ())
-    return EmbeddingFolder(folder, keys or tuple(map(str, range(n))), tuple(parts), metadata)
+    keys = _numbers(n) if join == "rows" else keys_of(folder, files, names, read_column)
+    return EmbeddingFolder(folder, keys, tuple(parts), Metadata(common, tuple(files) if common else ()))
+
+
+def _numbers(n: int) -> tuple[str, ...]:
+    """Return row numbers as keys."""
+    return tuple(map(str, range(n)))
 
 
 def _check_dims(folder: Path, what: str, parts: Sequence[Mapping[str, MatrixFile]]) -> None:
@@ -239,21 +267,15 @@ def _check_dims(folder: Path, what: str, parts: Sequence[Mapping[str, MatrixFile
             raise DataError(f"{folder}: its {what} have {name} embeddings of different dimensions: {dims}.", _ONE_RUN)
 
 
-def _keys(files: Sequence[tuple[Path, int]], name: str) -> tuple[str, ...] | None:
-    """Return a column as keys; None where a value is absent or stands twice."""
-    values = [value for path, count in files for value in read_column(path, name, count).to_pylist()]
-    keys = tuple(map(str, values))
-    return keys if None not in values and len(set(keys)) == len(keys) else None
-
-
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
     """Return number -> path of the parts `<folder>_<number><suffix>` of one folder."""
     prefix = f"{folder.name}_"
     parts = {}
     for path in sorted(folder.iterdir()):
         number = path.name.removeprefix(prefix).removesuffix(suffix)
-        if path.name.startswith(prefix) and path.name.endswith(suffix) and number.isdigit():
-            parts[int(number)] = path
+        if path.name.startswith(prefix) and path.name.endswith(suffix) and number.isascii() and number.isdecimal():
+            if (other := parts.setdefault(int(number), path)) is not path:
+                raise DataError(f"{folder} holds part {int(number)} twice: {other.name} and {path.name}.", _ONE_RUN)
     if not parts:
         raise DataError(f"{folder} holds no {prefix}N{suffix}.")
     return parts

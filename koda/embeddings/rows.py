@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from koda.embeddings.keys import key_text, repeated_key
 from koda.errors import ConfigError, DataError
 from koda.typing import MODALITIES, FloatArray, IntArray
 
@@ -72,23 +73,27 @@ class TableInMemory(TableLike, Protocol):
         """Text embeddings, (n, d_text)."""
 
 
-def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
+def checked_keys(keys: Sequence[Any]) -> tuple[str, ...]:
     """Return the keys as text.
 
     Raises:
-        DataError: no keys, or a key twice.
+        DataError: no keys, something that is no list of them, an empty one, or one that stands twice.
     """
-    names = tuple(map(str, keys))
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise DataError(f"The keys are {type(keys).__name__}, not a list of keys.", "Give one key a sample.")
+    names = tuple(key if type(key) is str and "://" not in key else key_text(key) for key in keys)
     if not names:
         raise DataError("The embedding table has no rows.", "An audit needs samples.")
-    if len(distinct := set(names)) != len(names):
-        seen: set[str] = set()
-        first = next(key for key in names if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    if not all(names):
+        row = next(row for row, name in enumerate(names) if not name)
+        raise DataError(f"Row {row + 1} has no key.", "Keys identify samples across models; give each row one.")
+    if len(set(names)) != len(names):
+        first, repeated = repeated_key(names)
         raise DataError(
-            f"The key {first!r} occurs more than once ({len(names) - len(distinct)} repeated keys in all).",
+            f"The key {first!r} occurs more than once ({repeated} repeated keys in all).",
             "Keys identify samples across models; make them distinct.",
         )
-    return names
+    return names  # type: ignore[return-value]
 
 
 def checked_modalities(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:

@@ -28,7 +28,10 @@ from koda.typing import MODALITIES, FloatArray, IntArray
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from koda.embeddings.layout import Layout
+    from koda.embeddings.layout import Join, Layout
+
+
+_STACK = "Pass one matrix of numbers, such as numpy.stack(rows) makes of rows of one length."
 
 
 def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
@@ -36,11 +39,16 @@ def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
     if hasattr(values, "detach"):  # a torch tensor, without importing torch
         tensor = values.detach().cpu()
         values = tensor.float().numpy() if not tensor.dtype.is_floating_point else _to_numpy(tensor)
-    array = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray):  # what is masked is not there, and to be rejected as such
+        values = values.astype(np.float64).filled(np.nan)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"The {what} embeddings have rows of different lengths.", _STACK) from None
     if array.ndim != 2:
         raise DataError(
             f"The {what} embeddings have shape {array.shape}; a matrix (samples, dimensions) is needed.",
-            "Pass one row per key.",
+            _STACK if array.dtype == object else "Pass one row per key.",
         )
     if array.shape[0] != n:
         raise DataError(
@@ -50,10 +58,13 @@ def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
     if array.shape[1] == 0:
         raise DataError(f"The {what} embeddings have no dimensions.", "Check the file they came from.")
     if array.dtype.kind not in "fiu":
-        raise DataError(f"The {what} embeddings have type {array.dtype}; numbers are needed.")
+        raise DataError(
+            f"The {what} embeddings have type {array.dtype}; numbers are needed.",
+            _STACK if array.dtype == object else "Pass float16, float32 or float64.",
+        )
     if array.dtype.kind != "f":
-        array = array.astype(np.float32)
-    return array
+        return array.astype(np.float32)
+    return array.astype(np.float64) if array.dtype.itemsize > 8 else array
 
 
 def _to_numpy(tensor: Any) -> FloatArray:
@@ -107,6 +118,9 @@ class EmbeddingTable:
                     "Give one value per key (None where unknown).",
                 )
         object.__setattr__(self, "metadata", metadata)
+
+    def __repr__(self) -> str:
+        return f"EmbeddingTable({', '.join(f'{name} ({self.n}, {d})' for name, d in self.dims.items())})"
 
     @property
     def n(self) -> int:
@@ -184,22 +198,27 @@ class EmbeddingTable:
         return reasons_of(self.keys, faults)
 
     @classmethod
-    def load(cls, path: str | Path) -> EmbeddingTable:
+    def load(cls, path: str | Path, join: Join = "keys") -> EmbeddingTable:
         """Read an embedding folder: koda's own layout, or clip-retrieval's.
 
+        Args:
+            path: the folder.
+            join: "rows" makes the row numbers the keys, for folders without keys that hold the same samples in the
+                same order.
+
         Raises:
-            DataError: no such folder, neither layout, or parts that do not fit together.
+            DataError: no such folder, neither layout, parts that do not fit together, or no key that names each row.
         """
-        return cls.open(path).to_memory()
+        return cls.open(path, join).to_memory()
 
     @classmethod
-    def open(cls, path: str | Path) -> ShardedTable:
+    def open(cls, path: str | Path, join: Join = "keys") -> ShardedTable:
         """Open an embedding folder without reading its embeddings: rows come from disk when they are taken.
 
         Raises:
             DataError: as :meth:`load`; only headers and keys are read.
         """
-        return ShardedTable.open(Path(path))
+        return ShardedTable.open(Path(path), join)
 
     def save(self, path: str | Path, layout: Layout = "koda") -> None:
         """Write the table as a folder that :meth:`load` reads, atomically; ``clip-retrieval`` is read by its tools too.
@@ -257,9 +276,9 @@ class ShardedTable:
     modalities: tuple[str, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> ShardedTable:
+    def open(cls, folder: Path, join: Join = "keys") -> ShardedTable:
         """Open an embedding folder of either layout; see :meth:`EmbeddingTable.open`."""
-        source = open_folder(folder)
+        source = open_folder(folder, join)
         return cls(source, source.keys, np.arange(len(source.keys), dtype=np.int64), tuple(source.dims))
 
     def __repr__(self) -> str:

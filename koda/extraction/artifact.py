@@ -32,7 +32,8 @@ Progress = Callable[[int, int], None]
 
 def embedding_key(dataset: PairDataset, model: ResolvedModel) -> str:
     """Return the key of a model's embeddings of a data set: both digests and the shard size."""
-    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE])
+    by_row = ["rows"] if model.stored and dataset.join == "rows" else []
+    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE, *by_row])
 
 
 def extract(
@@ -75,7 +76,9 @@ def extract(
         folder = store.folder(KIND, key)
         shards = [dataset.pairs[first : first + SHARD_SIZE] for first in range(0, len(dataset.pairs), SHARD_SIZE)]
         if model.stored:
-            return store.complete(KIND, key, _usable(copy_stored(folder, shards, model, progress), dataset, model))
+            return store.complete(
+                KIND, key, _usable(copy_stored(folder, dataset, shards, model, progress), dataset, model)
+            )
         missing = [n for n, pairs in enumerate(shards) if not _is_whole(folder / shard_name(n), pairs)]
         cosine = cosine_to_fp32(model, dataset.pairs, device)
         encoder = load_encoder(model, device)

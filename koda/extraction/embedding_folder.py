@@ -8,15 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from koda.datasets import Pair
+from koda.datasets import Pair, PairDataset
+from koda.embeddings import EmbeddingTable, ShardedTable, check_same_rows
 from koda.embeddings.layout import shard_name
 from koda.embeddings.writing import write_shard
 from koda.models import ResolvedModel
 from koda.models.embedding_folder import describe, open_table
 
 
+def stored_of(dataset: PairDataset, model: ResolvedModel) -> ShardedTable:
+    """Open the stored embeddings that stand for a model, joined to the data set as it says.
+
+    Raises:
+        ModelError: no embedding folder, or no key that names each sample.
+        DataError: rows that are to be joined by number, and are not those of the data set's folder.
+    """
+    table = open_table(model.spec, dataset.join)
+    if dataset.join == "rows":
+        check_same_rows(EmbeddingTable.open(dataset.path, "rows"), table)
+    return table
+
+
 def copy_stored(
-    folder: Path, shards: Sequence[Sequence[Pair]], model: ResolvedModel, progress: Callable[[int, int], None] | None
+    folder: Path,
+    dataset: PairDataset,
+    shards: Sequence[Sequence[Pair]],
+    model: ResolvedModel,
+    progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     """Write the shards of an artifact from a folder of embeddings, and return what is noted of it.
 
@@ -24,10 +42,10 @@ def copy_stored(
 
     Raises:
         ModelError: the folder is gone or its parts do not fit together.
-        DataError: a file of it has changed meanwhile.
+        DataError: a file of it has changed meanwhile, or its rows are not those of the data set.
         StoreError: the disk is full or read-only.
     """
-    table = open_table(model.spec)
+    table = stored_of(dataset, model)
     row_of = {key: row for row, key in enumerate(table.keys)}
     rejected: dict[str, str] = {}
     n = done = 0

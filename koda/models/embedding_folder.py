@@ -8,6 +8,7 @@ from typing import Any
 
 from koda.config import ModelSpec
 from koda.embeddings import EmbeddingTable, ShardedTable
+from koda.embeddings.layout import Join
 from koda.errors import DataError, ModelError
 from koda.models.fingerprint import ModelContents, ModelFingerprint
 from koda.storage import digest_file
@@ -28,7 +29,7 @@ def find(spec: ModelSpec, place: Any) -> ModelContents:
         raise ModelError(
             f"{spec.name} is a folder of embeddings; {stated[0]} has no meaning for it.", f"Remove `{stated[0]}`."
         )
-    table = open_table(spec)
+    table = open_table(spec, "rows")  # how it is joined to the samples the data set says
     state = hashlib.sha256()
     folder = Path(spec.place)
     for path in sorted(table.files):
@@ -37,14 +38,14 @@ def find(spec: ModelSpec, place: Any) -> ModelContents:
     return ModelContents(state.hexdigest(), config, {}, None, tuple(table.modalities))
 
 
-def open_table(spec: ModelSpec) -> ShardedTable:
+def open_table(spec: ModelSpec, join: Join) -> ShardedTable:
     """Open the folder that a spec names.
 
     Raises:
-        ModelError: it is no embedding folder.
+        ModelError: it is no embedding folder, or has no key that names each sample.
     """
     try:
-        return EmbeddingTable.open(spec.place)
+        return EmbeddingTable.open(spec.place, join)
     except DataError as error:
         raise ModelError(error.message, error.remedy) from error
 

@@ -100,9 +100,9 @@ class AuditStore:
         try:
             return self.merge()
         except StoreError as error:
-            return [f"The rows of this audit are not in the database yet, the next run stores them. {error.message}"] + (
-                [error.remedy] if error.remedy else []
-            )
+            return [
+                f"The rows of this audit are not in the database yet, the next run stores them. {error.message}"
+            ] + ([error.remedy] if error.remedy else [])
 
     def record_digest(self, audit: str) -> str | None:
         """Return the digest of the record whose rows are in the database; None if there is none that can be read."""

@@ -163,7 +163,7 @@ def test_rows_far_apart_and_long_runs_are_read_alike(tmp_path: Path, step: int) 
     (tmp_path / "img_emb").mkdir()
     np.save(tmp_path / "img_emb" / "img_emb_0.npy", values)
     rows = np.random.default_rng(0).permutation(np.arange(0, n, step))
-    assert np.array_equal(EmbeddingTable.open(tmp_path).take(rows).image, values[rows])  # type: ignore[arg-type]
+    assert np.array_equal(EmbeddingTable.open(tmp_path, join="rows").take(rows).image, values[rows])  # type: ignore[arg-type]
 
 
 def test_types_are_those_of_the_whole_table(tmp_path: Path) -> None:
@@ -174,12 +174,12 @@ def test_types_are_those_of_the_whole_table(tmp_path: Path) -> None:
         part = values[2 * number : 2 * number + 2]
         np.save(tmp_path / f"img_emb/img_emb_{number}.npy", part.astype(kind))
         np.save(tmp_path / f"text_emb/text_emb_{number}.npy", part.astype("int64"))
-    table = EmbeddingTable.open(tmp_path)
+    table = EmbeddingTable.open(tmp_path, join="rows")
     assert table.keys == tuple("012345")
     assert dict(table.metadata) == {}
     first = table.take([0])  # of a float16 part, and yet as the others
     assert (first.image.dtype, first.text.dtype) == (np.dtype("float64"), np.dtype("float32"))  # type: ignore[union-attr]
-    assert np.array_equal(EmbeddingTable.load(tmp_path).image, values)  # type: ignore[arg-type]
+    assert np.array_equal(EmbeddingTable.load(tmp_path, join="rows").image, values)  # type: ignore[arg-type]
 
 
 def test_columns_are_read_once_and_then_kept(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -127,11 +128,6 @@ def test_clip_retrievals_layout(tmp_path: Path) -> None:
     assert found.metadata["caption"][21] == "c21"
 
 
-def test_several_captions_an_image_have_keys_by_row(tmp_path: Path) -> None:
-    clip_retrieval(tmp_path, [3], paths=["a.jpg", "a.jpg", "b.jpg"])
-    assert EmbeddingTable.load(tmp_path).keys == ("0", "1", "2")
-
-
 def test_parts_that_do_not_align_are_refused(tmp_path: Path) -> None:
     clip_retrieval(tmp_path, [2, 2])
     np.save(tmp_path / "text_emb" / "text_emb_1.npy", np.ones((3, 4)))
@@ -182,3 +178,46 @@ def test_clip_retrievals_layout_is_written_as_its_tools_expect(tmp_path: Path, m
     first = pq.ParquetFile(tmp_path / "out/metadata/metadata_0.parquet").read().to_pydict()
     assert first == {"image_path": ["a", "b"], "caption": ["x", "y"], "key": ["a", "b"]}
     assert EmbeddingTable.load(tmp_path / "out").keys == ("a", "b", "c")
+
+
+def test_a_table_and_its_folder_have_a_short_repr(tmp_path: Path) -> None:
+    made = EmbeddingTable(range(500), image=np.ones((500, 3)))  # type: ignore[arg-type]
+    made.save(tmp_path / "t")
+    for one in (made, EmbeddingTable.open(tmp_path / "t"), EmbeddingTable.open(tmp_path / "t").source):
+        assert len(repr(one)) < 300
+    assert "image (500, " in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("keys", "image", "words"),
+    [
+        ("abc", np.eye(3), "The keys are str"),
+        (None, np.eye(3), "The keys are NoneType"),
+        (["a", None, "c"], np.eye(3), "Row 2 has no key"),
+        ([1.0, float("nan"), 3.0], np.eye(3), "Row 2 has no key"),
+        (["a", "", "c"], np.eye(3), "Row 2 has no key"),
+        (np.eye(3), np.eye(3), "A key has the shape"),
+        ([1, 1.0, 2], np.eye(3), "'1' occurs more than once"),
+        (["a", "b"], np.eye(3), "2 keys but 3 rows"),
+        (["a", "b"], [[1.0, 2.0], [1.0]], "rows of different lengths"),
+        (["a", "b"], np.array([np.ones(2), None], dtype=object), r"have shape \(2,\)(.|\n)*numpy\.stack"),
+        (["a", "b"], np.array([[1, 2], [3, None]], dtype=object), r"have type object(.|\n)*numpy\.stack"),
+        (["a", "b"], np.ones(2), "a matrix"),
+        (["a", "b"], np.ones((2, 2), dtype=complex), "have type complex128"),
+    ],
+)
+def test_what_is_no_table_is_said_in_words(keys: Any, image: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        EmbeddingTable(keys, image=image)
+
+
+def test_numbers_of_any_type_are_the_same_keys() -> None:
+    wanted = ("0", "1", "2")
+    for keys in ([0, 1, 2], [0.0, 1.0, 2.0], np.arange(3), np.arange(3, dtype=np.float32), ["0", "1", "2"]):
+        assert EmbeddingTable(keys, image=np.eye(3)).keys == wanted
+    assert EmbeddingTable(["00", "01", "02"], image=np.eye(3)).keys == ("00", "01", "02")
+
+
+def test_masked_values_are_missing_ones() -> None:
+    image = np.ma.masked_array(np.eye(3), mask=[[0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    assert set(EmbeddingTable(["a", "b", "c"], image=image).invalid_rows()) == {"a"}

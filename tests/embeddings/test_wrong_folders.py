@@ -112,11 +112,11 @@ def test_npy_files_that_hold_no_matrix_of_numbers(tmp_path: Path) -> None:
     for values, words in cases:
         np.save(path, values)
         with pytest.raises(DataError, match=words):
-            EmbeddingTable.open(tmp_path)
+            EmbeddingTable.open(tmp_path, join="rows")
     for damaged in (b"", b"\x93NUMPY", b"hello, hello, hello"):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"img_emb_0\.npy is not a numpy array"):
-            EmbeddingTable.open(tmp_path)
+            EmbeddingTable.open(tmp_path, join="rows")
     path.unlink()
     with pytest.raises(DataError, match=r"holds no img_emb_N\.npy"):
-        EmbeddingTable.open(tmp_path)
+        EmbeddingTable.open(tmp_path, join="rows")
