@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from flows.cli.strict_json import strict_json
 from flows.environment import koda_home, settle
 from flows.failures import in_words, unexpected
 
@@ -45,11 +46,7 @@ def load(config: Path, set_: list[str] | None) -> AuditConfig:
     return load_config(config, settings_of(set_))
 
 
-def _json(result: Any) -> str:
-    return json.dumps(result, indent=1, default=str)
-
-
-def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_json: Callable[[T], str] = _json) -> T:
+def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_json: Callable[[T], str] = strict_json) -> T:
     """Run the work of a command and print what came of it; say in words what went wrong, and exit with its code.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from koda.datasets.text import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_RESERVED = frozenset({"key", "caption", "image_path"})  # columns that tables of embeddings and of slices have anyway
 _NO_FRACTION = re.compile(r"\.0+(?=Z?$)")
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 
@@ -86,20 +87,38 @@ def plain(value: Any) -> str | int | float | bool | None:
 
 
 def with_plain_metadata(source: Source) -> Source:
-    """Return a source whose metadata is text, numbers and None; a column of anything else is left out with a note."""
+    """Return a source whose metadata is text, numbers and None, under names that koda has no other use for.
+
+    A column of anything else is left out, and one that is called as koda's own is given another name, with a note.
+    """
     columns, notes = [], []
     for name in source.metadata_columns:
+        called = _free_name(name, source.metadata_columns)
         try:
             for row in source.rows:
                 value = row.metadata.get(name)
                 if value is not None and type(value) not in (str, int, bool):
                     row.metadata[name] = plain(value)
-            columns.append(name)
+                if called != name and name in row.metadata:  # rows of one source row share it
+                    row.metadata[called] = row.metadata.pop(name, None)
         except TypeError as error:
             notes.append(f"the column {name!r} is left out: it holds {error}")
             for row in source.rows:
                 row.metadata.pop(name, None)
+                row.metadata.pop(called, None)
+            continue
+        columns.append(called)
+        if called != name:
+            notes.append(f"the column {name!r} is called {called!r} here: koda has a {name.lower()} of its own")
     return replace(source, metadata_columns=tuple(columns), notes=(*source.notes, *notes))
+
+
+def _free_name(name: str, names: Sequence[str]) -> str:
+    """Return what a metadata column is called: its name, or `name_2` where koda has a column of that name."""
+    called, number = name, 2
+    while called.lower() in _RESERVED or (called != name and called in names):
+        called, number = f"{name}_{number}", number + 1
+    return called
 
 
 def keys_of(values: Iterable[Any]) -> tuple[list[Any], bool]:
