@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RESERVED = frozenset({"key", "caption", "image_path"})  # columns that tables of embeddings and of slices have anyway
-_NO_FRACTION = re.compile(r"\.0+(?=Z?$)")
+_NO_FRACTION = re.compile(r"\.0+$")
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 
 
@@ -36,9 +36,12 @@ def arrow_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
         column = column.cast(kind.value_type)
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-        # as Python's own types they would lose their nanoseconds, or fail over a time zone
+        # as Python's own types they would lose their nanoseconds, or fail over a time zone that is not known here
+        zone = "Z" if pa.types.is_timestamp(kind) and kind.tz else ""
+        if zone:
+            column = column.cast(pa.int64()).cast(pa.timestamp(kind.unit))
         texts = column.cast(pa.string()).to_pylist()
-        return [None if text is None else _NO_FRACTION.sub("", text) for text in texts]
+        return [None if text is None else _NO_FRACTION.sub("", text) + zone for text in texts]
     if pa.types.is_duration(kind):
         return [None if value is None else f"{value} {kind.unit}" for value in column.cast(pa.int64()).to_pylist()]
     values: list[Any] = column.to_pylist()

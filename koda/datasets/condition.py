@@ -94,6 +94,8 @@ def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, col
     for part in _parts(parsed):
         if part.get("class") == "WINDOW":
             what = "the order of the rows"
+        elif part.get("sample"):
+            what = "a random sample"
         elif part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in unstable - _HARMLESS:
             what = f"{part['function_name']}()"
         elif (name := _bare_name(part)) in unstable | _MOMENTS and name not in known:

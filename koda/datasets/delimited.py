@@ -126,6 +126,8 @@ class _Records:
             _suffix(fields[image]) for fields in single.values() if fields is not None and len(fields) == n_fields
         )
         self.suffixes = {name for name, count in suffixes.items() if count >= _COMMON * suffixes.total()}
+        if 2 * suffixes[""] <= suffixes.total():  # lines in the midst of a caption may have the fields of a row
+            self.suffixes -= {""}
         quoted = [place for place, fields in single.items() if fields is not None and '"' in lines[place]]
         self.is_quoted = header_quoted or 2 * len(quoted) > len(single) or any(map(self._needs_quotes, quoted))
 
@@ -197,4 +199,5 @@ class _Records:
 
 
 def _suffix(name: str) -> str:
-    return PurePosixPath(name.strip('"').partition("?")[0]).suffix.lower()
+    suffix = PurePosixPath(name.strip('"').partition("?")[0]).suffix.lower()
+    return suffix if suffix[1:].isalnum() else ""
