@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Row
@@ -79,24 +80,18 @@ def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, col
     Raises:
         DataError: it calls a function of chance, of the time or of the session, or looks at other rows.
     """
-    parsed = json.loads(_one(connection, "SELECT json_serialize_sql(?)", f"SELECT (\n{condition}\n)"))
+    ((text,),) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{condition}\n)"]).fetchall()
+    parsed = json.loads(text)
     if parsed.get("error"):
         return  # it is no expression, and is refused as such
-    unstable = {
-        name
-        for (name,) in connection.execute(
-            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND "
-            "stability <> 'CONSISTENT' OR function_type = 'macro' AND regexp_matches(macro_definition, ?)",
-            [_OF_THE_MOMENT],
-        ).fetchall()
-    }
+    unstable = _unstable()
     known = {name.lower() for name in columns}
     for part in _parts(parsed):
         if part.get("class") == "WINDOW":
             what = "the order of the rows"
         elif part.get("sample"):
             what = "a random sample"
-        elif part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in unstable - _HARMLESS:
+        elif part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in unstable:
             what = f"{part['function_name']}()"
         elif (name := _bare_name(part)) in unstable | _MOMENTS and name not in known:
             what = name
@@ -106,6 +101,20 @@ def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, col
             f"data.where = {condition!r} depends on {what}, so that each run would find other samples.",
             "Compare what stands in the row; a random part of the data is what data.limit draws.",
         )
+
+
+@cache
+def _unstable() -> frozenset[str]:
+    """Return the names of DuckDB's functions that give another value from one time to the next."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        found = connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND "
+            "stability <> 'CONSISTENT' OR function_type = 'macro' AND regexp_matches(macro_definition, ?)",
+            [_OF_THE_MOMENT],
+        ).fetchall()
+    return frozenset(name for (name,) in found) - _HARMLESS
 
 
 def _parts(parsed: Any) -> Iterator[dict[str, Any]]:
@@ -124,11 +133,6 @@ def _bare_name(part: dict[str, Any]) -> str:
     """Return the name of what stands as a column in a condition, such as current_date, which may be a function."""
     names = part.get("column_names") if part.get("class") == "COLUMN_REF" else None
     return str(names[0]).lower() if isinstance(names, list) and len(names) == 1 else ""
-
-
-def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> Any:
-    row = connection.execute(query, list(values)).fetchone()
-    return None if row is None else row[0]
 
 
 def _table(rows: Sequence[Row], metadata_columns: Sequence[str]) -> pa.Table:
