@@ -46,7 +46,11 @@ def load(config: Path, set_: list[str] | None) -> AuditConfig:
     return load_config(config, settings_of(set_))
 
 
-def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_json: Callable[[T], str] = strict_json) -> T:
+def _json(result: Any) -> str:
+    return strict_json(result)
+
+
+def answer(work: Callable[[], T], as_json: bool, show: Callable[[T], None], to_json: Callable[[T], str] = _json) -> T:
     """Run the work of a command and print what came of it; say in words what went wrong, and exit with its code.
 
     Args:

@@ -54,7 +54,9 @@ def show_data(data: dict[str, Any]) -> None:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
     console.print(f"  digest {data['digest']}")
     for item in ledger.rejected:
-        console.print(f"  [yellow]{item.count}[/] {escape(item.kind)}, such as {escape(repr(item.key))}", soft_wrap=True)
+        console.print(
+            f"  [yellow]{item.count}[/] {escape(item.kind)}, such as {escape(repr(item.key))}", soft_wrap=True
+        )
         if item.reason != item.kind:
             console.print(f"      {escape(item.reason)}", soft_wrap=True)
     table = Table("key", "caption", "image", box=None)

@@ -29,7 +29,7 @@ _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
-# in the definition of one of DuckDB's macros, or as a name without brackets: what depends on when and by whom it is asked
+# in the definition of one of DuckDB's macros, or a name without brackets: what depends on when and by whom it is asked
 _OF_THE_MOMENT = r"current_|now\(|random\("
 _MOMENTS = frozenset({"current_timestamp", "current_time", "localtime", "localtimestamp", "current_user", "user"})
 _HARMLESS = frozenset({"error"})
@@ -52,7 +52,7 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
     import duckdb
 
     table = _table(rows, metadata_columns)
-    setting = f"data.where = {condition!r}"
+    setting = f"data.where = {_short(condition)}"
     names = [*table.column_names]
     try:
         with duckdb.connect(":memory:", config=dict(_SANDBOX)) as connection:
@@ -81,7 +81,12 @@ def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, col
         DataError: it calls a function of chance, of the time or of the session, or looks at other rows.
     """
     ((text,),) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{condition}\n)"]).fetchall()
-    parsed = json.loads(text)
+    try:
+        parsed = json.loads(text)
+    except RecursionError:
+        raise DataError(
+            f"data.where = {_short(condition)} is nested too deeply.", "Write it with AND and OR."
+        ) from None
     if parsed.get("error"):
         return  # it is no expression, and is refused as such
     unstable = _unstable()
@@ -98,7 +103,7 @@ def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, col
         else:
             continue
         raise DataError(
-            f"data.where = {condition!r} depends on {what}, so that each run would find other samples.",
+            f"data.where = {_short(condition)} depends on {what}, so that each run would find other samples.",
             "Compare what stands in the row; a random part of the data is what data.limit draws.",
         )
 
@@ -115,6 +120,10 @@ def _unstable() -> frozenset[str]:
             [_OF_THE_MOMENT],
         ).fetchall()
     return frozenset(name for (name,) in found) - _HARMLESS
+
+
+def _short(condition: str) -> str:
+    return repr(condition if len(condition) <= 200 else condition[:199] + "…")
 
 
 def _parts(parsed: Any) -> Iterator[dict[str, Any]]:

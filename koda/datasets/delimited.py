@@ -149,10 +149,12 @@ class _Records:
             records.append((end + 1, fields))
             place = end + 1
         if not self.is_quoted and not n_long:
-            note = f"quotation marks are part of its text: {n_unpaired} rows have one without a fellow"
+            note = f"quotation marks are part of its text: {_rows(n_unpaired, 'has', 'have')} one without a fellow"
             return [(place + 1, self._split(place)) for place in self.single], note
-        told = [f"{n_long} rows run over several lines, in quotation marks"] if n_long else []
-        told += [f"{n_unpaired} rows have a quotation mark without a fellow, which is taken for text"] * bool(n_unpaired)
+        told = [f"{_rows(n_long, 'runs', 'run')} over several lines, in quotation marks"] if n_long else []
+        if n_unpaired:
+            lone = _rows(n_unpaired, "has", "have")
+            told.append(f"{lone} a quotation mark without a fellow, which is taken for text")
         return records, "; ".join(told)
 
     def _over_lines(self, place: int) -> tuple[int, list[str]]:
@@ -194,8 +196,14 @@ class _Records:
 
     def _needs_quotes(self, place: int) -> bool:
         """Tell whether the quotation marks on a line hold together what would fall apart without them."""
-        bare = [field[1:-1] if field[:1] == field[-1:] == '"' and len(field) > 1 else field for field in self._split(place)]
+        bare = [
+            field[1:-1] if field[:1] == field[-1:] == '"' and len(field) > 1 else field for field in self._split(place)
+        ]
         return self.single[place] != bare
+
+
+def _rows(count: int, verb: str, verbs: str) -> str:
+    return f"1 row {verb}" if count == 1 else f"{count} rows {verbs}"
 
 
 def _suffix(name: str) -> str:

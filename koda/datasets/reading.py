@@ -54,8 +54,14 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "key_column": ("csv", "huggingface", "webdataset"),
     "captions": ("csv", "coco", "huggingface", "webdataset"),
 }
-_FORMAT_NAMES = {"csv": "a table", "coco": "a COCO file", "webdataset": "shards", "folder": "a folder of images",
-                 "huggingface": "a Hugging Face folder", "embeddings": "an embedding folder"}
+_FORMAT_NAMES = {
+    "csv": "a table",
+    "coco": "a COCO file",
+    "webdataset": "shards",
+    "folder": "a folder of images",
+    "huggingface": "a Hugging Face folder",
+    "embeddings": "an embedding folder",
+}
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # a file that lies in a folder -> the format of the folder, the surest first
 _FORMAT_MARKS = {
@@ -109,8 +115,9 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     pairs = []
     for key, row in good:
         digest = None if row.image is None else next(image_digests)
-        if isinstance(digest, Exception) and row.image is not None:
-            rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {row.image.shown}")))
+        if isinstance(digest, Exception):
+            tried = "" if row.image is None else row.image.shown
+            rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {tried}")))
         else:
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata))
     pairs.sort(key=lambda pair: pair.key)

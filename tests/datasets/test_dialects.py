@@ -37,7 +37,7 @@ def test_a_caption_that_begins_with_a_quotation_mark_swallows_no_rows(tmp_path: 
     assert captions(dataset)[3] == '"a dog'
     assert captions(dataset)[7] == 'a cat"'
     assert captions(dataset)[9] == '"whole"'
-    assert dataset.ledger.notes == ["quotation marks are part of its text: 1 rows have one without a fellow"]
+    assert dataset.ledger.notes == ["quotation marks are part of its text: 1 row has one without a fellow"]
 
 
 def test_one_unpaired_mark_in_a_quoted_table_costs_no_other_row(tmp_path: Path) -> None:

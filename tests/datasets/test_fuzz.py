@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.datasets.fuzzing import PARSERS, Parser
 
-
 EXAMPLES = int(os.environ.get("KODA_FUZZ_EXAMPLES", "80"))
 
 

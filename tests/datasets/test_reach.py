@@ -109,7 +109,7 @@ def test_a_name_is_found_under_another_unicode_form(folder: Path, written: str, 
     there.write_bytes(b"c")
     dataset = read(folder, unicodedata.normalize(written, "été/çà.png"), "a.png")
     assert {pair.image.location for pair in dataset.pairs if pair.image} == {str(there), str(folder / "a.png")}
-    assert dataset.ledger.notes == ["1 images lie under another Unicode form of their names"]
+    assert dataset.ledger.notes == ["images that lie under another Unicode form of their names: 1"]
 
 
 def test_a_caption_is_found_beside_its_image_under_another_unicode_form(tmp_path: Path) -> None:
