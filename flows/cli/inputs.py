@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, load
 from flows.cli.show_changes import show_figures
 from flows.cli.show_inputs import show_checks, show_data, show_models
+from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def doctor(as_json: JsonOption = False) -> None:
 def _figures_json(figures: Mapping[str, Figure]) -> str:
     names = ("words", "bad", "percent", "of_a_finding")
     rows = {name: {part: getattr(figure, part) for part in names} for name, figure in figures.items()}
-    return json.dumps(rows, indent=1)
+    return strict_json(rows)
 
 
 def _checks_json(checks: list[Check]) -> str:
-    return json.dumps({"healthy": _healthy(checks), "checks": [vars(check) for check in checks]}, indent=1)
+    return strict_json({"healthy": _healthy(checks), "checks": [vars(check) for check in checks]})
 
 
 def _healthy(checks: list[Check]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
 from flows.signals import Stopped
@@ -68,7 +69,7 @@ def load(config: Path, set_: list[str] | None) -> AuditConfig:
 
 
 def _json(result: Any) -> str:
-    return json.dumps(result, indent=1, default=str)
+    return strict_json(result)
 
 
 def answer(

@@ -36,12 +36,16 @@ def show_models(models: dict[str, Any]) -> None:
 
 def show_data(data: dict[str, Any]) -> None:
     """Show the counts of a data set, what was left out, and a page of its samples."""
+    from koda.records import Ledger  # slow to import
+
     console.print(f"[bold]{escape(data['name'])}[/] ({escape(data['format'])}, {escape(short_path(data['path']))})")
-    console.print(
-        f"  {counted(data['n_source'], 'row')} in the source: {counted(data['n_pairs'], 'pair')}, "
-        f"{data['n_rejected']} left out"
-        + ("" if data["within_max_rejected"] else "  [red]✕ more than data.max_rejected allows[/]")
-    )
+    ledger = Ledger.model_validate(data["ledger"])
+    for line, count in ledger.lines("pairs"):
+        over = line.startswith("left out") and not data["within_max_rejected"]
+        note = "  [red]✕ more than data.max_rejected allows[/]" if over else ""
+        console.print(f"  {count:>9} {escape(line)}{note}", soft_wrap=True)
+    for note in ledger.notes:
+        console.print(f"  [yellow]note[/] {escape(note)}", soft_wrap=True)
     console.print(
         f"  {counted(data['n_images'], 'image')} (pairs that repeat one: {data['n_duplicate_images']}), "
         + counted(data["n_captions"], "caption")
@@ -50,9 +54,12 @@ def show_data(data: dict[str, Any]) -> None:
     if data["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
     console.print(f"  digest {data['digest']}")
-    for kind, count in data["rejection_reasons"].items():
-        key = next((item["key"] for item in data["rejections"] if item["kind"] == kind), None)
-        console.print(f"  [yellow]{count}[/] {escape(kind)}" + (f" (such as {escape(repr(key))})" if key else ""))
+    for item in ledger.rejected:
+        console.print(
+            f"  [yellow]{item.count}[/] {escape(item.kind)}, such as {escape(repr(item.key))}", soft_wrap=True
+        )
+        if item.reason != item.kind:
+            console.print(f"      {escape(item.reason)}", soft_wrap=True)
     table = Table("key", "caption", "image", box=None)
     for sample in data["samples"]:
         image = "none" if sample["image"] is None else short_path(sample["image"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -134,7 +135,7 @@ def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, di
         name=data.name,
         path=data.path,
         digest=data.digest,
-        n_source=data.n_source,
+        n_source=data.ledger.n_source,
         n_compared=evaluation.n_discovery + evaluation.n_confirmation,
         n_discovery=evaluation.n_discovery,
         n_confirmation=evaluation.n_confirmation,
@@ -149,8 +150,21 @@ def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, di
         licence=settings.licence,
         source=settings.source,
         datasheet=settings.datasheet,
+        ledger=data.ledger.compared(
+            ((item.kind, item.key, item.reason) for item in rejections),
+            _altered(infos.values()),
+        ),
         **_held_out(plan),
     )
+
+
+def _altered(infos: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Return how many samples the models saw otherwise than they lie in the source; of two models the more."""
+    most: Counter[str] = Counter()
+    for info in infos:
+        cut = {"caption cut at the context length": int(info["n_long"])} if info["n_long"] else {}
+        most |= Counter({**info.get("altered", {}), **cut})
+    return dict(most.most_common())
 
 
 def _method_record(plan: AuditPlan, solutions: dict[Side, Solution]) -> MethodRecord:

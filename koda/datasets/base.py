@@ -226,7 +226,7 @@ def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], 
 
 
 def _example(item: RejectedKind) -> str:
-    """Return a kind with one row of it in full: "the image cannot be read, such as 'a.png' (no such file: /x/a.png)"."""
+    """Return a kind with one row of it in full: "the image cannot be read, such as 'a' (no such file: /x/a.png)"."""
     detail = item.reason.removeprefix(item.kind).removeprefix(": ")
     return f"{item.kind}, such as {item.key!r}" + (f" ({detail})" if detail else "")
 

@@ -138,7 +138,7 @@ def _name_of(location: str) -> str:
 
 def why_no_file(location: str) -> str:
     """Return why there is no file at a location, for a message that begins with its name."""
-    if is_url(location) or not os.path.lexists(location):  # noqa: PTH110 (pathlib has none)
+    if is_url(location) or not os.path.lexists(location):
         return "does not exist"
     try:
         _check_regular(os.stat(location))  # noqa: PTH116 (as above)

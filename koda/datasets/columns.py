@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from koda.datasets.text import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NO_FRACTION = re.compile(r"\.0+(?=Z?$)")
+_RESERVED = frozenset({"key", "caption", "image_path"})  # columns that tables of embeddings and of slices have anyway
+_NO_FRACTION = re.compile(r"\.0+$")
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 
 
@@ -35,9 +36,12 @@ def arrow_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
         column = column.cast(kind.value_type)
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-        # as Python's own types they would lose their nanoseconds, or fail over a time zone
+        # as Python's own types they would lose their nanoseconds, or fail over a time zone that is not known here
+        zone = "Z" if pa.types.is_timestamp(kind) and kind.tz else ""
+        if zone:
+            column = column.cast(pa.int64()).cast(pa.timestamp(kind.unit))
         texts = column.cast(pa.string()).to_pylist()
-        return [None if text is None else _NO_FRACTION.sub("", text) for text in texts]
+        return [None if text is None else _NO_FRACTION.sub("", text) + zone for text in texts]
     if pa.types.is_duration(kind):
         return [None if value is None else f"{value} {kind.unit}" for value in column.cast(pa.int64()).to_pylist()]
     values: list[Any] = column.to_pylist()
@@ -86,20 +90,38 @@ def plain(value: Any) -> str | int | float | bool | None:
 
 
 def with_plain_metadata(source: Source) -> Source:
-    """Return a source whose metadata is text, numbers and None; a column of anything else is left out with a note."""
+    """Return a source whose metadata is text, numbers and None, under names that koda has no other use for.
+
+    A column of anything else is left out, and one that is called as koda's own is given another name, with a note.
+    """
     columns, notes = [], []
     for name in source.metadata_columns:
+        called = _free_name(name, source.metadata_columns)
         try:
             for row in source.rows:
                 value = row.metadata.get(name)
                 if value is not None and type(value) not in (str, int, bool):
                     row.metadata[name] = plain(value)
-            columns.append(name)
+                if called != name and name in row.metadata:  # rows of one source row share it
+                    row.metadata[called] = row.metadata.pop(name, None)
         except TypeError as error:
             notes.append(f"the column {name!r} is left out: it holds {error}")
             for row in source.rows:
                 row.metadata.pop(name, None)
+                row.metadata.pop(called, None)
+            continue
+        columns.append(called)
+        if called != name:
+            notes.append(f"the column {name!r} is called {called!r} here: koda has a {name.lower()} of its own")
     return replace(source, metadata_columns=tuple(columns), notes=(*source.notes, *notes))
+
+
+def _free_name(name: str, names: Sequence[str]) -> str:
+    """Return what a metadata column is called: its name, or `name_2` where koda has a column of that name."""
+    called, number = name, 2
+    while called.lower() in _RESERVED or (called != name and called in names):
+        called, number = f"{name}_{number}", number + 1
+    return called
 
 
 def keys_of(values: Iterable[Any]) -> tuple[list[Any], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Row
@@ -28,7 +29,7 @@ _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
-# in the definition of one of DuckDB's macros, or as a name without brackets: what depends on when and by whom it is asked
+# in the definition of one of DuckDB's macros, or a name without brackets: what depends on when and by whom it is asked
 _OF_THE_MOMENT = r"current_|now\(|random\("
 _MOMENTS = frozenset({"current_timestamp", "current_time", "localtime", "localtimestamp", "current_user", "user"})
 _HARMLESS = frozenset({"error"})
@@ -51,7 +52,7 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
     import duckdb
 
     table = _table(rows, metadata_columns)
-    setting = f"data.where = {condition!r}"
+    setting = f"data.where = {_short(condition)}"
     names = [*table.column_names]
     try:
         with duckdb.connect(":memory:", config=dict(_SANDBOX)) as connection:
@@ -79,31 +80,50 @@ def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, col
     Raises:
         DataError: it calls a function of chance, of the time or of the session, or looks at other rows.
     """
-    parsed = json.loads(_one(connection, "SELECT json_serialize_sql(?)", f"SELECT (\n{condition}\n)"))
+    ((text,),) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{condition}\n)"]).fetchall()
+    try:
+        parsed = json.loads(text)
+    except RecursionError:
+        raise DataError(
+            f"data.where = {_short(condition)} is nested too deeply.", "Write it with AND and OR."
+        ) from None
     if parsed.get("error"):
         return  # it is no expression, and is refused as such
-    unstable = {
-        name
-        for (name,) in connection.execute(
-            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND "
-            "stability <> 'CONSISTENT' OR function_type = 'macro' AND regexp_matches(macro_definition, ?)",
-            [_OF_THE_MOMENT],
-        ).fetchall()
-    }
+    unstable = _unstable()
     known = {name.lower() for name in columns}
     for part in _parts(parsed):
         if part.get("class") == "WINDOW":
             what = "the order of the rows"
-        elif part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in unstable - _HARMLESS:
+        elif part.get("sample"):
+            what = "a random sample"
+        elif part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in unstable:
             what = f"{part['function_name']}()"
         elif (name := _bare_name(part)) in unstable | _MOMENTS and name not in known:
             what = name
         else:
             continue
         raise DataError(
-            f"data.where = {condition!r} depends on {what}, so that each run would find other samples.",
+            f"data.where = {_short(condition)} depends on {what}, so that each run would find other samples.",
             "Compare what stands in the row; a random part of the data is what data.limit draws.",
         )
+
+
+@cache
+def _unstable() -> frozenset[str]:
+    """Return the names of DuckDB's functions that give another value from one time to the next."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        found = connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND "
+            "stability <> 'CONSISTENT' OR function_type = 'macro' AND regexp_matches(macro_definition, ?)",
+            [_OF_THE_MOMENT],
+        ).fetchall()
+    return frozenset(name for (name,) in found) - _HARMLESS
+
+
+def _short(condition: str) -> str:
+    return repr(condition if len(condition) <= 200 else condition[:199] + "…")
 
 
 def _parts(parsed: Any) -> Iterator[dict[str, Any]]:
@@ -122,11 +142,6 @@ def _bare_name(part: dict[str, Any]) -> str:
     """Return the name of what stands as a column in a condition, such as current_date, which may be a function."""
     names = part.get("column_names") if part.get("class") == "COLUMN_REF" else None
     return str(names[0]).lower() if isinstance(names, list) and len(names) == 1 else ""
-
-
-def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> Any:
-    row = connection.execute(query, list(values)).fetchone()
-    return None if row is None else row[0]
 
 
 def _table(rows: Sequence[Row], metadata_columns: Sequence[str]) -> pa.Table:

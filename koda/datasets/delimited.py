@@ -126,6 +126,8 @@ class _Records:
             _suffix(fields[image]) for fields in single.values() if fields is not None and len(fields) == n_fields
         )
         self.suffixes = {name for name, count in suffixes.items() if count >= _COMMON * suffixes.total()}
+        if 2 * suffixes[""] <= suffixes.total():  # lines in the midst of a caption may have the fields of a row
+            self.suffixes -= {""}
         quoted = [place for place, fields in single.items() if fields is not None and '"' in lines[place]]
         self.is_quoted = header_quoted or 2 * len(quoted) > len(single) or any(map(self._needs_quotes, quoted))
 
@@ -147,12 +149,12 @@ class _Records:
             records.append((end + 1, fields))
             place = end + 1
         if not self.is_quoted and not n_long:
-            note = f"quotation marks are part of its text: {n_unpaired} rows have one without a fellow"
+            note = f"quotation marks are part of its text: {_rows(n_unpaired, 'has', 'have')} one without a fellow"
             return [(place + 1, self._split(place)) for place in self.single], note
-        told = [f"{n_long} rows run over several lines, in quotation marks"] if n_long else []
-        told += [f"{n_unpaired} rows have a quotation mark without a fellow, which is taken for text"] * bool(
-            n_unpaired
-        )
+        told = [f"{_rows(n_long, 'runs', 'run')} over several lines, in quotation marks"] if n_long else []
+        if n_unpaired:
+            lone = _rows(n_unpaired, "has", "have")
+            told.append(f"{lone} a quotation mark without a fellow, which is taken for text")
         return records, "; ".join(told)
 
     def _over_lines(self, place: int) -> tuple[int, list[str]]:
@@ -200,5 +202,10 @@ class _Records:
         return self.single[place] != bare
 
 
+def _rows(count: int, verb: str, verbs: str) -> str:
+    return f"1 row {verb}" if count == 1 else f"{count} rows {verbs}"
+
+
 def _suffix(name: str) -> str:
-    return PurePosixPath(name.strip('"').partition("?")[0]).suffix.lower()
+    suffix = PurePosixPath(name.strip('"').partition("?")[0]).suffix.lower()
+    return suffix if suffix[1:].isalnum() else ""

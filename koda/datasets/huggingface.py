@@ -126,7 +126,6 @@ def _columns(
     folder: str, names: list[str], schema: pa.Schema, features: dict[str, Any], config: DataConfig
 ) -> _Columns:
     """Find out which column is what."""
-    import pyarrow as pa
 
     known = f"its columns are {', '.join(map(repr, names)) or 'none'}"
     if repeated := [name for name, count in Counter(names).items() if count > 1]:

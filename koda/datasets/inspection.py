@@ -34,7 +34,8 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
         "path": dataset.path,
         "format": dataset.format,
         "digest": dataset.digest,
-        "n_source": dataset.n_source,
+        "n_source": dataset.ledger.n_source,
+        "n_asked": dataset.n_source,
         "n_pairs": len(dataset.pairs),
         "n_rejected": len(dataset.rejections),
         "within_max_rejected": len(dataset.rejections) <= allowed,
@@ -43,6 +44,7 @@ def look_at_data(config: AuditConfig, page: int = 1) -> dict[str, Any]:
         "n_duplicate_images": dataset.n_duplicate_images,
         "n_empty_captions": dataset.n_empty_captions,
         "metadata_columns": list(dataset.metadata_columns),
+        "ledger": dataset.ledger.model_dump(mode="json"),
         "rejection_reasons": count_kinds(dataset.rejections),
         "rejections": [
             {"key": item.key, "kind": item.kind, "reason": item.reason} for item in dataset.rejections[:PAGE_SIZE]

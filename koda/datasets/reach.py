@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from koda.config import DataConfig
@@ -20,7 +20,7 @@ _OUTSIDE = "the image lies outside data.images"
 _REMEDY = "data.roots to the folder that it lies in"
 # protocols that data.urls: allow opens: those of stores, and none that reads this machine's files
 _STORES = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf"})
-_FORMS = ("NFC", "NFD")
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Reach:
 
 def _as_it_lies(place: str) -> str:
     """Return the path of a file under the form of its name that is there, or the path as it is."""
-    if os.path.lexists(place):  # noqa: PTH110 (pathlib has none)
+    if os.path.lexists(place):
         return place
     found = "/" if place.startswith("/") else ""
     for part in place.split("/"):
         forms = (found + form for form in (part, *(unicodedata.normalize(form, part) for form in _FORMS)))
-        found = next((form for form in forms if os.path.lexists(form)), found + part)  # noqa: PTH110 (as above)
+        found = next((form for form in forms if os.path.lexists(form)), found + part)
         found += "/" if part else ""
     found = found.rstrip("/")
-    return found if os.path.lexists(found) else place  # noqa: PTH110 (as above)
+    return found if os.path.lexists(found) else place

@@ -119,8 +119,9 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
     pairs = []
     for key, row in good:
         digest = None if row.image is None else next(image_digests)
-        if isinstance(digest, Exception) and row.image is not None:
-            rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {row.image.shown}")))
+        if isinstance(digest, Exception):
+            tried = "" if row.image is None else row.image.shown
+            rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {tried}")))
         else:
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata, view))
     pairs.sort(key=lambda pair: pair.key)

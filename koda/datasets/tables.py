@@ -107,7 +107,7 @@ def _renamed(rows: list[Row], reach: Reach) -> Iterator[str]:
     """Yield a note where images lie under another Unicode form of their names than the table has."""
     n_renamed = sum(isinstance(row.image, Blob) and row.image.location in reach.renamed for row in rows)
     if n_renamed:
-        yield f"{n_renamed} images lie under another Unicode form of their names"
+        yield f"images that lie under another Unicode form of their names: {n_renamed}"
 
 
 def _read(config: DataConfig) -> _Table:

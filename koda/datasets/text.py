@@ -10,7 +10,6 @@ from typing import Any
 
 from koda.errors import DataError
 
-
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 # what programs write for a value that is missing, where it comes to stand in a text
 _MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT"})

@@ -340,7 +340,7 @@ _NAMED: dict[str, Figure] = {
     ),
     "rejections.share": Figure(
         "share of samples left out",
-        lambda facts, rule: _alone(facts.data.n_rejected / facts.data.n_source, facts.data.n_source),
+        lambda facts, rule: _alone(facts.data.n_rejected / facts.data.n_asked, facts.data.n_asked),
     ),
     "rejections.count": Figure(
         "number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected), percent=False

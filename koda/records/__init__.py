@@ -61,8 +61,8 @@ from koda.records.changes import (
 )
 from koda.records.controls import Controls, SelfControlRecord, SpikeInRecord
 from koda.records.figure_names import FigureName
-from koda.records.mending import Mending, mending_of
 from koda.records.ledger import Ledger, RejectedKind
+from koda.records.mending import Mending, mending_of
 from koda.records.metrics import (
     AccuracyDifference,
     AccuracyRecord,

@@ -17,6 +17,7 @@ from koda.records.alignment import AlignmentRecord
 from koda.records.base import Part, Record, parse_record, titled
 from koda.records.changes import Changes, NearestPrevious
 from koda.records.controls import Controls
+from koda.records.ledger import Ledger
 from koda.records.metrics import Estimate, Metrics
 from koda.records.subsets import Sign, Subset
 from koda.typing import SIDES, Side
@@ -112,7 +113,7 @@ class DataRecord(Part):
     name: str
     path: str
     digest: str
-    n_source: int = Field(description="rows in the source")
+    n_source: int = Field(description="rows in the source; in records without a ledger those that were asked for")
     n_compared: int = Field(description="samples that both models embedded")
     n_discovery: int
     n_confirmation: int
@@ -131,12 +132,18 @@ class DataRecord(Part):
     n_long_captions: dict[str, int] = Field(
         default={}, description="captions cut at the context length, by model label"
     )
+    ledger: Ledger | None = Field(default=None, description="what became of every row; none in older records")
     rejections: list[RejectionRecord] = Field(default=[], description="the first 200")
     rejection_reasons: dict[str, int] = Field(default={})
     metadata_columns: list[str] = Field(default=[])
     licence: str | None = None
     source: str | None = None
     datasheet: str | None = None
+
+    @property
+    def n_asked(self) -> int:
+        """Samples that the configuration asks for, usable or not."""
+        return self.n_compared + self.n_rejected
 
 
 class SideMethod(Part):

@@ -52,6 +52,22 @@ class Ledger(Part):
         """Samples that the configuration asks for, usable or not."""
         return self.n_rejected + self.n_compared
 
+    def lines(self, last: str = "compared") -> list[tuple[str, int]]:
+        """Return the ledger as lines of text and numbers; those that are 0 are left out, but for the first and last.
+
+        Args:
+            last: what the samples are that are left.
+        """
+        between = [
+            ("samples on top, of rows with several captions", self.n_split),
+            *((f"part of another row's sample: {kind}", count) for kind, count in self.merged.items()),
+            ("not asked for by data.where", self.n_outside_where),
+            ("beyond data.limit", self.n_outside_limit),
+            ("left out, since they cannot be used", self.n_rejected),
+        ]
+        lines = [(line, count) for line, count in between if count]
+        return [("rows in the source", self.n_source), *lines, (last, self.n_compared)]
+
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         left_out = self.n_merged + self.n_outside_where + self.n_outside_limit

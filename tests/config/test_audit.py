@@ -135,6 +135,30 @@ def test_every_part_of_a_data_path_is_made_absolute_by_itself(tmp_path: Path) ->
         resolved("loop/x.tsv")
 
 
+def test_links_stay_links(tmp_path: Path) -> None:
+    store, work = tmp_path / "store", tmp_path / "work"
+    for folder in (store / "sub", work):
+        folder.mkdir(parents=True)
+    for name in ("9f86d081", "model", "photos", "config"):
+        (store / name).mkdir() if name == "photos" else (store / name).write_text("x", encoding="utf-8")
+    links = {"pairs.tsv": "9f86d081", "epoch_1.pt": "model", "images": "photos", "far": "sub"}
+    for link, target in links.items():
+        (work / link).symlink_to(store / target)
+    text = MINIMAL.replace("pairs.tsv", "pairs.tsv, images: images, roots: [images]")
+    written = write(store, f"{text}\n")
+    (work / "audit.yaml").symlink_to(written)  # as a mounted configuration is
+    overrides = {"candidate.name": "ViT-B-32", "candidate.pretrained": "epoch_1.pt"}
+    config = load_config(work / "audit.yaml", overrides)
+    assert config.data.path == f"{work}/pairs.tsv"
+    assert (config.data.images, config.data.roots) == (f"{work}/images", (f"{work}/images",))
+    assert config.candidate.pretrained == f"{work}/epoch_1.pt"
+    # `..` after a link steps out of what it leads to; elsewhere it is only another way to write a path
+    again = load_config(work / "audit.yaml", {"data.path": "far/../x.tsv", "data.images": "x/../images"})
+    assert (again.data.path, again.data.images) == (f"{work}/far/../x.tsv", f"{work}/images")
+    local = load_config(work / "audit.yaml", {"data.path": f"file://{work}/a%20b.tsv"})
+    assert local.data.path == f"{work}/a b.tsv"
+
+
 def test_a_range_of_shards_is_no_mapping() -> None:
     assert parse_override("data.path={00000..00010}.tar") == ("data.path", "{00000..00010}.tar")
     assert parse_override("data.path=s3://b/{a,b}/0.tar") == ("data.path", "s3://b/{a,b}/0.tar")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -48,7 +49,10 @@ def read_or_refuse(path: Path, **settings: Any) -> None:
         assert error.message.strip()
         str(error).encode()
         return
-    assert dataset.n_source == len(dataset.pairs) + len(dataset.rejections)
+    ledger = dataset.ledger
+    assert dataset.n_source == len(dataset.pairs) + len(dataset.rejections) == ledger.n_asked
+    assert len(dataset.rejections) == ledger.n_rejected
+    assert ledger.n_source + ledger.n_split == ledger.n_merged + ledger.n_asked
     assert len({pair.key for pair in dataset.pairs}) == len(dataset.pairs)
     for pair in dataset.pairs:
         assert set(pair.metadata) == set(dataset.metadata_columns)
@@ -140,6 +144,74 @@ parquets = st.builds(
     ),
     st.sampled_from(["snappy", "none", "zstd"]),
 )
+
+
+@dataclass(frozen=True)
+class Written:
+    """A table as a program writes it, and what is meant by it: (file, caption) of each row."""
+
+    name: str
+    data: bytes
+    meant: list[tuple[str, str]]
+    quoted: bool
+
+
+_WORDS = st.text(alphabet=st.sampled_from("ab é.\u2028'"), min_size=1, max_size=8).map(lambda text: f"w{text}w")
+_QUOTES = st.sampled_from(["", '"', 'say "hi" ', '"all"', '""', "'", "\\"])
+_FILES = st.sampled_from(["a.png", "b.b.png", "sub/c.png", "x.tar.png", "gone.png", "../a.png"])
+
+
+@st.composite
+def unquoted_tables(draw: st.DrawFn) -> Written:
+    """A table without quoting, as most tab-separated ones are: whatever quotation marks its captions have, a line is
+    a row."""
+    captions = st.builds("{}{}{}".format, _QUOTES, _WORDS, _QUOTES)
+    rows = draw(st.lists(st.tuples(_FILES, captions), min_size=1, max_size=12))
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    lines = ["filepath\ttitle", *("\t".join(row) for row in rows)]
+    text = end.join(lines) + draw(st.sampled_from(["", end, end * 2]))
+    name = draw(st.sampled_from(["t.tsv", "t.csv", "t.txt"]))
+    return Written(name, text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))), rows, False)
+
+
+@st.composite
+def quoted_tables(draw: st.DrawFn) -> Written:
+    """A table that Python's csv module writes, in one of the dialects that programs have."""
+    parts = st.sampled_from([",", ";", "\t", "|", "\n", "\r\n", "\n\n", '"', " a.png", "\n,", "x\ty"])
+    captions = st.builds("{}{}{}".format, _WORDS, parts | st.just(""), _WORDS)
+    rows = draw(st.lists(st.tuples(_FILES, captions, st.sampled_from(["", "1", "x.y"])), min_size=1, max_size=8))
+    delimiter = draw(st.sampled_from([",", ";", "\t", "|"]))
+    out = io.StringIO(newline="")
+    quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
+    writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"])))
+    order = draw(st.permutations(["filepath", "title", "dotted.name"]))
+    writer.writerow(order)
+    for file, caption, more in rows:
+        fields = {"filepath": file, "title": caption, "dotted.name": more}
+        writer.writerow([fields[name] for name in order])
+    name = draw(st.sampled_from(["t.tsv", "t.csv"]))
+    return Written(name, out.getvalue().encode(), [(file, caption) for file, caption, _ in rows], True)
+
+
+def check_written(folder: Path, value: Written) -> None:
+    """Every row that was written is read as it was meant, or rejected for its image."""
+    (folder / "sub").mkdir()
+    for name in ("a.png", "b.b.png", "sub/c.png", "x.tar.png"):
+        (folder / name).write_bytes(name.encode())
+    (folder / value.name).write_bytes(value.data)
+    config = DataConfig(path=str(folder / value.name), captions="all", max_rejected=1e9)
+    usable = [row for row in value.meant if row[0] not in {"gone.png", "../a.png"}]
+    try:
+        dataset = read_dataset(config)
+    except KodaError as error:
+        assert not usable, error
+        return
+    assert dataset.ledger.n_source == len(value.meant)
+    found, meant = [pair.caption for pair in dataset.pairs], [caption for _, caption in usable]
+    if not value.quoted:  # a caption that stands wholly in quotation marks may be a quoted field
+        found, meant = ([text.replace('"', "") for text in texts] for texts in (found, meant))
+    assert sorted(found) == sorted(meant)
+    assert dataset.ledger.n_rejected == len(value.meant) - len(usable)
 
 
 def check_coco(folder: Path, value: tuple[bytes, str]) -> None:
@@ -283,6 +355,8 @@ PARSERS = (
         st.tuples(st.sampled_from(["t.csv", "t.tsv"]), st.binary(max_size=60) | tables | mutated(tables)),
         check_table,
     ),
+    Parser("table without quoting", unquoted_tables(), check_written),
+    Parser("table with quoting", quoted_tables(), check_written),
     Parser("table (Parquet)", st.tuples(st.just("t.parquet"), mutated(parquets)), check_table),
     Parser(
         "COCO captions",

@@ -45,6 +45,12 @@ def test_columns_of_several_types_and_of_one_name() -> None:
     assert [row.key for row in matching(rows, ("Key", "v"), "key = 'a' AND v = '1'")] == ["a"]
 
 
+def test_a_column_may_be_called_as_what_depends_on_the_moment() -> None:
+    rows = [Row("a", None, "x", {"current_date": "2026-01-01", "user": "ann"}), Row("b", None, "y", {"user": "bob"})]
+    assert [row.key for row in matching(rows, ("current_date", "user"), "\"user\" = 'ann'")] == ["a"]
+    assert [row.key for row in matching(rows, ("current_date", "user"), "lower(\"user\") LIKE 'b%'")] == ["b"]
+
+
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
@@ -60,6 +66,17 @@ def test_columns_of_several_types_and_of_one_name() -> None:
         ("(SELECT count(*) FROM read_text('/etc/hostname')) > 0", "cannot be applied"),
         ("(SELECT count(*) FROM rows) > 0", "cannot be applied"),
         (" ", "cannot be applied"),
+        ("NOT " * 800 + "true", r"NOT …' is nested too deeply"),
+        ("random() < 0.5", r"depends on random\(\)(.|\n)*data\.limit"),
+        ("key > 'a' AND (width < 3 OR Random() * 2 < 1)", r"depends on random\(\)"),
+        ("key IN (SELECT 'a' FROM (VALUES (1), (2)) USING SAMPLE 1)", "depends on a random sample"),
+        ("uuid() <> key", r"depends on uuid\(\)"),
+        ("now() > DATE '2020-01-01'", r"depends on now\(\)"),
+        ("current_date > DATE '2020-01-01'", "depends on current_date"),
+        ("current_timestamp > TIMESTAMP '2020-01-01'", "depends on current_timestamp"),
+        ("ago(INTERVAL 1 DAY) > DATE '2020-01-01'", r"depends on ago\(\)"),
+        ("row_number() OVER () < 3", "depends on the order of the rows"),
+        ("rank() OVER (ORDER BY key) < 3", "depends on the order of the rows"),
     ],
 )
 def test_what_is_no_condition_is_said_in_words(condition: str, words: str) -> None:

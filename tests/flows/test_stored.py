@@ -144,10 +144,12 @@ def pictures(tmp_path: Path) -> Path:
 def test_data_shows_what_a_configuration_names_without_running_it(pictures: Path) -> None:
     code, found, _ = run("data", str(pictures), "--set", "data.max_rejected=0")
     assert code == 0
-    assert (found["n_source"], found["n_pairs"], found["n_rejected"]) == (42, 40, 2)
+    assert (found["n_source"], found["n_pairs"], found["n_rejected"]) == (42, 40, 1)
+    assert found["ledger"]["merged"] == {"another caption of the same image": 1}
     assert not found["within_max_rejected"]
     assert found["n_empty_captions"] == 1
-    assert set(found["rejection_reasons"]) == {"the image cannot be read", "duplicate key"}
+    assert set(found["rejection_reasons"]) == {"the image cannot be read"}
+    assert found["ledger"]["rejected"][0]["reason"].endswith("data/gone.png")
     assert [sample["key"] for sample in found["samples"][:2]] == ["00.png", "01.png"]
     assert (found["page"], found["pages"], len(found["samples"])) == (1, 2, 20)
     assert run("data", str(pictures), "--page", "2")[1]["samples"][0]["key"] == "20.png"
@@ -156,6 +158,8 @@ def test_data_shows_what_a_configuration_names_without_running_it(pictures: Path
     human = CliRunner().invoke(app, ["data", str(pictures)])
     assert human.stdout == ""
     assert "42 rows in the source" in human.stderr
+    assert "1 left out, since they cannot be used" in human.stderr
+    assert "no such file or directory" in human.stderr
 
 
 def test_models_shows_fingerprints_without_running_anything(pictures: Path) -> None:
