@@ -84,13 +84,19 @@ class Source:
 
     Args:
         name: default name of the data set.
-        rows: n_source of them.
+        rows: a sample each, usable or not.
         metadata_columns: names that the metadata of every usable row has.
+        n_split: samples more than the source has rows, because a row holds several captions.
+        merged: kind -> rows of the source that are part of another row's sample.
+        notes: how it was read, in words, where that had to be found out.
     """
 
     name: str
     rows: list[Row]
     metadata_columns: tuple[str, ...] = ()
+    n_split: int = 0
+    merged: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def gathered(name: str, rows: list[Row]) -> Source:

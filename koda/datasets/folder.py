@@ -8,7 +8,7 @@ from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
 from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of
 from koda.datasets.images import IMAGE_SUFFIXES
-from koda.datasets.text import decode_text
+from koda.datasets.text import decode_text, listed
 from koda.errors import DataError
 
 _TABLES = (".csv", ".tsv", ".parquet", ".json")
@@ -29,7 +29,8 @@ def read_folder(config: DataConfig) -> Source:
     images: list[tuple[str, str]] = []  # key, file
     captions: dict[str, str] = {}  # key -> file
     others = []
-    for name in list_files(folder):
+    files = list_files(folder)
+    for name in files:
         stem, dot, suffix = name.rpartition(".")
         if any(part.startswith(".") for part in name.split("/")):
             continue
@@ -58,7 +59,20 @@ def read_folder(config: DataConfig) -> Source:
         for key, name in captions.items()
         if key not in with_image
     ]
-    return Source(folder.rstrip("/").rpartition("/")[2], rows)
+    tars = [name for name in files if name.lower().endswith(".tar")]
+    notes = (f"it is read as a folder of images; {len(tars)} tar files in it are left out: {listed(tars, 3)}",)
+    return Source(folder.rstrip("/").rpartition("/")[2], rows, notes=notes if tars else ())
+
+
+def has_captioned_images(folder: str) -> bool:
+    """Tell whether a folder, or one in it, has an image with a text file of the same name beside it.
+
+    Raises:
+        DataError: a folder that cannot be listed.
+    """
+    parts = [name.rpartition(".") for name in list_files(folder)]
+    texts = {stem for stem, dot, suffix in parts if dot and suffix.lower() == "txt"}
+    return any(suffix.lower() in IMAGE_SUFFIXES and stem in texts for stem, _, suffix in parts)
 
 
 def _caption(folder: str, name: str | None) -> tuple[str | None, Fault | None]:
