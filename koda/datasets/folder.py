@@ -29,8 +29,8 @@ def read_folder(config: DataConfig) -> Source:
     images: list[tuple[str, str]] = []  # key, file
     captions: dict[str, str] = {}  # key -> file
     others = []
-    files = list_files(folder)
-    for name in files:
+    tars = []
+    for name in list_files(folder):
         stem, dot, suffix = name.rpartition(".")
         if any(part.startswith(".") for part in name.split("/")):
             continue
@@ -40,6 +40,8 @@ def read_folder(config: DataConfig) -> Source:
             captions.setdefault(stem, name)
         elif name.lower().endswith(_TABLES):
             others.append(name)
+        elif name.lower().endswith(".tar"):
+            tars.append(name)
     if not images or not captions:
         what = "no images" if not images else "images, but no captions (.txt files of the same names)"
         remedy = (
@@ -59,7 +61,6 @@ def read_folder(config: DataConfig) -> Source:
         for key, name in captions.items()
         if key not in with_image
     ]
-    tars = [name for name in files if name.lower().endswith(".tar")]
     notes = (f"it is read as a folder of images; {len(tars)} tar files in it are left out: {listed(tars, 3)}",)
     return Source(folder.rstrip("/").rpartition("/")[2], rows, notes=notes if tars else ())
 

@@ -12,7 +12,7 @@ from typing import Any
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source, gathered
 from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, open_file, reason_of
-from koda.datasets.captions import captioned
+from koda.datasets.captions import choose
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.samples import Sample, Samples, add_members, told_apart
 from koda.datasets.shards import distinct_names, find_shards, name_of
@@ -169,7 +169,12 @@ def _rows(
             fault = Fault(_MALFORMED, error.message.rstrip("."))
         else:
             fault = Fault("the sample has no caption") if caption is None else None
-    return captioned(Row(key, image, None, metadata, fault, where), caption, config)
+    row = Row(key, image, None, metadata, fault, where)
+    if key is None or caption is None:
+        return [row]
+    if isinstance(caption, str):
+        return [replace(row, caption=caption)]
+    return [replace(row, key=name, caption=text) for name, text in choose(key, caption, config)]
 
 
 def _fault(sample: Sample, image: Blob | None, columns: _Columns) -> Fault | None:
