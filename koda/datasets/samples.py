@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
+from koda.datasets.base import Fault
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.tars import Member
 
 TEXT_SUFFIXES = ("txt", "json")
-MOST_TEXT_BYTES = 16 * 2**20  # of a caption or a JSON member; larger ones are no such thing
-MOST_IMAGE_BYTES = 2**30
+_NO_FILE = "a member is not a file of its own"
+_TOO_LARGE = "a member is too large"
+_MOST_TEXT_BYTES = 16 * 2**20  # of a caption or a JSON member; larger ones are no such thing
+_MOST_IMAGE_BYTES = 2**30
 
 KeyEnds = Literal["auto", "first_dot", "last_dot"]
 
@@ -31,7 +34,7 @@ class Sample:
     key: str
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
     texts: dict[str, bytes] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
     part_of: str | None = None
 
     @property
@@ -82,9 +85,9 @@ def add_members(found: Samples, members: Iterable[Member], file: BinaryIO, ends:
         sample.parts[suffix] = (member.offset, member.size)
         is_text = suffix in texts or suffix.rpartition(".")[2] in TEXT_SUFFIXES
         if member.fault is not None:
-            sample.faults[suffix] = member.fault
-        elif member.size > (MOST_TEXT_BYTES if is_text else MOST_IMAGE_BYTES):
-            sample.faults[suffix] = f"{member.name!r} has {member.size} bytes"
+            sample.faults[suffix] = Fault(_NO_FILE, member.fault)
+        elif member.size > (_MOST_TEXT_BYTES if is_text else _MOST_IMAGE_BYTES):
+            sample.faults[suffix] = Fault(_TOO_LARGE, f"{member.name!r} has {member.size} bytes")
         elif is_text:
             file.seek(member.offset)
             sample.texts[suffix] = file.read(member.size)
