@@ -60,8 +60,8 @@ def format_of(config: DataConfig) -> str:
     names = list_folder(config.path)
     marks = (kind for mark, kind in _FORMAT_MARKS.items() if matching_names(names, mark))
     kind = next(marks, "folder")
-    # a backup among captioned images does not make shards of them
-    return "folder" if kind == "webdataset" and has_captioned_images(config.path) else kind
+    # a backup or a state.json among captioned images does not make another data set of them
+    return "folder" if kind in ("webdataset", "huggingface") and has_captioned_images(config.path) else kind
 
 
 def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> PairDataset:

@@ -17,6 +17,7 @@ from koda.datasets.text import decode_text, listed, parse_json, scalars
 from koda.errors import DataError
 
 _MALFORMED = "malformed sample"
+_CAPTIONS = ("caption", "captions", "text", "title")  # entries that are the caption where no text is, the first of them
 _DEFAULTS = {name: DataConfig.model_fields[name].default for name in ("image_column", "caption_column", "key_column")}
 
 
@@ -147,7 +148,7 @@ def _captions(sample: Sample, entries: dict[str, Any], columns: Columns) -> list
     suffix = "txt" if columns.caption is None else _suffix(columns.caption)
     if suffix in sample.texts:
         return [decode_text(sample.texts[suffix], f"{sample.key}.{suffix}").strip()]
-    for name in ("caption", _DEFAULTS["caption_column"]) if columns.caption is None else (columns.caption,):
+    for name in _CAPTIONS if columns.caption is None else (columns.caption,):
         value = entries.get(name)
         if texts := [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]:
             return texts

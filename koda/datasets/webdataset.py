@@ -55,9 +55,10 @@ def read_webdataset(config: DataConfig) -> Source:
 
     The key is a member's name up to the first dot, with its folder in the shard (WebDataset's `__key__`); see
     `data.key_ends` and `data.shard_in_key` for names that this does not tell apart. The caption is the `.txt`, or else
-    `caption` in the `.json`, a text or a list of them, whose other entries are metadata. `data.caption_column` names
-    another member or entry, `data.image_column` the suffix of the image, `data.key_column` an entry. Of a shard that
-    was cut off the samples before the cut are used, and the loss is a row with a fault.
+    `caption`, `captions`, `text` or `title` in the `.json`, a text or a list of them; the entries are metadata.
+    `data.caption_column` names another member or entry, `data.image_column` the suffix of the image,
+    `data.key_column` an entry. Of a shard that was cut off the samples before the cut are used, and the loss is a row
+    with a fault.
 
     Raises:
         DataError: shards that are missing, compressed, or not tar files, or none of whose samples has what is named.

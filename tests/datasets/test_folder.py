@@ -72,9 +72,10 @@ def test_odd_names(tmp_path: Path) -> None:
     assert [rejection.key for rejection in dataset.rejections] == ["\\udcff"]
 
 
-def test_tar_files_among_captioned_images_do_not_make_shards_of_them(tmp_path: Path) -> None:
+def test_files_of_other_formats_among_captioned_images_do_not_hide_them(tmp_path: Path) -> None:
     fill(tmp_path, "sub/a.jpg", "sub/a.txt")
     (tmp_path / "backup.tar").write_bytes(bytes(10240))
+    (tmp_path / "state.json").write_text("{}")
     config = DataConfig(path=str(tmp_path))
     assert [pair.key for pair in read_dataset(config).pairs] == ["sub/a"]
     assert read_folder(config).notes == (

@@ -383,7 +383,12 @@ def test_columns_name_members_and_entries(tmp_path: Path) -> None:
 
 def test_a_list_of_captions_and_a_title_are_captions_where_there_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    for about, caption in [(ABOUT, "one"), ({"title": "a title"}, "a title"), ({"caption": "", "title": "x"}, "")]:
+    for about, caption in [
+        (ABOUT, "one"),
+        ({"captions": ["a"], "text": "b"}, "a"),
+        ({"title": "x"}, "x"),
+        ({"caption": "", "title": "x"}, ""),
+    ]:
         write(path, [("1.jpg", b"1"), ("1.json", json.dumps(about).encode())])
         assert [pair.caption for pair in read(path).pairs] == [caption]
     write(path, [("1.jpg", b"1"), ("1.txt", b"\xef\xbb\xbfmarked\r\n")])
