@@ -32,6 +32,14 @@ class DataConfig(Strict):
     captions: Literal["first", "all", "random"] = Field(
         default="first", description="which caption of an image that has several; random is drawn with `seed`"
     )
+    key_ends: Literal["auto", "first_dot", "last_dot"] = Field(
+        default="auto",
+        description="where the name of a sample of shards ends: at the first dot, as in WebDataset; auto: at the last "
+        "one where samples would become one otherwise",
+    )
+    shard_in_key: Literal["auto", "always", "never"] = Field(
+        default="auto", description="the name of the shard as part of the key; auto: where each numbers anew"
+    )
     exif: Literal["apply", "ignore"] = Field(
         default="ignore", description="turn pictures as their EXIF orientation says; open_clip's training does not"
     )

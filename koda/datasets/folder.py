@@ -9,7 +9,7 @@ from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
 from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of, shown
 from koda.datasets.images import IMAGE_SUFFIXES
-from koda.datasets.text import decode_text
+from koda.datasets.text import decode_text, listed
 from koda.errors import DataError
 
 _TABLES = (".csv", ".tsv", ".parquet", ".json")
@@ -31,6 +31,7 @@ def read_folder(config: DataConfig) -> Source:
     captions: dict[str, str] = {}  # key -> file
     doubles = []  # caption files of a key that has one
     others = []
+    tars = []
     for name in list_files(folder):
         stem, dot, suffix = name.rpartition(".")
         if any(part.startswith(".") for part in name.split("/")):
@@ -42,6 +43,8 @@ def read_folder(config: DataConfig) -> Source:
                 doubles.append(name)
         elif name.lower().endswith(_TABLES):
             others.append(name)
+        elif name.lower().endswith(".tar"):
+            tars.append(name)
     if not images or not captions:
         what = "no images" if not images else "images, but no captions (.txt files of the same names)"
         remedy = (
@@ -63,7 +66,19 @@ def read_folder(config: DataConfig) -> Source:
         if key not in with_image
     ]
     rows += [Row(None, fault=Fault("another caption has the same name"), where=name) for name in doubles]
-    return Source(folder.rstrip("/").rpartition("/")[2], rows)
+    notes = (f"it is read as a folder of images; {len(tars)} tar files in it are left out: {listed(tars, 3)}",)
+    return Source(folder.rstrip("/").rpartition("/")[2], rows, notes=notes if tars else ())
+
+
+def has_captioned_images(folder: str) -> bool:
+    """Tell whether a folder, or one in it, has an image with a text file of the same name beside it.
+
+    Raises:
+        DataError: a folder that cannot be listed.
+    """
+    parts = [name.rpartition(".") for name in list_files(folder)]
+    texts = {stem for stem, dot, suffix in parts if dot and suffix.lower() == "txt"}
+    return any(suffix.lower() in IMAGE_SUFFIXES and stem in texts for stem, _, suffix in parts)
 
 
 def _by_written_name(captions: dict[str, str], keys: set[str]) -> dict[str, str]:

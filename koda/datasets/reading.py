@@ -26,7 +26,7 @@ from koda.datasets.condition import matching
 from koda.datasets.credentials import without_credentials
 from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
-from koda.datasets.folder import read_folder
+from koda.datasets.folder import has_captioned_images, read_folder
 from koda.datasets.huggingface import read_huggingface
 from koda.datasets.pictures import View
 from koda.datasets.shards import has_braces
@@ -94,7 +94,9 @@ def format_of(config: DataConfig) -> str:
         return "csv"
     names = list_folder(config.path)
     marks = (kind for mark, kind in _FORMAT_MARKS.items() if matching_names(names, mark))
-    return next(marks, "folder")
+    kind = next(marks, "folder")
+    # a backup or a state.json among captioned images does not make another data set of them
+    return "folder" if kind in ("webdataset", "huggingface") and has_captioned_images(config.path) else kind
 
 
 def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> PairDataset:

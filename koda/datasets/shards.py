@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from koda.datasets.blobs import READS_AT_ONCE, is_file, is_folder, join, list_folder
+from koda.datasets.tars import COMPRESSED_SUFFIXES
 from koda.datasets.text import listed
 from koda.errors import DataError
 
@@ -33,10 +35,7 @@ def find_shards(path: str) -> list[str]:
             raise DataError(f"The list of shards {path} has an empty entry.", "Shards are listed as a.tar::b.tar.")
         places = [part] if "{" in part and is_file(part) else expand(part)
         if len(places) == 1 and is_folder(places[0]):
-            inside = [join(places[0], name) for name in list_folder(places[0]) if name.lower().endswith(".tar")]
-            if not inside:
-                raise DataError(f"The folder {places[0]} has no .tar files.", "Set data.path to the shards.")
-            shards += inside
+            shards += _inside(places[0])
         else:
             shards += places
             named += places
@@ -49,6 +48,40 @@ def find_shards(path: str) -> list[str]:
             "Fetch them, or name only those that are there: data.path may list several, a.tar::b.tar.",
         )
     return shards
+
+
+def _inside(folder: str) -> list[str]:
+    """Return the shards in a folder.
+
+    Raises:
+        DataError: there are none, or compressed ones among them, which cannot be read and must not be missed.
+    """
+    names = list_folder(folder)
+    if compressed := [name for name in names if name.lower().endswith(COMPRESSED_SUFFIXES)]:
+        raise DataError(
+            f"The folder {folder} has compressed shards: {listed(compressed)}.",
+            "Decompress them, since the images in them are compressed already, or name the others as data.path.",
+        )
+    inside = [join(folder, name) for name in names if name.lower().endswith(".tar")]
+    if not inside:
+        raise DataError(f"The folder {folder} has no .tar files.", "Set data.path to the shards.")
+    return inside
+
+
+def distinct_names(shards: Sequence[str]) -> list[str]:
+    """Return a name for each shard: that of its file, or its path from where the paths part.
+
+    >>> distinct_names(["x/a/0.tar", "x/a/1.tar"]), distinct_names(["x/a/0.tar", "x/b/0.tar"])
+    (['0', '1'], ['a/0', 'b/0'])
+    """
+    places = [(place[:-4] if place.lower().endswith(".tar") else place).split("/") for place in shards]
+    names = [place[-1] for place in places]
+    if len(set(names)) == len(set(shards)):
+        return names
+    common = next(
+        (depth for depth, parts in enumerate(zip(*places, strict=False)) if len(set(parts)) > 1), len(places[0]) - 1
+    )
+    return ["/".join(place[common:]) for place in places]
 
 
 def expand(text: str) -> list[str]:

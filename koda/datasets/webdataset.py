@@ -2,166 +2,198 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source, gathered
-from koda.datasets.blobs import READS_AT_ONCE, Blob, open_file, reason_of
-from koda.datasets.images import IMAGE_SUFFIXES
-from koda.datasets.shards import find_shards, name_of
-from koda.datasets.text import decode_text, parse_json, scalars
+from koda.datasets.blobs import READS_AT_ONCE, is_folder, open_file, reason_of
+from koda.datasets.sample_rows import Columns, content_of, rows_of
+from koda.datasets.samples import Samples, add_members, told_apart
+from koda.datasets.shards import distinct_names, find_shards, name_of
+from koda.datasets.tars import Damage, check_uncompressed, read_members
+from koda.datasets.text import listed
 from koda.errors import DataError
 
-_BLOCK_BYTES = 512
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_TEXTS = ("txt", "json")
-
-
-class _Damage(Exception):
-    """A tar file does not go on as it should."""
+_MERGED = "part of the sample that is named up to the first dot"
 
 
 @dataclass
-class _Sample:
-    """The members of one name: where each lies, and the text of those that are text."""
+class _Shard:
+    """What was read of a shard.
 
-    key: str
-    parts: dict[str, tuple[int, int]] = field(default_factory=dict)
-    texts: dict[str, bytes] = field(default_factory=dict)
+    Args:
+        location: of the shard.
+        samples: rows of each; one unless it has several captions.
+        suffixes, entries: how many samples have a member of each suffix, and each entry in their JSON.
+        others: names of members that are part of no sample.
+        n_merged, n_split: see :class:`koda.datasets.samples.Samples`.
+        is_damaged: its end is; the last row says how.
+    """
+
+    location: str
+    samples: list[list[Row]] = field(default_factory=list)
+    suffixes: Counter[str] = field(default_factory=Counter)
+    entries: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
+    n_merged: int = 0
+    n_split: int = 0
+    is_damaged: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.location.rpartition("/")[2]
 
 
 def read_webdataset(config: DataConfig) -> Source:
     """Read shards by their headers, captions and metadata; each image stays where it lies in its shard.
 
-    The key is a member's name up to the first dot, with its folder in the shard (WebDataset's `__key__`). The caption
-    is the `.txt`, or else `caption` in the `.json`, whose other entries are metadata. Of a shard that was cut off the
-    samples before the cut are used, and the loss is a row with a fault.
+    The key is a member's name up to the first dot, with its folder in the shard (WebDataset's `__key__`); see
+    `data.key_ends` and `data.shard_in_key` for names that this does not tell apart. The caption is the `.txt`, or else
+    `caption`, `captions`, `text` or `title` in the `.json`, a text or a list of them; the entries are metadata.
+    `data.caption_column` names another member or entry, `data.image_column` the suffix of the image,
+    `data.key_column` an entry. Of a shard that was cut off the samples before the cut are used, and the loss is a row
+    with a fault.
 
     Raises:
-        DataError: shards that are missing, compressed, or not tar files.
+        DataError: shards that are missing, compressed, or not tar files, or none of whose samples has what is named.
     """
-    shards = find_shards(config.path)
+    columns = Columns.of(config)
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-        by_shard = list(pool.map(_read_shard, shards))
-    return gathered(name_of(config.path), [row for rows in by_shard for row in rows])
+        shards = list(pool.map(partial(_read_shard, columns=columns, config=config), find_shards(config.path)))
+    _check_samples(config.path, shards)
+    columns.check(
+        config.path,
+        sum((shard.suffixes for shard in shards), Counter()),
+        sum((shard.entries for shard in shards), Counter()),
+    )
+    repeated, restarts = _repeated(shards)
+    restarts = restarts and columns.key is None  # a key that is named is meant
+    with_shard = config.shard_in_key == "always" or (config.shard_in_key == "auto" and restarts)
+    if with_shard:
+        for name, shard in zip(distinct_names([shard.location for shard in shards]), shards, strict=True):
+            shard.samples = [[_within(row, name) for row in rows] for rows in shard.samples]
+    rows = [row for shard in shards for of_sample in shard.samples for row in of_sample]
+    n_merged = sum(shard.n_merged for shard in shards)
+    return replace(
+        gathered(name_of(config.path), rows),
+        n_split=len(rows) - sum(len(shard.samples) for shard in shards),
+        merged={_MERGED: n_merged} if n_merged else {},
+        notes=(*_notes(shards, config), *_note_on_keys(repeated, with_shard)),
+    )
 
 
-def _read_shard(location: str) -> list[Row]:
-    """Return the samples of a shard, and a row for what is lost of it."""
+def _read_shard(location: str, columns: Columns, config: DataConfig) -> _Shard:
+    """Read a shard: the rows of its samples, and a row for what is lost of it."""
+    found = Samples()
+    damage = None
     try:
         with open_file(location) as file:
-            samples, damage = _index(file, location)
+            check_uncompressed(file, location)
+            try:
+                add_members(found, read_members(file), file, config.key_ends, columns.suffixes)
+            except Damage as error:
+                damage = str(error)
+                if not found.samples and not found.others:
+                    raise DataError(f"The shard {location} is not a tar file: {damage}.", "Fetch it again.") from error
     except DataError:
         raise
     except Exception as error:  # a store behind a URL has errors of its own
         raise DataError(f"The shard {location} cannot be read: {reason_of(error)}.") from error
-    rows = [_row(sample, location) for sample in samples]
+    found = told_apart(found, config.key_ends, columns.suffixes)
+    shard = _Shard(location, others=found.others, n_merged=found.n_merged, n_split=found.n_split)
+    for sample in found.samples:
+        content = content_of(sample)
+        shard.samples.append(rows_of(sample, content, location, columns, config))
+        shard.suffixes.update(sample.parts.keys())
+        shard.entries.update([] if isinstance(content, Fault) else content.keys())
     if damage is not None:
-        name = location.rpartition("/")[2]
-        rows.append(Row(None, fault=Fault("the shard is damaged", str(damage)), where=name, loss=True))
-    return rows
+        shard.is_damaged = True
+        shard.samples.append([Row(None, fault=Fault("the shard is damaged", damage), where=shard.name, loss=True)])
+    return shard
 
 
-def _index(file: BinaryIO, location: str) -> tuple[list[_Sample], str | None]:
-    """Return the samples of a tar file, and what is wrong with its end."""
-    start = file.read(6)
-    for magic, name in _COMPRESSED.items():
-        if start.startswith(magic):
-            raise DataError(
-                f"The shard {location} is compressed with {name}: single images cannot be read from it.",
-                "Decompress it; the images in it are compressed already.",
-            )
-    samples: list[_Sample] = []
-    latest: dict[str, _Sample] = {}
-    damage = None
-    n_members = 0
-    try:
-        for member in _members(file):
-            n_members += 1
-            key, suffix = _split(member.name)
-            if not key or not member.isreg() or member.issparse():
-                continue
-            sample = latest.get(key)
-            if sample is None or suffix in sample.parts:  # the same member again is another sample, of the same key
-                sample = latest[key] = _Sample(key)
-                samples.append(sample)
-            sample.parts[suffix] = (member.offset_data, member.size)
-            if suffix in _TEXTS:
-                file.seek(member.offset_data)
-                sample.texts[suffix] = file.read(member.size)
-    except _Damage as error:
-        damage = str(error)
-        if not n_members:
-            raise DataError(f"The shard {location} is not a tar file: {damage}.", "Fetch it again.") from error
-    return samples, damage
+def _within(row: Row, shard: str) -> Row:
+    return row if row.key is None else replace(row, key=f"{shard}/{row.key}")
 
 
-def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file whose bytes are all there.
+def _check_samples(path: str, shards: Sequence[_Shard]) -> None:
+    """Refuse shards that have no samples.
 
     Raises:
-        _Damage: where it does not go on. tarfile takes a damaged header for the end of the file.
+        DataError: a folder has empty shards alone, or none of the names is one of a sample.
     """
-    size = file.seek(0, 2)
-    file.seek(0)
-    last = -1
-    try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (the file is the caller's)
-    except Exception as error:  # tarfile raises whatever it stumbles over
-        raise _Damage("it is empty" if not size else reason_of(error)) from error
-    while True:
-        try:
-            member = archive.next()
-        except Exception as error:
-            raise _Damage(reason_of(error)) from error
-        if member is None:
-            break
-        if member.offset_data <= last or member.size < 0:  # a damaged header that leads backwards, for ever
-            raise _Damage(f"the header at byte {member.offset} is not one")
-        last = member.offset_data
-        if member.isreg() and member.offset_data + member.size > size:
-            raise _Damage(f"it ends early, in {member.name!r}")
-        yield member
-    file.seek(archive.offset)
-    block = file.read(_BLOCK_BYTES)
-    if len(block) < _BLOCK_BYTES:
-        raise _Damage("it ends early, without its end mark")
-    if block != bytes(_BLOCK_BYTES):
-        raise _Damage(f"the header at byte {archive.offset} is not one")
+    if any(shard.samples for shard in shards):
+        return
+    if is_folder(path):
+        raise DataError(
+            f"The folder {path} is read as shards, and its .tar files ({listed([s.name for s in shards], 3)}) hold no "
+            "sample.",
+            "Set data.path to the data set itself, or data.format to what the folder is.",
+        )
+    if others := [name for shard in shards for name in shard.others]:
+        raise DataError(
+            f"{path} has no samples: none of its {len(others)} members has a name with a suffix, such as "
+            f"00000.jpg; they are {listed(others, 3)}.",
+            "Name the members of each sample alike, with the suffixes of an image and a .txt or .json.",
+        )
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Split a member's name into its key and its suffix; ("", "") where it is not part of a sample."""
-    folder, slash, base = name.removeprefix("./").rpartition("/")
-    stem, dot, suffix = base.partition(".")
-    return (folder + slash + stem, suffix.lower()) if stem and dot else ("", "")
+def _repeated(shards: Sequence[_Shard]) -> tuple[int, bool]:
+    """Return how many keys of a shard an earlier one has for another sample, and whether the shards number anew.
+
+    They do where this concerns more than half of a shard. A sample that is the same in both is merely there twice.
+    """
+    known: dict[str, tuple[Any, ...]] = {}
+    repeated = 0
+    restarts = False
+    for shard in shards:
+        own = {rows[0].key: _contents(rows) for rows in shard.samples if rows[0].key is not None}
+        other = sum(known.get(key, contents) != contents for key, contents in own.items())
+        repeated += other
+        restarts = restarts or 2 * other > len(own)
+        known |= {key: contents for key, contents in own.items() if key not in known}
+    return repeated, restarts
 
 
-def _row(sample: _Sample, location: str) -> Row:
-    """Make a row of a sample, or say what it lacks."""
-    where = f"{location.rpartition('/')[2]}: {sample.key}"
-    metadata: dict[str, Any] = {}
-    caption = None
-    fault = None
-    try:
-        if "json" in sample.texts:
-            content = parse_json(sample.texts["json"], f"{sample.key}.json")
-            if not isinstance(content, dict):
-                raise DataError(f"{sample.key}.json is no JSON object")
-            metadata = scalars(content, {"caption", "key"})  # img2dataset's key is the name
-            caption = content["caption"] if isinstance(content.get("caption"), str) else None
-        if "txt" in sample.texts:
-            caption = decode_text(sample.texts["txt"], f"{sample.key}.txt").strip()
-    except DataError as error:
-        fault = Fault("malformed sample", error.message.rstrip("."))
-    place = next((sample.parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample.parts), None)
-    image = None if place is None else Blob(location, *place)
-    if fault is None and image is None:
-        fault = Fault("the sample has no image", f"it has {', '.join(sorted(sample.parts))}")
-    if fault is None and caption is None:
-        fault = Fault("the sample has no caption")
-    return Row(sample.key, image, caption, metadata, fault, where)
+def _contents(rows: Sequence[Row]) -> tuple[Any, ...]:
+    """Return what tells samples of one key apart without reading their images."""
+    return (*(row.caption for row in rows), rows[0].image and rows[0].image.length, rows[0].fault)
+
+
+def _note_on_keys(repeated: int, with_shard: bool) -> Iterator[str]:
+    if repeated and with_shard:
+        yield (
+            f"{repeated} keys stand in several shards for other samples: the name of the shard is part of each key "
+            "(data.shard_in_key)"
+        )
+    elif repeated:
+        yield (
+            f"{repeated} keys stand in several shards for other samples: the first is taken; data.shard_in_key: always "
+            "keeps them apart"
+        )
+
+
+def _notes(shards: Sequence[_Shard], config: DataConfig) -> Iterator[str]:
+    """Say what of the shards is no sample, or not the sample that its name could be taken for."""
+    if n_split := sum(shard.n_split for shard in shards):
+        how = (
+            "left out, as data.key_ends: first_dot says"
+            if config.key_ends == "first_dot"
+            else "told apart at the last dot, since they would be one otherwise (data.key_ends)"
+        )
+        yield f"{n_split} samples have names that are alike up to the first dot: they are {how}"
+    if n_merged := sum(shard.n_merged for shard in shards):
+        yield (
+            f"{n_merged} samples have names that go on after the first dot of another sample's, and are parts of it "
+            "by WebDataset's rule; data.key_ends: last_dot tells them apart"
+        )
+    if others := [name for shard in shards for name in shard.others]:
+        yield f"{len(others)} members are part of no sample, such as {others[0]!r}"
+    if empty := [shard.name for shard in shards if not shard.samples]:
+        yield f"{len(empty)} shards hold no sample: {listed(empty, 3)}"

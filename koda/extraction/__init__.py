@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from koda.extraction.artifact import KIND, altered_of, embedding_key, extract, load_embeddings
+from koda.extraction.artifact import KIND, embedding_key, extract, load_embeddings
 
-__all__ = ["KIND", "altered_of", "embedding_key", "extract", "load_embeddings"]
+__all__ = ["KIND", "embedding_key", "extract", "load_embeddings"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from koda.models import ResolvedModel, load_encoder
 from koda.storage import ArtifactStore, digest_json
 
 KIND = "embeddings"
-CAPTION_CUT = "caption cut at the context length"
 _EXTRACTION_VERSION = 3  # 3: pictures of 16 bits and fractions are scaled, transparent ones composed
 
 Progress = Callable[[int, int], None]
@@ -132,22 +131,6 @@ def _usable(info: dict[str, Any], dataset: PairDataset, model: ResolvedModel) ->
             "Check the images and the model.",
         )
     return info
-
-
-def altered_of(infos: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many samples of an audit were altered on their way into its models, by kind, the commonest first.
-
-    Both models are given the same pictures; of what they differ in, such as the length of captions, the larger count
-    is taken.
-
-    Args:
-        infos: what is noted of the embeddings of each model.
-    """
-    most: Counter[str] = Counter()
-    for info in infos:
-        cut = {CAPTION_CUT: int(info.get("n_long", 0))}
-        most |= Counter({**info.get("altered", {}), **cut})
-    return dict(most.most_common())
 
 
 def load_embeddings(store: ArtifactStore, key: str, dataset: PairDataset | None = None) -> EmbeddingTable:

@@ -10,6 +10,7 @@ import pytest
 
 from koda.config import DataConfig
 from koda.datasets import PairDataset, read_dataset
+from koda.datasets.folder import read_folder
 from koda.errors import DataError
 
 
@@ -69,6 +70,17 @@ def test_odd_names(tmp_path: Path) -> None:
     dataset = read(tmp_path)
     assert [pair.key for pair in dataset.pairs] == ["a b\n#%", "é"]
     assert [rejection.key for rejection in dataset.rejections] == ["\\udcff"]
+
+
+def test_files_of_other_formats_among_captioned_images_do_not_hide_them(tmp_path: Path) -> None:
+    fill(tmp_path, "sub/a.jpg", "sub/a.txt")
+    (tmp_path / "backup.tar").write_bytes(bytes(10240))
+    (tmp_path / "state.json").write_text("{}")
+    config = DataConfig(path=str(tmp_path))
+    assert [pair.key for pair in read_dataset(config).pairs] == ["sub/a"]
+    assert read_folder(config).notes == (
+        "it is read as a folder of images; 1 tar files in it are left out: backup.tar",
+    )
 
 
 def test_folders_without_captions_point_at_the_table(tmp_path: Path) -> None:

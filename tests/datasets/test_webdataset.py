@@ -13,9 +13,14 @@ import pytest
 
 from koda.config import DataConfig
 from koda.datasets import PairDataset, read_dataset, read_image
+from koda.datasets.base import Source
 from koda.datasets.shards import MAX_SHARDS, expand, name_of
+from koda.datasets.webdataset import read_webdataset
 from koda.errors import DataError
 from tests.datasets.layouts import entries, members, tar
+
+ABOUT = {"text": "from text", "caption": ["one", "two", 3], "id": 7, "title": "a title"}
+TEXT = ("jpg", "txt")
 
 
 @pytest.fixture
@@ -217,3 +222,202 @@ def test_other_files_are_refused_in_words(tmp_path: Path, name: str) -> None:
     path.write_bytes(bytes(1024))
     with pytest.raises(DataError, match="no rows"):
         read(path)
+
+
+# Names: dots, shards that number anew, members that are no files
+
+
+def write(path: Path, files: list[tuple[str, bytes]]) -> Path:
+    path.write_bytes(tar(files))
+    return path
+
+
+def numbered(n: int, mark: str = "") -> list[tuple[str, bytes]]:
+    """Samples that are numbered from 0 on; the mark is in image and caption."""
+    return [(f"{i:05d}.{s}", f"{mark}{i}{s}".encode()) for i in range(n) for s in ("jpg", "txt")]
+
+
+def source(path: Path | str, **settings: Any) -> Source:
+    return read_webdataset(DataConfig(path=str(path), **settings))
+
+
+def test_samples_whose_names_have_several_dots_are_not_lost(tmp_path: Path) -> None:
+    dotted = [(f"photo.{i:03d}.{suffix}", b"x") for i in range(200) for suffix in ("jpg", "txt")]
+    path = write(tmp_path / "a.tar", [*dotted, ("1.jpg", b"x"), ("1.txt", b"x")])
+    dataset = read(path)
+    assert len(dataset.pairs) == 201 and dataset.pairs[-1].key == "photo.199"
+    assert "200 samples have names that are alike up to the first dot" in source(path).notes[0]
+    strict = read(path, key_ends="first_dot", max_rejected=300)
+    assert [pair.key for pair in strict.pairs] == ["1"] and strict.n_source == 201
+    assert strict.rejections[0].reason.startswith("the name has several dots: up to the first it is 'photo'")
+    with pytest.raises(DataError, match=r"200 unusable rows of 201(.|\n)*several dots"):
+        read(path, key_ends="first_dot", max_rejected=0.25)
+    assert read(path, key_ends="last_dot").digest == dataset.digest
+
+
+def test_samples_that_are_parts_of_a_whole_one_are_counted(tmp_path: Path) -> None:
+    more = [(f"cat.{i}.{suffix}", b"x") for i in range(3) for suffix in ("jpg", "txt")]
+    path = write(tmp_path / "a.tar", [("cat.jpg", b"x"), ("cat.txt", b"a cat"), ("cat.seg.png", b"x"), *more])
+    found = source(path)
+    assert [(row.key, row.caption) for row in found.rows] == [("cat", "a cat")]
+    assert list(found.merged.values()) == [3] and "data.key_ends: last_dot" in found.notes[0]
+    apart = source(path, key_ends="last_dot")
+    assert len(apart.rows) == 5 and not apart.merged  # cat, cat.seg without a caption, cat.0 to cat.2
+
+
+def test_a_file_beside_samples_with_dots_does_not_hide_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", [("set.json", b"{}"), *[(f"set.{i}.{s}", b"x") for i in "ab" for s in TEXT]])
+    assert [pair.key for pair in read(path).pairs] == ["set.a", "set.b"]
+    assert [item.kind for item in read(path).rejections] == ["the sample has no image"]
+
+
+def test_shards_that_number_anew_have_their_name_in_the_key(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / f"s-{name}.tar", numbered(3, name))
+    path = f"{tmp_path}/s-{{a,b}}.tar"
+    dataset = read(path)
+    assert [pair.key for pair in dataset.pairs] == [f"s-{name}/{i:05d}" for name in "ab" for i in range(3)]
+    assert "3 keys stand in several shards for other samples: the name of the shard is part" in source(path).notes[0]
+    never = read(path, shard_in_key="never")
+    assert [item.kind for item in never.rejections] == ["duplicate key"] * 3
+    assert "data.shard_in_key: always" in source(path, shard_in_key="never").notes[0]
+    alone = read(tmp_path / "s-a.tar", shard_in_key="always")
+    assert [pair.key for pair in alone.pairs] == ["s-a/00000", "s-a/00001", "s-a/00002"]
+
+
+def test_shards_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "0.tar", numbered(2, name))
+    keys = [pair.key for pair in read(f"{tmp_path}/{{a,b}}/0.tar").pairs]
+    assert keys == ["a/0/00000", "a/0/00001", "b/0/00000", "b/0/00001"]
+
+
+def test_one_key_that_stands_twice_does_not_change_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "0.tar", numbered(3, "a"))
+    write(tmp_path / "1.tar", [("00002.jpg", b"?"), ("00002.txt", b"?"), *[(f"x{n}", d) for n, d in numbered(3, "b")]])
+    dataset = read(tmp_path)
+    assert [pair.key for pair in dataset.pairs] == ["00000", "00001", "00002", "x00000", "x00001", "x00002"]
+    assert [item.key for item in dataset.rejections] == ["00002"]
+    assert source(tmp_path).notes[0].startswith("1 keys stand in several shards")
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "is a link to '/etc/passwd'"),
+        ({"type": tarfile.LNKTYPE, "linkname": "0.jpg"}, "is a link to '0.jpg'"),
+        ({"type": tarfile.FIFOTYPE}, "is a pipe or a device"),
+        ({"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5}, "is a pipe or a device"),
+        ({"name": "/1.jpg", "key": "/1"}, "leads out of the shard"),
+        ({"name": "a/../../1.jpg", "key": "a/../../1"}, "leads out of the shard"),
+    ],
+)
+def test_members_that_are_no_files_of_their_own_are_rejected(
+    tmp_path: Path, member: dict[str, Any], reason: str
+) -> None:
+    key = member.pop("key", "1")
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, data in (("0.jpg", b"0"), ("0.txt", b"x"), (f"{key}.txt", b"x")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        info = tarfile.TarInfo("1.jpg")
+        for field, value in member.items():
+            setattr(info, field, value)
+        archive.addfile(info)
+    dataset = read(path)
+    assert [pair.key for pair in dataset.pairs] == ["0"]
+    assert [(item.key, item.kind) for item in dataset.rejections] == [(key, "a member is not a file of its own")]
+    assert dataset.rejections[0].reason.endswith(reason)
+
+
+def test_members_of_absurd_size_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, size in (("0.jpg", 1), ("0.txt", 17 * 2**20), ("1.jpg", 1), ("1.txt", 1)):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info, io.BytesIO(bytes(size)))
+    dataset = read(path)
+    assert [pair.key for pair in dataset.pairs] == ["1"]
+    assert dataset.rejections[0].reason == "a member is too large: '0.txt' has 17825792 bytes"
+
+
+def test_members_without_samples_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", [("1", b"x"), ("2", b"x")])
+    with pytest.raises(DataError, match=r"none of its 2 members(.|\n)*they are 1, 2\."):
+        read(path)
+    write(path, [("README", b"x"), *numbered(1)])
+    assert source(path).notes == ("1 members are part of no sample, such as 'README'",)
+
+
+def test_a_folder_of_empty_or_compressed_shards_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "backup.tar", [])
+    with pytest.raises(DataError, match=r"is read as shards(.|\n)*backup\.tar"):
+        read(tmp_path)
+    write(tmp_path / "0.tar", numbered(2))
+    assert source(tmp_path).notes == ("1 shards hold no sample: backup.tar",)
+    (tmp_path / "1.tar.gz").write_bytes(gzip.compress(tar(numbered(2))))
+    with pytest.raises(DataError, match=r"compressed shards: 1\.tar\.gz"):
+        read(tmp_path)
+
+
+# Settings: which member or entry is the image, the caption, the key
+
+
+def test_columns_name_members_and_entries(tmp_path: Path) -> None:
+    about = ("1.json", json.dumps(ABOUT).encode())
+    files = [("1.jpg", b"1"), ("1.edge.png", b"edge"), ("1.txt", b"a"), ("1.alt.txt", b"b"), about]
+    path = write(tmp_path / "a.tar", files)
+    assert [pair.caption for pair in read(path).pairs] == ["a"]
+    for column, caption in [("text", "from text"), ("caption", "one"), ("alt.txt", "b"), (".ALT.txt", "b")]:
+        assert [pair.caption for pair in read(path, caption_column=column).pairs] == [caption]
+    assert [pair.key for pair in read(path, key_column="id").pairs] == ["7"]
+    assert [read_image(pair) for pair in read(path, image_column="edge.png").pairs] == [b"edge"]
+    both = read(path, caption_column="caption", captions="all")
+    assert [(pair.key, pair.caption) for pair in both.pairs] == [("1#0", "one"), ("1#1", "two")]
+    assert source(path, caption_column="caption", captions="all").n_split == 1
+
+
+def test_a_list_of_captions_and_a_title_are_captions_where_there_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    for about, caption in [
+        (ABOUT, "one"),
+        ({"captions": ["a"], "text": "b"}, "a"),
+        ({"title": "x"}, "x"),
+        ({"caption": "", "title": "x"}, ""),
+    ]:
+        write(path, [("1.jpg", b"1"), ("1.json", json.dumps(about).encode())])
+        assert [pair.caption for pair in read(path).pairs] == [caption]
+    write(path, [("1.jpg", b"1"), ("1.txt", b"\xef\xbb\xbfmarked\r\n")])
+    assert [pair.caption for pair in read(path).pairs] == ["marked"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("image_column", r"members \.jpg, \.json\."),
+        ("caption_column", r"members \.jpg, \.json and entries in their JSON text, caption, id, title"),
+        ("key_column", "they have entries in their JSON text, caption, id, title"),
+    ],
+)
+def test_a_column_that_no_sample_has_is_refused_with_those_there_are(tmp_path: Path, setting: str, words: str) -> None:
+    path = write(tmp_path / "a.tar", [("1.jpg", b"1"), ("1.json", json.dumps(ABOUT).encode())])
+    with pytest.raises(DataError, match=rf"No sample of \S* has 'nope' \(data\.{setting}\); (.|\n)*{words}"):
+        read(path, **{setting: "nope"})
+
+
+def test_a_sample_that_lacks_what_is_named_is_rejected(tmp_path: Path) -> None:
+    files = [
+        ("1.jpg", b"1"),
+        ("1.json", b'{"t": "x", "id": "k"}'),
+        ("2.jpg", b"2"),
+        ("2.json", b'{"id": null, "t": 5}'),
+    ]
+    path = write(tmp_path / "a.tar", files)
+    assert [item.kind for item in read(path, caption_column="t").rejections] == ["the sample has no caption"]
+    named = read(path, caption_column="t", key_column="id")
+    assert [pair.key for pair in named.pairs] == ["k"]
+    assert [item.reason for item in named.rejections] == ["the JSON of the sample has no entry 'id' that is a key"]

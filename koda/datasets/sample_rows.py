@@ -1,0 +1,171 @@
+"""From a sample of a shard to its rows: which member is the image, which text the caption, which entry the key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from koda.config import DataConfig
+from koda.datasets.base import Fault, Row
+from koda.datasets.blobs import Blob
+from koda.datasets.captions import choose
+from koda.datasets.images import IMAGE_SUFFIXES
+from koda.datasets.samples import Sample
+from koda.datasets.text import decode_text, listed, parse_json, scalars
+from koda.errors import DataError
+
+_MALFORMED = "malformed sample"
+_CAPTIONS = ("caption", "captions", "text", "title")  # entries that are the caption where no text is, the first of them
+_DEFAULTS = {name: DataConfig.model_fields[name].default for name in ("image_column", "caption_column", "key_column")}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the configuration names of a sample: suffixes of members or entries of its JSON; None where it does not.
+
+    Args:
+        image: suffix of a member.
+        caption: suffix of a member, or an entry.
+        key: an entry.
+    """
+
+    image: str | None
+    caption: str | None
+    key: str | None
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Columns:
+        """Return what is not the default, which is of tables."""
+        values = {name: getattr(config, name) for name in _DEFAULTS}
+        return cls(*(None if value == _DEFAULTS[name] else str(value) for name, value in values.items()))
+
+    @property
+    def suffixes(self) -> list[str]:
+        """Suffixes of members that are named, if they are of members."""
+        return [_suffix(name) for name in (self.image, self.caption) if name is not None]
+
+    def check(self, path: str, suffixes: Counter[str], entries: Counter[str]) -> None:
+        """Refuse names that no sample knows.
+
+        Args:
+            path: of the data set, for the message.
+            suffixes, entries: how many samples have each.
+
+        Raises:
+            DataError: with the names that there are.
+        """
+        members = Counter({f".{suffix}": count for suffix, count in suffixes.items()})
+        for setting, named, in_members, in_json in (
+            ("image_column", self.image, True, False),
+            ("caption_column", self.caption, True, True),
+            ("key_column", self.key, False, True),
+        ):
+            if named is None or not members:
+                continue
+            if (in_members and f".{_suffix(named)}" in members) or (in_json and named in entries):
+                continue
+            there = [f"members {_commonest(members)}"] if in_members else []
+            there += [f"entries in their JSON {_commonest(entries)}"] if in_json else []
+            raise DataError(
+                f"No sample of {path} has {named!r} (data.{setting}); they have {' and '.join(there)}.",
+                f"Name the right one as data.{setting}, or leave it out.",
+            )
+
+
+def content_of(sample: Sample) -> dict[str, Any] | Fault:
+    """Return the entries of a sample's JSON, none where it has none, or what is wrong with it."""
+    if "json" not in sample.texts:
+        return {}
+    try:
+        content = parse_json(sample.texts["json"], f"{sample.key}.json")
+    except DataError as error:
+        return Fault(_MALFORMED, error.message.rstrip("."))
+    return content if isinstance(content, dict) else Fault(_MALFORMED, f"{sample.key}.json is no JSON object")
+
+
+def rows_of(
+    sample: Sample, content: dict[str, Any] | Fault, location: str, columns: Columns, config: DataConfig
+) -> list[Row]:
+    """Return the row of a sample, one that says what it lacks, or one for each of several captions.
+
+    Args:
+        sample: of a shard.
+        content: of its JSON.
+        location: of the shard.
+        columns: what the configuration names.
+        config: says which of several captions are taken.
+    """
+    entries = {} if isinstance(content, Fault) else content
+    # img2dataset's key is the name
+    metadata = scalars(entries, {"caption", "key", *filter(None, (columns.caption, columns.key))})
+    key = sample.key if columns.key is None else _key(entries.get(columns.key))
+    image = next((Blob(location, *sample.parts[name]) for name in _images(columns) if name in sample.parts), None)
+    fault = _fault_of_members(sample, image, columns)
+    if fault is None and isinstance(content, Fault):
+        fault = content
+    if fault is None and key is None:
+        fault = Fault(f"the JSON of the sample has no entry {columns.key!r} that is a key")
+    captions: list[str] = []
+    if fault is None:
+        try:
+            captions = _captions(sample, entries, columns)
+        except DataError as error:
+            fault = Fault(_MALFORMED, error.message.rstrip("."))
+        else:
+            fault = None if captions else Fault("the sample has no caption")
+    row = Row(key, image, None, metadata, fault, f"{location.rpartition('/')[2]}: {sample.key}")
+    if fault is not None or key is None:
+        return [row]
+    if len(captions) == 1:
+        return [replace(row, caption=captions[0])]
+    return [replace(row, key=name, caption=text) for name, text in choose(key, captions, config)]
+
+
+def _fault_of_members(sample: Sample, image: Blob | None, columns: Columns) -> Fault | None:
+    """Return why a sample cannot be used, as its members show."""
+    if sample.part_of is not None:
+        detail = f"up to the first it is {sample.part_of!r}, as others are; data.key_ends: last_dot tells them apart"
+        return Fault("the name has several dots", detail)
+    if sample.faults:
+        return next(iter(sample.faults.values()))
+    if image is not None:
+        return None
+    wanted = "" if columns.image is None else f" .{_suffix(columns.image)}"
+    has = f"it has {listed(sorted(sample.parts))}"
+    if any(suffix.rpartition(".")[2] in IMAGE_SUFFIXES for suffix in sample.parts):
+        has += "; data.image_column takes another suffix"
+    return Fault(f"the sample has no{wanted} image", has)
+
+
+def _captions(sample: Sample, entries: dict[str, Any], columns: Columns) -> list[str]:
+    """Return the captions of a sample: one, several, or none.
+
+    Raises:
+        DataError: a text that is not UTF-8.
+    """
+    suffix = "txt" if columns.caption is None else _suffix(columns.caption)
+    if suffix in sample.texts:
+        return [decode_text(sample.texts[suffix], f"{sample.key}.{suffix}").strip()]
+    for name in _CAPTIONS if columns.caption is None else (columns.caption,):
+        value = entries.get(name)
+        if texts := [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]:
+            return texts
+    return []
+
+
+def _images(columns: Columns) -> Sequence[str]:
+    return IMAGE_SUFFIXES if columns.image is None else (_suffix(columns.image),)
+
+
+def _suffix(name: str) -> str:
+    return name.removeprefix(".").lower()
+
+
+def _key(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+
+
+def _commonest(names: Counter[str]) -> str:
+    return listed([name for name, _ in names.most_common()]) or "(none)"
