@@ -13,8 +13,8 @@ from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.fingerprint import ModelContents
 from koda.models.libraries import versions_of
 from koda.models.messages import fetching, quiet
-from koda.models.tokenizers import find_tokenizer, refuse_trust
-from koda.models.weight_files import check_regular, find_weights, weights_at
+from koda.models.tokenizers import find_tokenizer, holds_tokenizer, refuse_trust
+from koda.models.weight_files import check_regular, find_weights, folders_of, weights_at
 from koda.models.weights import look_at_weights
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def _from_config(spec: ModelSpec, path: Path) -> _Source:
             "Give a checkpoint file, such as pretrained: runs/epoch_5.pt.",
         )
     checkpoint = weights_at(Path(spec.pretrained))
-    return _Source(config, preprocessing, checkpoint, _unstated(checkpoint), path.parent)
+    folder = next((place for place in folders_of(path) if holds_tokenizer(place)), path.parent)
+    return _Source(config, preprocessing, checkpoint, _unstated(checkpoint), folder)
 
 
 def _unstated(checkpoint: Path) -> str:

@@ -68,6 +68,11 @@ def digest_tokenizer(config: Mapping[str, Any], folder: Path | None, tower: Path
     return digests
 
 
+def holds_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder is one that transformers can load a tokenizer, or a configuration, from."""
+    return any((folder / file).is_file() for file in _CONFIGS)
+
+
 def files_in(folder: Path) -> list[Path]:
     """Return the files of a folder that a tokenizer may read, by name; neither weights nor notes are among them.
 
@@ -174,7 +179,7 @@ def _folder(spec: ModelSpec, name: str, beside: Path | None) -> Path:
     """Return the folder of files that transformers names: on this machine, beside the configuration, or fetched."""
     places = [Path(name).expanduser()] if beside is None else [beside / Path(name).expanduser(), Path(name), beside]
     for place in places:
-        if any((place / file).is_file() for file in _CONFIGS):
+        if holds_tokenizer(place):
             return place
     from huggingface_hub import snapshot_download
 
