@@ -1,4 +1,4 @@
-"""Checkpoints as training leaves them: each shape is digested and loaded as the same model, or refused for its reason."""
+"""Checkpoints as training leaves them: each shape is loaded as the same model, or refused for its real reason."""
 
 from __future__ import annotations
 

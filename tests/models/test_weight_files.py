@@ -119,7 +119,7 @@ def test_an_index_that_names_more_than_there_is_or_lies_elsewhere_is_refused(fol
     for changed, words in (
         (
             {**raw["weight_map"], "no.such": "model-00001-of-00002.safetensors"},
-            "lack 1 tensors, the first is 'no.such'",
+            "lack 1 tensors.*'no.such'",
         ),
         ({"a": "../elsewhere.safetensors"}, "does not name files beside it"),
         ({}, "does not name files beside it"),
