@@ -17,13 +17,13 @@ from koda.records import RECORD_FILE, SEEN_FILE
 from koda.storage import digest_file, digest_json
 
 _CLIP_VOCABULARY = 49408  # tokens of open_clip's own tokenizer
-_CONFIGS = ("tokenizer_config.json", "config.json")
+_CONFIGS = ("tokenizer_config.json", "config.json", "preprocessor_config.json", "processor_config.json")
 _FILE_SETTINGS = ("bpe_path", "vocab_file", "tokenizer_file")
 _SUFFIXES = (".json", ".model", ".jinja", ".tiktoken", ".bpe", ".codes", ".vocab", ".spm", ".txt")
 _MAX_ARCHITECTURE = 1 << 16  # bytes; vocabularies are larger, and not worth reading twice
 _WORDS_OF_TEXTS = ("vocab", "merges", "dict", "bpe", "token", "codes")  # in the name of a .txt that tokenizers read
 # words in the names of JSON files of a model folder that none reads; training writes to some of them
-_OTHERS = ("open_clip_config", "preprocessor_config", "generation_config", "trainer_state", "log", "metrics", "results",
+_OTHERS = ("open_clip_config", "processor_config", "generation_config", "trainer_state", "log", "metrics", "results",
            "args", "params", Path(RECORD_FILE).stem, Path(SEEN_FILE).stem)  # fmt: skip
 
 
@@ -45,10 +45,10 @@ def find_tokenizer(spec: ModelSpec, config: Mapping[str, Any], beside: Path | No
     folder = tower = None
     if name := text.get("hf_tokenizer_name"):
         folder = beside if always and beside is not None else _folder(spec, name, beside)
-        _refuse_code(folder, "AutoTokenizer")
+        refuse_code(folder, "AutoTokenizer")
     if name := text.get("hf_model_name"):
         tower = _folder(spec, name, None)
-        _refuse_code(tower, "AutoConfig", "AutoModel")
+        refuse_code(tower, "AutoConfig", "AutoModel")
     return TokenizerFiles(folder, digest_tokenizer(config, folder, tower), tower)
 
 
@@ -61,12 +61,20 @@ def digest_tokenizer(config: Mapping[str, Any], folder: Path | None, tower: Path
     settings: dict[str, Any] = config["text_cfg"].get("tokenizer_kwargs") or {}
     digests = {f"tokenizer_kwargs.{name}": _digest(path) for name, path in _paths(settings)}
     if folder is not None:
-        inside = folder / str(settings.get("subfolder", ""))
-        digests |= {f"tokenizer/{path.name}": _digest(path) for path in files_in(inside)}
+        digests |= digest_files(folder / str(settings.get("subfolder", "")))
     if tower is not None:
         check_regular(tower / "config.json", "The configuration of the text tower")
         digests["text_tower/config.json"] = _digest(tower / "config.json")
     return digests
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return name -> digest of the files of :func:`files_in`.
+
+    Raises:
+        ModelError: a file that cannot be read, or is a pipe or a device.
+    """
+    return {f"tokenizer/{path.name}": _digest(path) for path in files_in(folder)}
 
 
 def holds_tokenizer(folder: Path) -> bool:
@@ -158,8 +166,12 @@ def refuse_trust(config: Any, where: str) -> None:
             refuse_trust(inner, where)
 
 
-def _refuse_code(folder: Path, *classes: str) -> None:
-    """Refuse a folder whose configuration maps a class to code beside it."""
+def refuse_code(folder: Path, *classes: str) -> None:
+    """Refuse a folder whose configuration maps one of some classes to code beside it.
+
+    Raises:
+        ModelError: with the class and the code.
+    """
     for name in _CONFIGS:
         path = folder / name
         if not path.exists():

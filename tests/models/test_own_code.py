@@ -178,5 +178,5 @@ def test_a_pipe_is_no_code(tmp_path: Path) -> None:
 
 
 def test_settings_of_other_kinds_are_refused(main: Path) -> None:
-    with pytest.raises(ModelError, match="are not for python: models"):
+    with pytest.raises(ModelError, match="config is for an open_clip architecture"):
         resolve_model(spec(main, config="a.json"))

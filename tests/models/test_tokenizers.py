@@ -262,7 +262,7 @@ def test_an_architecture_of_ones_own_needs_a_checkpoint_and_its_preprocessing(tm
         resolve_model(model.model_copy(update={"pretrained": None}))
     with pytest.raises(ModelError, match="how its images were normalised"):
         resolve_model(model.model_copy(update={"image_mean": None, "image_std": None}))
-    with pytest.raises(ModelError, match="has a configuration of its own"):
+    with pytest.raises(ModelError, match="config is for an open_clip architecture"):
         resolve_model(model.model_copy(update={"name": f"local-dir:{tmp_path}"}))
     with pytest.raises(ModelError, match=r"The configuration .* does not exist"):
         resolve_model(model.model_copy(update={"config": str(tmp_path / "no.json")}))

@@ -12,7 +12,7 @@ import torch
 from open_clip.factory import _find_checkpoint_in_dir
 from safetensors.torch import load_file, save_file
 
-from koda.config import ModelSpec
+from koda.config import ModelSpec, check_config
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
 from koda.models.weight_files import find_weights
@@ -196,3 +196,19 @@ def test_what_is_no_file_is_never_opened(folder: Path) -> None:
     link.symlink_to("epoch_9.pt")
     with pytest.raises(ModelError, match=r"is a link to epoch_9\.pt, which is not there"):
         resolve_model(ModelSpec(name="ViT-B-32", pretrained=str(link)))
+
+
+def test_paths_of_a_model_are_relative_to_the_configuration_and_a_tag_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "openai").mkdir()
+    (tmp_path / "checkpoint").write_bytes(b"x")
+    raw = {
+        "baseline": {"name": "emojiclip", "config": "arch.json", "pretrained": "runs/epoch_5"},
+        "candidate": {"name": "ViT-B-32", "pretrained": "openai"},
+        "data": {"path": "pairs.tsv"},
+    }
+    config = check_config(raw, "here", tmp_path)
+    assert config.baseline.config == str(tmp_path / "arch.json")
+    assert config.baseline.pretrained == str(tmp_path / "runs" / "epoch_5")
+    assert config.candidate.pretrained == "openai"
+    raw["candidate"] = {"name": "ViT-B-32", "pretrained": "checkpoint"}
+    assert check_config(raw, "here", tmp_path).candidate.pretrained == str(tmp_path / "checkpoint")
