@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from koda.models import ResolvedModel
+from koda.models.tokenizers import files_in
 from koda.records import RECORD_FILE, SEEN_FILE
 from koda.storage import write_atomically
 from koda.storage.artifacts import explain_os_errors, new_folder
@@ -37,6 +38,9 @@ def save_model(folder: Path, student: ResolvedModel, weights: Mapping[str, Tenso
             beside = path.is_file() and path.suffix not in _WEIGHTS_OF_THE_STUDENT
             if beside and path.name not in {CONFIG, RECORD_FILE, SEEN_FILE} and not path.name.startswith("."):
                 write_atomically(folder / path.name, path.read_bytes())
+    elif student.tokenizer is not None and student.tokenizer.folder is not None:
+        for path in files_in(student.tokenizer.folder):
+            write_atomically(folder / path.name, path.read_bytes())
     write_atomically(folder / WEIGHTS, save(dict(weights), metadata={"format": "pt"}))
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 

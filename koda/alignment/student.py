@@ -29,6 +29,8 @@ def check_student(model: ResolvedModel) -> None:
         ModelError: a folder of embeddings, or a model that is not open_clip's.
     """
     words = _NOT_OPEN_CLIP.get(model.spec.kind)
+    if "transformers" in model.fingerprint.config:
+        words = "a model of transformers"
     if words is not None:
         raise ModelError(
             f"{model.label} cannot be aligned: it is {words}, and koda fine-tunes and saves open_clip models.",

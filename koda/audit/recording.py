@@ -121,6 +121,7 @@ def _model_record(plan: AuditPlan, role: Role, info: dict[str, Any]) -> ModelRec
         label=plan.label(role),
         name=spec.name,
         pretrained=spec.pretrained,
+        weights_file=plan.models[role].weights_file,
         licence=spec.licence,
         source=spec.source,
         **info["model"],

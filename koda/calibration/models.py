@@ -9,7 +9,7 @@ from koda.config import AuditConfig, ModelSpec
 from koda.config.paths import absolute_model
 from koda.errors import ConfigError
 
-_OF_ONE_TRAINING = ("precision", "image_size", "force_quick_gelu", "image_mean", "image_std")
+_OF_ONE_TRAINING = ("config", "precision", "image_size", "force_quick_gelu", "image_mean", "image_std")
 
 
 def equal_models(names: Sequence[str], config: AuditConfig, folder: Path) -> tuple[ModelSpec, ...]:

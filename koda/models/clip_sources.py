@@ -13,13 +13,14 @@ from koda.errors import ModelError, did_you_mean, nearest
 from koda.models.fingerprint import ModelContents
 from koda.models.libraries import versions_of
 from koda.models.messages import fetching, quiet
-from koda.models.tokenizers import find_tokenizer, refuse_trust
-from koda.models.weight_files import check_regular, find_weights, weights_at
+from koda.models.tokenizers import find_tokenizer, holds_tokenizer, refuse_trust
+from koda.models.weight_files import check_regular, find_weights, folders_of, weights_at
 from koda.models.weights import look_at_weights
 
 if TYPE_CHECKING:
     import torch
 
+CONFIG = "open_clip_config.json"
 OPENAI_NOTE = (
     "For a model trained with open_clip's defaults:\n"
     "    image_mean: [0.48145466, 0.4578275, 0.40821073]\n    image_std: [0.26862954, 0.26130258, 0.27577711]"
@@ -56,11 +57,6 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
         raise ModelError(
             f"{spec.name}: image_size is for timm: and python: models; an open_clip model's configuration has its own.",
             "Remove image_size.",
-        )
-    if spec.config is not None and spec.kind != "open_clip":
-        raise ModelError(
-            f"{spec.name} has a configuration of its own; `config: {spec.config}` contradicts it.",
-            "Remove `config`, or give the model a name without a prefix.",
         )
     if spec.kind == "local-dir":
         source = _from_folder(spec, Path(spec.place))
@@ -125,7 +121,7 @@ def _read_config(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Any] 
 def _from_folder(spec: ModelSpec, folder: Path) -> _Source:
     if not folder.is_dir():
         raise ModelError(f"The model folder {folder} does not exist.", "Check the path after `local-dir:`.")
-    path = folder / "open_clip_config.json"
+    path = folder / CONFIG
     if not os.path.lexists(path):
         raise ModelError(
             f"The model folder {folder} has no open_clip_config.json.",
@@ -159,7 +155,8 @@ def _from_config(spec: ModelSpec, path: Path) -> _Source:
             "Give a checkpoint file, such as pretrained: runs/epoch_5.pt.",
         )
     checkpoint = weights_at(Path(spec.pretrained))
-    return _Source(config, preprocessing, checkpoint, _unstated(checkpoint), path.parent)
+    folder = next((place for place in folders_of(path) if holds_tokenizer(place)), path.parent)
+    return _Source(config, preprocessing, checkpoint, _unstated(checkpoint), folder)
 
 
 def _unstated(checkpoint: Path) -> str:

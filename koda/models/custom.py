@@ -49,10 +49,8 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     Raises:
         ModelError: code that cannot be imported or fails, or preprocessing that nobody stated.
     """
-    if spec.pretrained or spec.force_quick_gelu or spec.config:
-        raise ModelError(
-            f"{spec.name}: pretrained, config and force_quick_gelu are not for python: models.", "Remove them."
-        )
+    if spec.pretrained or spec.force_quick_gelu:
+        raise ModelError(f"{spec.name}: pretrained and force_quick_gelu are not for python: models.", "Remove them.")
     with fresh_imports(_file(spec)):
         function, module = _function(spec)
         made = _make(spec.name, function)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 _DISTRIBUTIONS = {"open_clip": "open_clip_torch", "PIL": "pillow"}
 _TO_MINOR = ("torch", "torchvision")  # whose patch releases change no embeddings
@@ -28,8 +29,12 @@ def versions_of(*packages: str) -> dict[str, str]:
 
 def versions_imported(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of the packages of modules that code imports; the standard library has none."""
-    from importlib.metadata import packages_distributions
-
-    known = packages_distributions()
+    known = _distributions()
     tops = {name.partition(".")[0] for name in names}
     return versions_of(*sorted({distribution for top in tops for distribution in known.get(top, [])}))
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the name of a module -> the packages that bring it; reading all that is installed takes a while."""
+    return packages_distributions()

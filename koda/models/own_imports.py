@@ -136,13 +136,17 @@ def _is_still(place: str, digest: str) -> bool:
 
 
 def _forget_namesakes(folders: Iterable[str]) -> None:
-    real = [f"{os.path.realpath(folder)}{os.sep}" for folder in folders]
-    beside: set[str] = set()
-    for folder in real:
+    beside: dict[str, str] = {}  # name of a module -> what its files begin with
+    for folder in folders:
         with contextlib.suppress(OSError):
-            paths = list(Path(folder).iterdir())
-            beside |= {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()}
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix == ".py":
+                    beside.setdefault(path.stem, os.path.realpath(path))
+                elif (path / "__init__.py").is_file():
+                    beside.setdefault(path.name, f"{os.path.realpath(path)}{os.sep}")
+    beside.pop("__main__", None)
     for name, module in list(sys.modules.items()):
-        place = file_of(module) if name.partition(".")[0] in beside - {"__main__"} else None
-        if place is not None and not os.path.realpath(place).startswith(tuple(real)):
+        start = beside.get(name.partition(".")[0])
+        place = None if start is None else file_of(module)
+        if start is not None and place is not None and not os.path.realpath(place).startswith(start):
             del sys.modules[name]

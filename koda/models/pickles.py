@@ -16,6 +16,7 @@ from typing import Any
 from koda.errors import ModelError
 from koda.models.messages import quiet
 
+_ASKS_FOR_MORE = ("Trying to", "allowlisted", "Can only", "not initialized by BUILD")  # phrases of torch's own refusals
 _NAMED = 5  # of what a refused pickle asks for
 _NUMBERS = ("Bool", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float16", "Float32",
             "Float64", "Str", "Bytes")  # fmt: skip
@@ -116,7 +117,7 @@ def _refused(path: Path, words: str) -> ModelError:
     import torch
 
     asked = re.findall(r"(?:GLOBAL|class) ([\w.]+)", words)
-    if not asked and "Unsupported" not in words:
+    if not asked and not any(phrase in words for phrase in _ASKS_FOR_MORE):
         return ModelError(
             f"The checkpoint {path} cannot be read: it is no checkpoint of PyTorch.",
             "It may be truncated; copy it again.",

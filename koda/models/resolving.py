@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from koda.config import ModelSpec
 from koda.devices import device_of
-from koda.models import clip, clip_sources, custom, embedding_folder, timm_models
+from koda.errors import ModelError
+from koda.models import clip, clip_sources, custom, embedding_folder, timm_models, transformers_models
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelFingerprint, ResolvedModel
 from koda.models.precision import resolve_precision
 
-_FINDERS = {"timm": timm_models.find, "python": custom.find, "embeddings": embedding_folder.find}
-_LOADERS = {"timm": timm_models.load, "python": custom.load}
+_FINDERS = {
+    "timm": timm_models.find,
+    "python": custom.find,
+    "embeddings": embedding_folder.find,
+    "transformers": transformers_models.find,
+}
+_LOADERS = {"timm": timm_models.load, "python": custom.load, "transformers": transformers_models.load}
+
+
+def _kind(spec: ModelSpec) -> str:
+    """Return the kind of a model; a folder without a configuration of open_clip may be one of transformers."""
+    folder = Path(spec.place)
+    if spec.kind == "local-dir" and not os.path.lexists(folder / clip_sources.CONFIG):
+        return "transformers" if os.path.lexists(folder / transformers_models.CONFIG) else spec.kind
+    return spec.kind
 
 
 def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
@@ -28,7 +45,12 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
     """
     place = device_of(device)
     precision = "as stored" if spec.kind == "embeddings" else resolve_precision(spec, place)
-    contents = _FINDERS.get(spec.kind, clip_sources.find)(spec, place)
+    if spec.config is not None and spec.kind != "open_clip":
+        raise ModelError(
+            f"{spec.name}: config is for an open_clip architecture of your own; this model has its own.",
+            "Remove `config`, or give the model a name without a prefix.",
+        )
+    contents = _FINDERS.get(_kind(spec), clip_sources.find)(spec, place)
     fingerprint = ModelFingerprint(
         contents.weights, contents.config, contents.preprocessing, precision, contents.files, contents.libraries
     )
@@ -44,4 +66,4 @@ def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:
         ModelError: weights that do not fit the configuration, or that hold NaN or infinity.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    return _LOADERS.get(resolved.spec.kind, clip.load)(resolved, device_of(device))
+    return _LOADERS.get(_kind(resolved.spec), clip.load)(resolved, device_of(device))

@@ -12,18 +12,19 @@ from koda.config import ModelSpec
 from koda.errors import ModelError, PrerequisiteError
 from koda.models.fingerprint import TokenizerFiles
 from koda.models.messages import fetching, first_line, needing, quiet
-from koda.models.weight_files import check_regular, is_index
+from koda.models.weight_files import check_regular
 from koda.records import RECORD_FILE, SEEN_FILE
 from koda.storage import digest_file, digest_json
 
 _CLIP_VOCABULARY = 49408  # tokens of open_clip's own tokenizer
-_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".codes", ".vocab", ".spm", ".gz")
-_CONFIGS = ("tokenizer_config.json", "config.json")
+_CONFIGS = ("tokenizer_config.json", "config.json", "preprocessor_config.json", "processor_config.json")
 _FILE_SETTINGS = ("bpe_path", "vocab_file", "tokenizer_file")
-# files of a model folder that no tokenizer reads, by name
-_OTHERS = ("open_clip_config.json", "preprocessor_config.json", "trainer_state.json", "generation_config.json",
-           "readme.txt", "requirements.txt", "results.json", "all_results.json", "train_results.json",
-           "eval_results.json", RECORD_FILE, SEEN_FILE)  # fmt: skip
+_SUFFIXES = (".json", ".model", ".jinja", ".tiktoken", ".bpe", ".codes", ".vocab", ".spm", ".txt")
+_MAX_ARCHITECTURE = 1 << 16  # bytes; vocabularies are larger, and not worth reading twice
+_WORDS_OF_TEXTS = ("vocab", "merges", "dict", "bpe", "token", "codes")  # in the name of a .txt that tokenizers read
+# words in the names of JSON files of a model folder that none reads; training writes to some of them
+_OTHERS = ("open_clip_config", "processor_config", "generation_config", "trainer_state", "log", "metrics", "results",
+           "args", "params", Path(RECORD_FILE).stem, Path(SEEN_FILE).stem)  # fmt: skip
 
 
 def find_tokenizer(spec: ModelSpec, config: Mapping[str, Any], beside: Path | None, always: bool) -> TokenizerFiles:
@@ -44,10 +45,10 @@ def find_tokenizer(spec: ModelSpec, config: Mapping[str, Any], beside: Path | No
     folder = tower = None
     if name := text.get("hf_tokenizer_name"):
         folder = beside if always and beside is not None else _folder(spec, name, beside)
-        _refuse_code(folder, "AutoTokenizer")
+        refuse_code(folder, "AutoTokenizer")
     if name := text.get("hf_model_name"):
         tower = _folder(spec, name, None)
-        _refuse_code(tower, "AutoConfig", "AutoModel")
+        refuse_code(tower, "AutoConfig", "AutoModel")
     return TokenizerFiles(folder, digest_tokenizer(config, folder, tower), tower)
 
 
@@ -60,12 +61,25 @@ def digest_tokenizer(config: Mapping[str, Any], folder: Path | None, tower: Path
     settings: dict[str, Any] = config["text_cfg"].get("tokenizer_kwargs") or {}
     digests = {f"tokenizer_kwargs.{name}": _digest(path) for name, path in _paths(settings)}
     if folder is not None:
-        inside = folder / str(settings.get("subfolder", ""))
-        digests |= {f"tokenizer/{path.name}": _digest(path) for path in files_in(inside)}
+        digests |= digest_files(folder / str(settings.get("subfolder", "")))
     if tower is not None:
         check_regular(tower / "config.json", "The configuration of the text tower")
         digests["text_tower/config.json"] = _digest(tower / "config.json")
     return digests
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return name -> digest of the files of :func:`files_in`.
+
+    Raises:
+        ModelError: a file that cannot be read, or is a pipe or a device.
+    """
+    return {f"tokenizer/{path.name}": _digest(path) for path in files_in(folder)}
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Tell whether a tokenizer was saved to a folder."""
+    return any((folder / file).is_file() for file in ("tokenizer_config.json", "tokenizer.json"))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -75,11 +89,29 @@ def files_in(folder: Path) -> list[Path]:
         ModelError: one that is a pipe or a device.
     """
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [path for path in paths if path.name.lower().endswith(_SUFFIXES) and not path.name.startswith(".")]
-    files = [path for path in files if path.name.lower() not in _OTHERS and not is_index(path) and not path.is_dir()]
+    files = [path for path in paths if _may_be_read(path.name.lower()) and not path.is_dir()]
     for path in files:
         check_regular(path, "The tokenizer's file")
-    return files
+    return [path for path in files if not _is_architecture(path)]
+
+
+def _may_be_read(name: str) -> bool:
+    if not name.endswith(_SUFFIXES) or name.startswith(".") or name.endswith(".index.json"):
+        return False
+    if name.endswith(".txt"):
+        return any(word in name for word in _WORDS_OF_TEXTS)
+    return not (name.endswith(".json") and any(word in name for word in _OTHERS))
+
+
+def _is_architecture(path: Path) -> bool:
+    """Tell whether a file is a configuration of open_clip's, which the fingerprint holds by itself."""
+    try:
+        if path.suffix != ".json" or path.stat().st_size > _MAX_ARCHITECTURE:
+            return False
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(raw, dict) and ("model_cfg" in raw or {"embed_dim", "vision_cfg", "text_cfg"} <= raw.keys())
 
 
 def _digest(path: Path) -> str:
@@ -134,8 +166,12 @@ def refuse_trust(config: Any, where: str) -> None:
             refuse_trust(inner, where)
 
 
-def _refuse_code(folder: Path, *classes: str) -> None:
-    """Refuse a folder whose configuration maps a class to code beside it."""
+def refuse_code(folder: Path, *classes: str) -> None:
+    """Refuse a folder whose configuration maps one of some classes to code beside it.
+
+    Raises:
+        ModelError: with the class and the code.
+    """
     for name in _CONFIGS:
         path = folder / name
         if not path.exists():
@@ -172,10 +208,11 @@ def _paths(settings: Mapping[str, Any]) -> list[tuple[str, Path]]:
 
 def _folder(spec: ModelSpec, name: str, beside: Path | None) -> Path:
     """Return the folder of files that transformers names: on this machine, beside the configuration, or fetched."""
-    places = [Path(name).expanduser()] if beside is None else [beside / Path(name).expanduser(), Path(name), beside]
-    for place in places:
-        if any((place / file).is_file() for file in _CONFIGS):
-            return place
+    places = [Path(name).expanduser()] if beside is None else [beside / Path(name).expanduser(), Path(name)]
+    if place := next((place for place in places if place.is_dir()), None):
+        return place
+    if beside is not None and holds_tokenizer(beside):
+        return beside
     from huggingface_hub import snapshot_download
 
     patterns = [f"*{suffix}" for suffix in _SUFFIXES]

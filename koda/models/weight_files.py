@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pth.tar", ".pt.ta
 # what Trainer, accelerate and DeepSpeed leave beside the weights
 _BESIDE = ("optimizer", "optim", "scheduler", "scaler", "rng_state", "random_states", "training_args", "trainer_state")
 _INDEX = ".index.json"
+_MAX_LINKS = 40  # as many as the kernel follows
 _SHOWN = 10  # candidates named in a message
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -142,13 +142,24 @@ def files_of(path: Path) -> list[Path]:
     return [shard_beside(path, name) for name in sorted(set(read_index(path).values()))]
 
 
+def folders_of(path: Path) -> list[Path]:
+    """Return where neighbours of a file are looked for: beside it as it is written, then where each link leads."""
+    folders = [path.parent]
+    for _ in range(_MAX_LINKS):
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+        folders.append(path.parent)
+    return folders
+
+
 def shard_beside(index: Path, name: str) -> Path:
-    """Return a shard that an index names: beside it as its path is written, else beside what a link leads to.
+    """Return a shard that an index names, from the first of :func:`folders_of` that has it.
 
     Raises:
         ModelError: it is nowhere, or no regular file.
     """
-    places = [index.parent / name, Path(os.path.realpath(index)).parent / name]
+    places = [folder / name for folder in folders_of(index)]
     shard = next((place for place in places if place.exists()), places[0])
     check_regular(shard, f"A file of the weights that {index.name} lists,")
     return shard

@@ -81,6 +81,9 @@ class ModelRecord(Part):
     label: str
     name: str
     pretrained: str | None = None
+    weights_file: str | None = Field(
+        default=None, description="the file that was read, with the key in it; None in older records and for code"
+    )
     architecture: str
     weights_digest: str
     config_digest: str

@@ -1,0 +1,182 @@
+"""The code of a python: model: every file of it is in the fingerprint, and what runs is what is on disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from koda.config import ModelSpec
+from koda.errors import ModelError
+from koda.models import load_encoder, resolve_model
+
+STATED = {"image_size": 8, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+MAIN = """
+    from net import Net
+
+    def make():
+        return Net()
+"""
+NET = """
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear = torch.nn.Linear(192, 5)
+
+        def forward(self, images):
+            return self.linear(images.flatten(1)) * 2 + 0
+"""
+PIXELS = torch.linspace(-1, 1, 192).view(1, 3, 8, 8)
+
+
+def write(path: Path, source: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    return path
+
+
+def spec(path: Path | str, **settings: object) -> ModelSpec:
+    return ModelSpec.model_validate({"name": f"python:{path}:make", **STATED, **settings})
+
+
+def embed(model: ModelSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return load_encoder(resolve_model(model, "cpu"), "cpu").encode_images(PIXELS)
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Path:
+    write(tmp_path / "a" / "net.py", NET)
+    return write(tmp_path / "a" / "model.py", MAIN)
+
+
+def test_a_file_imports_what_lies_beside_it_as_a_program_does(main: Path) -> None:
+    path = list(sys.path)
+    model = resolve_model(spec(main))
+    assert list(model.fingerprint.files) == ["code", "code/net.py"]
+    assert load_encoder(model, "cpu").dims == {"image": 5}
+    assert sys.path == path
+
+
+def test_a_change_in_a_file_that_is_imported_is_another_model_in_the_same_process(main: Path) -> None:
+    """The change is of the same second and size, which the cache of bytecode takes for no change."""
+    first, before = resolve_model(spec(main)).fingerprint, embed(spec(main))
+    write(main.parent / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
+    second = resolve_model(spec(main)).fingerprint
+    assert second.weights == first.weights
+    assert second.digest != first.digest
+    assert not np.allclose(embed(spec(main)), before)
+
+
+def test_a_module_on_the_path_that_changed_is_imported_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write(tmp_path / "team_of_tests" / "__init__.py", "")
+    write(tmp_path / "team_of_tests" / "parts" / "net.py", NET)
+    write(tmp_path / "team_of_tests" / "models.py", MAIN.replace("from net", "from .parts.net"))
+    model = spec("team_of_tests.models")
+    first, before = resolve_model(model).fingerprint, embed(model)
+    assert list(first.files) == ["code", "code/__init__.py", "code/parts/net.py"]
+    write(tmp_path / "team_of_tests" / "parts" / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
+    assert resolve_model(model).fingerprint.digest != first.digest
+    assert not np.allclose(embed(model), before)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def make():\n    import net\n    return net.Net()\n",
+        "import importlib\n\ndef make():\n    return importlib.import_module('net').Net()\n",
+        "import sys, os\nsys.path.insert(0, os.path.dirname(__file__))\nimport net\nmake = net.Net\n",
+        "from net import *\n\ndef make():\n    return Net()\n",
+        "import middle\n\ndef make():\n    return middle.net.Net()\n",
+    ],
+)
+def test_however_it_is_imported_it_counts(main: Path, source: str) -> None:
+    write(main, source)
+    write(main.parent / "middle.py", "import net\n")
+    first = resolve_model(spec(main)).fingerprint
+    assert "code/net.py" in first.files
+    write(main.parent / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
+    assert resolve_model(spec(main)).fingerprint.digest != first.digest
+
+
+def test_what_is_imported_when_it_runs_counts(main: Path) -> None:
+    write(main.parent / "late.py", "FACTOR = 3\n")
+    write(main.parent / "net.py", NET.replace("return self", "import late\n            return late.FACTOR * self"))
+    first = resolve_model(spec(main)).fingerprint
+    write(main.parent / "late.py", "FACTOR = 4\n")
+    assert resolve_model(spec(main)).fingerprint.digest != first.digest
+    load_encoder(resolve_model(spec(main)), "cpu")
+
+
+def test_two_models_may_each_have_a_file_of_one_name(main: Path, tmp_path: Path) -> None:
+    write(tmp_path / "b" / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
+    other = write(tmp_path / "b" / "model.py", MAIN)
+    first = embed(spec(main))
+    assert not np.allclose(embed(spec(other)), first)
+    assert np.array_equal(embed(spec(main)), first)
+    assert resolve_model(spec(main)).fingerprint.digest != resolve_model(spec(other)).fingerprint.digest
+
+
+def test_a_copied_folder_is_the_same_model(main: Path, tmp_path: Path) -> None:
+    write(tmp_path / "b" / "net.py", NET)
+    other = write(tmp_path / "b" / "another_name.py", MAIN)
+    assert resolve_model(spec(main)).fingerprint.digest == resolve_model(spec(other)).fingerprint.digest
+
+
+def test_code_that_changes_after_it_was_digested_does_not_run_under_the_old_name(main: Path) -> None:
+    model = resolve_model(spec(main))
+    write(main.parent / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
+    with pytest.raises(ModelError, match=r"code .* changed"):
+        load_encoder(model, "cpu")
+
+
+def test_a_file_behind_a_link_finds_what_lies_beside_the_link_and_then_beside_the_file(
+    main: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "links" / "model.py"
+    link.parent.mkdir()
+    link.symlink_to(main)
+    assert "code/../a/net.py" in resolve_model(spec(link)).fingerprint.files
+    write(link.parent / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
+    assert "code/net.py" in resolve_model(spec(link)).fingerprint.files
+    assert not np.allclose(embed(spec(link)), embed(spec(main)))
+
+
+def test_versions_of_the_packages_that_it_imports_are_in_the_fingerprint(main: Path) -> None:
+    write(main.parent / "net.py", "import timm, numpy.linalg, json\n" + textwrap.dedent(NET))
+    libraries = resolve_model(spec(main)).fingerprint.libraries
+    assert {"torch", "torchvision", "pillow", "timm", "numpy"} <= set(libraries)
+    assert "json" not in libraries
+
+
+def test_an_object_that_answers_otherwise_each_time_is_refused(tmp_path: Path) -> None:
+    """Its weights cannot be seen; what it gives for one picture stands for them, and has to stay."""
+    source = """
+        import random
+
+        def make():
+            factor = random.random()
+            return lambda images: images.flatten(1) + factor
+    """
+    model = resolve_model(spec(write(tmp_path / "model.py", source)))
+    with pytest.raises(ModelError, match="other embeddings of the same picture or caption each time"):
+        load_encoder(model, "cpu")
+
+
+def test_a_pipe_is_no_code(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.py")
+    with pytest.raises(ModelError, match="is a named pipe"):
+        resolve_model(spec(tmp_path / "model.py"))
+
+
+def test_settings_of_other_kinds_are_refused(main: Path) -> None:
+    with pytest.raises(ModelError, match="config is for an open_clip architecture"):
+        resolve_model(spec(main, config="a.json"))
