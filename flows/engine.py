@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from flows.environment import is_loopback, make_prefect_home
 
@@ -18,12 +18,15 @@ from prefect import Flow
 from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import Abort
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
+from rich.markup import escape
 
+from flows.failures import prefect_is_lost
 from flows.terminal import say
 from koda.errors import MachineError
 
@@ -52,15 +55,17 @@ class KodaFlow(Flow[P, R]):
         ended: list[Any] = []
         token = _ended.set(ended)
         try:
+            if prefect_is_lost():
+                return self.fn(*args, **kwargs)
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES} if own else {}):
-                return super().__call__(*args, **kwargs)
-        except Exception as error:
+                result: R = super().__call__(*args, **kwargs)
+                return result
+        except (Exception, Abort) as error:
             if not ended or kwargs.get("return_state"):
                 raise
-            first = (str(error).splitlines() or [""])[0]
-            say(f"[yellow]Prefect could not be told that the run has ended ({type(error).__name__}: {first}); its "
-                "result is complete.[/]")  # fmt: skip
-            return ended[0]
+            first = escape((str(error).splitlines() or [type(error).__name__])[0])
+            say(f"[yellow]Prefect could not be told that the run has ended ({first}); its result is complete.[/]")
+            return cast(R, ended[-1])
         finally:
             _ended.reset(token)
 
@@ -73,6 +78,8 @@ def koda_flow(name: str) -> Callable[[Callable[P, R]], KodaFlow[P, R]]:
         def keep(*args: P.args, **kwargs: P.kwargs) -> R:
             result = function(*args, **kwargs)
             _ended.get([]).append(result)
+            if prefect_is_lost():
+                raise Abort("Prefect's server is lost.")  # it alone passes without a word to the server
             return result
 
         return KodaFlow(keep, name=name, flow_run_name="{home}", validate_parameters=False, persist_result=False)
@@ -87,7 +94,7 @@ def _start_own() -> None:
     from flows.server import OwnServer
 
     if None not in SubprocessASGIServer._instances:
-        OwnServer()  # it is found under the number of its port, of which there is none yet
+        OwnServer()  # Prefect finds it by the port that it was asked for: none
     SubprocessASGIServer().start()
 
 

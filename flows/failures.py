@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from flows.environment import koda_home
@@ -18,8 +19,15 @@ def code_of_verdict(verdict: str, strict: bool) -> int:
     return int(verdict == "fail" or (strict and verdict == "inconclusive"))
 
 
+def prefect_is_lost() -> bool:
+    """Tell whether the server of this process was killed again and again, so that Prefect cannot be told anything."""
+    server = sys.modules.get("flows.server")
+    own = None if server is None else server.own_server()
+    return own is not None and bool(own.gave_up)
+
+
 def in_words(error: BaseException) -> KodaError | None:
-    """Find the error that was meant for people in a chain that a flow may have wrapped, or say what the machine lacked."""
+    """Find the error that was meant for people in a chain that a flow may have wrapped, or what the machine lacked."""
     from shutil import disk_usage
 
     from koda.storage.artifacts import explain_os_error, full_disk, nearest_existing

@@ -9,6 +9,7 @@ when it is killed.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import httpx
 from filelock import FileLock
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
+from rich.markup import escape
 
 from flows.environment import without_proxies
 from flows.prefect_database import fault_of, set_aside
@@ -43,6 +45,7 @@ class OwnServer(SubprocessASGIServer):
             self._starting = threading.Lock()
             self._closed = False
             self._restarts = 0
+            self.gave_up = False
 
     def start(self, timeout: int | None = None) -> None:
         """Start the server, unless it runs, and wait until it answers.
@@ -73,15 +76,17 @@ class OwnServer(SubprocessASGIServer):
 
     def _keep_up(self) -> None:
         """Start the server again when it is killed: the run goes on without it, and reports to it at the end."""
-        while self.server_process is not None:
+        while True:
+            assert self.server_process is not None
             self.server_process.wait()
-            if self._closed or self._restarts == _MOST_RESTARTS:
+            if self._closed:
+                return
+            self.gave_up = self._restarts == _MOST_RESTARTS
+            if self.gave_up:
                 return
             self._restarts += 1
-            try:
+            with contextlib.suppress(Exception):  # it is tried again
                 self._launch(None)
-            except Exception:  # the run is told of it when it needs the server
-                return
 
     def _launch(self, timeout: int | None) -> None:
         settings = get_current_settings()
@@ -102,8 +107,8 @@ class OwnServer(SubprocessASGIServer):
             existed = database.is_file()
             try:
                 self._await(self._spawn(home, variables), seconds)
-            except _DidNotStart:
-                if not existed:
+            except _DidNotStart as error:
+                if not existed or not error.by_itself:
                     raise
                 _say_set_aside(database, "Prefect's server does not start with it")
                 self._await(self._spawn(home, variables), seconds)
@@ -139,20 +144,27 @@ class OwnServer(SubprocessASGIServer):
         try:
             httpx.get(f"{self.api_url}/health", timeout=seconds, trust_env=False).raise_for_status()
         except httpx.HTTPError as error:
-            ended = spawned.process.poll() is not None or not isinstance(error, httpx.TimeoutException)
-            spawned.process.kill()
-            spawned.process.wait()
-            why = spawned.last_line() if ended else f"it did not answer within {seconds:.0f} seconds"
-            raise (_DidNotStart if ended else MachineError)(
+            late = isinstance(error, httpx.TimeoutException)
+            try:
+                spawned.process.wait(0 if late else _SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                spawned.process.kill()
+                spawned.process.wait()
+            why = f"it did not answer within {seconds:.0f} seconds" if late else spawned.last_line()
+            failure = _DidNotStart(
                 f"The Prefect server that koda starts for a run did not start: {why}.",
                 "koda doctor looks at what it needs. Set PREFECT_API_URL to use a server of your own.",
-            ) from error
+            )
+            failure.by_itself = spawned.process.returncode > 0
+            raise failure from error
         finally:
             spawned.log.close()
 
 
 class _DidNotStart(MachineError):
-    """The server ended by itself, so that something is wrong with what it was given."""
+    """The server did not start; by itself, where something is wrong with what it was given and nobody killed it."""
+
+    by_itself = False
 
 
 class _Spawned:
@@ -168,5 +180,12 @@ class _Spawned:
 
 
 def _say_set_aside(database: Path, why: str) -> None:
-    say(f"[yellow]{database} cannot be used: {why}. It holds nothing but the history of Prefect's runs and is now "
-        f"{set_aside(database).name}.[/]")  # fmt: skip
+    aside = set_aside(database).name
+    told = f"{database} cannot be used: {why}. It holds nothing but the history of Prefect's runs and is now {aside}."
+    say(f"[yellow]{escape(told)}[/]")
+
+
+def own_server() -> OwnServer | None:
+    """Return the server of this process, if it has one."""
+    own = SubprocessASGIServer._instances.get(None)
+    return own if isinstance(own, OwnServer) else None

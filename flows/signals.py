@@ -61,12 +61,12 @@ def stoppable() -> Iterator[None]:
         print(f"koda: {stopped}", file=sys.stderr)
     finally:
         if _stopping:
-            _leave(_stopping[0])
+            leave(Stopped(_stopping[0]).exit_code)
 
 
 def _stop(number: int, _: FrameType | None) -> None:
     if _stopping:  # who asks twice is not kept waiting
-        _leave(_stopping[0])
+        leave(Stopped(_stopping[0]).exit_code)
     _stopping.append(number)
     raise Stopped(number)
 
@@ -78,12 +78,12 @@ def _limit_the_end(wakeups: socket.socket, heard: list[int]) -> None:
     time.sleep(_SECONDS_TO_END)
     with contextlib.suppress(OSError, ValueError):
         print(f"koda: {Stopped(number)}", file=sys.stderr)
-    _leave(number)
+    leave(Stopped(number).exit_code)
 
 
-def _leave(number: int) -> NoReturn:
+def leave(exit_code: int) -> NoReturn:
     """End without the interpreter's own end, which waits for threads and for whom they talk to."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(Stopped(number).exit_code)
+    os._exit(exit_code)

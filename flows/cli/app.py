@@ -18,7 +18,8 @@ from flows.cli.inputs import data, doctor, figures, models
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
-from flows.signals import stoppable
+from flows.failures import prefect_is_lost
+from flows.signals import leave, stoppable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,4 +50,9 @@ for _command in (
 def main() -> None:
     """Entry point of the `koda` command."""
     with stoppable():
-        app()
+        try:
+            app()
+        except SystemExit as ended:
+            if prefect_is_lost():
+                leave(ended.code if isinstance(ended.code, int) else 0)
+            raise

@@ -14,7 +14,7 @@ from koda.config import AlignmentConfig
 from koda.errors import ConfigError, DataError, ModelError
 from koda.models import load_encoder
 from koda.storage.digests import digest_keys
-from tasks.plans import hand_over, planned_alignment, remember
+from tasks.plans import planned_alignment, running
 
 FIRST = AlignmentConfig(findings=(1,))
 
@@ -39,16 +39,16 @@ def test_the_seed_decides_the_split_and_the_key(audited: AuditPlan) -> None:
     assert first.split.held_out == other.split.held_out
 
 
-def test_a_plan_that_is_handed_over_is_taken_once(audited: AuditPlan) -> None:
+def test_the_step_of_an_alignment_has_the_plan_that_was_made_for_it(audited: AuditPlan) -> None:
     """It holds the embeddings of both models, which are not read again for the step, and not kept after it."""
-    remember(audited)
-    plan = hand_over(plan_alignment(audited, FIRST))
+    plan = plan_alignment(audited, FIRST)
     asked = (audited.settings, str(audited.home), FIRST.model_dump(mode="json"))
-    assert planned_alignment(*asked) is plan
+    with running(audited, plan):
+        assert planned_alignment(*asked) is plan
+        other = FIRST.model_copy(update={"seed": 1}).model_dump(mode="json")
+        assert planned_alignment(*asked[:2], other).key != plan.key
     again = planned_alignment(*asked)
     assert again is not plan and again.key == plan.key
-    hand_over(plan_alignment(audited, FIRST.model_copy(update={"seed": 1})))
-    assert planned_alignment(*asked).key == plan.key
 
 
 def test_the_first_group_is_the_heavier_lobe_and_the_teacher_has_the_lost(audited: AuditPlan) -> None:

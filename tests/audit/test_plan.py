@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import tasks.plans
-from koda.audit.plan import prepare
+from koda.audit.plan import AuditPlan, prepare
 from koda.config import AuditConfig
 from koda.errors import ModelError
 from tests.tiny import write_tiny_model
@@ -94,7 +96,7 @@ def test_the_steps_are_known_in_order_before_any_runs(
     assert [step.name for step in same.steps()] == ["embed baseline", *(step.name for step in plan.steps()[2:])]
 
 
-def test_a_plan_is_made_once_in_a_process(
+def test_a_flow_takes_the_plan_that_was_made_for_it_once_and_its_steps_have_it(
     models: dict[str, dict[str, object]],
     pairs_folder: Callable[..., Path],
     tmp_path: Path,
@@ -102,13 +104,38 @@ def test_a_plan_is_made_once_in_a_process(
 ) -> None:
     home = tmp_path / "home"
     wanted = config(pairs_folder(8), models["both"], models["image"], "image")
-    plan = tasks.plans.planned(wanted.model_dump(mode="json", exclude_unset=True), str(home))
+    plan = tasks.plans.hand_over(prepare(wanted, home))
+    as_json, brief = wanted.model_dump(mode="json"), wanted.model_dump(mode="json", exclude_unset=True)
     with monkeypatch.context() as patched:
-        patched.setattr(tasks.plans, "prepare", None)
-        assert tasks.plans.planned(wanted.model_dump(mode="json", exclude_unset=True), str(home)) is plan
-        patched.setattr(tasks.plans, "AuditConfig", None)  # the form in which tasks get it is not even checked again
-        assert tasks.plans.planned(wanted.model_dump(mode="json"), str(home)) is plan
-    assert tasks.plans.planned(plan.settings, str(tmp_path / "elsewhere")) is not plan
+        patched.setattr(tasks.plans, "prepare", None)  # nothing is prepared a second time
+        assert tasks.plans.take_over(brief, str(home)) is plan
+        with tasks.plans.running(plan):
+            assert tasks.plans.planned(brief, str(home)) is plan
+            patched.setattr(tasks.plans, "AuditConfig", None)  # it is not even checked again
+            assert tasks.plans.planned(as_json, str(home)) is plan
+    assert tasks.plans.take_over(as_json, str(home)) is not plan
+    tasks.plans.hand_over(plan)
+    assert tasks.plans.take_over(as_json, str(tmp_path / "elsewhere")) is not plan
+    assert tasks.plans.planned(as_json, str(home)) is not plan
+
+
+def test_flows_in_two_threads_do_not_take_each_others_plans(
+    models: dict[str, dict[str, object]], pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    wanted = config(pairs_folder(8), models["both"], models["image"], "image")
+    plans = [prepare(wanted, tmp_path / name) for name in ("one", "two")]
+    both_run = threading.Barrier(2)
+
+    def run(plan: AuditPlan) -> bool:
+        tasks.plans.hand_over(plan)
+        both_run.wait(10)
+        taken = tasks.plans.take_over(plan.settings, str(plan.home))
+        with tasks.plans.running(taken):
+            both_run.wait(10)
+            return taken is plan and tasks.plans.planned(plan.settings, str(plan.home)) is plan
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, plans)) == [True, True]
 
 
 def _moved(models: dict[str, dict[str, object]], data: Path, place: Path) -> tuple[dict[str, dict[str, object]], Path]:
