@@ -42,13 +42,19 @@ def watch(plan: AuditPlan) -> Iterator[None]:
 
 @contextlib.contextmanager
 def follow() -> Iterator[None]:
-    """Show the progress of the steps: a bar on a terminal, a line a step elsewhere."""
+    """Show the progress of the steps: a bar on a terminal, a line a step elsewhere, with how long each one took."""
+    clock = {"begun": time.monotonic()}
+
+    def took(step: str) -> str:
+        return f"{escape(step)}: {time.monotonic() - clock['begun']:.1f} s"
+
     if not console.is_terminal:
-        clock = {"start": time.monotonic()}
 
         def print_step(step: str, done: int, total: int) -> None:
-            if done == total == 1:
-                console.print(f"  {time.monotonic() - clock['start']:6.1f} s  {step}")
+            if done == 0:
+                clock["begun"] = time.monotonic()
+            elif done == total == 1:
+                console.print(f"  {took(step)}", soft_wrap=True)
 
         listen(print_step)
         try:
@@ -67,8 +73,10 @@ def follow() -> Iterator[None]:
         bar = progress.add_task("starting the flow", total=None)
 
         def draw(step: str, done: int, total: int) -> None:
+            if done == 0:
+                clock["begun"] = time.monotonic()
             if done == total == 1:
-                progress.console.print(f"  [green]✓[/] {step}")
+                progress.console.print(f"  [green]✓[/] {took(step)}")
             else:
                 progress.update(bar, description=step, completed=done, total=total if total > 1 else None)
 
