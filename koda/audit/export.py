@@ -34,7 +34,7 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
     known: dict[str, Layout] = {"koda": "koda", "clip-retrieval": "clip-retrieval"}
     if layout not in known:
         raise ConfigError(f"--layout {layout!r} is not known.", f"Choose one of {', '.join(known)}.")
-    plan = prepare(config, home)
+    plan = prepare(config, home, reads_only=True)
     pairs = plan.dataset.by_key
     written: dict[str, Any] = {}
     for role in plan.models:

@@ -211,8 +211,13 @@ class AuditPlan:
         return f"{own} ({self.models[role].fingerprint.digest[:8]})"
 
 
-def prepare(config: AuditConfig, home: Path) -> AuditPlan:
+def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> AuditPlan:
     """Check everything that can be checked before work begins: policy, models, data, disk.
+
+    Args:
+        config: of the audit.
+        home: KODA_HOME.
+        reads_only: nothing is to be written there; what audits left is only read.
 
     Raises:
         ConfigError: a rule on an unknown figure, a waiver of none, or a zero-shot column that the data set lacks.
@@ -237,6 +242,8 @@ def prepare(config: AuditConfig, home: Path) -> AuditPlan:
     if config.zero_shot is not None:
         classes_of(config.zero_shot, dataset)
     plan = AuditPlan(config, home, dataset, models)
+    if reads_only:
+        return plan
     _check_room(plan)
     if digests.changed:
         write_atomically(index, digests.to_json())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -118,3 +121,124 @@ def test_an_audit_of_an_aligned_model_is_listed_with_the_audit_before(tmp_path: 
         after.id: before.id,
         before.id: None,
     }
+
+
+def _hold(path: Path, *, read_only: bool) -> subprocess.Popen[str]:
+    """Open a database in another process, as a shell or a notebook does, and keep it open."""
+    opened = f"c = duckdb.connect({str(path)!r}, read_only={read_only})"
+    program = f"import duckdb, time; {opened}; print('open', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "open\n"
+    return holder
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("koda.storage.connection.PATIENCE_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_database_that_someone_has_open_stops_nothing(tmp_path: Path, read_only: bool) -> None:
+    store = AuditStore(tmp_path)
+    store.add_run(run(1))
+    holder = _hold(store.path, read_only=read_only)
+    try:
+        notes = store.add_run(run(2))
+        if read_only:
+            assert [row["run_id"] for row in store.query("SELECT run_id FROM runs")] == ["r1"]
+        else:
+            with pytest.raises(StoreError, match=rf"(?s)is open in .*process {holder.pid}.*Close it"):
+                store.query("SELECT run_id FROM runs")
+    finally:
+        holder.kill()
+        holder.wait()
+    assert f"(process {holder.pid})" in " ".join(notes)
+    assert store.add_run(run(3)) == []
+    assert [row["run_id"] for row in store.query("SELECT run_id FROM runs ORDER BY run_id")] == ["r1", "r2", "r3"]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_connection_of_this_very_process_stops_nothing_either(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    store.add_run(run(1))
+    with duckdb.connect(str(store.path), read_only=True):
+        assert "open in another connection" in " ".join(store.add_run(run(2)))
+    assert store.merge() == []
+    assert len(store.query("SELECT * FROM runs")) == 2
+
+
+def test_looking_needs_no_right_to_write(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path / "home")
+    assert store.query("SELECT * FROM runs") == []
+    assert not store.home.exists()
+    store.add_run(run(1))
+    before = {path: path.stat().st_mtime_ns for path in store.home.rglob("*")}
+    store.path.chmod(0o400)
+    store.home.chmod(0o500)
+    try:
+        assert len(store.query("SELECT * FROM runs")) == 1
+    finally:
+        store.home.chmod(0o700)
+    assert {path: path.stat().st_mtime_ns for path in store.home.rglob("*")} == before
+
+
+NAMES = ["a%2Fb", "a?b=c", "a#b", "lr=0.1", "a b", "back\\slash", "q'uo\"te", "glob[1]*{x}", "ä", "a:b", "~", "$HOME", "no space left"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
+    store, record = AuditStore(tmp_path / name / "home"), make_record()
+    store.add_audit(record, rows(record.id))
+    store.add_run({**run(1), "audit_id": record.id})
+    assert [audit["runs"] for audit in store.list_audits()] == [1]
+    assert len(store.query("SELECT * FROM slices")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_damaged_database_is_not_taken_for_a_locked_one_by_the_words_of_its_path(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path / "Could not set lock on file" / "no space")
+    store.add_run(run(1))
+    data = bytearray(store.path.read_bytes())
+    for place in range(4096, len(data), 4096):
+        data[place + 100] ^= 0xFF
+    store.path.write_bytes(data)
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match=r"(?s)cannot be used.*koda history --rebuild"):
+        store.query("SELECT * FROM runs")
+    assert time.monotonic() - begun < 3
+    assert "history --rebuild" in " ".join(store.add_run(run(2)))  # and the audit goes on
+
+
+def test_a_staged_folder_that_cannot_be_merged_is_set_aside_and_the_others_are_merged(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    store.stage_run(run(1))
+    (staged,) = (tmp_path / "staging").iterdir()
+    (staged / "runs.parquet").write_bytes(b"PAR1 and then nothing")
+    store.stage_run({"run_id": "r2", "of_a_newer_koda": 1})
+    notes = store.add_run(run(3))
+    assert [row["run_id"] for row in store.query("SELECT run_id FROM runs")] == ["r3"]
+    assert len(notes) == 2
+    assert str(staged) in notes[0]
+    assert len(list((tmp_path / "staging-aside").iterdir())) == 2
+    assert store.add_run(run(4)) == []
+
+
+def test_leftovers_of_a_process_that_was_killed_while_staging_are_removed(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    (tmp_path / "staging" / ".new-half").mkdir(parents=True)
+    store.add_run(run(1))
+    assert not list((tmp_path / "staging").iterdir())
+
+
+def test_a_database_that_is_set_aside_takes_nothing_with_it(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    assert store.set_aside() is None
+    store.add_run(run(1))
+    kept = store.set_aside()
+    assert kept is not None
+    assert store.add_run(run(2)) == []
+    with duckdb.connect(str(kept), read_only=True) as connection:
+        assert connection.execute("SELECT run_id FROM runs").fetchall() == [("r1",)]
+    assert [row["run_id"] for row in store.query("SELECT run_id FROM runs")] == ["r2"]
