@@ -36,7 +36,7 @@ class _SafeConsole(Console):
         # without emoji, since a label such as :red_circle: is to stay what it is
         super().__init__(stderr=stderr, highlight=False, emoji=False)
 
-    @property
+    @property  # type: ignore[misc] # nobody sets it here
     def size(self) -> ConsoleDimensions:
         """Return the size of the terminal; a file or a pipe has no width, unless COLUMNS states one."""
         if self.is_terminal or "COLUMNS" in os.environ:

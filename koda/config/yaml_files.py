@@ -107,7 +107,7 @@ class _CarefulLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node, unless it is too deep or too large."""
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # as its stubs leave it
         self._nesting += 1
         if self._nesting > _MOST_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"it is nested deeper than {_MOST_DEPTH} levels", problem_mark=mark)

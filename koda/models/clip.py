@@ -60,7 +60,7 @@ def _check_text(spec: ModelSpec, config: dict[str, Any]) -> None:
         if importlib.util.find_spec("transformers") is None:
             raise PrerequisiteError(
                 f"The tokenizer of {spec.name} ({named or text['hf_model_name']}) needs the package transformers.",
-                "pip install 'koda[siglip]'",
+                "pip install 'koda-audit[siglip]'",
             )
     elif spec.kind == "open_clip" and "siglip" in spec.name.lower():
         raise ModelError(
@@ -208,7 +208,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     name = spec.name.replace("/", "-") if spec.kind == "open_clip" else spec.name
     tokenizer = _tokenizer(resolved, name)
     remedy = "The configuration must be the one they were trained with."
-    with loading(resolved, remedy), needing("koda[siglip]", resolved.label):
+    with loading(resolved, remedy), needing("koda-audit[siglip]", resolved.label):
         model = open_clip.create_model(
             name,
             precision={"fp32": "fp32", "bf16": "pure_bf16", "fp16": "pure_fp16"}[fingerprint.precision],
@@ -243,7 +243,7 @@ def _tokenizer(resolved: ResolvedModel, name: str) -> Any:
     import open_clip
 
     try:
-        with quiet(), needing("koda[siglip]", f"The tokenizer of {resolved.label}"):
+        with quiet(), needing("koda-audit[siglip]", f"The tokenizer of {resolved.label}"):
             return open_clip.get_tokenizer(name)
     except PrerequisiteError:
         raise
