@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from koda.config.audit import AuditConfig
+from koda.config.strict import model_in
 from koda.config.sweep import SweepConfig
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", date: "date"}
@@ -73,7 +74,7 @@ def _table(settings: list[Setting]) -> str:
 
 def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
     for name, info in model.model_fields.items():
-        inner = _model_in(info.annotation)
+        inner = model_in(info.annotation)
         if inner is None:
             yield _setting(f"{prefix}{name}", info)
             continue
@@ -130,15 +131,6 @@ def _without_none(annotation: Any) -> Any:
         kinds = tuple(part for part in get_args(annotation) if part is not NoneType)
         return kinds[0] if len(kinds) == 1 else Union[kinds]  # noqa: UP007 - of parts that only the program knows
     return annotation
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The settings model that an annotation holds, if it holds one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list):
-        return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
-    return None
 
 
 def _first_line(model: type[BaseModel]) -> str:
