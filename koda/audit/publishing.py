@@ -162,8 +162,8 @@ def read_published(home: Path, name: str) -> AuditRecord:
         ConfigError: no audit of that name, or several.
         DataError: a file that is no audit record.
     """
-    path = Path(name).expanduser()
-    if not path.is_file() or path.name in _OF_A_FOLDER:
+    path = _existing(name)
+    if path is None or not path.is_file() or path.name in _OF_A_FOLDER:
         path = published_folder(home, name) / "audit.json"
     if not path.is_file():
         raise ConfigError(f"{path.parent} is not the folder of an audit: it has no audit.json.")
@@ -180,20 +180,31 @@ def published_folder(home: Path, name: str) -> Path:
     Raises:
         ConfigError: no audit of that name, or several.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = _existing(name)
+    if path is not None and path.is_file():
         return path.parent
-    if path.is_dir() and any((path / file).exists() for file in _OF_A_FOLDER):
+    if path is not None and any((path / file).exists() for file in _OF_A_FOLDER):
         return path
     folder = home / "audits"
-    names = sorted(path.parent.name for path in folder.glob("*/audit.json")) if folder.is_dir() else []
+    names = sorted(path.parent.name for path in folder.glob("*/audit.json")) if name and folder.is_dir() else []
     matches = [known for known in names if known == name] or [
         known for known in names if known.startswith((name, f"audit-{name}"))
     ]
-    if len(matches) > 1:
+    if len(matches) == 1:
+        return folder / matches[0]
+    if matches:
         raise ConfigError(f"{len(matches)} audits begin with {name!r}: {', '.join(matches)}.", "Give more of the id.")
-    if not matches and path.exists():
+    if path is not None:
         raise ConfigError(f"{path} is not the folder of an audit: it has no audit.json.")
-    if not matches:
-        raise ConfigError(f"There is no audit {name!r} in {home}.", "koda history lists the audits.")
-    return folder / matches[0]
+    if "/" in name:
+        raise ConfigError(f"There is no file or folder {name}.", "Give an audit's folder, or its id.")
+    raise ConfigError(f"There is no audit {name!r} in {home}.", "koda history lists the audits.")
+
+
+def _existing(name: str) -> Path | None:
+    """Return a name as a path where there is something; most names of audits are none."""
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL, ~nobody
+        return None
