@@ -26,7 +26,7 @@ from tasks.progress import listen, unlisten
 if TYPE_CHECKING:
     from koda.audit.plan import AuditPlan
 
-_UNBROKEN = 10_000  # columns of what is no terminal: a line is then a line, for grep and for files
+UNBROKEN = 10_000  # columns of what is no terminal: a line is then a line, for grep and for files
 
 
 class _SafeConsole(Console):
@@ -36,12 +36,12 @@ class _SafeConsole(Console):
         # without emoji, since a label such as :red_circle: is to stay what it is
         super().__init__(stderr=stderr, highlight=False, emoji=False)
 
-    @property
+    @property  # type: ignore[misc] # nobody sets it here
     def size(self) -> ConsoleDimensions:
         """Return the size of the terminal; a file or a pipe has no width, unless COLUMNS states one."""
         if self.is_terminal or "COLUMNS" in os.environ:
             return super().size
-        return ConsoleDimensions(_UNBROKEN, 25)
+        return ConsoleDimensions(UNBROKEN, 25)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Spell out control characters before the text is measured and laid out."""

@@ -21,7 +21,7 @@ from koda.wording import counted
 State = Literal["ok", "note", "fault"]
 _NEEDED = ("torch", "open_clip_torch", "prefect", "duckdb", "jinja2", "weasyprint", "pyarrow", "fsspec")
 _OPTIONAL = {  # package -> what it is for, and the command that installs it
-    "transformers": ("tokenizers of SigLIP and other models from the hub", "pip install 'koda[siglip]'"),
+    "transformers": ("tokenizers of SigLIP and other models from the hub", "pip install 'koda-audit[siglip]'"),
     "s3fs": ("data behind s3://", "pip install s3fs"),
     "gcsfs": ("data behind gs://", "pip install gcsfs"),
 }

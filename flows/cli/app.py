@@ -14,7 +14,7 @@ import typer
 from flows.cli.align import align
 from flows.cli.audit import audit, compare, demo
 from flows.cli.calibrate import calibrate
-from flows.cli.inputs import data, doctor, figures, models
+from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
@@ -42,7 +42,8 @@ def _version(
 
 
 for _command in (
-    audit, demo, compare, history, show, verify, models, data, export, figures, doctor, align, diff, sweep, calibrate,
+    audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
+    calibrate,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else None)(_command)
 

@@ -10,10 +10,12 @@ import typer
 from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, load
 from flows.cli.show_changes import show_figures
 from flows.cli.show_inputs import show_checks, show_data, show_models
+from flows.cli.show_settings import show_settings
 from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 
 if TYPE_CHECKING:
+    from koda.config.reference import Setting
     from koda.doctor import Check
     from koda.policy import Figure
 
@@ -45,6 +47,17 @@ def data(
     answer(work, as_json, show_data)
 
 
+def config(as_json: JsonOption = False) -> None:
+    """List every setting of a configuration: its type, its default and what it means."""
+
+    def work() -> dict[str, list[Setting]]:
+        from koda.config.reference import audit_settings, sweep_settings
+
+        return {"audit": audit_settings(), "sweep": sweep_settings()}
+
+    answer(work, as_json, show_settings, _settings_json)
+
+
 def figures(as_json: JsonOption = False) -> None:
     """List the figures that the rules of a policy may limit."""
 
@@ -73,6 +86,10 @@ def _figures_json(figures: Mapping[str, Figure]) -> str:
     names = ("words", "bad", "percent", "of_a_finding")
     rows = {name: {part: getattr(figure, part) for part in names} for name, figure in figures.items()}
     return strict_json(rows)
+
+
+def _settings_json(settings: dict[str, list[Setting]]) -> str:
+    return json.dumps({name: [vars(setting) for setting in part] for name, part in settings.items()}, indent=1)
 
 
 def _checks_json(checks: list[Check]) -> str:

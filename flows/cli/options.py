@@ -41,16 +41,16 @@ def home() -> Path:
     """Return KODA_HOME, which need not be there yet.
 
     Raises:
-        ConfigError: a file, or a link to nowhere, stands where it or a folder above it is to be.
+        StoreError: a file, or a link to nowhere, stands where it or a folder above it is to be.
     """
-    from koda.errors import ConfigError
+    from koda.errors import StoreError
 
     path = here = koda_home()
     while not os.path.lexists(here) and here != here.parent:
         here = here.parent
     if not here.is_dir():
         what = f"a link to {here.readlink()}, which is not there" if here.is_symlink() else "a file, not a folder"
-        raise ConfigError(f"Results cannot lie in {path}: {here} is {what}.", "Set KODA_HOME to a folder of your own.")
+        raise StoreError(f"Results cannot lie in {path}: {here} is {what}.", "Set KODA_HOME to a folder of your own.")
     return path
 
 

@@ -72,7 +72,7 @@ class Student:
 
     def _with_adapters(self, rank: int) -> Any:
         if importlib.util.find_spec("peft") is None:
-            raise PrerequisiteError("alignment.rank needs the package peft.", "pip install 'koda[lora]'")
+            raise PrerequisiteError("alignment.rank needs the package peft.", "pip install 'koda-audit[lora]'")
         from peft import LoraConfig, get_peft_model
 
         inner = [name for name, module in self.model.named_modules() if isinstance(module, nn.MultiheadAttention)]

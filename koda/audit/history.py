@@ -12,7 +12,7 @@ from typing import Any, Literal
 from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
 from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.publishing import published_folder, read_published
-from koda.errors import ConfigError, KodaError, StoreError
+from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord, Changes
 from koda.storage.database import AuditStore
 
@@ -148,9 +148,6 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
 
 
 def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
-    path = Path(name).expanduser()
-    if path.suffix == ".json" and not path.exists():
-        raise ConfigError(f"There is no file {path}.")
     record = read_published(home, name)
     return record, _listed(record, published_folder(home, name))
 

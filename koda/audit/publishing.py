@@ -158,8 +158,8 @@ def read_published(home: Path, name: str) -> AuditRecord:
         DataError: a file that is no audit record.
         StoreError: it is damaged.
     """
-    path = Path(name).expanduser()
-    if not path.is_file() or path.name in _OF_A_FOLDER:
+    path = _existing(name)
+    if path is None or not path.is_file() or path.name in _OF_A_FOLDER:
         path = published_folder(home, name) / RECORD
     if not path.is_file():
         raise ConfigError(f"{path.parent} is not the folder of an audit: it has no {RECORD}.")
@@ -176,21 +176,32 @@ def published_folder(home: Path, name: str) -> Path:
     Raises:
         ConfigError: no audit of that name, or several.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = _existing(name)
+    if path is not None and path.is_file():
         return path.parent
-    if path.is_dir() and any((path / file).exists() for file in _OF_A_FOLDER):
+    if path is not None and any((path / file).exists() for file in _OF_A_FOLDER):
         return path
     folder = home / AUDITS
-    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")) if folder.is_dir() else []
+    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")) if name and folder.is_dir() else []
     names = [known for known in names if not known.startswith(".")]
     matches = [known for known in names if known == name] or [
         known for known in names if known.startswith((name, f"audit-{name}"))
     ]
-    if len(matches) > 1:
+    if len(matches) == 1:
+        return folder / matches[0]
+    if matches:
         raise ConfigError(f"{len(matches)} audits begin with {name!r}: {', '.join(matches)}.", "Give more of the id.")
-    if not matches and path.exists():
+    if path is not None:
         raise ConfigError(f"{path} is not the folder of an audit: it has no audit.json.")
-    if not matches:
-        raise ConfigError(f"There is no audit {name!r} in {home}.", "koda history lists the audits.")
-    return folder / matches[0]
+    if "/" in name:
+        raise ConfigError(f"There is no file or folder {name}.", "Give an audit's folder, or its id.")
+    raise ConfigError(f"There is no audit {name!r} in {home}.", "koda history lists the audits.")
+
+
+def _existing(name: str) -> Path | None:
+    """Return a name as a path where there is something; most names of audits are none."""
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL, ~nobody
+        return None

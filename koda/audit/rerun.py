@@ -22,7 +22,7 @@ def load_config_or_record(path: Path, overrides: dict[str, Any]) -> AuditConfig:
         ConfigError: as :func:`koda.config.load_config`.
         DataError: a record that cannot be read.
     """
-    path = path / "audit.json" if (path / "audit.json").is_file() else path
+    path = path / "audit.json" if _is_folder_of_record(path) else path
     if _is_record(path):
         return config_of(AuditRecord.from_json(path.read_bytes(), str(path)), overrides)
     return load_config(path, overrides)
@@ -35,6 +35,13 @@ def config_of(record: AuditRecord, overrides: dict[str, Any]) -> AuditConfig:
         ConfigError: a change that does not fit, or a record of a koda whose settings were others.
     """
     return check_settings(AuditConfig, override(record.config, overrides), f"the audit {record.id}")
+
+
+def _is_folder_of_record(path: Path) -> bool:
+    try:
+        return (path / "audit.json").is_file()
+    except OSError:  # too long for a path, say
+        return False
 
 
 def _is_record(path: Path) -> bool:

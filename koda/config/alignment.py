@@ -33,12 +33,12 @@ class AlignmentConfig(Strict):
         ge=0,
         description="of the distance to the teacher's image-text cosines; default: 1 where both models have them",
     )
-    steps: int = Field(default=400, ge=1)
-    batch_size: int = Field(default=192, ge=4)
+    steps: int = Field(default=400, ge=1, description="of training, at most")
+    batch_size: int = Field(default=192, ge=4, description="samples whose kernel is compared at once")
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients are added up before a step")
     slice_share: float = Field(default=0.5, gt=0, le=1, description="of a batch: samples of the slices")
-    learning_rate: float = Field(default=1e-5, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    learning_rate: float = Field(default=1e-5, gt=0, description="after the warm-up; it falls to 0 by a cosine")
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     warm_up: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
     rank: int | None = Field(default=None, ge=1, description="of low-rank adapters; default: all weights are trained")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -50,7 +50,7 @@ class AlignmentConfig(Strict):
     max_retrieval_drop: float = Field(
         default=0.02, ge=0, le=1, description="of R@1 on the validation samples; beyond it training stops"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="of the split, the batches and the adapters")
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> AlignmentConfig:

@@ -21,14 +21,22 @@ _DEFAULT_SHARE = 0.003  # the reference may tie a direction together as a group 
 class DiscrepancyConfig(Strict):
     """How structure that one model has and the other lacks is looked for (method sections 1 to 5)."""
 
-    modality: Literal["joint", "image", "text"] = "joint"
-    kernel: Literal["gaussian", "cosine", "polynomial"] = "gaussian"
+    modality: Literal["joint", "image", "text"] = Field(
+        default="joint", description="what is compared: images and captions together, or one of them"
+    )
+    kernel: Literal["gaussian", "cosine", "polynomial"] = Field(
+        default="gaussian", description="how alike two samples are under a model"
+    )
     sigma: Literal["auto", "matched"] | float = Field(
         default="auto",
         description="auto: a typical tie of 0.3 in each model; matched: the paper's rule, leading eigenvalues that "
         "agree; or one bandwidth for both models and modalities; gaussian kernel only",
     )
-    features: Literal["auto", "orf", "rff", "sketch", "tensorsketch", "exact"] = "auto"
+    features: Literal["auto", "orf", "rff", "sketch", "tensorsketch", "exact"] = Field(
+        default="auto",
+        description="random features in place of the kernels: orf and rff of the gaussian, sketch and tensorsketch "
+        "of the others; exact: none; auto: by the number of samples",
+    )
     n_features: int | None = Field(
         default=None, ge=1, description="r: 2 r coordinates; default: 1000 on the CPU, 3000 on a GPU"
     )
@@ -36,24 +44,35 @@ class DiscrepancyConfig(Strict):
         default="koda", description="koda: a limit on the reference; spec: leading eigenvectors of K_A - eta K_B"
     )
     eta: float = Field(default=1.0, gt=0, description="spec's fixed weight of the reference")
-    n_directions: int = Field(default=10, ge=1)
+    n_directions: int = Field(default=10, ge=1, description="directions of a step of the search")
     max_directions: int = Field(
         default=30,
         ge=1,
-        description="an audit goes on in steps of n_directions, up to so many, while the last is material; "
-        "n_directions, where that is more",
+        description="an audit goes on in steps of n_directions, up to so many, while the last is material; where it is "
+        "not stated, n_directions if that is more",
     )
-    max_reference_share: float | None = Field(default=None, ge=0, lt=1)
-    eps_quantile: float | None = Field(default=None, gt=0, le=1)
-    eps: float | None = Field(default=None, gt=0)
+    max_reference_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of the data that the reference may tie together of what is found, in ties; default: 0.003, "
+        "unless eps or eps_quantile sets the limit",
+    )
+    eps_quantile: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="instead the paper's limit: a quantile of the reference's eigenvalues",
+    )
+    eps: float | None = Field(default=None, gt=0, description="instead the limit on the reference's energy itself")
     tolerance: float = Field(default=1e-6, gt=0, lt=1, description="certified relative gap asked for")
-    seed: int = Field(default=0, ge=0)
-    device: str = "auto"
+    seed: int = Field(default=0, ge=0, description="of the split, the random features and the search")
+    device: str = Field(default="auto", description="cpu, cuda or cuda:1; auto: a GPU if there is one")
 
     @property
     def most_directions(self) -> int:
         """Directions of a question at most, however long its search goes on."""
-        return max(self.n_directions, self.max_directions)
+        return self.max_directions
 
     @field_validator("sigma", mode="before")
     @classmethod
@@ -92,6 +111,18 @@ class DiscrepancyConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _steps_fit(self) -> DiscrepancyConfig:
+        if self.max_directions >= self.n_directions:
+            return self
+        if "max_directions" in self.model_fields_set:
+            raise ValueError(
+                f"max_directions, {self.max_directions}, is less than n_directions, {self.n_directions}: a search "
+                "makes one step of n_directions at the least"
+            )
+        object.__setattr__(self, "max_directions", self.n_directions)
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_set_eps(self) -> DiscrepancyConfig:
         given = [n for n in ("max_reference_share", "eps_quantile", "eps") if getattr(self, n) is not None]
         if len(given) > 1:
@@ -111,10 +142,12 @@ def modalities_of(config: DiscrepancyConfig) -> tuple[str, ...]:
 class SignificanceConfig(Strict):
     """How a finding is tested on samples that the search did not see (method section 7)."""
 
-    confirmation_share: float = Field(default=0.5, gt=0, lt=1)
+    confirmation_share: float = Field(
+        default=0.5, gt=0, lt=1, description="of the samples, kept from the search to test what it finds"
+    )
     max_samples: int = Field(default=8192, ge=2, description="of the confirmation part, at most")
     materiality: float = Field(default=0.003, ge=0, lt=1, description="in ties: the group that matters")
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="chance of any false confirmation, over all findings")
     stability: int = Field(default=2, ge=0, le=50, description="searches on other samples to compare with; 0: none")
     spike_ins: int = Field(
         default=3, ge=0, le=50, description="trials at each share of what the audit could have seen; 0: none"
@@ -128,9 +161,9 @@ class SignificanceConfig(Strict):
 class PolicyRule(Strict):
     """A limit on one recorded figure."""
 
-    figure: str
-    warn: float | None = None
-    fail: float | None = None
+    figure: str = Field(description="what is limited; koda figures lists them")
+    warn: float | None = Field(default=None, description="the figure itself beyond it warns")
+    fail: float | None = Field(default=None, description="the whole interval of the figure beyond it fails")
     direction: Literal["above", "below"] | None = Field(
         default=None, description="the side of the limits that is bad; default: that of the figure"
     )
@@ -143,8 +176,8 @@ class PolicyRule(Strict):
     min_stability: float | None = Field(
         default=None, ge=0, le=1, description="a finding whose slice is found again less than this decides nothing"
     )
-    owner: str | None = None
-    reason: str | None = None
+    owner: str | None = Field(default=None, description="whom to ask about the rule, for the report")
+    reason: str | None = Field(default=None, description="why the rule is there, for the report")
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> PolicyRule:
@@ -156,9 +189,9 @@ class PolicyRule(Strict):
 class Waiver(Strict):
     """A person's decision to let a figure be over its limits, for a time."""
 
-    figure: str
-    person: str
-    reason: str
+    figure: str = Field(description="of the rules that it takes out of the verdict")
+    person: str = Field(description="who decided")
+    reason: str = Field(description="why")
     expires: date = Field(description="the last day (UTC) on which it is in force")
 
     @field_validator("person", "reason")
@@ -175,7 +208,7 @@ class ZeroShotConfig(Strict):
     The classes are listed, or are the values of a metadata column, which then is the label too.
     """
 
-    classes: tuple[str, ...] | None = Field(default=None, min_length=2)
+    classes: tuple[str, ...] | None = Field(default=None, min_length=2, description="names of the classes")
     column: str | None = Field(default=None, description="metadata column whose values are the classes")
     label_column: str | None = Field(default=None, description="metadata column of the right class; default: `column`")
     templates: tuple[str, ...] = Field(
@@ -203,10 +236,10 @@ class ZeroShotConfig(Strict):
 class ReportConfig(Strict):
     """What the report looks like."""
 
-    title: str | None = None
+    title: str | None = Field(default=None, description="default: the names of the models")
     thumbnails: int = Field(default=160, ge=16, le=1024, description="pixels of the longer side")
     gallery: int = Field(default=12, ge=1, le=200, description="samples shown of each lobe")
-    pdf: bool = True
+    pdf: bool = Field(default=True, description="whether report.pdf is made too")
 
 
 class AuditConfig(Strict):

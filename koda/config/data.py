@@ -26,8 +26,8 @@ class DataConfig(Strict):
     delimiter: str | None = Field(
         default=None, min_length=1, max_length=1, description="of a table in text; default: found by its header"
     )
-    image_column: str = "filepath"
-    caption_column: str = "title"
+    image_column: str = Field(default="filepath", description="column of the image paths or URLs")
+    caption_column: str = Field(default="title", description="column of the captions")
     key_column: str | None = Field(default=None, description="default: `key` if there is one, else the image path")
     captions: Literal["first", "all", "random"] = Field(
         default="first", description="which caption of an image that has several; random is drawn with `seed`"
@@ -57,9 +57,9 @@ class DataConfig(Strict):
     )
     limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
     pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="of what is drawn at random, captions and pairs")
     max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
-    name: str | None = None
-    licence: str | None = None
-    source: str | None = None
-    datasheet: str | None = None
+    name: str | None = Field(default=None, description="what the report calls the data; default: from the path")
+    licence: str | None = Field(default=None, description="of the data, for the report")
+    source: str | None = Field(default=None, description="where the data come from, for the report")
+    datasheet: str | None = Field(default=None, description="where the data are described, for the report")

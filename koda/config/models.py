@@ -29,8 +29,10 @@ class ModelSpec(Strict):
     another program made.
     """
 
-    name: str = Field(min_length=1)
-    pretrained: str | None = None
+    name: str = Field(
+        min_length=1, description="an open_clip name, or one with hf-hub:, local-dir:, timm:, python: or embeddings:"
+    )
+    pretrained: str | None = Field(default=None, description="tag or checkpoint file of the weights")
     config: str | None = Field(
         default=None, description="file with the architecture of the team's own open_clip model; with pretrained"
     )
@@ -41,11 +43,17 @@ class ModelSpec(Strict):
         default=None, ge=1, description="pixels of a side; for python: models and timm: checkpoint files"
     )
     label: str | None = Field(default=None, description="the name the report uses")
-    force_quick_gelu: bool = False
-    image_mean: tuple[float, float, float] | None = None
-    image_std: tuple[float, float, float] | None = None
-    licence: str | None = None
-    source: str | None = None
+    force_quick_gelu: bool = Field(
+        default=False, description="the activation of OpenAI's weights, where the name does not say it"
+    )
+    image_mean: tuple[float, float, float] | None = Field(
+        default=None, description="subtracted from the pixels; for weights that do not bring it with them"
+    )
+    image_std: tuple[float, float, float] | None = Field(
+        default=None, description="the pixels are divided by it; stated together with image_mean"
+    )
+    licence: str | None = Field(default=None, description="of the weights, for the report")
+    source: str | None = Field(default=None, description="where the weights come from, for the report")
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> ModelSpec:

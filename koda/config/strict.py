@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -87,7 +88,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     except ValueError as error:
         if re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", value):  # a range of shards, which YAML takes for a mapping
             return key.strip(), value.strip()
-        raise ConfigError(f"--set {key}: the value {value!r} is not YAML: {error}.") from error
+        raise ConfigError(f"--set {key}: the value {_SHORT.repr(value)} cannot be used: {error}.") from error
 
 
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -127,15 +128,20 @@ def _explain(error: ValidationError, where: str, root: type[BaseModel]) -> list[
 
 def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     first = items[0]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in {"extra_forbidden", "invalid_key"}:
         *parents, key = first["loc"]
-        known = _fields_at(parents, root)
+        model = _model_at(parents, root)
+        known = list(model.model_fields) if model else []
         elsewhere = [name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)]
-        right = nearest(str(key), known) or elsewhere[:1]
+        right = nearest(str(key)[:100], known) or elsewhere[:1]
         hint = did_you_mean(right, "did") if right else f"known keys here: {', '.join(known)}."
-        return f"unknown key {place!r}; {hint}"
+        return f"unknown key {place if first['type'] == 'extra_forbidden' else first['input']!r}; {hint}"
     if first["type"] == "missing":
         return f"the key {place!r} is missing."
+    if first["type"] == "model_type":
+        model = _model_at(first["loc"], root)
+        keys = ", ".join(model.model_fields if model else ())
+        return f"{place}: KEY: VALUE belongs here, with the keys {keys} (it is {_SHORT.repr(first['input'])})."
     messages = [item["msg"].removeprefix("Value error, ").replace("valid tuple", "list") for item in items]
     if not place:
         return f"{'; '.join(messages)}."
@@ -148,29 +154,29 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     return f"{place}: {problem}{got}."
 
 
-def _fields_at(parents: list[Any], root: type[BaseModel]) -> list[str]:
-    """The known keys of the settings at a place such as ("policy", 0)."""
+def _model_at(parents: Sequence[Any], root: type[BaseModel]) -> type[BaseModel] | None:
+    """The settings at a place such as ("policy", 0), if there are any."""
     model = root
     for part in parents:
         if not isinstance(part, str) or part not in model.model_fields:
             continue
-        inner = _model_in(model.model_fields[part].annotation)
+        inner = model_in(model.model_fields[part].annotation)
         if inner is None:
-            return []
+            return None
         model = inner
-    return list(model.model_fields)
+    return model
 
 
 def _all_fields(root: type[BaseModel]) -> list[str]:
     """Every key with its section, as `section.key`."""
-    sections = ((name, _model_in(info.annotation)) for name, info in root.model_fields.items())
+    sections = ((name, model_in(info.annotation)) for name, info in root.model_fields.items())
     return [f"{name}.{key}" for name, model in sections if model is not None for key in model.model_fields]
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The settings model that an annotation holds, if it holds one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list):
-        return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
+        return next((model for part in get_args(annotation) if (model := model_in(part))), None)
     return None

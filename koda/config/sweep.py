@@ -24,9 +24,9 @@ from koda.config.strict import Strict, check_settings, read_settings
 class SweepConfig(Strict):
     """The models and data sets of a sweep; the other sections are those of an audit, and hold for each."""
 
-    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    models: tuple[ModelSpec, ...] = Field(min_length=1, description="the models; each is embedded once")
     data: tuple[DataConfig, ...] = Field(min_length=1, description="one data set, or a list of them")
-    baseline: ModelSpec | None = None
+    baseline: ModelSpec | None = Field(default=None, description="the model that all others are compared with")
     pairs: Literal["all", "baseline"] | None = Field(
         default=None, description="default: every model against the baseline if there is one, else all ordered pairs"
     )

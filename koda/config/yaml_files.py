@@ -10,7 +10,7 @@ import yaml
 from koda.errors import ConfigError
 from koda.wording import one_line
 
-_MOST_BYTES = 4 * 2**20
+_MOST_BYTES = 2**20  # which takes some seconds to read
 _MOST_VALUES = 200_000  # with each alias counted as all that it stands for
 _MOST_DEPTH = 40
 _KINDS = {"seq": "a list", "str": "a text", "int": "a number", "float": "a number", "null": "nothing"}
@@ -27,7 +27,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         node, raw = _load(text)
     except yaml.YAMLError as error:
         line, problem = _explained(error, text)
-        raise ConfigError(f"{path}{line} is not YAML: {problem}.") from error
+        raise ConfigError(f"{path}{line} {problem}.") from error
     if node is None:
         raise ConfigError(f"{path} holds no settings: it is empty.", "The README shows one, whole.")
     if not isinstance(raw, dict):
@@ -48,7 +48,7 @@ def parse_value(text: str) -> Any:
     try:
         return _load(text)[1]
     except yaml.YAMLError as error:
-        raise ValueError(_explained(error, text)[1]) from error
+        raise ValueError(f"it {_explained(error, text)[1]}") from error
 
 
 def _read(path: Path) -> str:
@@ -86,12 +86,17 @@ def _explained(error: yaml.YAMLError, text: str) -> tuple[str, str]:
     """Return where a text is not YAML, as part of a sentence, and why."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return f", line {line},", f"it has the character {chr(error.character)!r}"
+        return f", line {line},", f"is not YAML: it has the character {chr(error.character)!r}"
     mark = getattr(error, "problem_mark", None)
     problem = one_line(str(getattr(error, "problem", None) or error))
     if "'\\t'" in problem:
         problem += "; YAML is indented with spaces, not tabs"
-    return f", line {mark.line + 1}," if mark else "", problem
+    whole = problem if isinstance(error, _TooMuch) else f"is not YAML: {problem}"
+    return f", line {mark.line + 1}," if mark else "", whole
+
+
+class _TooMuch(yaml.MarkedYAMLError):
+    """YAML as it should be, but more than settings can be."""
 
 
 class _CarefulLoader(yaml.SafeLoader):
@@ -107,13 +112,16 @@ class _CarefulLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node, unless it is too deep or too large."""
-        mark = self.peek_event().start_mark
+        event = self.peek_event()  # type: ignore[no-untyped-call] # as its stubs leave it
+        mark = event.start_mark
         self._nesting += 1
         if self._nesting > _MOST_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"it is nested deeper than {_MOST_DEPTH} levels", problem_mark=mark)
+            raise _TooMuch(problem=f"is nested deeper than {_MOST_DEPTH} levels", problem_mark=mark)
         node = super().compose_node(parent, index)
         self._nesting -= 1
         if node is not None and node not in self._sizes:
+            if isinstance(event, yaml.AliasEvent):
+                raise _TooMuch(problem="has an alias within what it stands for", problem_mark=mark)
             self._sizes[node] = self._measure(node, mark)
         return node
 
@@ -121,13 +129,11 @@ class _CarefulLoader(yaml.SafeLoader):
         children = [node for pair in node.value for node in pair] if isinstance(node, yaml.MappingNode) else (
             node.value if isinstance(node, yaml.SequenceNode) else []
         )  # fmt: skip
-        if any(child not in self._sizes for child in children):
-            raise yaml.MarkedYAMLError(problem="an alias in it stands for what it is itself in", problem_mark=mark)
         size = 1 + sum(self._sizes[child][0] for child in children)
         depth = 1 + max((self._sizes[child][1] for child in children), default=0)
         if size > _MOST_VALUES or depth > _MOST_DEPTH:
             much = f"more than {_MOST_VALUES} values" if size > _MOST_VALUES else f"more than {_MOST_DEPTH} levels"
-            raise yaml.MarkedYAMLError(problem=f"with its aliases it has {much}", problem_mark=mark)
+            raise _TooMuch(problem=f"has {much}, its aliases written out", problem_mark=mark)
         if isinstance(node, yaml.MappingNode):
             _refuse_doubles(node)
         return size, depth

@@ -35,7 +35,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
     tokenizer = _tokenizer(resolved)
     assert resolved.checkpoint is not None
     remedy = "The configuration must be the one they were trained with."
-    with loading(resolved, remedy), needing("koda[siglip]", resolved.label):
+    with loading(resolved, remedy), needing("koda-audit[siglip]", resolved.label):
         model = _create(resolved, place)
         _fill(model, read_weights(resolved.checkpoint, fingerprint.weights))
     check_finite(resolved.label, model)

@@ -131,7 +131,7 @@ def _check(spec: ModelSpec, text: Mapping[str, Any]) -> None:
         if importlib.util.find_spec("transformers") is None:
             raise PrerequisiteError(
                 f"The tokenizer of {spec.name} ({named or text['hf_model_name']}) needs the package transformers.",
-                "pip install 'koda[siglip]'",
+                "pip install 'koda-audit[siglip]'",
             )
     elif spec.kind == "open_clip" and "siglip" in spec.name.lower():
         raise ModelError(
@@ -234,7 +234,7 @@ def load_tokenizer(label: str, config: Mapping[str, Any], found: TokenizerFiles)
     length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
     settings = dict(text.get("tokenizer_kwargs") or {})
     try:
-        with quiet(), needing("koda[siglip]", f"The tokenizer of {label}"):
+        with quiet(), needing("koda-audit[siglip]", f"The tokenizer of {label}"):
             if found.folder is None:
                 return SimpleTokenizer(context_length=length, **settings)
             mode = text.get("tokenizer_mode")

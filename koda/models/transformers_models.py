@@ -78,7 +78,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
             "Wrong means change every embedding, so koda does not guess. Copy that file from the model that was "
             "fine-tuned, or state image_mean and image_std.",
         )
-    with needing("koda[siglip]", f"The model {spec.name}"):
+    with needing("koda-audit[siglip]", f"The model {spec.name}"):
         import transformers  # noqa: F401 (it is to be missed here, not after an hour)
     checkpoint = weights_at(Path(spec.pretrained)) if spec.pretrained else find_weights(folder)
     weights = look_at_weights(checkpoint)

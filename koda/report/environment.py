@@ -37,7 +37,7 @@ def template_folder() -> Path:
     raise PrerequisiteError(
         f"The report templates are missing: they are in neither {package / '_templates'} nor "
         f"{package.parent / 'templates'}.",
-        "Install koda again: pip install --force-reinstall koda",
+        "Install koda again: pip install --force-reinstall koda-audit",
     )
 
 

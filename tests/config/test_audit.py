@@ -196,3 +196,16 @@ def test_an_item_of_a_list_can_be_set(tmp_path: Path) -> None:
     for key, words in (("policy.2.fail", "no item '2'"), ("policy.fail", "no item 'fail'"), ("data.path.x", "single")):
         with pytest.raises(ConfigError, match=words):
             load_config(path, {key: 3})
+
+
+def test_fewer_directions_than_a_step_has_are_refused_with_both_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "discrepancy: {n_directions: 12, max_directions: 7}\n")
+    with pytest.raises(ConfigError, match="max_directions, 7, is less than n_directions, 12"):
+        load_config(path)
+
+
+def test_a_large_step_raises_the_most_directions_that_nobody_stated() -> None:
+    config = DiscrepancyConfig(n_directions=40)
+    assert config.most_directions == config.max_directions == 40
+    assert DiscrepancyConfig.model_validate(config.model_dump()) == config
+    assert DiscrepancyConfig().max_directions == 30

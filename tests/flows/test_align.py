@@ -68,9 +68,9 @@ def test_the_first_line_says_what_was_mended(mended: tuple[Path, Path, Any]) -> 
         app, ["align", str(config), "--seeds", "2"]
     )
     assert shown.exit_code == code
-    first = next(line for line in shown.stderr.splitlines() if result["verdict_after"].upper() in line)
+    first = next(line for line in shown.stdout.splitlines() if result["verdict_after"].upper() in line)
     assert result["outcome"][1:] in first
-    assert shown.stderr.index(first) < shown.stderr.index(result["stopped"])
+    assert shown.stdout.index(first) < shown.stdout.index(result["stopped"])
 
 
 def test_the_second_audit_is_linked_to_the_first_by_the_alignment(mended: tuple[Path, Path, Any]) -> None:

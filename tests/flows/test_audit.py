@@ -101,9 +101,9 @@ def test_history_and_show_tell_of_the_audit(first: tuple[Workplace, int, dict[st
     os.environ["KODA_HOME"] = str(place.home)
     listed = CliRunner().invoke(app, ["history", "--json"])
     assert result["id"] in [audit["id"] for audit in json.loads(listed.stdout)]
-    assert result["id"] in CliRunner().invoke(app, ["history"]).stderr
+    assert result["id"] in CliRunner().invoke(app, ["history"]).stdout
     shown = CliRunner().invoke(app, ["show", result["id"][:12]])
-    assert result["verdict"].upper() in shown.stderr
+    assert result["verdict"].upper() in shown.stdout
 
 
 def test_the_same_again_executes_nothing(first: tuple[Workplace, int, dict[str, Any]]) -> None:

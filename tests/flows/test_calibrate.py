@@ -122,8 +122,9 @@ def test_three_equal_models_set_limits_that_they_keep(folder: Path) -> None:
     assert audited["verdict"] != "pass" and "lost.max_difference" in " ".join(audited["reasons"])
 
     table = CliRunner().invoke(app, [arguments[0], write_config(folder), *arguments[2:]])
-    assert table.exit_code == 0 and table.stdout == ""
-    assert "zero_shot.drop" in table.stderr and "0 steps executed" in table.stderr and "was 0.0001" in table.stderr
+    assert table.exit_code == 0
+    assert "zero_shot.drop" in table.stdout and "was 0.0001" in table.stdout
+    assert "0 steps executed" in table.stderr and "0 steps executed" not in table.stdout
 
 
 def test_an_audit_of_a_subsample_is_that_of_a_data_set_of_its_rows(folder: Path) -> None:

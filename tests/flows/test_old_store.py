@@ -54,7 +54,7 @@ def test_what_it_holds_is_listed_shown_and_compared(folder: Path) -> None:
         assert listed.pop(name) == record.verdict.status
         assert (record.version, record.method.share_unit) == (1, "raw")
         assert run("show", name)["findings"] == record.model_dump(mode="json")["findings"]
-        assert name in CliRunner().invoke(app, ["show", name]).stderr
+        assert name in CliRunner().invoke(app, ["show", name]).stdout
     assert not listed
     changes = run("diff", FIRST, SECOND)
     assert (changes["before"], changes["after"], changes["verdict_after"]) == (FIRST, SECOND, "pass")

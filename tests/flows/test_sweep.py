@@ -119,7 +119,7 @@ def test_two_models_and_one_that_is_not_there(tmp_path: Path, monkeypatch: pytes
     os.environ["KODA_HOME"] = str(place.home)
     table = CliRunner().invoke(app, ["sweep", str(write(tmp_path))])
     assert table.exit_code == 0
-    assert "✓ pass" in table.stderr and "sweep.html" in table.stderr.replace("\n", "")
+    assert "✓ pass" in table.stdout and "sweep.html" in table.stdout.replace("\n", "")
 
     # a pair that breaks while it runs leaves the others what they are
     def breaks(config: dict[str, Any], home: str) -> dict[str, Any]:

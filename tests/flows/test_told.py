@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 def told(home: Path, *arguments: str) -> str:
     result = CliRunner(env={"KODA_HOME": str(home)}).invoke(app, list(arguments))
     assert result.exit_code == 0, result.stderr
-    return result.stderr
+    return result.stdout
 
 
 def test_show_says_who_learnt_from_whom_after_which_audit(home: Path) -> None:

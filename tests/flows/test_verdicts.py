@@ -269,7 +269,7 @@ def run(place: Workplace, *arguments: str) -> Any:
 def test_the_figures_are_listed(place: Workplace) -> None:
     told = json.loads(run(place, "figures", "--json").stdout)
     assert told["retrieval.recall"]["bad"] == "below" and told["lost.max_share"]["words"] == "largest share lost"
-    assert "slice.retrieval_drop" in run(place, "figures").stderr
+    assert "slice.retrieval_drop" in run(place, "figures").stdout
 
 
 def test_diff_takes_ids_beginnings_and_files(place: Workplace) -> None:
@@ -281,7 +281,7 @@ def test_diff_takes_ids_beginnings_and_files(place: Workplace) -> None:
     assert (told["before"], told["after"], told["comparable"]) == (one["id"], two["id"], False)
     assert (told["verdict_before"], told["verdict_after"]) == ("pass", "fail")
     assert all(kept["overlap"] == 1 for kept in told["kept"])
-    shown = run(place, "diff", one["id"].removeprefix("audit-"), two["paths"]["folder"]).stderr
+    shown = run(place, "diff", one["id"].removeprefix("audit-"), two["paths"]["folder"]).stdout
     assert "not comparable" in shown and "✓ pass -> ✕ fail" in shown and "policy.rejections.count" in shown
     same = json.loads(run(place, "diff", one["id"], one["id"], "--json").stdout)
     assert same["comparable"] and not same["config"] and not same["software"]
@@ -308,7 +308,8 @@ def test_audits_of_different_data_are_not_compared(place: Workplace) -> None:
     assert "data are not the same" in told["not_comparable"][0]
     assert "n_compared" in [row["name"] for row in told["data"]]
     shown = run(place, "diff", one["id"], other["id"])
-    assert shown.exit_code == 0 and "not compared, since the audits are of different data" in shown.stderr
+    assert shown.exit_code == 0 and "not compared, since the audits are of different data" in shown.stdout
+    assert "figures  " not in shown.stdout and "results of the rules  " not in shown.stdout
     changes = record_of(other).changes
     assert changes is not None and not changes.comparable and not changes.findings_compared
     assert "Directions were not compared" in report_of(other)
