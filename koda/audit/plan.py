@@ -30,7 +30,7 @@ from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 COVARIANCES = "covariances"
 SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, CONTROLS: 2, EVALUATIONS: 8, RECORDS: 4, REPORTS: 2}
+_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 4, CONTROLS: 2, EVALUATIONS: 8, RECORDS: 4, REPORTS: 2}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -121,13 +121,16 @@ class AuditPlan:
     def _search(self) -> dict[str, Any]:
         """What decides a search: not the device, unless the number of features depends on it."""
         from koda.devices import device_of
-        from koda.discrepancy.forms import EXACT_SAMPLES
+        from koda.discrepancy.forms import exact_samples
         from koda.kernels.features import n_features_of
 
         config = self.config.discrepancy
         search = config.model_dump(exclude={"device"})
-        if config.features != "exact" and (config.features != "auto" or len(self.dataset.pairs) > EXACT_SAMPLES):
-            search["n_features"] = n_features_of(config, device_of(config.device))
+        device = device_of(config.device)
+        if config.features not in ("exact", "auto") or (
+            config.features == "auto" and len(self.dataset.pairs) > exact_samples(device)
+        ):
+            search["n_features"] = n_features_of(config, device)
         return search
 
     def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:

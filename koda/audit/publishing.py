@@ -18,6 +18,7 @@ from koda.records import AuditRecord
 from koda.storage import digest_file, write_atomically
 from koda.storage.artifacts import explain_os_errors
 from koda.storage.database import AuditStore
+from koda.typing import SIDES
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 _MAY_LACK = {"report.pdf"}
@@ -104,8 +105,14 @@ def publish(plan: AuditPlan, *, replace: bool, started: datetime, executed: int,
             "manifest": str(folder / "manifest.json"),
             "database": str(store.path),
         },
-        "notes": notes,
+        "notes": [*_warnings(record), *notes],
     }
+
+
+def _warnings(record: AuditRecord) -> list[str]:
+    """Return what the searches warn of, each with its question."""
+    sides = {side: getattr(record.method, side) for side in SIDES}
+    return [f"{side}: {words}." for side, method in sides.items() for words in method.stats.get("warnings", [])]
 
 
 def _is_whole(folder: Path) -> bool:

@@ -139,6 +139,9 @@ class PairDataset:
     format: str
     join: str = "keys"
 
+    def __repr__(self) -> str:
+        return f"PairDataset({self.name!r}: {len(self.pairs)} pairs, {len(self.rejections)} left out)"
+
     @cached_property
     def by_key(self) -> dict[str, Pair]:
         """The pairs by their keys."""
