@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from koda.datasets.blobs import Blob
 from koda.errors import DataError
@@ -137,7 +137,7 @@ class PairDataset:
     metadata_columns: tuple[str, ...]
     digest: str
     format: str
-    join: str = "keys"
+    join: Literal["keys", "rows"] = "keys"
 
     def __repr__(self) -> str:
         return f"PairDataset({self.name!r}: {len(self.pairs)} pairs, {len(self.rejections)} left out)"

@@ -73,7 +73,9 @@ def extract(
         folder = store.folder(KIND, key)
         shards = [dataset.pairs[first : first + SHARD_SIZE] for first in range(0, len(dataset.pairs), SHARD_SIZE)]
         if model.stored:
-            return store.complete(KIND, key, _usable(copy_stored(folder, dataset, shards, model, progress), dataset, model))
+            return store.complete(
+                KIND, key, _usable(copy_stored(folder, dataset, shards, model, progress), dataset, model)
+            )
         missing = [n for n, pairs in enumerate(shards) if not _is_whole(folder / shard_name(n), pairs)]
         cosine = cosine_to_fp32(model, dataset.pairs, device)
         encoder = load_encoder(model, device)

@@ -19,9 +19,7 @@ VARIANT = "pdf/a-3a"
 _LOCK = threading.Lock()
 
 
-def write_pdf(
-    html: str, fonts: Path, attachment: bytes, moment: datetime, more_fonts: Sequence[Path] = ()
-) -> bytes:
+def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_fonts: Sequence[Path] = ()) -> bytes:
     """Return the PDF of a self-contained HTML document.
 
     Args:

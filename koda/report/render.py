@@ -32,8 +32,9 @@ class RenderedReport:
 def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, *, pdf: bool = True) -> RenderedReport:
     """Write the report of an audit.
 
-    Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same
-    input; what koda's own fonts lack the PDF draws with the machine's, or spells out, and says so. Each is written to a temporary name first and then moved into place.
+    Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same input; what
+    koda's own fonts lack the PDF draws with the machine's, or spells out, and says so. Each is written to a temporary
+    name first and then moved into place.
 
     Args:
         record: the audit.
@@ -66,16 +67,17 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     covered = own.union(*map(code_points, more))
     if drawn := fonts.lacking(draft, own) - fonts.lacking(draft, covered):
         notes.append(
-            f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts of "
-            f"the machine that made it: {', '.join(map(family_of, more))}."
+            f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts "
+            f"of the machine that made it: {', '.join(map(family_of, more))}."
         )
     if lacking := fonts.lacking(draft, covered):
         count = fonts.count_lacking(_captions(record), covered)
         notes.append(
             f"No font on this machine draws {text.plural(len(lacking), 'character')} "
             f"({', '.join(fonts.scripts_of(lacking))}) that stand in {text.plural(count, 'caption')} shown and in what "
-            f"is said of them; the PDF spells them as code points, such as {fonts.spell_lacking(min(lacking), covered)}. "
-            "The HTML report and audit.json hold the text itself. To have it in the PDF, install fonts for it (apt-get "
+            "is said of them; the PDF spells them as code points, such as "
+            f"{fonts.spell_lacking(min(lacking), covered)}. The HTML report and audit.json hold the text itself. To "
+            "have it in the PDF, install fonts for it (apt-get "
             f"install {' '.join(fonts.packages_for(lacking))}) and run the same command again."
         )
     paper = fonts.spell_lacking(_document(record, pictures, folder, "pdf", notes), covered)

@@ -90,13 +90,14 @@ def test_what_kodas_fonts_lack_is_drawn_with_those_of_the_machine(
     assert fonts_for("红色猫狗") == (tmp_path / "fonts/more.ttf",)
     record = with_captions(factory.record(1, gallery=2, map_points=0), ["红色猫", "红狗"])
     made = render(record, {}, tmp_path / "out")
-    assert any("draws 3\u00a0characters (Han) with fonts of the machine that made it: More Han" in n for n in made.notes)
+    assert any(
+        "draws 3\u00a0characters (Han) with fonts of the machine that made it: More Han" in n for n in made.notes
+    )
     assert any("draws 1\u00a0character (Han)" in note and "[U+72D7]" in note for note in made.notes)
     if all(map(shutil.which, ("pdftotext", "pdffonts"))):
-        said = [subprocess.run([*c, made.pdf, "-"][: len(c) + 1 + (c[0] == "pdftotext")], capture_output=True, text=True)
-                for c in (["pdftotext"], ["pdffonts"])]  # fmt: skip
-        assert "红色猫" in said[0].stdout and "红[U+72D7]" in said[0].stdout
-        assert "More" in said[1].stdout
+        commands = (["pdftotext", made.pdf, "-"], ["pdffonts", made.pdf])
+        words, used = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+        assert "红色猫" in words and "红[U+72D7]" in words and "More" in used
 
 
 @needs_pango
