@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koda.errors import ConfigError
@@ -36,18 +37,65 @@ def is_fast_at_bf16(place: torch.device) -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
 
 
-def fits_in_memory(n: int, device: torch.device) -> bool:
-    """Say whether five (n, n) float64 matrices (two forms, a factor and its copies) fit in what is free."""
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device, within the limit of the control group; None where nobody tells."""
     import torch
 
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        try:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (ValueError, OSError, AttributeError):  # not every system tells
-            return True
-    return 5 * 8 * n * n <= 0.9 * free
+        return int(torch.cuda.mem_get_info(device)[0])
+    known = [
+        *_available_of(Path("/proc/meminfo")),
+        *_left_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")),
+    ]
+    if known:
+        return min(known)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return None
+
+
+def _available_of(meminfo: Path) -> list[int]:
+    """Return what the kernel can give without swapping, in bytes."""
+    try:
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return [1024 * int(fields["MemAvailable"].split()[0])]
+    except (OSError, ValueError, KeyError, IndexError):
+        return []
+
+
+def _left_in_groups(membership: Path, root: Path) -> list[int]:
+    """Return what is left under the limit of each control group of this process that has one, of version 2 and 1."""
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return []
+    left = []
+    for _, controllers, place in (line for line in lines if len(line) == 3):
+        if controllers in ("", "memory"):
+            base = root / controllers
+            names = ("memory.max", "memory.current") if not controllers else _VERSION_1
+            group = base / place.lstrip("/")
+            # in a container the path may be that of the host, and the group itself the root
+            for folder in {group, *(above for above in group.parents if above.is_relative_to(base))}:
+                left += _left_in(folder, *names)
+    return left
+
+
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+
+
+def _left_in(group: Path, limit: str, usage: str) -> list[int]:
+    """Return what one control group has left, counting the file cache that it would give up; none without a limit."""
+    try:
+        most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+        if not most.isdecimal() or int(most) >= 2**60:  # "max", or version 1's way to say so
+            return []
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cache = int(stat.get("inactive_file") or 0)
+        return [max(0, int(most) - used + min(cache, used))]
+    except (OSError, ValueError):
+        return []
 
 
 def has_int8_products(device: torch.device) -> bool:

@@ -109,8 +109,8 @@ def test_what_lies_below_a_folder_is_fetched_with_its_credentials() -> None:
 def test_messages_lose_the_whole_query_of_a_signed_url_and_the_password_in_any_form() -> None:
     conceal("https://someone:Unusual-Word-1@messages/a")
     words = redact(
-        "403, url='https://someone:Unusual-Word-1@messages/a?x=1&X-Amz-Signature=12ab&y=2'; BasicAuth('Unusual-Word-1');"
-        " Authorization: Bearer abcdef0123456789"
+        "403, url='https://someone:Unusual-Word-1@messages/a?x=1&X-Amz-Signature=12ab&y=2'; "
+        "BasicAuth('Unusual-Word-1'); Authorization: Bearer abcdef0123456789"
     )
     assert words == "403, url='https://messages/a'; BasicAuth('***'); Authorization: Bearer ***"
     assert redact(f"no {Path('https://a:bcdef@h/x')}") == "no https:/h/x"
@@ -138,14 +138,14 @@ def test_a_data_set_behind_a_password_is_read_and_nothing_of_it_holds_the_passwo
     assert [pair.key for pair in dataset.pairs] == ["img/0.png", signed.partition("?")[0]]
     assert len({pair.image_digest for pair in dataset.pairs}) == 2
     assert all(pair.image is not None and len(pair.image.read()) for pair in dataset.pairs)
-    assert config.path == f"vault://host/d/p.tsv"
+    assert config.path == "vault://host/d/p.tsv"
     assert not re.search(f"{PASSWORD}|{TOKEN}", repr(config) + config.model_dump_json() + repr(dataset))
 
 
 def test_a_refusal_names_the_url_without_its_credentials(files: dict[str, bytes]) -> None:
-    for url in (f"vault://{USER}:Wrong-Pa55@host/p.tsv", f"vault://host/p.tsv?X-Amz-Signature=ab12cd&v=1"):
-        with pytest.raises(DataError, match=re.escape(f"vault://host/p.tsv")) as caught:
-            read_dataset(DataConfig(path=url, images=f"vault://host/"))
+    for url in (f"vault://{USER}:Wrong-Pa55@host/p.tsv", "vault://host/p.tsv?X-Amz-Signature=ab12cd&v=1"):
+        with pytest.raises(DataError, match=re.escape("vault://host/p.tsv")) as caught:
+            read_dataset(DataConfig(path=url, images="vault://host/"))
         chain, error = "", caught.value
         while error is not None:
             chain, error = chain + repr(error), error.__cause__  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -68,7 +68,7 @@ def compare(
     both: Annotated[bool, typer.Option("--both", help="Ask the reverse question too.")] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write the slices to a folder.")] = None,
     join: Annotated[
-        str, typer.Option(metavar="keys|rows", help="How samples are matched; rows: same samples, same order.")
+        Literal["keys", "rows"], typer.Option(help="How samples are matched; rows: the same samples in the same order.")
     ] = "keys",
     as_json: JsonOption = False,
 ) -> None:

@@ -30,7 +30,7 @@ from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 COVARIANCES = "covariances"
 SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 3, CONTROLS: 3, EVALUATIONS: 9, RECORDS: 7, REPORTS: 2}
+_STEP_VERSIONS = {COVARIANCES: 2, SOLUTIONS: 4, CONTROLS: 3, EVALUATIONS: 9, RECORDS: 7, REPORTS: 3}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -121,13 +121,16 @@ class AuditPlan:
     def _search(self) -> dict[str, Any]:
         """What decides a search: not the device, unless the number of features depends on it."""
         from koda.devices import device_of
-        from koda.discrepancy.forms import EXACT_SAMPLES
+        from koda.discrepancy.forms import exact_samples
         from koda.kernels.features import n_features_of
 
         config = self.config.discrepancy
         search = config.model_dump(exclude={"device"})
-        if config.features != "exact" and (config.features != "auto" or len(self.dataset.pairs) > EXACT_SAMPLES):
-            search["n_features"] = n_features_of(config, device_of(config.device))
+        device = device_of(config.device)
+        if config.features not in ("exact", "auto") or (
+            config.features == "auto" and len(self.dataset.pairs) > exact_samples(device)
+        ):
+            search["n_features"] = n_features_of(config, device)
         return search
 
     def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:
@@ -179,13 +182,30 @@ class AuditPlan:
 
     @cached_property
     def report_key(self) -> str:
-        """Key of the report: the record and the templates it is drawn with, as they are when it is first asked for."""
+        """Key of the report: the record and what it is drawn with, as that is when it is first asked for.
+
+        That is the templates, and the fonts of this machine for what koda's own lack of the data set's characters.
+        """
         from koda.report.environment import template_folder
+        from koda.report.fonts import coverage, lacking
+        from koda.report.system_fonts import fonts_for
 
         folder = template_folder()
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         drawn_with = {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
+        if self.config.report.pdf and (beyond := lacking(self._characters, coverage(folder / "fonts"))):
+            drawn_with |= {str(path): digest_file(path) for path in fonts_for(beyond)}
         return digest_json([_STEP_VERSIONS[REPORTS], __version__, self.record_key, drawn_with])
+
+    @property
+    def _characters(self) -> str:
+        """Every character beyond ASCII that the report may show of the data set."""
+        shown: set[str] = set()
+        for pair in self.dataset.pairs:
+            for text in (pair.key, pair.caption, *pair.metadata.values()):
+                if isinstance(text, str) and not text.isascii():
+                    shown.update(text)
+        return "".join(shown)
 
     @property
     def audit_id(self) -> str:

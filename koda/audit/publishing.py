@@ -17,6 +17,7 @@ from koda.storage import digest_once
 from koda.storage.artifacts import explain_os_errors
 from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
+from koda.typing import SIDES
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 _MAY_LACK = {"report.pdf"}
@@ -120,8 +121,14 @@ def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) ->
             "manifest": str(folder / "manifest.json"),
             "database": str(store.path),
         },
-        "notes": notes,
+        "notes": [*_warnings(record), *notes],
     }
+
+
+def _warnings(record: AuditRecord) -> list[str]:
+    """Return what the searches warn of, each with its question."""
+    sides = {side: getattr(record.method, side) for side in SIDES}
+    return [f"{side}: {words}." for side, method in sides.items() for words in method.stats.get("warnings", [])]
 
 
 def _put(plan: AuditPlan, records: Path, folder: Path) -> None:

@@ -50,7 +50,7 @@ class DataConfig(Strict):
     )
     join: Literal["keys", "rows"] = Field(
         default="keys",
-        description="how the samples of embedding folders, of the data and of both models, are matched; rows: by number",
+        description="how samples of embedding folders, of the data and of both models, are matched; rows: by number",
     )
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from koda.datasets.blobs import Blob
 from koda.datasets.pictures import AS_CONFIGURED_BY_DEFAULT, View
@@ -150,7 +150,10 @@ class PairDataset:
     digest: str
     format: str
     ledger: Ledger
-    join: str = "keys"
+    join: Literal["keys", "rows"] = "keys"
+
+    def __repr__(self) -> str:
+        return f"PairDataset({self.name!r}: {len(self.pairs)} pairs, {len(self.rejections)} left out)"
 
     @cached_property
     def by_key(self) -> dict[str, Pair]:

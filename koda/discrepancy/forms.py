@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from koda.config import DiscrepancyConfig
-from koda.devices import fits_in_memory
+from koda.devices import free_memory
 from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.numerics import UNIT
 from koda.discrepancy.solver.sample_space import SampleSpace
@@ -23,7 +23,10 @@ from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulat
 from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
 
 _READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
-EXACT_SAMPLES = 16_384  # `features: auto` uses exact kernels up to here
+# samples up to which exact kernels are the quicker, measured on two cores; by device
+_EXACT_SAMPLES = {"cpu": 4096}
+_EXACT_SAMPLES_GPU = 16_384
+_MATRICES = 6  # (n, n) float64 of a search with exact kernels: two forms, a factor, copies of them
 
 
 @dataclass(frozen=True)
@@ -277,19 +280,35 @@ def feature_forms(
     return FeatureForms(covariance, features, abs(apart) <= 1e-13, stats)
 
 
-def use_exact(features: str, n: int, device: torch.device) -> bool:
-    """Decide between exact kernels and features; ``auto`` is exact up to 16 384 samples that fit in memory.
+def exact_samples(device: torch.device) -> int:
+    """Return the number of samples up to which ``features: auto`` uses exact kernels, where memory holds them."""
+    return _EXACT_SAMPLES.get(device.type, _EXACT_SAMPLES_GPU)
+
+
+def use_exact(features: str, n: int, device: torch.device) -> tuple[bool, str]:
+    """Decide between exact kernels and features, and say why.
+
+    ``auto`` takes exact kernels where they are the quicker and fit in half of the memory that is free.
 
     Raises:
         ConfigError: exact kernels asked for that do not fit.
     """
-    fits = fits_in_memory(n, device)
-    if features == "exact" and not fits:
-        raise ConfigError(
-            f"features: exact kernels of {n} samples need about {5 * 8 * n * n / 2**30:.0f} GiB, more than is free.",
-            "Use features: auto, or data.limit.",
-        )
-    return features == "exact" or (features == "auto" and n <= EXACT_SAMPLES and fits)
+    needed, free = _MATRICES * 8 * n * n, free_memory(device)
+    if features not in ("auto", "exact"):
+        return False, "as asked for"
+    words = f"exact kernels of {n} samples need about {needed / 2**30:.2g} GiB"
+    if features == "exact":
+        if free is not None and needed > 0.9 * free:
+            raise ConfigError(
+                f"features: {words}, and {free / 2**30:.2g} GiB are free.", "Use features: auto, or data.limit."
+            )
+        return True, "as asked for"
+    most = exact_samples(device)
+    if n > most:
+        return False, f"of more than {most} samples features are the quicker"
+    if free is not None and needed > free / 2:
+        return False, f"{words}, more than half of the memory that is free"
+    return True, f"of at most {most} samples exact kernels are the quicker, and they fit in half of the free memory"
 
 
 def _gram(feature_map: FeatureMap, table: TableInMemory, device: torch.device) -> torch.Tensor:

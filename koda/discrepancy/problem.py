@@ -22,7 +22,7 @@ from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 from koda.discrepancy.spectrum import Spectrum, limit_of
 from koda.embeddings import TableLike, join_tables
-from koda.errors import ConfigError
+from koda.errors import ConfigError, DataError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
 
@@ -66,15 +66,17 @@ class Problem:
         See :func:`koda.discrepancy.search.find_discrepancies`.
         """
         began = time.perf_counter()
-        device = device_of(config.device)
         target, reference, rejected = cls.joined(target, reference, config)
+        device = device_of(config.device)
         kernels = kernels or choose_kernels(target, reference, config)
         forms: QuadraticForms
-        if use_exact(config.features, target.n, device):
+        exact, reason = use_exact(config.features, target.n, device)
+        if exact:
             rows = np.arange(target.n)
             forms = exact_forms(target.take(rows), reference.take(rows), kernels, device)
         else:
             forms = feature_forms(target, reference, kernels, config, device, covariance=covariance)
+        forms.stats["features_chosen"] = reason
         return cls(tuple(target.keys), kernels, forms, rejected, device, time.perf_counter() - began)
 
     @staticmethod
@@ -84,11 +86,20 @@ class Problem:
         """Return both tables over the samples that can be compared, and key -> reason for the rest.
 
         Raises:
-            ConfigError: a modality that a table lacks.
-            DataError: no common keys, or too few usable samples.
+            ConfigError: a modality that a table lacks, or a configuration that is none.
+            DataError: what is no table, no common keys, or too few usable samples.
         """
+        if not isinstance(config, DiscrepancyConfig):
+            raise ConfigError(
+                f"The configuration is {type(config).__name__}.", "Pass a DiscrepancyConfig(n_directions=5, ...)."
+            )
         names = modalities_of(config)
         for role, table in (("target", target), ("reference", reference)):
+            if not hasattr(table, "modalities"):
+                raise DataError(
+                    f"The {role} is {type(table).__name__}, which is no table of embeddings.",
+                    "Pass EmbeddingTable(keys, image=..., text=...), or EmbeddingTable.open(folder).",
+                )
             for name in names:
                 if name not in table.modalities:
                     raise ConfigError(

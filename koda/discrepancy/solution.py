@@ -37,6 +37,13 @@ class Direction:
     target_tie: float
     reference_tie: float
 
+    def __repr__(self) -> str:
+        return (
+            f"Direction({len(self.x)} samples, target_share={self.target_share:.4g}, "
+            f"reference_share={self.reference_share:.4g}, quotient={self.quotient:.4g}, gap={self.gap:.2g}, "
+            f"status={self.status!r})"
+        )
+
     @property
     def target_share(self) -> float:
         """Share under the target, in the sample: sum over i != j of x_i x_j k(i, j) / (n - 1), over the tie."""
@@ -76,3 +83,9 @@ class Solution:
     stats: Mapping[str, Any]
     rejected: Mapping[str, str]
     config: DiscrepancyConfig
+
+    def __repr__(self) -> str:
+        return (
+            f"Solution({len(self.directions)} directions of {len(self.keys)} samples, {len(self.rejected)} left out, "
+            f"eps={self.eps:.4g}, status={self.status!r})"
+        )

@@ -5,6 +5,7 @@ Either becomes a :class:`EmbeddingFolder`: keys in row order, and for each part 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -270,12 +271,13 @@ def _check_dims(folder: Path, what: str, parts: Sequence[Mapping[str, MatrixFile
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
     """Return number -> path of the parts `<folder>_<number><suffix>` of one folder."""
     prefix = f"{folder.name}_"
-    parts = {}
+    parts: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         number = path.name.removeprefix(prefix).removesuffix(suffix)
-        if path.name.startswith(prefix) and path.name.endswith(suffix) and number.isascii() and number.isdecimal():
-            if (other := parts.setdefault(int(number), path)) is not path:
-                raise DataError(f"{folder} holds part {int(number)} twice: {other.name} and {path.name}.", _ONE_RUN)
+        if not (path.name.startswith(prefix) and path.name.endswith(suffix) and re.fullmatch("[0-9]+", number)):
+            continue
+        if (other := parts.setdefault(int(number), path)) is not path:
+            raise DataError(f"{folder} holds part {int(number)} twice: {other.name} and {path.name}.", _ONE_RUN)
     if not parts:
         raise DataError(f"{folder} holds no {prefix}N{suffix}.")
     return parts

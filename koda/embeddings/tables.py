@@ -40,7 +40,7 @@ def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
         tensor = values.detach().cpu()
         values = tensor.float().numpy() if not tensor.dtype.is_floating_point else _to_numpy(tensor)
     if isinstance(values, np.ma.MaskedArray):  # what is masked is not there, and to be rejected as such
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         array = np.asarray(values)
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,21 @@ from koda.embeddings import TableInMemory, TableLike
 from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
 from koda.kernels.kernel import Kernel, KernelKind, need, unit_embeddings, values_of
-from koda.kernels.ties import TYPICAL_TIE, check_tie, multiplier_for, nearest_distances, tie_at, typical_tie
+from koda.kernels.ties import (
+    HIGH_TIE,
+    LOW_TIE,
+    TYPICAL_TIE,
+    check_tie,
+    multiplier_for,
+    nearest_distances,
+    tie_at,
+    typical_tie,
+)
 
 MATCHED_MULTIPLIER = 0.4  # of the reference's median distance, where the leading eigenvalues are matched
 AGREEMENT = 0.05  # relative difference at which two leading eigenvalues count as comparable
+_UNIT_LENGTH = 0.01  # by which a normalised embedding may miss 1, in float16 or bfloat16
+_VARYING_LENGTH = 0.02  # standard deviation of lengths over their mean, where they were not normalised
 _APART = 10.0  # ties of the two models that differ more often than this are warned about
 Distances = Mapping[str, torch.Tensor]  # modality -> d^2 / 2 median^2, (m, m)
 _DECOMPOSED_SIZE = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
@@ -39,7 +50,7 @@ class KernelPair:
         curve: (multiplier of the median distance, leading eigenvalue of the target's K / n) at every multiplier
             that the search of `sigma: matched` tried, by increasing multiplier; empty where there was no search.
         modality_ties: role -> modality -> typical tie of the kernel over this modality alone.
-        warning: what a reader must know of the ties, in words; "" where there is nothing.
+        warning: what a reader must know of the ties and of the lengths, in words; "" where there is nothing.
     """
 
     target: Kernel
@@ -138,19 +149,56 @@ def choose_kernels(
         rule=rule,
         curve=tuple(curve.items()),
         modality_ties={role: one.ties for role, one in measured.items()},
-        warning=_far_apart(ties),
+        warning="; ".join(_warnings(ties, roles, names, config.kernel)),
     )
 
 
-def _far_apart(ties: Mapping[str, float]) -> str:
+def _warnings(
+    ties: Mapping[str, float], tables: Mapping[str, TableInMemory], names: tuple[str, ...], kind: KernelKind
+) -> Iterator[str]:
+    yield from _far_apart(ties)
+    yield from _extreme(ties)
+    if kind == "gaussian":  # which alone sees lengths
+        yield from _lengths_apart(tables, names)
+
+
+def _far_apart(ties: Mapping[str, float]) -> Iterator[str]:
     """Say where one model's kernel ties its samples far less than the other's."""
     low, high = sorted(ties.values())
     if high <= _APART * low:
-        return ""
-    return (
+        return
+    yield (
         f"the kernels of the two models tie far from alike: their typical ties are {ties['target']:.2g} (target) and "
         f"{ties['reference']:.2g} (reference), so what one holds together the other may not see at all; use sigma: auto"
     )
+
+
+def _extreme(ties: Mapping[str, float]) -> Iterator[str]:
+    """Say where a kernel ties so little, or so much, together that groups can hardly be found."""
+    for role, tie in ties.items():
+        if not LOW_TIE <= tie <= HIGH_TIE:
+            what = "hardly anything" if tie < LOW_TIE else "nearly everything"
+            yield (
+                f"the kernel of the {role} ties {what} together: its typical tie is {tie:.2g}, where sigma: auto of "
+                f"the gaussian kernel has {TYPICAL_TIE:g}, so that groups can hardly be found"
+            )
+
+
+def _lengths_apart(tables: Mapping[str, TableInMemory], names: tuple[str, ...]) -> Iterator[str]:
+    """Say where one model's embeddings are of length 1 and the other's of many lengths."""
+    for name in names:
+        lengths = {
+            role: np.linalg.norm(values_of(table, name).astype(np.float64), axis=1) for role, table in tables.items()
+        }
+        unit = [role for role, of in lengths.items() if np.abs(of - 1).max() < _UNIT_LENGTH]
+        other = [role for role, of in lengths.items() if of.std() > _VARYING_LENGTH * of.mean()]
+        if unit and other:
+            of = lengths[other[0]]
+            yield (
+                f"the {name} embeddings of the {unit[0]} have length 1, those of the {other[0]} lengths from "
+                f"{of.min():.3g} to {of.max():.3g}: one side was normalised and the other not, and what is found may "
+                "be of that; normalise both"
+            )
 
 
 def _without_bandwidth(

@@ -16,6 +16,7 @@ from koda.errors import DataError
 NEAREST = 0.01  # of the other samples
 TYPICAL_TIE = 0.3  # of `sigma: auto`
 LEAST_TIE, MOST_TIE = 1e-6, 0.99  # outside nothing, or everything, is tied together
+LOW_TIE, HIGH_TIE = 0.01, 0.9  # outside groups can hardly be found, which is warned about
 _STEPS = 60  # of the bisection: past the resolution of a float
 
 

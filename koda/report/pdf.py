@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,20 +19,21 @@ VARIANT = "pdf/a-3a"
 _LOCK = threading.Lock()
 
 
-def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime) -> bytes:
+def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_fonts: Sequence[Path] = ()) -> bytes:
     """Return the PDF of a self-contained HTML document.
 
     Args:
         html: the document; anything it refers to outside itself stops the rendering.
-        fonts: folder of the only fonts that are used.
+        fonts: folder of the only fonts that are used, beside ``more_fonts``.
         attachment: the audit record, attached as ``audit.json``.
         moment: date of the document and the attachment (UTC), so that no clock is read.
+        more_fonts: files of fonts for what those lack.
 
     Raises:
         PrerequisiteError: WeasyPrint, or the Pango library it needs, is not installed.
         KodaError: the document refers to something outside itself.
     """
-    with _LOCK, _only_fonts_of(fonts, moment):
+    with _LOCK, _only_fonts_of(fonts, more_fonts, moment):
         weasyprint, fetcher, font_configuration = _renderer()
         data_only = fetcher(allowed_protocols={"data"}, allow_redirects=False, fail_on_errors=True)
         document = weasyprint.HTML(string=html, base_url=None, url_fetcher=data_only)
@@ -71,8 +72,8 @@ def _renderer() -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def _only_fonts_of(folder: Path, moment: datetime) -> Iterator[None]:
-    """Let fontconfig know one folder of fonts; it reads the variable whenever a configuration is loaded.
+def _only_fonts_of(folder: Path, more: Sequence[Path], moment: datetime) -> Iterator[None]:
+    """Let fontconfig know one folder of fonts and some files; it reads the variable whenever a configuration is loaded.
 
     A setting of the user's own does not win: with other fonts the same record would give other pages. Where HarfBuzz
     cannot cut the fonts down, fontTools does, and dates each by SOURCE_DATE_EPOCH or the clock.
@@ -81,7 +82,11 @@ def _only_fonts_of(folder: Path, moment: datetime) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="koda-fonts-") as scratch:
         file = Path(scratch) / "fonts.conf"
-        file.write_text(fontconfig(folder, Path(scratch) / "cache"), encoding="utf-8")
+        beside = Path(scratch) / "more"
+        beside.mkdir()
+        for number, path in enumerate(more):
+            (beside / f"{number}{path.suffix}").symlink_to(path)
+        file.write_text(fontconfig((folder, beside), Path(scratch) / "cache"), encoding="utf-8")
         try:
             for name in before:
                 os.environ.pop(name, None)

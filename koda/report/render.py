@@ -14,6 +14,7 @@ from koda.report import alignment, cover, environment, fonts, metric_tables, tex
 from koda.report.found_subset import found_table
 from koda.report.pdf import write_pdf
 from koda.report.plots import line_plot, map_plot
+from koda.report.system_fonts import code_points, family_of, fonts_for
 from koda.report.thumbnails import Gallery, gallery
 from koda.storage import write_atomically
 from koda.typing import SIDES
@@ -31,8 +32,9 @@ class RenderedReport:
 def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, *, pdf: bool = True) -> RenderedReport:
     """Write the report of an audit.
 
-    Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same
-    input. Each is written to a temporary name first and then moved into place.
+    Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same input; what
+    koda's own fonts lack the PDF draws with the machine's, or spells out, and says so. Each is written to a temporary
+    name first and then moved into place.
 
     Args:
         record: the audit.
@@ -59,18 +61,31 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     write_atomically(html, _document(record, pictures, folder, "html", notes).encode("utf-8"))
     if not pdf:
         return RenderedReport(html, None, notes)
-    covered = fonts.coverage(folder / "fonts")
-    lacking = fonts.count_lacking(_captions(record), covered)
-    if lacking:
+    draft = _document(record, pictures, folder, "pdf", notes)
+    own = fonts.coverage(folder / "fonts")
+    more = fonts_for(fonts.lacking(draft, own))
+    covered = own.union(*map(code_points, more))
+    if drawn := fonts.lacking(draft, own) - fonts.lacking(draft, covered):
         notes.append(
-            f"The fonts of the PDF lack characters of {text.plural(lacking, 'caption')}; each such character is shown "
-            f"there as {fonts.MISSING}. The HTML report and audit.json hold the captions in full."
+            f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts "
+            f"of the machine that made it: {', '.join(map(family_of, more))}."
         )
-    paper = fonts.replace_lacking(_document(record, pictures, folder, "pdf", notes), covered)
+    if lacking := fonts.lacking(draft, covered):
+        count = fonts.count_lacking(_captions(record), covered)
+        notes.append(
+            f"No font on this machine draws {text.plural(len(lacking), 'character')} "
+            f"({', '.join(fonts.scripts_of(lacking))}) that stand in {text.plural(count, 'caption')} shown and in what "
+            "is said of them; the PDF spells them as code points, such as "
+            f"{fonts.spell_lacking(min(lacking), covered)}. The HTML report and audit.json hold the text itself. To "
+            "have it in the PDF, install fonts for it (apt-get "
+            f"install {' '.join(fonts.packages_for(lacking))}) and run the same command again."
+        )
+    paper = fonts.spell_lacking(_document(record, pictures, folder, "pdf", notes), covered)
     out = out_dir / "report.pdf"
     try:
         write_atomically(
-            out, write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended))
+            out,
+            write_pdf(paper, folder / "fonts", record.to_json().encode("utf-8"), text.as_utc(record.ended), more),
         )
     except PrerequisiteError as error:
         # A PDF of an earlier rendering would contradict the HTML beside it.

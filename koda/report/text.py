@@ -19,7 +19,7 @@ _SPACES = "\t\n\r\v\f\u0085\u2028\u2029"
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MAX_STACKED_MARKS = 4
 # the table of the method says these of the solver's statistics in rows of their own
-_SAID_ELSEWHERE = {"n", "eps_rule", "features", "feature_error", "feature_error_bound", "warnings"}
+_SAID_ELSEWHERE = {"n", "eps_rule", "features", "features_chosen", "feature_error", "feature_error_bound", "warnings"}
 
 
 def clean(text: str) -> str:

@@ -55,6 +55,9 @@ class Lobe:
     metadata: tuple[OverRepresented, ...] = ()
     name: str = ""
 
+    def __repr__(self) -> str:
+        return f"Lobe({self.sign}, {self.name!r}: {self.size} samples, {len(self.keys)} ranked)"
+
     @property
     def members(self) -> tuple[str, ...]:
         """Keys of the samples in the slice."""
@@ -84,6 +87,9 @@ class Slice:
     similarity_searched: Mapping[str, Similarity] = field(default_factory=dict)
     neighbourhood: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     name: str = ""
+
+    def __repr__(self) -> str:
+        return f"Slice({self.direction}, {self.name!r}: {self.positive!r}, {self.negative!r})"
 
 
 def slices(

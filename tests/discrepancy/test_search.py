@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from koda import DiscrepancyConfig, EmbeddingTable, find_discrepancies
+from koda import DiscrepancyConfig, EmbeddingTable, find_discrepancies, slices
 from koda.discrepancy import Problem, forms
 from koda.discrepancy.limits import EnergyLimit
 from koda.discrepancy.solver.dense import solve_dense
@@ -320,3 +320,25 @@ def test_tables_on_disk_give_the_same_directions(tmp_path):
         plain, lazy = find_discrepancies(target, reference, settings), find_discrepancies(*opened, settings)
         for d, e in zip(plain.directions, lazy.directions, strict=True):
             assert np.array_equal(d.x, e.x)
+
+
+def test_what_is_no_table_or_no_configuration_is_said_in_words() -> None:
+    pair = tables(60)
+    for wrong in (np.eye(3), [1, 2], None, "runs/siglip", {"image": np.eye(3)}):
+        with pytest.raises(DataError, match="which is no table of embeddings"):
+            find_discrepancies(wrong, pair[1])  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="The reference is"):
+            find_discrepancies(pair[0], wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="The configuration is dict"):
+        find_discrepancies(*pair, {"n_directions": 3})  # type: ignore[arg-type]
+    for broken in (EmbeddingTable(pair[0].keys, np.full((60, 3), np.nan)),):
+        with pytest.raises(DataError, match=r"0 usable samples are left of 60(.|\n)*NaN"):
+            find_discrepancies(broken, broken, DiscrepancyConfig(modality="image"))
+
+
+def test_a_solution_and_its_slices_have_a_short_repr() -> None:
+    pair = tables(300)
+    solution = find_discrepancies(*pair, DiscrepancyConfig(n_directions=2, device="cpu"))
+    assert len(repr(solution)) < 500 and "2 directions of 300 samples" in repr(solution)
+    assert all(len(repr(direction)) < 300 for direction in solution.directions)
+    assert all(len(repr(piece)) < 400 for piece in slices(solution, *pair))

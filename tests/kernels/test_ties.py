@@ -231,3 +231,34 @@ def test_shares_in_ties_do_not_depend_on_the_bandwidth(seed):
         raw.append(share_of(first.x, matrix, 1.0))
     assert max(shares) < 1.4 * min(shares)
     assert max(raw) > 2 * min(raw)
+
+
+@pytest.mark.parametrize(("sigma", "words"), [(0.7, "hardly anything"), (12.0, "nearly everything"), (2.0, None)])
+def test_a_kernel_under_which_groups_can_hardly_be_found_is_warned_about(sigma, words):
+    target, reference, _ = planted(120)
+    solution = find_discrepancies(target, reference, config(sigma=sigma, n_directions=1, max_reference_share=0.1))
+    warned = [text for text in solution.stats.get("warnings", []) if "groups can hardly be found" in text]
+    outside = [not 0.01 <= tie <= 0.9 for tie in solution.kernels.ties.values()]
+    assert any(outside) == bool(warned) == (words is not None)
+    if words:
+        tie = solution.kernels.ties["target"]
+        assert f"the kernel of the target ties {words} together: its typical tie is {tie:.2g}" in warned[0]
+        assert "groups can hardly be found" in solution.status
+
+
+def test_one_model_normalised_and_the_other_not_is_warned_about():
+    def warning(target, reference, **settings):
+        return choose_kernels(target, reference, config(**settings)).warning
+
+    part = table(100)
+    lengths = np.linspace(5, 14, 100)[:, None]
+    unit = part.image / np.linalg.norm(part.image, axis=1, keepdims=True)
+    normal, raw, half, scaled = (
+        EmbeddingTable(part.keys, image=values)
+        for values in (unit, lengths * unit, unit.astype(np.float16), 100 * unit)
+    )
+    words = "embeddings of the target have length 1, those of the reference lengths from 5 to 14"
+    assert words in warning(normal, raw)
+    assert "of the reference have length 1, those of the target" in warning(raw, half)
+    assert "normalised" not in warning(normal, half) + warning(normal, scaled) + warning(raw, raw)
+    assert "normalised" not in warning(normal, raw, kernel="cosine")

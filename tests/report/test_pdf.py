@@ -12,10 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from koda.errors import KodaError
 from koda.report import render, template_folder
+from koda.report.fonts import fontconfig
 from koda.report.pdf import write_pdf
+from koda.report.system_fonts import fonts_for
 from tests.report import factory
 from tests.report.page import HOSTILE, PACKAGE, needs_pango, small, with_captions
 
@@ -42,12 +46,58 @@ def test_hostile_captions_make_a_pdf_and_are_counted(tmp_path: Path, monkeypatch
     record = with_captions(factory.record(1, gallery=len(HOSTILE), map_points=0), HOSTILE)
     made = render(record, {}, tmp_path)
     assert made.pdf is not None and made.pdf.read_bytes().startswith(b"%PDF-1.7")
-    # Japanese, Hindi, emoji, in both lobes: no font of the report has them. Arabic is drawn.
-    assert any("lack characters of 6\u00a0captions" in note for note in made.notes)
+    # Japanese and Hindi, in both lobes: no font of the report has them. Arabic is drawn.
+    (note,) = [note for note in made.notes if "No font on this machine draws" in note]
+    assert re.search(r"\(Devanagari, Han, Hiragana, Katakana, symbols.*\) that stand in 6\u00a0captions shown", note)
+    assert "fonts-noto-cjk" in note
     assert os.environ["FONTCONFIG_FILE"] == "/their/own.conf"
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", str(made.pdf), "-"], capture_output=True, text=True, check=True).stdout
-        assert "□□□" in text and "lack characters of 6" in text
+        assert "□" not in text and "No font on this machine draws" in text
+        assert "U+65E5 672C 8A9E 306E" in " ".join(text.split())  # the beginning of the Japanese caption
+
+
+def write_font(path: Path, name: str, characters: str) -> None:
+    """Write a font that draws each of some characters as a square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 700), (900, 700), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square = pen.glyph()
+    glyphs = [".notdef", *(f"u{ord(char):04X}" for char in characters)]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder(glyphs)
+    builder.setupCharacterMap({ord(char): f"u{ord(char):04X}" for char in characters})
+    builder.setupGlyf(dict.fromkeys(glyphs, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (1000, 100)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": name, "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=800)
+    builder.setupPost()
+    builder.save(path)
+
+
+@needs_pango
+def test_what_kodas_fonts_lack_is_drawn_with_those_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fonts").mkdir()
+    write_font(tmp_path / "fonts/han.ttf", "Some Han", "红色")
+    write_font(tmp_path / "fonts/more.ttf", "More Han", "红色猫")
+    (tmp_path / "fonts.conf").write_text(fontconfig([tmp_path / "fonts"], tmp_path / "cache"))
+    monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "fonts.conf"))
+    assert fonts_for("红色猫狗") == (tmp_path / "fonts/more.ttf",)
+    record = with_captions(factory.record(1, gallery=2, map_points=0), ["红色猫", "红狗"])
+    made = render(record, {}, tmp_path / "out")
+    assert any(
+        "draws 3\u00a0characters (Han) with fonts of the machine that made it: More Han" in n for n in made.notes
+    )
+    assert any("draws 1\u00a0character (Han)" in note and "[U+72D7]" in note for note in made.notes)
+    if all(map(shutil.which, ("pdftotext", "pdffonts"))):
+        commands = (["pdftotext", made.pdf, "-"], ["pdffonts", made.pdf])
+        words, used = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+        assert "红色猫" in words and "红[U+72D7]" in words and "More" in used
 
 
 @needs_pango

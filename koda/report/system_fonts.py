@@ -1,0 +1,132 @@
+"""Fonts of this machine for what koda's own cannot draw, asked of fontconfig."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+
+from fontTools.ttLib import TTCollection, TTFont, TTLibError
+
+_LIBRARIES = ("libfontconfig.so.1", "libfontconfig.1.dylib", "libfontconfig-1.dll", "libfontconfig.so")
+_SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}  # that a PDF can hold
+_LOOKED_AT = 12  # fonts that have one character, of which the one with the most others is taken
+_MOST_FONTS = 8  # of one report
+
+
+def fonts_for(characters: Collection[str]) -> tuple[Path, ...]:
+    """Return the font files of this machine that draw the most of some characters; none where fontconfig has none.
+
+    The choice depends on the fonts alone, not on the order in which they are listed.
+    """
+    left = {ord(char) for char in characters}
+    chosen: list[Path] = []
+    with _configuration() if left else nullcontext() as config:
+        while left and len(chosen) < _MOST_FONTS:
+            first = min(left)
+            left.discard(first)
+            if config is None:
+                break
+            candidates = [path for path in _with_character(config, first)[:_LOOKED_AT] if first in code_points(path)]
+            if candidates:
+                chosen.append(max(candidates, key=lambda path: len(left & code_points(path))))
+                left -= code_points(chosen[-1])
+    return tuple(chosen)
+
+
+@lru_cache(maxsize=64)
+def code_points(path: Path) -> frozenset[int]:
+    """Return the code points that a font file draws; none where it cannot be read."""
+    try:
+        if path.suffix.lower() in (".ttc", ".otc"):
+            with TTCollection(path, lazy=True) as collection:
+                return frozenset().union(*(font.getBestCmap() or () for font in collection.fonts))
+        with TTFont(path, lazy=True) as font:
+            return frozenset(font.getBestCmap() or ())
+    except (OSError, TTLibError, KeyError):
+        return frozenset()
+
+
+def family_of(path: Path) -> str:
+    """Return the name of a font's family."""
+    with TTFont(path, lazy=True, fontNumber=0) as font:
+        return str(font["name"].getBestFamilyName() or path.stem)
+
+
+@contextmanager
+def _configuration() -> Iterator[int | None]:
+    """Load the fonts of this machine as its user sees them; None without fontconfig."""
+    library = _library()
+    config = None if library is None else library.FcInitLoadConfigAndFonts()
+    try:
+        yield config
+    finally:
+        if library is not None and config:
+            library.FcConfigDestroy(config)
+
+
+def _with_character(config: int, code_point: int) -> list[Path]:
+    """Return the files of outline fonts that have a character, sans serif and regular ones first."""
+    library = _library()
+    assert library is not None  # there is a configuration
+    pattern = library.FcNameParse(f":charset={code_point:x}:outline=true:color=false".encode())
+    objects = library.FcObjectSetCreate()
+    library.FcObjectSetAdd(objects, b"file")
+    found = library.FcFontList(config, pattern, objects)
+    files = set()
+    try:
+        for place in range(found.contents.nfont if found else 0):
+            value = ctypes.c_char_p()
+            if library.FcPatternGetString(found.contents.fonts[place], b"file", 0, ctypes.byref(value)) == 0:
+                files.add(Path((value.value or b"").decode("utf-8", "surrogateescape")))
+    finally:
+        if found:
+            library.FcFontSetDestroy(found)
+        library.FcObjectSetDestroy(objects)
+        library.FcPatternDestroy(pattern)
+    return sorted((path for path in files if path.suffix.lower() in _SUFFIXES), key=_preference)
+
+
+def _preference(path: Path) -> tuple[bool, bool, str, str]:
+    name = path.stem.lower()
+    plain = not any(word in name for word in ("bold", "italic", "oblique", "light", "thin", "black", "condensed"))
+    sans = "serif" not in name and "mono" not in name
+    return not plain, not sans, path.name, str(path)
+
+
+class _FontSet(ctypes.Structure):
+    _fields_ = (
+        ("nfont", ctypes.c_int),
+        ("sfont", ctypes.c_int),
+        ("fonts", ctypes.POINTER(ctypes.c_void_p)),
+    )
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    """Load fontconfig, which Pango needs too; None where it is not there."""
+    for name in _LIBRARIES:
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        pointer, text = ctypes.c_void_p, ctypes.c_char_p
+        signatures = {
+            "FcInitLoadConfigAndFonts": (pointer,),
+            "FcNameParse": (pointer, text),
+            "FcObjectSetCreate": (pointer,),
+            "FcObjectSetAdd": (ctypes.c_int, pointer, text),
+            "FcFontList": (ctypes.POINTER(_FontSet), pointer, pointer, pointer),
+            "FcPatternGetString": (ctypes.c_int, pointer, text, ctypes.c_int, ctypes.POINTER(text)),
+            "FcFontSetDestroy": (None, ctypes.POINTER(_FontSet)),
+            "FcObjectSetDestroy": (None, pointer),
+            "FcPatternDestroy": (None, pointer),
+            "FcConfigDestroy": (None, pointer),
+        }
+        for function, (result, *arguments) in signatures.items():
+            getattr(library, function).restype = result
+            getattr(library, function).argtypes = arguments
+        return library
+    return None
