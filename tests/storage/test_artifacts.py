@@ -102,7 +102,9 @@ def test_changed_bytes_of_the_same_size_and_time_are_noticed_also_after_a_first_
         store.read("k", "a", content)
 
 
-def test_a_file_that_stood_still_is_read_once_in_a_process(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_stood_still_is_read_once_in_a_process(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made(store)
     time.sleep(0.05)
     assert store.has("k", "a")
