@@ -89,7 +89,7 @@ def _figures_json(figures: Mapping[str, Figure]) -> str:
 
 
 def _settings_json(settings: dict[str, list[Setting]]) -> str:
-    return json.dumps({name: [vars(setting) for setting in part] for name, part in settings.items()}, indent=1)
+    return strict_json({name: [vars(setting) for setting in part] for name, part in settings.items()})
 
 
 def _checks_json(checks: list[Check]) -> str:
