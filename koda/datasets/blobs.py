@@ -177,7 +177,7 @@ def list_folder(folder: str) -> list[str]:
         try:
             return sorted(os.listdir(folder))  # noqa: PTH208 (names, a string each: a folder may hold millions)
         except OSError as error:
-            raise DataError(f"{folder} cannot be listed: {reason_of(error)}.") from error
+            raise DataError(f"{shown(folder)} cannot be listed: {reason_of(error)}.") from error
     system, path = _filesystem(folder)
     listing = _asked(folder, lambda: system.ls(path, detail=False))
     return sorted(str(name).rstrip("/").rpartition("/")[2] for name in listing)
@@ -268,11 +268,11 @@ def read_location(location: str) -> bytes:
     try:
         return Blob(location).read()
     except OSError as error:
-        raise DataError(f"{location} cannot be read: {reason_of(error)}.") from error
+        raise DataError(f"{shown(location)} cannot be read: {reason_of(error)}.") from error
     except Exception as error:  # the library behind the URL has errors of its own
         if not is_url(location):
             raise
-        raise DataError(f"{location} cannot be read: {reason_of(error)}.") from error
+        raise DataError(f"{shown(location)} cannot be read: {reason_of(error)}.") from error
 
 
 def stamp_of(location: str) -> str | None:
@@ -360,11 +360,11 @@ def _is(location: str, local: Callable[[Path], bool], remote: str) -> bool:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return False
-        raise DataError(f"{location} cannot be reached: {reason_of(error)}.") from error
+        raise DataError(f"{shown(location)} cannot be reached: {reason_of(error)}.") from error
 
 
 def _asked(location: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception as error:
-        raise DataError(f"{location} cannot be reached: {reason_of(error)}.", "Check the URL.") from error
+        raise DataError(f"{shown(location)} cannot be reached: {reason_of(error)}.", "Check the URL.") from error

@@ -122,9 +122,8 @@ class _Records:
         self.image = image
         single = {place: self._parse([place]) for place in range(body, len(lines)) if lines[place].strip("\r\n")}
         self.single = single
-        suffixes = Counter(
-            _suffix(fields[image]) for fields in single.values() if fields is not None and len(fields) == n_fields
-        )
+        bare = map(self._split, single)
+        suffixes = Counter(_suffix(fields[image]) for fields in bare if len(fields) == n_fields)
         self.suffixes = {name for name, count in suffixes.items() if count >= _COMMON * suffixes.total()}
         if 2 * suffixes[""] <= suffixes.total():  # lines in the midst of a caption may have the fields of a row
             self.suffixes -= {""}

@@ -191,7 +191,7 @@ def _subset(source: Source, config: DataConfig) -> _Subset:
     if config.where is not None and rows:
         matched = matching(rows, source.metadata_columns, config.where)
         if not matched:
-            raise DataError(f"None of the {len(rows)} rows of {config.path} satisfies data.where.")
+            raise DataError(f"None of the {len(rows)} rows of {shown(config.path)} satisfies data.where.")
         rows = matched
     n_matched = len(rows)
     if config.limit is not None and config.limit < len(rows):

@@ -128,7 +128,7 @@ def read_shard_header(path: Path) -> ShardHeader:
         if any(array.rows != len(keys) for array in arrays.values()):
             raise ValueError("keys and rows differ in number")
         return ShardHeader(keys, arrays, rejected, notes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is not a whole embedding shard: {error}.", "Remove it and run again.") from error
 
 

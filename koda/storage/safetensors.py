@@ -32,7 +32,10 @@ def read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     (length,) = _LENGTH.unpack(start)
     if length > size - _LENGTH.size:
         raise ValueError("the header is longer than the file")
-    header = json.loads(file.read(length))
+    try:
+        header = json.loads(file.read(length))
+    except RecursionError as error:  # brackets thousands deep
+        raise ValueError("the header is no JSON that can be read") from error
     if not isinstance(header, dict):
         raise ValueError("the header is no JSON object")
     return header, _LENGTH.size + length

@@ -98,6 +98,17 @@ def test_other_files_are_refused_in_words(tmp_path: Path, text: str, words: str)
         read_dataset(DataConfig(path=str(path)))
 
 
+def test_a_list_of_captions_in_an_annotation_is_several_captions(tmp_path: Path) -> None:
+    lists = [{"id": 1, "image_id": 7, "caption": ["one", "nan", "two"]}, {"id": 2, "image_id": 8, "caption": ["None"]}]
+    dataset = read(tmp_path, annotations=lists, captions="all")
+    assert captions(dataset) == {"7#0": "one", "7#1": "two"}
+    assert {item.key: item.kind for item in dataset.rejections} == {
+        "8": "the image has no caption",
+        "annotation 2": "malformed annotation",
+    }
+    assert (dataset.ledger.n_source, dataset.ledger.n_split) == (3, 1)
+
+
 def test_half_a_character_is_a_rejection(tmp_path: Path) -> None:
     dataset = read(tmp_path, annotations=[{"image_id": 7, "caption": "\ud83d"}, ANNOTATIONS[3]])
     assert [rejection.reason.split(":")[0] for rejection in dataset.rejections] == ["the caption is not text"]

@@ -66,7 +66,7 @@ def test_a_column_may_be_called_as_what_depends_on_the_moment() -> None:
         ("(SELECT count(*) FROM read_text('/etc/hostname')) > 0", "cannot be applied"),
         ("(SELECT count(*) FROM rows) > 0", "cannot be applied"),
         (" ", "cannot be applied"),
-        ("NOT " * 800 + "true", r"NOT …' is nested too deeply"),
+        ("NOT " * 800 + "true", r"is nested too deeply"),
         ("random() < 0.5", r"depends on random\(\)(.|\n)*data\.limit"),
         ("key > 'a' AND (width < 3 OR Random() * 2 < 1)", r"depends on random\(\)"),
         ("key IN (SELECT 'a' FROM (VALUES (1), (2)) USING SAMPLE 1)", "depends on a random sample"),

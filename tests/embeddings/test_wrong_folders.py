@@ -77,6 +77,7 @@ def with_header(path: Path, change: Callable[[bytes], bytes]) -> None:
         (lambda h: h.replace(b'"shape":[7,6]', b'"shape":"ab"'), "not a whole embedding shard"),
         (lambda h: h.rstrip()[:-1], "not a whole embedding shard"),
         (lambda h: b"[]", "not a whole embedding shard"),
+        (lambda h: b"[" * 100_000, "not a whole embedding shard: the header is no JSON that can be read"),
     ],
 )
 def test_headers_that_are_not_right(tmp_path: Path, change: Callable[[bytes], bytes], words: str) -> None:

@@ -49,6 +49,8 @@ def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplac
     assert record.verdict.status == result["verdict"]
     assert (record.data.n_source, record.data.n_compared, record.data.n_rejected) == (N, N, 0)
     assert record.data.n_discovery + record.data.n_confirmation == N
+    assert record.data.ledger is not None
+    assert record.data.ledger.lines() == [("rows in the source", N), ("compared", N)]
     assert record.baseline.label == "old"
     assert list(record.provenance.artifacts) == STEPS[:6]
     assert all(0 <= finding.gap < 1e-5 for finding in record.findings)
@@ -208,6 +210,9 @@ def test_bad_images_are_recorded_and_counted(tmp_path: Path) -> None:
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     assert (record.data.n_source, record.data.n_compared, record.data.n_rejected) == (N, N - 2, 2)
     assert {item.key for item in record.data.rejections} == {"k007", "k008"}
+    assert record.data.ledger is not None
+    assert {item.kind: item.count for item in record.data.ledger.rejected} == record.data.rejection_reasons
+    assert record.data.ledger.n_compared == N - 2
     rejections = next(rule for rule in record.verdict.rules if rule.figure == "rejections.share")
     assert rejections.result == "warn"
     code, result, _ = place.run("--set", "data.max_rejected=1")

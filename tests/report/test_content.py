@@ -31,6 +31,30 @@ def test_the_verdict_has_a_symbol_a_word_and_a_sentence_with_value_limit_and_int
     assert "0.19 % (95 % interval 0.12 to 0.26 %)" in banner and "n = 1 234" in banner and limit in banner
 
 
+def test_the_ledger_accounts_for_every_row(page: Page) -> None:
+    for line in (
+        "rows in the source 7 000",
+        "part of another row's sample: another caption of the same image 100",
+        "not asked for by data.where 496",
+        "beyond data.limit 504",
+        "left out, since they cannot be used 17",
+        "compared 5 883",
+        "16 bit scaled 21",
+        "its fields are separated by semicolons",
+        "the image cannot be read 14 bad/0000.jpg : the image cannot be read: no such file or directory: data/bad/0000",
+    ):
+        assert line in page.text
+
+
+def test_a_record_without_a_ledger_shows_what_it_has(tmp_path: Path) -> None:
+    record = small()
+    old = record.model_copy(update={"data": record.data.model_copy(update={"ledger": None})})
+    text = page_of(old, tmp_path)[0].text
+    assert "rows in the source 7 000" in text
+    assert "What went in" not in text
+    assert "the image cannot be read 14" in text
+
+
 def test_a_rule_whose_figure_was_not_observed_is_said_so(tmp_path: Path) -> None:
     record = small()
     rule = record.verdict.rules[0].model_copy(update={"observed": None, "result": "inconclusive"})
