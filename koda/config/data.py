@@ -32,6 +32,13 @@ class DataConfig(Strict):
     captions: Literal["first", "all", "random"] = Field(
         default="first", description="which caption of an image that has several; random is drawn with `seed`"
     )
+    where: str | None = Field(
+        default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
+    )
+    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
+    pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
+    seed: int = Field(default=0, ge=0, description="of what is drawn at random, captions and pairs")
+    max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
     key_ends: Literal["auto", "first_dot", "last_dot"] = Field(
         default="auto",
         description="where the name of a sample of shards ends: at the first dot, as in WebDataset; auto: at the last "
@@ -52,13 +59,6 @@ class DataConfig(Strict):
         default="keys",
         description="how samples of embedding folders, of the data and of both models, are matched; rows: by number",
     )
-    where: str | None = Field(
-        default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
-    )
-    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
-    pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
-    seed: int = Field(default=0, ge=0, description="of what is drawn at random, captions and pairs")
-    max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
     name: str | None = Field(default=None, description="what the report calls the data; default: from the path")
     licence: str | None = Field(default=None, description="of the data, for the report")
     source: str | None = Field(default=None, description="where the data come from, for the report")

@@ -70,17 +70,6 @@ def read_folder(config: DataConfig) -> Source:
     return Source(folder.rstrip("/").rpartition("/")[2], rows, notes=notes if tars else ())
 
 
-def has_captioned_images(folder: str) -> bool:
-    """Tell whether a folder, or one in it, has an image with a text file of the same name beside it.
-
-    Raises:
-        DataError: a folder that cannot be listed.
-    """
-    parts = [name.rpartition(".") for name in list_files(folder)]
-    texts = {stem for stem, dot, suffix in parts if dot and suffix.lower() == "txt"}
-    return any(suffix.lower() in IMAGE_SUFFIXES and stem in texts for stem, _, suffix in parts)
-
-
 def _by_written_name(captions: dict[str, str], keys: set[str]) -> dict[str, str]:
     """Return, for images without a caption, the captions of the same name under another Unicode form."""
     free = {unicodedata.normalize("NFC", stem): stem for stem in captions if stem not in keys and not stem.isascii()}
@@ -98,3 +87,14 @@ def _caption(folder: str, name: str | None) -> tuple[str | None, Fault | None]:
         return None, Fault("malformed caption", error.message.rstrip("."))
     except Exception as error:  # a store behind a URL has errors of its own
         return None, Fault("the caption cannot be read", reason_of(error))
+
+
+def has_captioned_images(folder: str) -> bool:
+    """Tell whether a folder, or one in it, has an image with a text file of the same name beside it.
+
+    Raises:
+        DataError: a folder that cannot be listed.
+    """
+    parts = [name.rpartition(".") for name in list_files(folder)]
+    texts = {stem for stem, dot, suffix in parts if dot and suffix.lower() == "txt"}
+    return any(suffix.lower() in IMAGE_SUFFIXES and stem in texts for stem, _, suffix in parts)

@@ -8,6 +8,7 @@ under it) the picture is scaled or composed, and the change is named so that it 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -150,12 +151,13 @@ def _scaled_16_bit(image: Image, depth: int, inverted: bool) -> tuple[Image, Ima
     """Return a grey picture of 9 to 16 bits in 8, and its alpha where one value of it is transparent."""
     from PIL import Image as PillowImage
 
-    most = 65535 if image.format == "PPM" or not 8 < depth < 16 else 2**depth - 1
-    values = np.asarray(image).astype(np.uint32)  # (h, w)
-    grey = np.minimum((values * 255 + most // 2) // most, 255).astype(np.uint8)  # (h, w)
+    most = 2**depth - 1 if image.format == "TIFF" and 8 < depth < 16 else 65535
+    levels = np.minimum((np.arange(65536) * 255 + most // 2) // most, 255).astype(np.uint8)  # of each value
+    values = np.asarray(image)  # (h, w)
+    grey = np.take(255 - levels if inverted else levels, values, mode="clip")  # (h, w)
     clear = image.info.get("transparency")
     alpha = PillowImage.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)) if clear is not None else None
-    return PillowImage.fromarray(255 - grey if inverted else grey).convert("RGB"), alpha
+    return PillowImage.fromarray(grey).convert("RGB"), alpha
 
 
 def _scaled_float(image: Image, inverted: bool) -> Image:
@@ -163,14 +165,14 @@ def _scaled_float(image: Image, inverted: bool) -> Image:
     from PIL import Image as PillowImage
 
     values = np.asarray(image, dtype=np.float32)  # (h, w)
-    if not np.isfinite(values).all():
-        raise DataError("the image cannot be shown: it has values that are not numbers")
     least, most = float(values.min()), float(values.max())
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise DataError("the image cannot be shown: it has values that are not numbers")
     if least < 0 or most > 1:
         raise DataError(
             f"the image cannot be shown: fractional values from {least:g} to {most:g}, where 0 is black and 1 is white"
         )
-    grey = np.rint(values * 255).astype(np.uint8)  # (h, w)
+    grey = (values * 255 + 0.5).astype(np.uint8)  # (h, w)
     return PillowImage.fromarray(255 - grey if inverted else grey).convert("RGB")
 
 

@@ -98,8 +98,8 @@ def rows_of(
         config: says which of several captions are taken.
     """
     entries = {} if isinstance(content, Fault) else content
-    # img2dataset's key is the name
-    metadata = scalars(entries, {"caption", "key", *filter(None, (columns.caption, columns.key))})
+    # where nothing is named, img2dataset's key is the name and its caption the text
+    metadata = scalars(entries, {columns.caption or "caption", columns.key or "key"})
     key = sample.key if columns.key is None else _key(entries.get(columns.key))
     image = next((Blob(location, *sample.parts[name]) for name in _images(columns) if name in sample.parts), None)
     fault = _fault_of_members(sample, image, columns)

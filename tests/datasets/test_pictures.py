@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from koda.config import DataConfig
@@ -212,8 +215,8 @@ def test_the_data_set_says_how_its_pictures_are_shown(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(saved(RGB, "JPEG", exif=exif))
     (tmp_path / "a.txt").write_text("a ramp")
     digests = set()
-    for settings, size in [({}, (256, 8)), ({"exif": "apply"}, (8, 256)), ({"background": "black"}, (256, 8))]:
-        dataset = read_dataset(DataConfig(path=str(tmp_path), **settings))
+    for stated, size in [({}, (256, 8)), ({"exif": "apply"}, (8, 256)), ({"background": "black"}, (256, 8))]:
+        dataset = read_dataset(DataConfig(path=str(tmp_path), **stated))
         digests.add(dataset.digest)
         assert decode_picture(dataset.pairs[0]).image.size == size
     assert len(digests) == 3  # other pictures, other embeddings
@@ -223,3 +226,37 @@ def test_a_plain_picture_is_what_open_clip_trains_on() -> None:
     data = png(np.random.default_rng(0).integers(0, 255, (6, 5, 3)))
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(np.asarray(decode_bytes(data)), np.asarray(image.convert("RGB")))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """An image file with some bytes changed, taken out or cut off."""
+    data = bytearray(draw(st.sampled_from(FILES)))
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        how = draw(st.sampled_from(["change", "remove", "cut"]))
+        data[place : place + 1 if how == "change" else place + 9 if how == "remove" else None] = (
+            draw(st.binary(min_size=1, max_size=1)) if how == "change" else b""
+        )
+    return bytes(data)
+
+
+FILES = [
+    *(saved(RGB, kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF", "JPEG2000")),
+    saved(DEEP, "PNG", transparency=257),
+    saved(DEEP, "TIFF"),
+    saved((RAMP / 255).astype(np.float32), "TIFF"),
+    saved(clear_with_a_square().quantize(), "PNG"),
+]
+
+
+def test_any_bytes_are_a_picture_in_rgb_or_refused_in_words() -> None:
+    def check(data: bytes) -> None:
+        try:
+            assert open_picture(data).image.mode == "RGB"
+        except DataError as error:
+            assert error.message.startswith("the image ")
+
+    run = given(damaged() | st.binary(max_size=40))(check)
+    examples = int(os.environ.get("KODA_FUZZ_EXAMPLES", "100"))
+    settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))(run)()

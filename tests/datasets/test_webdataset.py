@@ -375,6 +375,9 @@ def test_columns_name_members_and_entries(tmp_path: Path) -> None:
     for column, caption in [("text", "from text"), ("caption", "one"), ("alt.txt", "b"), (".ALT.txt", "b")]:
         assert [pair.caption for pair in read(path, caption_column=column).pairs] == [caption]
     assert [pair.key for pair in read(path, key_column="id").pairs] == ["7"]
+    assert set(source(path, key_column="id").metadata_columns) == {"text", "title"}
+    write(tmp_path / "b.tar", [("1.jpg", b"1"), ("1.json", b'{"text": "t", "caption": "c", "key": "k"}')])
+    assert set(source(tmp_path / "b.tar", caption_column="text").metadata_columns) == {"caption"}
     assert [read_image(pair) for pair in read(path, image_column="edge.png").pairs] == [b"edge"]
     both = read(path, caption_column="caption", captions="all")
     assert [(pair.key, pair.caption) for pair in both.pairs] == [("1#0", "one"), ("1#1", "two")]
