@@ -253,8 +253,10 @@ def test_weights_replaced_after_their_digest_are_not_loaded(state: State, folder
         torch.save(changed, file) if suffix == ".pt" else save_file(changed, file)
 
     write(state)
+    os.utime(folder / f"weights{suffix}", (0, 0))
     model = resolve_model(spec(folder))
     write({**state, "visual.proj": state["visual.proj"] * 2})
+    os.utime(folder / f"weights{suffix}", (0, 0))  # as cp -p and rsync -t keep it
     with pytest.raises(ModelError, match="changed between their digest and their loading"):
         load_encoder(model, "cpu")
     write(state)
