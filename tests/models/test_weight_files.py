@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from koda.config import ModelSpec, check_config
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
+from koda.models.inspection import look_at_models
 from koda.models.weight_files import find_weights
 from koda.models.weights import digest_weights
 from tests.tiny import write_tiny_model
@@ -212,3 +213,16 @@ def test_paths_of_a_model_are_relative_to_the_configuration_and_a_tag_is_no_path
     assert config.candidate.pretrained == "openai"
     raw["candidate"] = {"name": "ViT-B-32", "pretrained": "checkpoint"}
     assert check_config(raw, "here", tmp_path).candidate.pretrained == str(tmp_path / "checkpoint")
+
+
+def test_a_look_at_the_models_says_which_file_is_audited(folder: Path, tmp_path: Path) -> None:
+    torch.save({"model": load_file(folder / "open_clip_model.safetensors")}, tmp_path / "last.pt")
+    raw = {
+        "baseline": {"name": f"local-dir:{folder}"},
+        "candidate": {"name": f"local-dir:{folder}", "pretrained": "last.pt"},
+        "data": {"path": "pairs.tsv"},
+    }
+    models = look_at_models(check_config(raw, "here", tmp_path))
+    assert models["baseline"]["weights_file"] == "open_clip_model.safetensors"
+    assert models["candidate"]["weights_file"] == "last.pt [model]"
+    assert models["same"]
