@@ -181,6 +181,19 @@ def test_weights_without_a_suffix_are_told_by_their_content(folder: Path, tmp_pa
     assert resolve_model(spec(folder, pretrained=str(tmp_path / "e3b0c442"))).fingerprint.digest == first
 
 
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "epoch_5.pt"])
+def test_weights_that_were_not_fetched_are_missed_by_name(folder: Path, name: str) -> None:
+    """DVC and git-annex leave a link to what is not there yet; another file is not taken in its place."""
+    (folder / "open_clip_model.safetensors").unlink()
+    (folder / name).symlink_to("../.dvc/cache/9f/86d081")
+    with pytest.raises(ModelError, match=rf"{name} is a link to \.\./\.dvc/cache/9f/86d081, which is not there"):
+        resolve_model(spec(folder))
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=rf"{name} is a named pipe, not a file"):
+        resolve_model(spec(folder))
+
+
 def test_what_is_no_file_is_never_opened(folder: Path) -> None:
     for name in ("open_clip_config.json", "vocab.json"):
         path = folder / name
