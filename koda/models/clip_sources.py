@@ -74,6 +74,12 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
             "model in koda's configuration. " + OPENAI_NOTE,
         )
     refuse_trust(config, f"The configuration of {spec.name}")
+    tower = str(config["vision_cfg"].get("timm_model_name") or "")
+    if ":" in tower:
+        raise ModelError(
+            f"The image tower of {spec.name} is {tower}, whose configuration lies elsewhere and may change.",
+            "Name an architecture of timm in vision_cfg: timm_model_name.",
+        )
     tokenizer = find_tokenizer(spec, config, source.folder, always=spec.kind == "local-dir")
     if spec.force_quick_gelu:
         config = {**config, "quick_gelu": True}

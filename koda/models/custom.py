@@ -51,7 +51,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
     """
     if spec.pretrained or spec.force_quick_gelu:
         raise ModelError(f"{spec.name}: pretrained and force_quick_gelu are not for python: models.", "Remove them.")
-    with fresh_imports(_file(spec)):
+    with fresh_imports(_file(spec)) as reads:
         function, module = _function(spec)
         made = _make(spec.name, function)
         towers = _towers(spec.name, made)
@@ -65,7 +65,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
         weights = held = _digest(_modules(made))
         if not _is_module(made):
             weights = digest_json([held, _probes(spec.name, towers, preprocessing, place)])
-        code = own_code(_modules_of(module, function, made))
+        code = own_code(_modules_of(module, function, made), reads)
     config = {"python": function.__name__, "class": type(made).__name__, "held_weights": held}
     libraries = versions_of("torch", *(["torchvision", "PIL"] if "image" in towers else []))
     return ModelContents(
@@ -88,7 +88,7 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         ModelError: code that fails, another shape than agreed, or other weights than when it was looked at.
     """
     fingerprint, name = resolved.fingerprint, resolved.spec.name
-    with fresh_imports(_file(resolved.spec)):
+    with fresh_imports(_file(resolved.spec)) as reads:
         function, module = _function(resolved.spec)
         made = _make(name, function)
         towers = _towers(name, made)
@@ -102,9 +102,11 @@ def load(resolved: ResolvedModel, place: torch.device) -> Encoder:
         pixels = Pixels.of(_transform(fingerprint.preprocessing), dtype) if "image" in towers else None
         calls = {modality: _checked(name, tower) for modality, tower in towers.items()}
         dims = {modality: _probe(calls[modality], modality, pixels, place).shape[1] for modality in calls}
-        code = own_code(_modules_of(module, function, made)).digests
+        code = own_code(_modules_of(module, function, made), reads).digests
     if any(code.get(file, digest) != digest for file, digest in fingerprint.files.items()):
-        raise ModelError(f"The code of {name} changed while it was read.", "Run it again.")
+        raise ModelError(
+            f"The code of {name}, or a file that it reads, changed since it was digested.", "Run it again."
+        )
     return Encoder(
         resolved=resolved,
         device=place,

@@ -26,7 +26,7 @@ def look_at_models(config: AuditConfig) -> dict[str, Any]:
             "pretrained": spec.pretrained,
             "modalities": list(model.modalities),
             "files": str(model.checkpoint) if model.checkpoint else None,
-            "weights": model.weights_file,
+            "weights_file": model.weights_file,
             "activation": fingerprint.activation,
             "preprocessing": fingerprint.preprocessing,
             "precision": fingerprint.precision,

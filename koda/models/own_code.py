@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from koda.models.own_imports import digest_imported, file_of, is_own
+from koda.models.own_imports import digest_imported, file_of, is_own, read_at_import
+from koda.models.own_reads import digest_reads
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class OwnCode:
     """What a model's code is made of.
 
     Args:
-        digests: name -> digest of each file of the team's own; names are relative to the folder of the first.
+        digests: name -> digest of each file of the team's own, and of what it read; names are relative to the folder
+            of the first.
         imports: names of modules that the files import.
     """
 
@@ -28,7 +30,7 @@ class OwnCode:
     imports: frozenset[str]
 
 
-def own_code(modules: Iterable[str]) -> OwnCode:
+def own_code(modules: Iterable[str], reads: Iterable[str]) -> OwnCode:
     """Follow what modules import, through the files of the team's own: those outside of the installed packages.
 
     Imports are read from the source, so that those inside of functions count, and found as Python found them when
@@ -36,6 +38,7 @@ def own_code(modules: Iterable[str]) -> OwnCode:
 
     Args:
         modules: names of imported modules, the one that was asked for first; its file counts wherever it lies.
+        reads: files that the code read when it ran; those that its imports read are added.
     """
     waiting: list[tuple[Path, str]] = []
     for name in dict.fromkeys(modules):
@@ -59,6 +62,8 @@ def own_code(modules: Iterable[str]) -> OwnCode:
     # the file that was asked for is the same whatever it is called
     names = {path: os.path.relpath(path, first.parent).replace(os.sep, "/") for path in seen.values()}
     digests = {"code" if path == first else f"code/{names[path]}": digest_imported(path) for path in seen.values()}
+    opened = set(reads).union(*map(read_at_import, seen.values()))
+    digests |= digest_reads(opened, first.parent)
     return OwnCode(dict(sorted(digests.items())), frozenset(imports))
 
 

@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from koda.models.own_reads import watch_reads
 from koda.storage import digest_file
 
 _HOUSE = os.path.realpath(Path(__file__).parents[2])
@@ -27,6 +28,7 @@ _NOT_OWN = tuple(
 )
 _PACKAGED = ("site-packages", "dist-packages")
 _imported: dict[str, str] = {}  # the file of each module of someone's own -> the digest of what was imported of it
+_read: dict[str, set[str]] = {}  # the file of each such module -> the files that it read when it was imported
 _lock = threading.RLock()  # what follows changes the search path and the modules of the whole process
 
 
@@ -38,6 +40,11 @@ class _Loader(SourceFileLoader):
         _imported[self.path] = hashlib.sha256(data).hexdigest()
         code: CodeType = self.source_to_code(data, self.path)
         return code
+
+    def exec_module(self, module: ModuleType) -> None:
+        with watch_reads() as found:
+            super().exec_module(module)
+        _read[self.path] = found
 
 
 class _Finder:
@@ -73,12 +80,12 @@ def import_file(name: str, path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def fresh_imports(file: Path | None) -> Iterator[None]:
-    """Import a model's code within, with the folder of its file first in the search, as for a program.
+def fresh_imports(file: Path | None) -> Iterator[set[str]]:
+    """Import and run a model's code within, with the folder of its file first in the search, as for a program.
 
     The folder is taken as it is written, and then as links lead. What an earlier call imported and has changed since
     is forgotten before, and so are modules of another folder under the name of a file beside this one: two models may
-    each have their own net.py.
+    each have their own net.py. What is given collects the files that the code reads, but for those of its imports.
     """
     with _lock:
         folders = []
@@ -91,7 +98,8 @@ def fresh_imports(file: Path | None) -> Iterator[None]:
         sys.meta_path.insert(0, finder)
         importlib.invalidate_caches()
         try:
-            yield
+            with watch_reads() as found:
+                yield found
         finally:
             sys.meta_path.remove(finder)
             for folder in folders:
@@ -103,6 +111,16 @@ def digest_imported(path: Path) -> str:
     """Return the digest of a file as it was imported; one that was imported elsewhere, or not yet, as it is now."""
     with _lock:
         return _imported.setdefault(str(path), digest_file(path))
+
+
+def read_at_import(path: Path) -> set[str]:
+    """Return the files that a file read when it was imported, and note what is in them, so that a change is seen."""
+    with _lock:
+        found = _read.get(str(path), set())
+        for name in found:
+            with contextlib.suppress(OSError):
+                _imported.setdefault(name, digest_file(Path(name)))
+        return found
 
 
 def file_of(module: ModuleType | None) -> Path | None:
@@ -126,6 +144,7 @@ def _forget_changed() -> None:
         if name != "__main__" and place is not None and str(place) in _imported:
             del sys.modules[name]
     _imported.clear()
+    _read.clear()
 
 
 def _is_still(place: str, digest: str) -> bool:

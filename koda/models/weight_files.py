@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def find_weights(folder: Path) -> Path:
         ModelError: none, several and no name that open_clip prefers, or shards without their index.
     """
     for name in _PREFERRED:
-        if (folder / name).is_file():
+        if os.path.lexists(folder / name) and not (folder / name).is_dir():
+            check_regular(folder / name, "The checkpoint")
             return folder / name
     names = sorted(path.name for path in folder.iterdir() if _may_be_weights(path))
     indexes = sorted(path for path in folder.iterdir() if path.name.endswith(_INDEX) and path.is_file())
@@ -85,6 +87,7 @@ def find_weights(folder: Path) -> Path:
             f"The folder {folder} holds {len(candidates)} files that may be the weights: {shown}{more}.",
             f"Say which: `pretrained: {candidates[-1]}` beside the model's name (or leave one of them there).",
         )
+    check_regular(candidates[0], "The checkpoint")
     check_no_lone_shard(candidates[0])
     return candidates[0]
 
@@ -92,7 +95,7 @@ def find_weights(folder: Path) -> Path:
 def _may_be_weights(path: Path) -> bool:
     name = path.name.lower()
     beside = any(name.startswith(word) or f"_{word}" in name for word in _BESIDE)
-    return name.endswith(_SUFFIXES) and not name.startswith(".") and not beside and path.is_file()
+    return name.endswith(_SUFFIXES) and not name.startswith(".") and not beside and not path.is_dir()
 
 
 def weights_at(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from koda.storage.safetensors import read_header
 if TYPE_CHECKING:
     import torch
 
+_SETTLED_NS = 2_000_000_000  # no clock of a file system is coarser; a file that just changed could do so unseen
+_Stamps = tuple[tuple[int, ...], ...]
+_digested: dict[tuple[_Stamps, tuple[str, ...]], str] = {}  # what files were when they were digested -> the digest
 _HEADER_STARTS_AT = 8  # bytes of a safetensors file, after which its JSON begins
 
 
@@ -46,10 +50,15 @@ def look_at_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> Weigh
         ModelError: a file that cannot be read, holds more than tensors, or no or several state dicts.
     """
     files = files_of(path)
+    stamps, now = _stamps(files), time.time_ns()
     if all(map(_is_safetensors, files)):
-        return WeightsOnDisk(_digest_tensors(_safetensors_items(path, files)), "", tuple(files))
-    state, entry = _read(path, files, order)
-    return WeightsOnDisk(digest_state_dict(state), entry, tuple(files))
+        digest, entry = _digest_tensors(_safetensors_items(path, files)), ""
+    else:
+        state, entry = _read(path, files, order)
+        digest = digest_state_dict(state)
+    if _stamps(files) == stamps and all(now - changed > _SETTLED_NS for *_, changed in stamps):
+        _digested[stamps, tuple(order)] = digest
+    return WeightsOnDisk(digest, entry, tuple(files))
 
 
 def digest_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> str:
@@ -67,13 +76,22 @@ def read_weights(path: Path, digest: str, order: Sequence[str] = OPEN_CLIP_ORDER
     Raises:
         ModelError: as there, or other weights than when they were digested.
     """
-    state, _ = _read(path, files_of(path), order)
-    if digest_state_dict(state) != digest:
+    files = files_of(path)
+    stamps = _stamps(files)
+    state, _ = _read(path, files, order)
+    untouched = _stamps(files) == stamps and _digested.get((stamps, tuple(order))) == digest
+    if not untouched and digest_state_dict(state) != digest:
         raise ModelError(
             f"The weights {path} changed between their digest and their loading: something is writing to them.",
             "Wait until they are whole, or audit a copy.",
         )
     return state
+
+
+def _stamps(files: Sequence[Path]) -> _Stamps:
+    """Return what changes with files: their places on the disk, sizes and times; the last is that of any change."""
+    found = [path.stat() for path in files]
+    return tuple((at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for at in found)
 
 
 def _read(path: Path, files: Sequence[Path], order: Sequence[str]) -> tuple[dict[str, Any], str]:
@@ -93,12 +111,30 @@ def _load(path: Path) -> Any:
     """Load a file, by what it is rather than by its name: files of the hub's cache have none."""
     if not _is_safetensors(path):
         return load_pickle(path)
-    from safetensors.torch import load_file
+    return _load_safetensors(path)
 
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    """Read the tensors into memory: mapped from the file, as safetensors does, they would follow a change of it."""
+    import torch
+    from safetensors.torch import _TYPES
+
+    header, start = _header(path)
+    state: dict[str, Any] = {}
+    types: dict[str, Any] = dict(_TYPES)
     try:
-        return load_file(path)
-    except Exception as error:  # a format error of safetensors has no class of Python's own
-        raise ModelError(f"The weights file {path} cannot be read: {error}.", "It may be truncated.") from error
+        with path.open("rb") as file:
+            for name, entry in header.items():
+                first, last = entry["data_offsets"]
+                data = torch.empty(last - first, dtype=torch.uint8)
+                file.seek(start + first)
+                room: Any = data.numpy()
+                if file.readinto(room) != last - first:
+                    raise ValueError(f"the file ends before the tensor {name!r}")
+                state[name] = data.view(types[entry["dtype"]]).reshape(entry["shape"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    return state
 
 
 def _is_safetensors(path: Path) -> bool:

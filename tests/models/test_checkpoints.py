@@ -105,6 +105,21 @@ def test_the_key_that_was_taken_is_shown(state: State, folder: Path) -> None:
     assert resolve_model(spec(folder)).weights_file == "last.pt [model.state_dict]"
 
 
+def test_checkpoints_of_older_and_newer_versions_read(tiny: Path, state: State, folder: Path) -> None:
+    """NumPy 1 and Python 3.13 keep their classes elsewhere; torch 1.5 and before wrote no archives."""
+    beside = {"best": np.float64(0.7), "noise": np.arange(3), "out": pathlib.Path("/x")}
+    torch.save({"state_dict": state, **beside}, folder / "last.pt", _use_new_zipfile_serialization=False)
+    data = (folder / "last.pt").read_bytes()
+    for here, there in (
+        (b"numpy._core.multiarray", b"numpy.core.multiarray"),
+        (b"cpathlib\n", b"cpathlib._local\n"),
+    ):
+        assert here in data or there in data
+        data = data.replace(here, there)
+    (folder / "last.pt").write_bytes(data)
+    assert resolve_model(spec(folder)).fingerprint.digest == resolve_model(spec(tiny)).fingerprint.digest
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
 def test_prefixes_in_safetensors_are_understood(tiny: Path, state: State, folder: Path, prefix: str) -> None:
     save_file(prefixed(prefix, state), folder / "model.safetensors", metadata={"format": "pt", "step": "3"})
@@ -253,8 +268,10 @@ def test_weights_replaced_after_their_digest_are_not_loaded(state: State, folder
         torch.save(changed, file) if suffix == ".pt" else save_file(changed, file)
 
     write(state)
+    os.utime(folder / f"weights{suffix}", (0, 0))
     model = resolve_model(spec(folder))
     write({**state, "visual.proj": state["visual.proj"] * 2})
+    os.utime(folder / f"weights{suffix}", (0, 0))  # as cp -p and rsync -t keep it
     with pytest.raises(ModelError, match="changed between their digest and their loading"):
         load_encoder(model, "cpu")
     write(state)

@@ -14,6 +14,7 @@ import torch
 from koda.config import ModelSpec
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
+from tests.models.test_tokenizers import WORDS, write_tokenizer
 
 STATED = {"image_size": 8, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
 MAIN = """
@@ -116,6 +117,66 @@ def test_what_is_imported_when_it_runs_counts(main: Path) -> None:
     load_encoder(resolve_model(spec(main)), "cpu")
 
 
+READS = """
+    import json
+    from pathlib import Path
+    import torch
+
+    HERE = Path(__file__).parent
+    {at_import}
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            {at_making}
+            self.factor = SETTINGS["factor"]
+
+        def forward(self, images):
+            return images.flatten(1)[:, :5] * self.factor + self.factor
+"""
+SETTINGS = "SETTINGS = json.loads((HERE / 'settings.json').read_text())"
+
+
+@pytest.mark.parametrize("when", ["at_import", "at_making"])
+def test_a_file_that_the_code_reads_counts_and_is_read_anew(main: Path, when: str) -> None:
+    """No weight shows it: the settings change what the model does, and nothing else."""
+    write(main.parent / "net.py", READS.format(**{"at_import": "", "at_making": "", when: SETTINGS}))
+    write(main.parent / "settings.json", '{"factor": 2}')
+    first, before = resolve_model(spec(main)), embed(spec(main))
+    assert sorted(first.fingerprint.files) == ["code", "code/net.py", "read/settings.json"]
+    write(main.parent / "settings.json", '{"factor": 3}')
+    with pytest.raises(ModelError, match="or a file that it reads, changed"):
+        load_encoder(first, "cpu")
+    assert resolve_model(spec(main)).fingerprint.digest != first.fingerprint.digest
+    write(main.parent / "settings.json", '{"factor": -2}')
+    assert not np.allclose(embed(spec(main)), before)
+
+
+def test_a_tokenizer_that_the_code_loads_counts(tmp_path: Path) -> None:
+    source = """
+        from pathlib import Path
+        import torch
+        from transformers import AutoTokenizer
+
+        class Text:
+            def __init__(self):
+                self.tokenizer = AutoTokenizer.from_pretrained(Path(__file__).parent / "words")
+
+            def encode_text(self, captions):
+                ids = self.tokenizer(list(captions), padding="max_length", max_length=8)["input_ids"]
+                return torch.tensor(ids).float()
+
+        make = Text
+    """
+    main = write(tmp_path / "model.py", source)
+    write_tokenizer(tmp_path / "words")
+    model = ModelSpec(name=f"python:{main}:make")
+    first = resolve_model(model).fingerprint
+    assert "read/words/tokenizer.json" in first.files
+    write_tokenizer(tmp_path / "words", WORDS[::-1])
+    assert resolve_model(model).fingerprint.digest != first.digest
+
+
 def test_two_models_may_each_have_a_file_of_one_name(main: Path, tmp_path: Path) -> None:
     write(tmp_path / "b" / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
     other = write(tmp_path / "b" / "model.py", MAIN)
@@ -134,7 +195,7 @@ def test_a_copied_folder_is_the_same_model(main: Path, tmp_path: Path) -> None:
 def test_code_that_changes_after_it_was_digested_does_not_run_under_the_old_name(main: Path) -> None:
     model = resolve_model(spec(main))
     write(main.parent / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
-    with pytest.raises(ModelError, match=r"code .* changed"):
+    with pytest.raises(ModelError, match=r"The code .* changed"):
         load_encoder(model, "cpu")
 
 

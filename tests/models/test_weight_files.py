@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from koda.config import ModelSpec, check_config
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
+from koda.models.inspection import look_at_models
 from koda.models.weight_files import find_weights
 from koda.models.weights import digest_weights
 from tests.tiny import write_tiny_model
@@ -180,6 +181,19 @@ def test_weights_without_a_suffix_are_told_by_their_content(folder: Path, tmp_pa
     assert resolve_model(spec(folder, pretrained=str(tmp_path / "e3b0c442"))).fingerprint.digest == first
 
 
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "epoch_5.pt"])
+def test_weights_that_were_not_fetched_are_missed_by_name(folder: Path, name: str) -> None:
+    """DVC and git-annex leave a link to what is not there yet; another file is not taken in its place."""
+    (folder / "open_clip_model.safetensors").unlink()
+    (folder / name).symlink_to("../.dvc/cache/9f/86d081")
+    with pytest.raises(ModelError, match=rf"{name} is a link to \.\./\.dvc/cache/9f/86d081, which is not there"):
+        resolve_model(spec(folder))
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=rf"{name} is a named pipe, not a file"):
+        resolve_model(spec(folder))
+
+
 def test_what_is_no_file_is_never_opened(folder: Path) -> None:
     for name in ("open_clip_config.json", "vocab.json"):
         path = folder / name
@@ -212,3 +226,16 @@ def test_paths_of_a_model_are_relative_to_the_configuration_and_a_tag_is_no_path
     assert config.candidate.pretrained == "openai"
     raw["candidate"] = {"name": "ViT-B-32", "pretrained": "checkpoint"}
     assert check_config(raw, "here", tmp_path).candidate.pretrained == str(tmp_path / "checkpoint")
+
+
+def test_a_look_at_the_models_says_which_file_is_audited(folder: Path, tmp_path: Path) -> None:
+    torch.save({"model": load_file(folder / "open_clip_model.safetensors")}, tmp_path / "last.pt")
+    raw = {
+        "baseline": {"name": f"local-dir:{folder}"},
+        "candidate": {"name": f"local-dir:{folder}", "pretrained": "last.pt"},
+        "data": {"path": "pairs.tsv"},
+    }
+    models = look_at_models(check_config(raw, "here", tmp_path))
+    assert models["baseline"]["weights_file"] == "open_clip_model.safetensors"
+    assert models["candidate"]["weights_file"] == "last.pt [model]"
+    assert models["same"]

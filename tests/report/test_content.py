@@ -245,3 +245,10 @@ def test_it_claims_nothing_it_may_not(count: int, tmp_path: Path) -> None:
     for pattern in FORBIDDEN:
         assert not re.search(pattern, text, re.I), pattern
     assert "it is not a conformity assessment" in text and "no measure of harm" in text
+
+
+def test_the_file_that_the_weights_were_read_from_is_named(tmp_path: Path) -> None:
+    record = small()
+    candidate = record.candidate.model_copy(update={"weights_file": "epoch_10.pt [state_dict]"})
+    assert "epoch_10.pt [state_dict]" in page_of(record.model_copy(update={"candidate": candidate}), tmp_path)[0].text
+    assert "weights file" not in page_of(record, tmp_path)[0].text
