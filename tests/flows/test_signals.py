@@ -59,32 +59,35 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_audit_that_is_stopped_leaves_no_server_and_is_finished_by_the_next(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_an_audit_that_is_stopped_leaves_no_server_and_is_finished_by_the_next(tmp_path: Path) -> None:
     place = make_workplace(tmp_path)
     environment = {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from flows.cli import main; main()", "audit", str(place.config)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stderr is not None
-    while "embed baseline" not in (line := process.stderr.readline()):
-        assert line, "the audit ended before its first step"
-    server = [pid for pid in children(process.pid) if "server_process" in command_of(pid)]
-    assert len(server) == 1
-    os.killpg(process.pid, number)  # as a terminal does
-    process.communicate(timeout=10)
-    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
-    give_up = time.monotonic() + 10
-    while "server_process" in command_of(server[0]):
-        assert time.monotonic() < give_up, "the server outlived its parent"
-        time.sleep(0.1)
+    for number, code, step in ((signal.SIGINT, 130, "embed baseline"), (signal.SIGKILL, -9, "embed candidate")):
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        while step not in (line := process.stderr.readline()):
+            assert line, "the audit ended before the step"
+        server = [pid for pid in children(process.pid) if "server_process" in command_of(pid)]
+        assert len(server) == 1
+        os.killpg(process.pid, number)  # as a terminal does
+        process.communicate(timeout=10)
+        assert process.returncode == code
+        give_up = time.monotonic() + 10
+        while "server_process" in command_of(server[0]):
+            assert time.monotonic() < give_up, "the server outlived its parent"
+            time.sleep(0.1)
     again = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode in (0, 1), again.stderr
     result = json.loads(again.stdout)
-    assert not result["steps"][0]["executed"]
+    assert [step["executed"] for step in result["steps"][:3]] == [False, False, True]
     check = subprocess.run([*command[:3], "verify", result["paths"]["folder"]], env=environment, capture_output=True)
     assert check.returncode == 0
 
