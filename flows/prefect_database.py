@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import sqlite3
 import time
 from pathlib import Path
 
-_REVISION = re.compile(r"\d{4}_\d\d_\d\d_\d{6}_([0-9a-z]+)_")
+_REVISION = re.compile(r"""^(down_)?revision\s*=\s*["'](\w+)["']""", re.M)
 _LARGEST_TO_CHECK_BYTES = 2**28  # of a larger one only the first pages are looked at
 
 
@@ -23,16 +24,18 @@ def fault_of(database: Path) -> str | None:
                 if found != "ok":
                     return f"it is damaged ({' '.join(str(found).split())})"
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if not tables:
-                return None
-            if "alembic_version" not in tables:
+            if tables and "alembic_version" not in tables:
                 return "it is not Prefect's"
-            versions = {version for (version,) in connection.execute("SELECT version_num FROM alembic_version")}
     except sqlite3.OperationalError:
         return None  # it is locked or may not be read, and so not damaged
     except sqlite3.DatabaseError as error:
         return f"it is damaged ({error})"
-    return "it was written by a newer Prefect" if versions - _known_revisions() else None
+    return "it was written by a newer Prefect" if _revisions_in(database) - _revisions()[0] else None
+
+
+def is_up_to_date(database: Path) -> bool:
+    """Tell whether Prefect's server will use a database as it is, and neither make it nor change its tables."""
+    return _revisions_in(database) == _revisions()[1]
 
 
 def set_aside(database: Path) -> Path:
@@ -44,8 +47,23 @@ def set_aside(database: Path) -> Path:
     return aside
 
 
-def _known_revisions() -> set[str]:
+def _revisions_in(database: Path) -> set[str]:
+    """Return the revisions of the tables in a database; none where there are no tables, or they cannot be read."""
+    if not database.is_file():
+        return set()
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
+            return {version for (version,) in connection.execute("SELECT version_num FROM alembic_version")}
+    except sqlite3.DatabaseError:
+        return set()
+
+
+@functools.cache
+def _revisions() -> tuple[set[str], set[str]]:
+    """Return the revisions that the installed Prefect knows, and of these the latest."""
     from prefect.server import database
 
     folder = Path(next(iter(database.__path__))) / "_migrations" / "versions" / "sqlite"
-    return {found[1] for path in folder.glob("*.py") if (found := _REVISION.match(path.name))}
+    found = [match for path in folder.glob("*.py") for match in _REVISION.findall(path.read_text(encoding="utf-8"))]
+    known, followed = ({name for down, name in found if bool(down) == later} for later in (False, True))
+    return known, known - followed

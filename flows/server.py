@@ -26,7 +26,7 @@ from prefect.settings import get_current_settings
 from rich.markup import escape
 
 from flows.environment import without_proxies
-from flows.prefect_database import fault_of, set_aside
+from flows.prefect_database import fault_of, is_up_to_date, set_aside
 from flows.terminal import say
 from koda.errors import MachineError
 from koda.storage.artifacts import explain_os_errors
@@ -101,10 +101,12 @@ class OwnServer(SubprocessASGIServer):
             return
         # a relative path needs no escaping, whatever the folders above are called
         variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
-        with explain_os_errors(home), FileLock(home / "start.lock"):  # one process at a time brings it up to date
+        with explain_os_errors(home), FileLock(home / "start.lock") as one_at_a_time:
             if (fault := fault_of(database)) is not None:
                 _say_set_aside(database, fault)
             existed = database.is_file()
+            if is_up_to_date(database):
+                one_at_a_time.release()  # nobody will change its tables
             try:
                 self._await(self._spawn(home, variables), seconds)
             except _DidNotStart as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from flows.prefect_database import fault_of, set_aside
+from flows.prefect_database import fault_of, is_up_to_date, set_aside
+from tests import prefect_server
 
 
 def write(path: Path, *statements: str) -> Path:
@@ -32,7 +34,14 @@ def of_prefect(path: Path, version: str) -> Path:
 def test_a_database_that_is_missing_empty_or_prefects_is_used(tmp_path: Path) -> None:
     assert fault_of(tmp_path / "prefect.db") is None
     assert fault_of(write(tmp_path / "empty.db")) is None
-    assert fault_of(of_prefect(tmp_path / "right.db", "f327e877e423")) is None
+    earlier = of_prefect(tmp_path / "earlier.db", "f327e877e423")
+    assert fault_of(earlier) is None and not is_up_to_date(earlier)
+
+
+def test_the_database_that_prefects_server_has_made_is_up_to_date() -> None:
+    prefect_server.start()
+    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    assert fault_of(database) is None and is_up_to_date(database)
 
 
 def test_a_database_of_a_newer_prefect_is_known(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def test_two_audits_of_one_configuration_at_once_both_come_out(tmp_path: Path) -
         assert process.returncode in (0, 1), told
         results.append(json.loads(out))
     assert results[0]["id"] == results[1]["id"]
+    executed = [step["name"] for result in results for step in result["steps"] if step["executed"]]
+    assert sorted(executed) == sorted(step["name"] for step in results[0]["steps"])  # each once, by one of the two
     folder = Path(results[0]["paths"]["folder"])
     assert json.loads((folder / "audit.json").read_bytes())["id"] == results[0]["id"]
     check = subprocess.run(
