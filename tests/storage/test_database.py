@@ -219,11 +219,15 @@ def test_a_staged_folder_that_cannot_be_merged_is_set_aside_and_the_others_are_m
     (staged,) = (tmp_path / "staging").iterdir()
     (staged / "runs.parquet").write_bytes(b"PAR1 and then nothing")
     store.stage_run({"run_id": "r2", "of_a_newer_koda": 1})
+    store.stage_run(run(0))
+    latest = max((tmp_path / "staging").iterdir()) / "runs.parquet"
+    latest.write_bytes(latest.read_bytes().replace(b"pass", b"fail"))
     notes = store.add_run(run(3))
     assert [row["run_id"] for row in store.query("SELECT run_id FROM runs")] == ["r3"]
-    assert len(notes) == 2
+    assert len(notes) == 3
     assert str(staged) in notes[0]
-    assert len(list((tmp_path / "staging-aside").iterdir())) == 2
+    assert "holds other bytes than when it was written" in notes[2]
+    assert len(list((tmp_path / "staging-aside").iterdir())) == 3
     assert store.add_run(run(4)) == []
 
 
