@@ -9,6 +9,7 @@ since someone looks into it, stops nothing: what is staged is merged by the next
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from koda.storage.rows import alignment_tables, audit_tables
 from koda.storage.staging import STAGING, merge_all, stage, staged
 
 DATABASE = "koda.duckdb"
+_merging = threading.Lock()  # threads of one process share the database, where processes shut each other out
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class AuditStore:
             return []
 
         def work() -> list[str]:
-            with writing(self.path) as connection:
+            with _merging, writing(self.path) as connection:
                 return merge_all(self.home, connection)
 
         with explain_os_errors(self.path):

@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,7 +87,18 @@ def _add(home: str, number: int) -> None:
 def test_processes_that_write_at_once_all_get_through(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         pool.starmap(_add, [(str(tmp_path), number) for number in range(9)])
+    AuditStore(tmp_path).merge()  # on a busy machine one may have been too long in turn to wait for
     assert AuditStore(tmp_path).query("SELECT count(*) AS n FROM runs")[0]["n"] == 9
+
+
+def test_threads_that_write_and_read_at_once_all_get_through(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        notes = pool.map(lambda number: store.add_run(run(number)), range(8))
+        looks = pool.map(lambda _: store.query("SELECT count(*) AS n FROM runs"), range(4))
+        assert (len(list(notes)), len(list(looks))) == (8, 4)
+    store.merge()  # on a busy machine one may have been too long in turn to wait for
+    assert len(store.query("SELECT * FROM runs")) == 8
 
 
 def test_what_a_killed_process_staged_is_merged_by_the_next(tmp_path: Path) -> None:
