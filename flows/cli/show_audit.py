@@ -146,7 +146,9 @@ def show_history(audits: list[dict[str, Any]]) -> None:
         if audit["files"] != "there":
             what = "is gone" if audit["files"] == "gone" else "is damaged: koda verify shows what changed"
             console.print(f"  the folder of {audit['id']} {what}", soft_wrap=True)
-    if unstored := sum(not audit["stored"] for audit in audits):
+    if any(audit["stored"] is None for audit in audits):
+        console.print("  another program has the database open: this is what the folders of the audits tell")
+    elif unstored := sum(not audit["stored"] for audit in audits):
         console.print(
             f"  {unstored} of them are in their folders alone: the next run stores what waits to be stored, and "
             "koda history --rebuild all",

@@ -22,12 +22,13 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
 
     Raises:
         DataError: data or models that are no longer those of the audit, or a folder with files in it.
+        StoreError: embeddings that are damaged.
     """
     from koda.audit.plan import prepare
     from koda.embeddings import EmbeddingTable
     from koda.embeddings.layout import Layout
     from koda.embeddings.writing import save_table
-    from koda.errors import DataError
+    from koda.errors import DataError, StoreError
     from koda.extraction import KIND, load_embeddings
     from koda.slicing.export import metadata_names
 
@@ -39,6 +40,8 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
     written: dict[str, Any] = {}
     for role in plan.models:
         key = plan.embedding_key(role)
+        if (damage := plan.artifacts.damage(KIND, key)) is not None:
+            raise StoreError(f"{damage}.", "Run the audit again, then export it.")
         if not plan.artifacts.has(KIND, key):
             raise DataError(
                 f"The embeddings of {plan.label(role)} are not in {home}: the data or the model has changed since.",

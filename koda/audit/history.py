@@ -14,6 +14,7 @@ from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.publishing import published_folder, read_published
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord, Changes
+from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
 
 
@@ -96,11 +97,17 @@ def list_audits(home: Path) -> list[dict[str, Any]]:
 
     `files` says whether the folder of an audit is `there`, `gone` or `damaged`, `stored` whether the database has it.
 
+    `stored` is None where another program has the database open to write: then only the folders tell.
+
     Raises:
         StoreError: the database cannot be read.
     """
-    audits = [{**audit, "files": _files(home / AUDITS / audit["id"])} for audit in AuditStore(home).list_audits()]
-    audits = [{**audit, "stored": True} for audit in audits]
+    stored: bool | None = False
+    try:
+        audits = AuditStore(home).list_audits()
+    except DatabaseBusyError:
+        audits, stored = [], None
+    audits = [{**audit, "files": _files(home / AUDITS / audit["id"]), "stored": True} for audit in audits]
     audits += [
         {
             "id": record.id,
@@ -114,7 +121,7 @@ def list_audits(home: Path) -> list[dict[str, Any]]:
             "last_run": None,
             "aligned_after": None if record.alignment is None else record.alignment.audit_id,
             "files": _files(path.parent),
-            "stored": False,
+            "stored": stored,
         }
         for path, record in _unknown(home, {audit["id"] for audit in audits})
     ]

@@ -122,7 +122,7 @@ class _Slices:
 
 def _listed(record: AuditRecord, folder: Path) -> Iterator[dict[str, Any]]:
     """Read the rows of `slices.csv`; a metadata column may stand where `in_slice` and `split` should."""
-    sizes = {
+    sizes: dict[tuple[str, int, str], int] = {
         (finding.side, finding.direction, lobe.sign): lobe.size
         for finding in record.findings
         for lobe in (finding.positive, finding.negative)
@@ -130,7 +130,7 @@ def _listed(record: AuditRecord, folder: Path) -> Iterator[dict[str, Any]]:
     own = {"discovery", "confirmation"}
     for row in csv.DictReader(io.StringIO(checked_bytes(folder / "slices.csv").decode(), newline="")):
         rank, direction = int(row["rank"]), int(row["direction"])
-        size = sizes.get((row["side"], direction, row["lobe"]), 0)  # type: ignore[call-overload]
+        size = sizes.get((row["side"], direction, row["lobe"]), 0)
         split = row.get("split")
         yield {
             **row,

@@ -47,9 +47,9 @@ def publish_calibration(
     settings = plan.config.model_dump(mode="json", exclude={"alignment"})
     policy = [rule.model_dump(mode="json", exclude_none=True) for rule in rules]
     keys = [equals.audit.evaluation_key for equals in audits]
+    content = without_places(settings)
     record = CalibrationRecord(
-        id="calibration-"
-        + digest_json([_CALIBRATION_VERSION, __version__, keys, labels, without_places(settings)])[:12],
+        id="calibration-" + digest_json([_CALIBRATION_VERSION, __version__, keys, labels, content])[:12],
         started=started,
         ended=datetime.now(UTC),
         koda_version=__version__,

@@ -7,13 +7,13 @@ import json
 import os
 import random
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from koda.demo.scenes import ATTRIBUTES, N_TEMPLATES, Scene, caption, draw, sample_scenes
 from koda.errors import DataError
+from koda.storage.artifacts import new_folder
 
 DATA_VERSION = 1  # raise it when the same seed would give other pictures or captions
 TABLE, IMAGES, MANIFEST = "pairs.tsv", "images", "demo.json"
@@ -42,8 +42,7 @@ def write_data(folder: Path, n: int = 4000, seed: int = 0) -> Path:
         return folder
     scenes = sample_scenes(n, seed)
     _refuse_foreign(folder, wanted)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial = new_folder(folder.parent, f".{folder.name}-")
     try:
         _write(partial, scenes, wanted)
         _move_into_place(partial, folder, wanted)
@@ -55,7 +54,6 @@ def write_data(folder: Path, n: int = 4000, seed: int = 0) -> Path:
 def _write(folder: Path, scenes: list[Scene], wanted: dict[str, int]) -> None:
     """Write pictures, table and, last, the manifest that says what a whole folder holds."""
     (folder / IMAGES).mkdir()
-    folder.chmod(0o755)  # mkdtemp makes it private
     wording = random.Random(f"koda demo captions, {wanted['seed']}")
     names = [f"{i:06d}" for i in range(len(scenes))]
     templates = [int(wording.random() * N_TEMPLATES) for _ in scenes]
@@ -134,7 +132,7 @@ def _move_into_place(partial: Path, folder: Path, wanted: dict[str, int]) -> Non
     if _is_whole(folder, wanted):  # another process was first, with the same data
         return
     if folder.exists() and any(folder.iterdir()):
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        aside = new_folder(folder.parent, f".{folder.name}-")
         folder.replace(aside)
         shutil.rmtree(aside, ignore_errors=True)
     try:

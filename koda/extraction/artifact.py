@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from koda.extraction.images import ImageStream
 from koda.extraction.precision import cosine_to_fp32
 from koda.extraction.shards import embed_shard
 from koda.models import ResolvedModel, load_encoder
-from koda.storage import ArtifactStore, digest_json
+from koda.storage import ArtifactStore, digest_json, digest_once, write_atomically
 
 KIND = "embeddings"
 _EXTRACTION_VERSION = 3  # 3: pictures of 16 bits and fractions are scaled, transparent ones composed
+_FINISHED = ".finished.json"  # digests of the shards, until the artifact is complete
 
 Progress = Callable[[int, int], None]
 
@@ -78,7 +80,8 @@ def extract(
             return store.complete(
                 KIND, key, _usable(copy_stored(folder, dataset, shards, model, progress), dataset, model)
             )
-        missing = [n for n, pairs in enumerate(shards) if not _is_whole(folder / shard_name(n), pairs)]
+        finished = _finished(folder)
+        missing = [n for n, pairs in enumerate(shards) if not _is_whole(folder / shard_name(n), pairs, finished)]
         cosine = cosine_to_fp32(model, dataset.pairs, device)
         encoder = load_encoder(model, device)
         batches = Batches(encoder, batch_size)
@@ -98,6 +101,8 @@ def extract(
                         "fingerprint": model.fingerprint.digest,
                     }
                     write_shard(path, made.keys, made.arrays, made.rejected, notes)
+                    finished[path.name] = digest_once(path)
+                    write_atomically(folder / _FINISHED, json.dumps(finished).encode())
                 header = read_shard_header(path)
                 if "text" in encoder.modalities and captions.wants(number):
                     keys, arrays, *_ = read_shard(path)
@@ -118,6 +123,7 @@ def extract(
             "model": {**encoder.describe(), "precision_cosine": cosine},
             "device": str(encoder.device),
         }
+        (folder / _FINISHED).unlink(missing_ok=True)
         return store.complete(KIND, key, _usable(info, dataset, model))
 
 
@@ -156,9 +162,17 @@ def _shifted(progress: Progress, done: int, total: int) -> Progress:
     return lambda within, _: progress(done + within, total)
 
 
-def _is_whole(path: Path, pairs: Sequence[Pair]) -> bool:
-    """Tell whether a shard is there in full and accounts for every one of its pairs."""
-    if not path.is_file():
+def _finished(folder: Path) -> dict[str, str]:
+    """Return name -> digest of the shards that an interrupted run finished; those of an older koda it does not know."""
+    try:
+        return {str(name): str(digest) for name, digest in json.loads((folder / _FINISHED).read_bytes()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _is_whole(path: Path, pairs: Sequence[Pair], finished: Mapping[str, str]) -> bool:
+    """Tell whether a shard is there in full, as it was written, and accounts for every one of its pairs."""
+    if not path.is_file() or finished.get(path.name, (digest := digest_once(path))) != digest:
         return False
     try:
         header = read_shard_header(path)

@@ -75,6 +75,8 @@ class Record(Part):
         return self.model_dump_json(indent=2) + "\n"
 
 
+_DAMAGED = "It is damaged, or another file; what wrote it can write it again."
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
@@ -102,11 +104,11 @@ def parse_record(
     """
     try:
         raw: Any = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {error}.", _DAMAGED) from error
     version = raw.get("version") if isinstance(raw, dict) else None
     if not isinstance(version, int):
-        raise DataError(f"{where} is not {what}: it has no version.")
+        raise DataError(f"{where} is not {what}: it has no version.", _DAMAGED)
     if version > newest:
         raise DataError(
             f"{where} has record version {version}; this koda reads versions up to {newest}.",

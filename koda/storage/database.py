@@ -9,6 +9,7 @@ since someone looks into it, stops nothing: what is staged is merged by the next
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from koda.records import AlignmentRecord, AuditRecord
 from koda.storage.artifacts import explain_os_errors
 from koda.storage.connection import DatabaseBusyError, patiently, reading, writing
 from koda.storage.rows import alignment_tables, audit_tables
-from koda.storage.staging import merge_all, stage, staged
+from koda.storage.staging import STAGING, merge_all, stage, staged
 
 DATABASE = "koda.duckdb"
+_merging = threading.Lock()  # threads of one process share the database, where processes shut each other out
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class AuditStore:
             return []
 
         def work() -> list[str]:
-            with writing(self.path) as connection:
+            with _merging, writing(self.path) as connection:
                 return merge_all(self.home, connection)
 
         with explain_os_errors(self.path):
@@ -100,9 +102,8 @@ class AuditStore:
         try:
             return self.merge()
         except StoreError as error:
-            return [
-                f"The rows of this audit are not in the database yet, the next run stores them. {error.message}"
-            ] + ([error.remedy] if error.remedy else [])
+            waiting = f"Until then what this run is to store waits in {self.home / STAGING}."
+            return [" ".join(part for part in (error.message, error.remedy, waiting) if part)]
 
     def record_digest(self, audit: str) -> str | None:
         """Return the digest of the record whose rows are in the database; None if there is none that can be read."""

@@ -13,7 +13,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from koda.storage.artifacts import ArtifactStore, explain_os_errors, new_folder
+from koda.storage.artifacts import ArtifactStore, explain_os_errors, new_folder, write_atomically
+from koda.storage.marks import MARK, Mark
 from koda.storage.parquet import write_parquet
 from koda.storage.schema import merge_folder, migrate
 
@@ -38,6 +39,7 @@ def stage(home: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None
                 if rows:
                     columns = {column: [row.get(column) for row in rows] for column in rows[0]}
                     write_parquet(temporary / f"{name}.parquet", columns)
+            write_atomically(temporary / MARK, Mark.of(temporary, {}).to_json())
             stamp = f"{time.time_ns()}-{os.getpid()}-{random.randrange(10**6):06d}"
             temporary.rename(staging / stamp)
         except BaseException:
@@ -64,8 +66,9 @@ def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
     notes = []
     for folder in staged(home):
         try:
+            _check(folder)
             merge_folder(connection, folder)
-        except (duckdb.Error, OSError, pa.ArrowException) as error:
+        except (duckdb.Error, OSError, ValueError, pa.ArrowException) as error:
             if _fits(folder):
                 raise
             place = home / ASIDE / folder.name
@@ -80,12 +83,25 @@ def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
     return notes
 
 
+def _check(folder: Path) -> None:
+    """Refuse rows that are not those that were staged; an older koda staged them without a mark.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    if not (folder / MARK).is_file():
+        return
+    if (fault := Mark.read(folder).fault(folder)) is not None:
+        raise ValueError(fault)
+
+
 def _fits(folder: Path) -> bool:
     """Tell whether the rows of a folder can be merged into an empty database, so that they are not at fault."""
     with duckdb.connect(":memory:") as empty:
         migrate(empty, folder)
         try:
+            _check(folder)
             merge_folder(empty, folder)
-        except (duckdb.Error, OSError, pa.ArrowException):
+        except (duckdb.Error, OSError, ValueError, pa.ArrowException):
             return False
     return True

@@ -319,3 +319,38 @@ def test_a_model_that_half_precision_breaks_is_refused(
     monkeypatch.setattr(Encoder, "encode_images", broken)
     with pytest.raises(ModelError, match=r"(?s)tiny in bf16 is no longer the same model.*precision: fp32"):
         extract(ArtifactStore(tmp_path / "store"), dataset, model, device="cpu")
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_shard_whose_bytes_changed_is_made_again_and_the_others_are_kept(
+    pairs_folder: Write, model: ResolvedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    """By digest: the header of such a shard still says that it is whole."""
+    dataset, store = data(pairs_folder(12)), ArtifactStore(tmp_path / "store")
+    digest = extract(ArtifactStore(tmp_path / "undisturbed"), dataset, model, device="cpu")
+    key = embedding_key(dataset, model)
+    folder = store.folder(KIND, key)
+    with monkeypatch.context() as patched:
+        if interrupted:
+            write = koda.extraction.artifact.write_shard
+
+            def killed(path: Path, *arguments: object) -> None:
+                if path.name == "shard-00002.safetensors":
+                    raise KeyboardInterrupt
+                write(path, *arguments)  # type: ignore[arg-type]
+
+            patched.setattr(koda.extraction.artifact, "write_shard", killed)
+            with pytest.raises(KeyboardInterrupt):
+                extract(store, dataset, model, device="cpu")
+        else:
+            extract(store, dataset, model, device="cpu")
+    changed, kept = (folder / f"shard-0000{number}.safetensors" for number in (0, 1))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x7f")
+    before = kept.stat().st_ino
+    assert extract(store, dataset, model, device="cpu") == digest
+    assert kept.stat().st_ino == before
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "complete.json",
+        *(f"shard-0000{n}.safetensors" for n in range(3)),
+    ]

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,7 +116,10 @@ def test_a_file_that_stood_still_is_read_once_in_a_process(
 
 @pytest.mark.parametrize(
     "sidecar",
-    [b"{}", b"[]", b"null", b'{"files": {}}', b'{"digest": "0", "files": {"x": 3}, "info": {}}', b'{"info": ', b"\xff\xfe"],
+    [
+        b"{}", b"[]", b"null", b'{"files": {}}', b'{"digest": "0", "files": {"x": 3}, "info": {}}', b'{"info": ',
+        b"\xff\xfe",
+    ],
 )  # fmt: skip
 def test_a_damaged_sidecar_is_no_mark_and_is_said_so(store: ArtifactStore, sidecar: bytes) -> None:
     file = made(store)
@@ -216,3 +221,24 @@ def test_the_umask_holds_for_files_and_folders(tmp_path: Path, umask: int, mode:
     modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     assert {modes[path] for path in modes if path.is_file()} == {mode}
     assert {modes[path] for path in modes if path.is_dir()} == {0o777 & ~umask}
+
+
+def test_a_reader_always_finds_a_whole_one_while_it_is_made_anew_over_and_over(store: ArtifactStore) -> None:
+    made(store, b"0" * 4096)
+    seen, stop = set(), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(store.read("k", "a", content))
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for number in range(1, 9):
+            with store.lock("k", "a"):
+                store.retire("k", "a")
+                write_atomically(store.folder("k", "a") / "part" / "x.bin", str(number).encode() * 4096)
+                store.complete("k", "a")
+        stop.set()
+        for reader in readers:
+            reader.result()
+    assert all(len(set(each)) == 1 and len(each) == 4096 for each in seen)
