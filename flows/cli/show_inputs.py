@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from flows.terminal import console, escape, notes, short_path
+from flows.terminal import console, escape, escape_lines, notes, short_path
 from koda.wording import counted
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def show_checks(checks: Sequence[Check]) -> None:
     """Show what was looked at, a line each, with the remedy under it."""
     for check in checks:
         symbol, colour = _STATES[check.state]
-        console.print(f"[{colour}]{symbol}[/] {escape(check.name):<13} {escape(check.found)}", soft_wrap=True)
+        console.print(f"[{colour}]{symbol}[/] {escape(check.name):<13} {escape_lines(check.found)}", soft_wrap=True)
         if check.remedy:
-            console.print(f"                {escape(check.remedy)}", soft_wrap=True)
+            console.print(f"                {escape_lines(check.remedy)}", soft_wrap=True)
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,6 @@ from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.extraction import load_embeddings
 from koda.typing import ROLES, Side, roles_of
-from koda.wording import counted
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ def load_samples(plan: AuditPlan) -> Samples:
     share = plan.config.significance.confirmation_share
     if len(common) < 2 * MIN_SAMPLES:
         raise DataError(
-            f"Both models embedded only {counted(len(common), 'sample')}; an audit needs {2 * MIN_SAMPLES} at the least.",
+            f"Only {len(common)} of the samples were embedded by both models; an audit needs {2 * MIN_SAMPLES} at the "
+            "least.",
             "Add samples: some hundreds are needed for a finding to be confirmed.",
         )
     unseen = [key for key in common if key not in plan.seen]
