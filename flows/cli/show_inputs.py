@@ -36,16 +36,14 @@ def show_models(models: dict[str, Any]) -> None:
 
 def show_data(data: dict[str, Any]) -> None:
     """Show the counts of a data set, what was left out, and a page of its samples."""
-    console.print(f"[bold]{escape(data['name'])}[/] ({escape(data['format'])}, {escape(short_path(data['path']))})")
+    console.print(f"[bold]{escape(data['name'])}[/] ({data['format']}, {escape(short_path(data['path']))})")
     console.print(
-        f"  {counted(data['n_source'], 'row')} in the source: {counted(data['n_pairs'], 'pair')}, "
-        f"{data['n_rejected']} left out"
+        f"  {data['n_source']} rows in the source: {data['n_pairs']} pairs, {data['n_rejected']} left out"
         + ("" if data["within_max_rejected"] else "  [red]✕ more than data.max_rejected allows[/]")
     )
     console.print(
-        f"  {counted(data['n_images'], 'image')} (pairs that repeat one: {data['n_duplicate_images']}), "
-        + counted(data["n_captions"], "caption")
-        + (f" (pairs with an empty one: {data['n_empty_captions']})" if data["n_empty_captions"] else "")
+        f"  {data['n_images']} images ({data['n_duplicate_images']} pairs repeat one), {data['n_captions']} captions"
+        + (f" ({data['n_empty_captions']} pairs have an empty one)" if data["n_empty_captions"] else "")
     )
     if data["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")

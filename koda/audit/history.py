@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
-from koda.audit.publishing import published_folder, read_published
+from koda.audit.publishing import find_published, read_published
 from koda.errors import KodaError
 from koda.records import AuditRecord, Changes
 from koda.storage.database import AuditStore
@@ -77,7 +77,7 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
 
 def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
     record = read_published(home, name)
-    return record, _listed(record, published_folder(home, name))
+    return record, _listed(record, find_published(home, name))
 
 
 def _listed(record: AuditRecord, folder: Path) -> Members | None:
