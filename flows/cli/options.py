@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -99,6 +101,8 @@ def answer(
 
 def _guarded(work: Callable[[], T], as_json: bool, junit: Path | None) -> T:
     settle()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: a terminal without UTF-8 is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _no_stale(junit)
         return work()
