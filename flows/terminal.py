@@ -146,7 +146,7 @@ def say(text: str, indent: int = 2, to: Console = console) -> None:
 def show_notes(lines: Sequence[str]) -> None:
     """Show what the reader should know of how a result came out, beside the result."""
     for line in lines:
-        notes.print(f"  [yellow]note[/] {escape(line)}")
+        say(f"[yellow]note[/] {escape_lines(line)}", to=notes)
 
 
 def show_steps(result: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def _device() -> list[Check]:
         "AMX": "_is_amx_tile_supported", "AVX512 bf16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported",
     }  # fmt: skip
     quick = [name for name, test in kinds.items() if getattr(torch.cpu, test, lambda: False)()]
-    processor = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    processor = f"{counted(torch.get_num_threads(), 'thread')}, {torch.backends.cpu.get_cpu_capability()}"
     checks.append(Check("CPU", "ok", ", ".join([processor, *quick])))
     return checks
 

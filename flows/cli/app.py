@@ -14,6 +14,7 @@ import typer
 from flows.cli.align import align
 from flows.cli.audit import audit, compare, demo
 from flows.cli.calibrate import calibrate
+from flows.cli.command import Command, Group
 from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
@@ -22,6 +23,7 @@ from flows.failures import prefect_is_lost
 from flows.signals import leave, stoppable
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,7 +47,7 @@ for _command in (
     audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
     calibrate,
 ):  # fmt: skip
-    app.command(cls=SeveralEquals if _command is calibrate else None)(_command)
+    app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 
 
 def main() -> None:

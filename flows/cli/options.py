@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -100,6 +102,8 @@ def answer(
 
 
 def _guarded(work: Callable[[], T], as_json: bool, junit: Path | None) -> T:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: a terminal without UTF-8 is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _no_stale(junit)
         return work()
@@ -118,12 +122,17 @@ def _fail(message: str, as_json: bool, code: int, junit: Path | None) -> NoRetur
         typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
     typer.echo(f"koda: {printable(message)}", err=True)
     if junit is not None:
-        _write_error(junit, message)
+        leave_error(junit, message)
     raise typer.Exit(code)
 
 
-def _write_error(junit: Path, message: str) -> None:
-    """Leave a test suite with an error, so that whoever looks for the verdict finds that there is none, and why."""
+def leave_error(junit: Path, message: str) -> None:
+    """Leave a test suite with an error, so that whoever looks for the verdict finds that there is none, and why.
+
+    Args:
+        junit: the file of `--junit`.
+        message: what went wrong.
+    """
     from koda.errors import StoreError
     from koda.policy.export import junit_xml
     from koda.storage import write_atomically

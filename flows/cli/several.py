@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from typer.core import TyperCommand
+from flows.cli.command import Command
 
 _OPTION = "--equals"
 
 
-class SeveralEquals(TyperCommand):
+class SeveralEquals(Command):
     """A command whose `--equals` takes all that follows it, up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

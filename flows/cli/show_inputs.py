@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from flows.terminal import console, escape, notes, short_path
+from flows.terminal import console, escape, escape_lines, notes, short_path
 from koda.wording import counted
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def show_data(data: dict[str, Any]) -> None:
     for note in ledger.notes:
         console.print(f"  [yellow]note[/] {escape(note)}", soft_wrap=True)
     console.print(
-        f"  {counted(data['n_images'], 'image')} (pairs that repeat one: {data['n_duplicate_images']}), "
-        + counted(data["n_captions"], "caption")
-        + (f" (pairs with an empty one: {data['n_empty_captions']})" if data["n_empty_captions"] else "")
+        f"  {data['n_images']} images ({data['n_duplicate_images']} pairs repeat one), {data['n_captions']} captions"
+        + (f" ({data['n_empty_captions']} pairs have an empty one)" if data["n_empty_captions"] else "")
     )
     if data["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
@@ -83,9 +82,9 @@ def show_checks(checks: Sequence[Check]) -> None:
     """Show what was looked at, a line each, with the remedy under it."""
     for check in checks:
         symbol, colour = _STATES[check.state]
-        console.print(f"[{colour}]{symbol}[/] {escape(check.name):<13} {escape(check.found)}", soft_wrap=True)
+        console.print(f"[{colour}]{symbol}[/] {escape(check.name):<13} {escape_lines(check.found)}", soft_wrap=True)
         if check.remedy:
-            console.print(f"                {escape(check.remedy)}", soft_wrap=True)
+            console.print(f"                {escape_lines(check.remedy)}", soft_wrap=True)
 
 
 def _text(value: Any) -> str:

@@ -54,10 +54,10 @@ def verify(
     """Check that an audit's files are still those that it wrote; exit with 1 if not."""
 
     def work() -> dict[str, Any]:
-        from koda.audit.publishing import published_folder
+        from koda.audit.publishing import find_published
         from koda.audit.verification import verify_audit
 
-        audit_id, checks = verify_audit(published_folder(home(), audit))
+        audit_id, checks = verify_audit(find_published(home(), audit))
         files = {check.name: check.problem or "ok" for check in checks}
         return {"id": audit_id, "verified": all(check.problem is None for check in checks), "files": files}
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
 from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
-from koda.audit.publishing import published_folder, read_published
+from koda.audit.publishing import find_published, read_published
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord, Changes
 from koda.storage.connection import DatabaseBusyError
@@ -156,7 +156,7 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
 
 def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
     record = read_published(home, name)
-    return record, _listed(record, published_folder(home, name))
+    return record, _listed(record, find_published(home, name))
 
 
 def _listed(record: AuditRecord, folder: Path) -> Members | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from koda._version import __version__
 from koda.storage import digest_file, digest_json
+from koda.wording import counted
 
 _PACKAGES = (
     "torch",
@@ -95,4 +96,4 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+    return f"{names[0]}, {counted(len(names), 'core')}" if names else platform.machine()

@@ -158,7 +158,7 @@ def read_published(home: Path, name: str) -> AuditRecord:
 
     Args:
         home: KODA_HOME.
-        name: as for :func:`published_folder`, or the path of a record that lies elsewhere.
+        name: as for :func:`find_published`, or the path of a record that lies elsewhere.
 
     Raises:
         ConfigError: no audit of that name, or several.
@@ -167,13 +167,13 @@ def read_published(home: Path, name: str) -> AuditRecord:
     """
     path = _existing(name)
     if path is None or not path.is_file() or path.name in _OF_A_FOLDER:
-        path = published_folder(home, name) / RECORD
+        path = find_published(home, name) / RECORD
     if not path.is_file():
         raise ConfigError(f"{path.parent} is not the folder of an audit: it has no {RECORD}.")
     return read_record(path)
 
 
-def published_folder(home: Path, name: str) -> Path:
+def find_published(home: Path, name: str) -> Path:
     """Return the folder of an audit.
 
     Args:
@@ -189,8 +189,7 @@ def published_folder(home: Path, name: str) -> Path:
     if path is not None and any((path / file).exists() for file in _OF_A_FOLDER):
         return path
     folder = home / AUDITS
-    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")) if name and folder.is_dir() else []
-    names = [known for known in names if not known.startswith(".")]
+    names = sorted(path.parent.name for path in folder.glob(f"[!.]*/{RECORD}")) if name and folder.is_dir() else []
     matches = [known for known in names if known == name] or [
         known for known in names if known.startswith((name, f"audit-{name}"))
     ]

@@ -57,7 +57,8 @@ def load_samples(plan: AuditPlan) -> Samples:
     share = plan.config.significance.confirmation_share
     if len(common) < 2 * MIN_SAMPLES:
         raise DataError(
-            f"Only {len(common)} samples were embedded by both models; an audit needs {2 * MIN_SAMPLES} at the least.",
+            f"Only {len(common)} of the samples were embedded by both models; an audit needs {2 * MIN_SAMPLES} at the "
+            "least.",
             "Add samples: some hundreds are needed for a finding to be confirmed.",
         )
     unseen = [key for key in common if key not in plan.seen]

@@ -11,6 +11,7 @@ from koda.discrepancy import Problem, Solution
 from koda.discrepancy.saving import save_solution
 from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
 from koda.typing import Side
+from koda.wording import counted
 
 _LOOKED_AT = 2048  # held-out samples that say whether a search goes on
 
@@ -49,5 +50,7 @@ def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side:
     solution = replace(solution, stats={**solution.stats, "last_is_material": more})
     if not more:
         return solution
-    words = f"the search stopped at {len(solution.directions)} directions, the last of which is still material"
+    words = (
+        f"the search stopped at {counted(len(solution.directions), 'direction')}, the last of which is still material"
+    )
     return replace(solution, status=f"{solution.status}; {words}")

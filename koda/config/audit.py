@@ -275,16 +275,20 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Au
     """
     path = Path(path)
     raw = read_settings(path, overrides)
-    return check_config(raw, str(path), path.absolute().parent)
+    return check_config(raw, str(path), path.absolute().parent, None if overrides else path)
 
 
-def check_config(raw: dict[str, Any], where: str, folder: Path) -> AuditConfig:
+def check_config(raw: dict[str, Any], where: str, folder: Path, file: Path | None = None) -> AuditConfig:
     """Check settings that were read from `where`; relative paths are relative to `folder`.
+
+    Args:
+        raw, where, file: as for :func:`koda.config.strict.check_settings`.
+        folder: of the file.
 
     Raises:
         ConfigError: as :func:`load_config`.
     """
-    config = check_settings(AuditConfig, raw, where)
+    config = check_settings(AuditConfig, raw, where, file)
     return config.model_copy(
         update={
             "baseline": absolute_model(config.baseline, folder),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from koda.config.yaml_files import parse_value, read_mapping
+from koda.config.yaml_files import lines_of, parse_value, read_mapping
 from koda.errors import ConfigError, did_you_mean, nearest
 from koda.secrets import conceal_all
 from koda.wording import one_line
@@ -62,8 +62,14 @@ def override(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def check_settings(model: type[Settings], raw: dict[str, Any], where: str) -> Settings:
-    """Check settings that were read from `where`.
+def check_settings(model: type[Settings], raw: dict[str, Any], where: str, file: Path | None = None) -> Settings:
+    """Check settings.
+
+    Args:
+        model: what they are to be.
+        raw: the settings.
+        where: what they were read from, for messages.
+        file: the YAML file that they are of as they stand in it, so that messages can give lines.
 
     Raises:
         ConfigError: an unknown key (the nearest right one is named), or a value out of range.
@@ -71,7 +77,8 @@ def check_settings(model: type[Settings], raw: dict[str, Any], where: str) -> Se
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, where, model))) from None
+        lines = lines_of(file) if file is not None and file.is_file() else {}
+        raise ConfigError("\n".join(_explain(error, where, model, lines))) from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -116,13 +123,18 @@ def _place(items: list[Any], number: str, dotted: str) -> int:
     return int(number)
 
 
-def _explain(error: ValidationError, where: str, root: type[BaseModel]) -> list[str]:
+def _explain(
+    error: ValidationError, where: str, root: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]
+) -> list[str]:
     """Put what is wrong in words, a line for each place: where it is, what is wrong, what would be right."""
     by_place: dict[str, list[Any]] = {}
     for item in error.errors():  # a value that may be of several kinds has an error for each
         place = one_line(".".join(str(part) for part in item["loc"] if part not in _NOT_KEYS))
         by_place.setdefault(place, []).append(item)
-    said = [f"{where}: {_in_words(place, items, root)}" for place, items in list(by_place.items())[:_MOST_SAID]]
+    said = []
+    for place, items in list(by_place.items())[:_MOST_SAID]:
+        line = lines.get(tuple(items[0]["loc"])) or lines.get(tuple(items[0]["loc"][:-1]))
+        said.append(f"{where}{f', line {line}' if line else ''}: {_in_words(place, items, root)}")
     return said if len(said) == len(by_place) else [*said, f"{where}: {len(by_place) - len(said)} more like these."]
 
 

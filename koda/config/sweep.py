@@ -72,7 +72,8 @@ def load_sweep(path: str | Path, overrides: dict[str, Any] | None = None) -> Swe
     """
     path = Path(path)
     folder = path.absolute().parent
-    config = check_settings(SweepConfig, read_settings(path, overrides), str(path))
+    raw = read_settings(path, overrides)
+    config = check_settings(SweepConfig, raw, str(path), None if overrides else path)
     return config.model_copy(
         update={
             "models": tuple(absolute_model(spec, folder) for spec in config.models),

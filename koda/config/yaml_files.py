@@ -39,6 +39,24 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     return raw
 
 
+def lines_of(path: Path) -> dict[tuple[str | int, ...], int]:
+    """Return the line of each key and each item of a list in a YAML file that can be read, by its place."""
+    lines: dict[tuple[str | int, ...], int] = {}
+    root = _load(_read(path))[0]
+    waiting: list[tuple[tuple[str | int, ...], yaml.Node | None]] = [((), root)]
+    while waiting:
+        place, node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            inner = [((*place, str(key.value)), key, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = [((*place, number), item, item) for number, item in enumerate(node.value)]
+        else:
+            continue
+        lines |= {where: marked.start_mark.line + 1 for where, marked, _ in inner}
+        waiting += [(where, value) for where, _, value in inner]
+    return lines
+
+
 def parse_value(text: str) -> Any:
     """Read a value as YAML reads it.
 

@@ -25,6 +25,7 @@ from koda.embeddings import TableLike, join_tables
 from koda.errors import ConfigError, DataError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
+from koda.wording import counted
 
 DENSE_SIZE = 200  # coordinates up to which full eigendecompositions are quicker
 
@@ -222,7 +223,7 @@ def _status(raw: RawSolution, directions: tuple[Direction, ...], n: int, eps: fl
             f"eps = {eps:.6g}; raise the limit"
         )
     if raw.ending is Ending.EXHAUSTED or count < wanted:
-        return f"{many}; the {n} samples have no more independent directions; add samples"
+        return f"{many}; there are no more independent directions in {counted(n, 'sample')}; add samples"
     inexact = sum(not d.state.exact for d in raw.directions)
     if inexact:
         return f"{many}, {inexact} of them not within the tolerance {config.tolerance:g}; see their status"

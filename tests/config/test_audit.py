@@ -182,7 +182,7 @@ def test_sigma_is_auto_matched_or_a_bandwidth() -> None:
     ],
 )
 def test_another_sigma_is_refused_in_words(tmp_path: Path, value: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=rf"audit\.yaml: discrepancy\.sigma: .*{words}"):
+    with pytest.raises(ConfigError, match=rf"audit\.yaml, line 4: discrepancy\.sigma: .*{words}"):
         load_config(write(tmp_path, MINIMAL + f"discrepancy: {{sigma: {value}}}\n"))
 
 

@@ -91,3 +91,17 @@ def test_a_value_of_the_command_line_is_read_as_carefully() -> None:
     for value in ("[" * 5000, "{a: 1, a: 2", "&a [*a]"):
         with pytest.raises(ConfigError, match="--set x: the value"):
             parse_override(f"x={value}")
+
+
+def test_a_wrong_setting_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "audit.yaml"
+    text = "baseline: {name: a}\ncandidate:\n  name: b\n  nam: c\ndata:\n  path: x\npolicy:\n  - {figure: a}\n"
+    path.write_text(text + "discrepancy:\n  eps: 0\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    said = str(refused.value)
+    assert f"{path}, line 4: unknown key 'candidate.nam'" in said and f"{path}, line 10: discrepancy.eps" in said
+    assert f"{path}, line 8: policy.0: the rule" in said
+    with pytest.raises(ConfigError) as refused:
+        load_config(path, {"discrepancy.eps": -1})  # which stands on no line
+    assert "line" not in str(refused.value)

@@ -231,3 +231,17 @@ def test_names_that_can_be_no_path_are_refused_in_words(home: Path) -> None:
         for arguments in (["show", name], ["verify", name], ["audit", name], ["diff", name, "2c0"]):
             result = run(*arguments)
             assert (result.exit_code == 2 and "There is no" in result.stderr) or "cannot be read" in result.stderr
+
+
+def test_a_wrong_command_line_leaves_no_stale_junit_file(tmp_path: Path) -> None:
+    junit = tmp_path / "koda.xml"
+    for arguments in (
+        ["audit", "--junit", str(junit), "a.yaml", "b\x1b[31m"], ["demo", f"--junit={junit}", "--no-such\x1b"],
+        ["sweep", "--junit", str(junit)],
+    ):  # fmt: skip
+        junit.write_text("<testsuites/>", encoding="utf-8")
+        result = run(*arguments)
+        assert result.exit_code == 2 and "\x1b" not in result.output
+        assert ET.fromstring(junit.read_bytes()).get("errors") == "1"
+    assert run("audit", "--junit", junit, "--help").exit_code == 0
+    assert ET.fromstring(junit.read_bytes()).get("errors") == "1"  # help is no run

@@ -211,3 +211,18 @@ def test_steps_say_how_long_each_took_and_no_step_is_markup(capsys: pytest.Captu
 def test_what_is_no_terminal_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     console.print(escape("word " * 100))
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_terminal_without_utf_8_gets_spelled_characters(hostile: Path) -> None:
+    environment = {**prefect_server.without(), "KODA_HOME": str(hostile.parent / "home"), "PYTHONIOENCODING": "ascii"}
+    command = [
+        sys.executable,
+        "-c",
+        "from flows.cli import main; main()",
+        "data",
+        str(hostile),
+        "--set",
+        "data.name=✓ü",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0 and rb"\u2713\xfc" in done.stdout and done.stderr == b""
