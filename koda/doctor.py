@@ -14,6 +14,7 @@ from typing import Literal
 
 from koda._version import __version__
 from koda.errors import KodaError
+from koda.secrets import redact
 from koda.storage import write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.wording import counted
@@ -43,6 +44,9 @@ class Check:
     state: State
     found: str
     remedy: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", redact(self.found))
 
 
 def examine(home: Path, more: Sequence[Callable[[], list[Check]]] = ()) -> list[Check]:

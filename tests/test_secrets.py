@@ -18,6 +18,7 @@ from PIL import Image
 from koda.config import AuditConfig, DataConfig, ModelSpec
 from koda.config.audit import check_config
 from koda.datasets import read_dataset
+from koda.doctor import Check
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.secrets import conceal, redact, reveal
@@ -114,6 +115,7 @@ def test_messages_lose_the_whole_query_of_a_signed_url_and_the_password_in_any_f
     )
     assert words == "403, url='https://messages/a'; BasicAuth('***'); Authorization: Bearer ***"
     assert redact(f"no {Path('https://a:bcdef@h/x')}") == "no https:/h/x"
+    assert Check("Prefect", "ok", "at https://me:hidden@host/api").found == "at https://host/api"
     error = DataError("https://a:b@h/x?sig=abc is gone", "Look at https://a:b@h/x")
     assert "a:b" not in repr(error) + str(error) and "abc" not in repr(error)
 

@@ -22,7 +22,8 @@ from koda.discrepancy.solver.state import SolverRequest
 from koda.discrepancy.solver.subspace import solve_subspace
 from koda.discrepancy.spectrum import Spectrum, limit_of
 from koda.embeddings import TableLike, join_tables
-from koda.errors import ConfigError, DataError
+from koda.embeddings.rows import check_table
+from koda.errors import ConfigError
 from koda.kernels import KernelPair, choose_kernels
 from koda.kernels.covariance import CovarianceBlocks
 from koda.wording import counted
@@ -96,11 +97,7 @@ class Problem:
             )
         names = modalities_of(config)
         for role, table in (("target", target), ("reference", reference)):
-            if not hasattr(table, "modalities"):
-                raise DataError(
-                    f"The {role} is {type(table).__name__}, which is no table of embeddings.",
-                    "Pass EmbeddingTable(keys, image=..., text=...), or EmbeddingTable.open(folder).",
-                )
+            check_table(table, role)
             for name in names:
                 if name not in table.modalities:
                     raise ConfigError(

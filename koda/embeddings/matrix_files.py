@@ -176,7 +176,8 @@ def read_npy_header(path: Path) -> MatrixFile:
     if len(shape) != 2:
         raise DataError(f"{path} has shape {shape}; a matrix (samples, dimensions) is needed.")
     if dtype.kind not in "fiu" or dtype.itemsize > 8:
-        raise DataError(f"{path} has the type {dtype}; float16, float32 or float64 is needed.")
+        brain = " (bfloat16, it seems)" if dtype.kind == "V" and dtype.itemsize == 2 else ""
+        raise DataError(f"{path} has the type {dtype}{brain}.", "Save it as float16, float32 or float64.")
     return MatrixFile(path, offset, *shape, dtype=dtype, by_column=by_column, stamp=stamp)
 
 

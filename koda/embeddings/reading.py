@@ -274,8 +274,13 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
     parts: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         number = path.name.removeprefix(prefix).removesuffix(suffix)
-        if not (path.name.startswith(prefix) and path.name.endswith(suffix) and re.fullmatch("[0-9]+", number)):
+        if not path.name.endswith(suffix) or path.name.startswith("."):
             continue
+        if not (path.name.startswith(prefix) and re.fullmatch("[0-9]+", number)):
+            raise DataError(
+                f"{path} is not named {prefix}N{suffix}, so that nobody knows which rows it holds.",
+                "Give it the number of its part, or move it out of the folder.",
+            )
         if (other := parts.setdefault(int(number), path)) is not path:
             raise DataError(f"{folder} holds part {int(number)} twice: {other.name} and {path.name}.", _ONE_RUN)
     if not parts:

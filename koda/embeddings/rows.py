@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,14 +74,30 @@ class TableInMemory(TableLike, Protocol):
         """Text embeddings, (n, d_text)."""
 
 
+def check_table(table: Any, role: str) -> None:
+    """Check that something is a table of embeddings.
+
+    Raises:
+        DataError: it is something else, such as an array without keys.
+    """
+    if not hasattr(table, "modalities"):
+        raise DataError(
+            f"The {role} is {type(table).__name__}, which is no table of embeddings.",
+            "Pass EmbeddingTable(keys, image=..., text=...), or EmbeddingTable.open(folder).",
+        )
+
+
 def checked_keys(keys: Sequence[Any]) -> tuple[str, ...]:
     """Return the keys as text.
 
     Raises:
         DataError: no keys, something that is no list of them, an empty one, or one that stands twice.
     """
-    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
-        raise DataError(f"The keys are {type(keys).__name__}, not a list of keys.", "Give one key a sample.")
+    if isinstance(keys, str | bytes | AbstractSet) or not isinstance(keys, Iterable):
+        raise DataError(
+            f"The keys are {type(keys).__name__}, not a list of keys.",
+            "Give one key a sample, in the order of the rows.",
+        )
     names = tuple(key if type(key) is str and "://" not in key else key_text(key) for key in keys)
     if not names:
         raise DataError("The embedding table has no rows.", "An audit needs samples.")

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from koda.embeddings.layout import Join, Layout
 
 
+_TENSOR_TYPES = ("torch.float16", "torch.float32", "torch.float64")
 _STACK = "Pass one matrix of numbers, such as numpy.stack(rows) makes of rows of one length."
 
 
 def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
     """Check one modality's embeddings and return them as a floating (n, d) array."""
     if hasattr(values, "detach"):  # a torch tensor, without importing torch
-        tensor = values.detach().cpu()
-        values = tensor.float().numpy() if not tensor.dtype.is_floating_point else _to_numpy(tensor)
+        values = _to_numpy(values.detach().cpu().to_dense())
     if isinstance(values, np.ma.MaskedArray):  # what is masked is not there, and to be rejected as such
         values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
@@ -64,12 +64,15 @@ def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
         )
     if array.dtype.kind != "f":
         return array.astype(np.float32)
-    return array.astype(np.float64) if array.dtype.itemsize > 8 else array
+    if array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _to_numpy(tensor: Any) -> FloatArray:
-    """Convert a tensor to numpy; bfloat16, which numpy lacks, goes through float32."""
-    array: FloatArray = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+    """Convert a tensor to numpy; types of few bits that numpy lacks, such as bfloat16, go through float32."""
+    known = not tensor.dtype.is_floating_point or str(tensor.dtype) in _TENSOR_TYPES
+    array: FloatArray = (tensor if known else tensor.float()).numpy()
     return array
 
 
@@ -110,8 +113,15 @@ class EmbeddingTable:
         for name in MODALITIES:
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _matrix(values, name, n))
+        if not isinstance(self.metadata or {}, Mapping):
+            raise DataError(f"The metadata are {type(self.metadata).__name__}.", "Pass a mapping of columns by name.")
         metadata = dict(self.metadata or {})
         for column, values in metadata.items():
+            if not hasattr(values, "__len__"):
+                raise DataError(
+                    f"The metadata column {column!r} is {type(values).__name__}, no list of values.",
+                    "Give one value per key (None where unknown).",
+                )
             if len(values) != n:
                 raise DataError(
                     f"The metadata column {column!r} has {len(values)} values for {n} keys.",

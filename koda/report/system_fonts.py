@@ -8,11 +8,11 @@ from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 
-from fontTools.ttLib import TTCollection, TTFont, TTLibError
+from fontTools.ttLib import TTFont, TTLibError
 
 _LIBRARIES = ("libfontconfig.so.1", "libfontconfig.1.dylib", "libfontconfig-1.dll", "libfontconfig.so")
 _SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}  # that a PDF can hold
-_LOOKED_AT = 12  # fonts that have one character, of which the one with the most others is taken
+_LOOKED_AT = 6  # fonts that have one character, of which the one with the most others is taken
 _MOST_FONTS = 8  # of one report
 
 
@@ -29,10 +29,16 @@ def fonts_for(characters: Collection[str]) -> tuple[Path, ...]:
             left.discard(first)
             if config is None:
                 break
-            candidates = [path for path in _with_character(config, first)[:_LOOKED_AT] if first in code_points(path)]
-            if candidates:
-                chosen.append(max(candidates, key=lambda path: len(left & code_points(path))))
-                left -= code_points(chosen[-1])
+            best: Path | None = None
+            for path in _with_character(config, first)[:_LOOKED_AT]:
+                drawn = left & code_points(path)
+                if first in code_points(path) and (best is None or len(drawn) > len(left & code_points(best))):
+                    best = path
+                    if drawn == left:
+                        break
+            if best is not None:
+                chosen.append(best)
+                left -= code_points(best)
     return tuple(chosen)
 
 
@@ -40,10 +46,9 @@ def fonts_for(characters: Collection[str]) -> tuple[Path, ...]:
 def code_points(path: Path) -> frozenset[int]:
     """Return the code points that a font file draws; none where it cannot be read."""
     try:
-        if path.suffix.lower() in (".ttc", ".otc"):
-            with TTCollection(path, lazy=True) as collection:
-                return frozenset().union(*(font.getBestCmap() or () for font in collection.fonts))
-        with TTFont(path, lazy=True) as font:
+        with TTFont(
+            path, lazy=True, fontNumber=0
+        ) as font:  # a collection is one in many shapes
             return frozenset(font.getBestCmap() or ())
     except (OSError, TTLibError, KeyError):
         return frozenset()

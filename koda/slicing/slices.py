@@ -11,6 +11,7 @@ import numpy as np
 from koda.discrepancy.blocks import Kernels, SampledKernel, kernels_of
 from koda.discrepancy.extension import common_keys, extend, extended
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import check_table
 from koda.errors import ConfigError, DataError
 from koda.records import OverRepresented, Similarity, Word
 from koda.slicing.naming import LobeFacts, names_of
@@ -127,12 +128,16 @@ def slices(
 
     Raises:
         ConfigError: floor or listed under 1, cap outside (0, 1].
-        DataError: a key that a table lacks, or an embedding that cannot be used.
+        DataError: what is no solution or no table, a key that a table lacks, or an embedding that cannot be used.
 
     Source: paper 2606.04180, section 5, ranks by |x_i| at a fixed size; the lobes and the size rule are koda's.
     """
     if floor < 1 or listed < 1 or not 0 < cap <= 1:
         raise ConfigError(f"floor {floor}, listed {listed}, cap {cap}: floor and listed start at 1, cap is in (0, 1].")
+    if not hasattr(solution, "directions"):
+        raise DataError(f"The solution is {type(solution).__name__}.", "Pass what koda.find_discrepancies returns.")
+    for role, table in (("target", target), ("reference", reference)):
+        check_table(table, role)
     if not solution.directions:
         return ()
     # Sorted, so that ties are ranked alike whatever the order of the rows.

@@ -329,6 +329,11 @@ def test_what_is_no_table_or_no_configuration_is_said_in_words() -> None:
             find_discrepancies(wrong, pair[1])  # type: ignore[arg-type]
         with pytest.raises(DataError, match="The reference is"):
             find_discrepancies(pair[0], wrong)  # type: ignore[arg-type]
+    solution = find_discrepancies(*pair, config(n_directions=1))
+    with pytest.raises(DataError, match="The target is ndarray"):
+        slices(solution, pair[0].image, pair[1])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="The solution is EmbeddingTable"):
+        slices(pair[0], *pair)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="The configuration is dict"):
         find_discrepancies(*pair, {"n_directions": 3})  # type: ignore[arg-type]
     for broken in (EmbeddingTable(pair[0].keys, np.full((60, 3), np.nan)),):

@@ -193,6 +193,8 @@ def test_a_table_and_its_folder_have_a_short_repr(tmp_path: Path) -> None:
     [
         ("abc", np.eye(3), "The keys are str"),
         (None, np.eye(3), "The keys are NoneType"),
+        ({"a", "b", "c"}, np.eye(3), "The keys are set"),
+        (["a", "b"], torch.ones(2, 2, dtype=torch.complex64), "have type complex64"),
         (["a", None, "c"], np.eye(3), "Row 2 has no key"),
         ([1.0, float("nan"), 3.0], np.eye(3), "Row 2 has no key"),
         (["a", "", "c"], np.eye(3), "Row 2 has no key"),
@@ -216,6 +218,24 @@ def test_numbers_of_any_type_are_the_same_keys() -> None:
     for keys in ([0, 1, 2], [0.0, 1.0, 2.0], np.arange(3), np.arange(3, dtype=np.float32), ["0", "1", "2"]):
         assert EmbeddingTable(keys, image=np.eye(3)).keys == wanted
     assert EmbeddingTable(["00", "01", "02"], image=np.eye(3)).keys == ("00", "01", "02")
+
+
+def test_arrays_of_any_layout_and_byte_order_hold_the_same_values() -> None:
+    values = np.arange(6.0, dtype=np.float32).reshape(3, 2)
+    given = (
+        values.astype(">f4"), np.asfortranarray(values), values.astype(np.longdouble), values.astype(np.uint8),
+        torch.from_numpy(values).to_sparse(), torch.from_numpy(values).bfloat16(), torch.from_numpy(values).int(),
+    )  # fmt: skip
+    for one in given:
+        table = EmbeddingTable(range(3), image=one)  # type: ignore[arg-type]
+        assert np.array_equal(table.image, values)  # type: ignore[arg-type]
+        assert table.image.dtype.isnative and table.image.dtype.kind == "f"  # type: ignore[union-attr]
+
+
+def test_metadata_that_are_no_columns_are_said() -> None:
+    for metadata, words in (([1, 2], "The metadata are list"), ({"c": 1}, "'c' is int"), ({"c": [1]}, "1 values")):
+        with pytest.raises(DataError, match=words):
+            EmbeddingTable(["a", "b"], image=np.eye(2), metadata=metadata)  # type: ignore[arg-type]
 
 
 def test_masked_values_are_missing_ones() -> None:

@@ -105,6 +105,7 @@ def test_npy_files_that_hold_no_matrix_of_numbers(tmp_path: Path) -> None:
     cases = [
         (np.ones(3), "has shape"),
         (np.ones((2, 2), dtype=complex), "has the type complex128"),
+        (np.ones((2, 2), dtype="V2"), "bfloat16, it seems"),
         (np.array([["a"]]), "has the type"),
         (np.array([[None]]), "holds Python objects"),
         (np.ones((2, 0)), "no dimensions"),
@@ -118,6 +119,13 @@ def test_npy_files_that_hold_no_matrix_of_numbers(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"img_emb_0\.npy is not a numpy array"):
             EmbeddingTable.open(tmp_path, join="rows")
+    np.save(path, np.ones((2, 2)))
+    np.save(tmp_path / "img_emb" / ".img_emb_0.npy", np.ones((2, 2)))
+    assert EmbeddingTable.open(tmp_path, join="rows").n == 2
+    np.save(tmp_path / "img_emb" / "img_emb_0 (copy).npy", np.ones((2, 2)))
+    with pytest.raises(DataError, match=r"img_emb_0 \(copy\)\.npy is not named img_emb_N\.npy"):
+        EmbeddingTable.open(tmp_path, join="rows")
+    (tmp_path / "img_emb" / "img_emb_0 (copy).npy").unlink()
     path.unlink()
     with pytest.raises(DataError, match=r"holds no img_emb_N\.npy"):
         EmbeddingTable.open(tmp_path, join="rows")
