@@ -30,7 +30,8 @@ class DataConfig(Strict):
     caption_column: str = "title"
     key_column: str | None = Field(default=None, description="default: `key` if there is one, else the image path")
     captions: Literal["first", "all", "random"] = Field(
-        default="first", description="which caption of an image that has several; random is drawn with `seed`"
+        default="first",
+        description="of an image with several, in a list or in rows of its own: which; random is drawn with `seed`",
     )
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
