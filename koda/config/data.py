@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from koda.config.strict import Strict
 
@@ -24,7 +24,7 @@ class DataConfig(Strict):
         default="deny", description="allow: the rows of a table may name images by the URL of any store or host"
     )
     delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="of a table in text; default: found by its header"
+        default=None, description="one character, or tab: of a table in text; default: found by its header"
     )
     image_column: str = "filepath"
     caption_column: str = "title"
@@ -44,3 +44,11 @@ class DataConfig(Strict):
     licence: str | None = None
     source: str | None = None
     datasheet: str | None = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        value = "\t" if value in {"tab", "\\t"} else value
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError("it is one character that stands between fields, or the word tab")
+        return value

@@ -75,6 +75,11 @@ def test_the_header_shows_what_separates_the_fields(tmp_path: Path, mark: str, n
 def test_the_delimiter_that_is_stated_counts(tmp_path: Path) -> None:
     assert len(read(tmp_path, "sep=;\r\n" + unquoted(";"), "pairs.csv").pairs) == 12
     assert len(read(tmp_path, unquoted("^"), "pairs.csv", delimiter="^").pairs) == 12
+    for tab in ("\t", "tab", r"\t"):
+        assert len(read(tmp_path, unquoted("\t"), "pairs.csv", delimiter=tab).pairs) == 12
+    for wrong in ("", ",,", '"', "\n"):
+        with pytest.raises(ValueError, match="one character that stands between fields"):
+            DataConfig(path="a.csv", delimiter=wrong)
     with pytest.raises(DataError, match="no column 'filepath'"):
         read(tmp_path, unquoted("^"), "pairs.csv")
     with pytest.raises(DataError, match="no column 'filepath'"):
