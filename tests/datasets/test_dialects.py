@@ -95,6 +95,12 @@ def test_encodings_and_ends_of_lines(tmp_path: Path, encoding: str, end: str) ->
     assert captions(dataset)[5] == "été, “ça”"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "latin-1"])
+def test_an_encoding_that_cannot_be_known_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataError, match=r"looks like UTF-16|line 7: not UTF-8(.|\n)*Save the file as UTF-8"):
+        read(tmp_path, unquoted(**{"05": "été"}).encode(encoding))
+
+
 def test_spaces_and_empty_columns_of_a_header_do_no_harm(tmp_path: Path) -> None:
     dataset = read(tmp_path, "filepath, title,,\n00.png,a,,\n", "pairs.csv")
     assert captions(dataset) == ["a"]
