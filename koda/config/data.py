@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from koda.config.strict import Strict
 
@@ -24,13 +24,14 @@ class DataConfig(Strict):
         default="deny", description="allow: the rows of a table may name images by the URL of any store or host"
     )
     delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="of a table in text; default: found by its header"
+        default=None, description="one character, or tab: of a table in text; default: found by its header"
     )
     image_column: str = Field(default="filepath", description="column of the image paths or URLs")
     caption_column: str = Field(default="title", description="column of the captions")
     key_column: str | None = Field(default=None, description="default: `key` if there is one, else the image path")
     captions: Literal["first", "all", "random"] = Field(
-        default="first", description="which caption of an image that has several; random is drawn with `seed`"
+        default="first",
+        description="of an image with several, in a list or in rows of its own: which; random is drawn with `seed`",
     )
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
@@ -63,3 +64,11 @@ class DataConfig(Strict):
     licence: str | None = Field(default=None, description="of the data, for the report")
     source: str | None = Field(default=None, description="where the data come from, for the report")
     datasheet: str | None = Field(default=None, description="where the data are described, for the report")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        value = "\t" if value in {"tab", "\\t"} else value
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError("it is one character that stands between fields, or the word tab")
+        return value

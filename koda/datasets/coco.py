@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from koda.datasets.base import Fault, Row, Source, gathered
 from koda.datasets.blobs import is_file, is_folder, is_url, parent_of, read_location, shown, stem_of, why_no_file
 from koda.datasets.captions import choose
 from koda.datasets.reach import Reach
-from koda.datasets.text import parse_json, scalars, stands_for_nothing
+from koda.datasets.text import listed, parse_json, printable, scalars, stands_for_nothing
 from koda.errors import DataError
 
 _PARTS = ("images", "annotations")
@@ -59,7 +59,15 @@ def read_coco(config: DataConfig) -> Source:
     for item in entries:
         rows += [item] if isinstance(item, Row) else _pairs(item, reach, config)
     source = gathered(stem_of(config.path), [*rows, *strays])
-    return replace(source, n_split=len(rows) - len(entries))
+    return replace(source, n_split=len(rows) - len(entries), notes=tuple(_left_out(images.values())))
+
+
+def _left_out(images: Iterable[_Image]) -> Iterator[str]:
+    """Yield a note on what describes images and captions and is neither text nor a number."""
+    parts = (part for image in images for part in (image.entry, *image.captions))
+    names = sorted({name for part in parts for name, value in part.items() if isinstance(value, list | dict)})
+    if names:
+        yield f"left out, since they hold lists or objects: {printable(listed([repr(name) for name in names]))}"
 
 
 def _content(path: str) -> dict[str, list[Any]]:

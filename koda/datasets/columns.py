@@ -68,10 +68,10 @@ def plain(value: Any) -> str | int | float | bool | None:
     Raises:
         TypeError: a list, an object, bytes that are no text.
     """
+    if isinstance(value, str):
+        return value if value.isascii() else printable(value)
     if is_missing(value):
         return None
-    if isinstance(value, str):
-        return printable(value)
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, bytes | bytearray | memoryview):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -120,7 +120,7 @@ class _Records:
         self.delimiter = delimiter
         self.n_fields = n_fields
         self.image = image
-        single = {place: self._parse([place]) for place in range(body, len(lines)) if lines[place].strip("\r\n")}
+        single = {place: self._parse(place) for place in range(body, len(lines)) if lines[place].strip("\r\n")}
         self.single = single
         bare = map(self._split, single)
         suffixes = Counter(_suffix(fields[image]) for fields in bare if len(fields) == n_fields)
@@ -158,28 +158,34 @@ class _Records:
 
     def _over_lines(self, place: int) -> tuple[int, list[str]]:
         """Return the last line and the fields of the record that begins on a line with an unpaired quotation mark."""
-        alone = self._looks_like_a_row(place)
-        for end in range(place + 1, min(len(self.lines), place + _LINES_OF_A_FIELD)):
-            if alone and self._looks_like_a_row(end):
-                break
-            if '"' in self.lines[end]:
-                fields = self._parse(range(place, end + 1))
-                if fields is not None and len(fields) == self.n_fields:
-                    return end, fields
-        escaped = self._parse([place], escape="\\") if '\\"' in self.lines[place] else None
+        reader = csv.reader(self._from(place), delimiter=self.delimiter, strict=True)
+        try:
+            fields = next(reader)
+            if len(fields) == self.n_fields:
+                return place + reader.line_num - 1, fields
+        except csv.Error:
+            pass
+        escaped = self._parse(place, escape="\\") if '\\"' in self.lines[place] else None
         if escaped is not None and len(escaped) == self.n_fields:
             return place, escaped
         return place, self._split(place)
 
-    def _parse(self, places: Sequence[int], escape: str | None = None) -> list[str] | None:
-        """Return the fields of lines that are one record by the rules of quoting, or None."""
-        lines = [self.lines[place] for place in places]
+    def _from(self, place: int) -> Iterator[str]:
+        """Yield a line and those after it, up to the next one that looks like a row, where the first one does too."""
+        yield self.lines[place]
+        alone = self._looks_like_a_row(place)
+        for other in range(place + 1, min(len(self.lines), place + _LINES_OF_A_FIELD)):
+            if alone and self._looks_like_a_row(other):
+                return
+            yield self.lines[other]
+
+    def _parse(self, place: int, escape: str | None = None) -> list[str] | None:
+        """Return the fields of a line by the rules of quoting, or None."""
+        reader = csv.reader([self.lines[place]], delimiter=self.delimiter, strict=True, escapechar=escape)
         try:
-            reader = csv.reader(lines, delimiter=self.delimiter, strict=True, escapechar=escape)
-            records = list(reader)
+            return next(reader, None)
         except csv.Error:
             return None
-        return records[0] if len(records) == 1 else None
 
     def _split(self, place: int) -> list[str]:
         """Return the fields of a line in which quotation marks mean nothing."""

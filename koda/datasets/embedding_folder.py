@@ -30,7 +30,7 @@ def read_stored(config: DataConfig) -> Source:
     reach = None if config.images is None else Reach.of(config, config.images)
     for number, key in enumerate(table.keys):
         file = None if picture is None else columns[picture][number]
-        image = None if file is None or reach is None else reach.image(file)
+        image = None if file is None or reach is None else reach.image(str(file))
         rows.append(
             Row(
                 key,

@@ -6,9 +6,10 @@ A table may come from anybody. What it names is opened with the rights of whoeve
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import unquote
 
 from koda.config import DataConfig
@@ -20,6 +21,8 @@ _OUTSIDE = "the image lies outside data.images"
 _REMEDY = "data.roots to the folder that it lies in"
 # protocols that data.urls: allow opens: those of stores, and none that reads this machine's files
 _STORES = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf"})
+# what a name that plainly lies below a folder has not: it takes no steps, is no URL, and has one Unicode form
+_UNUSUAL = re.compile(r"[^ -~]|:|//|\.\.|(^|/)\.?(/|$)")
 _FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 
@@ -32,6 +35,7 @@ class Reach:
         folders: absolute paths of the folders that images may lie in, ``folder`` among them.
         urls: beginnings of the URLs that they may have.
         any_url: whether a row may name a URL of any store.
+        beginning: what the path of every file in a local folder begins with; empty for a URL.
         renamed: paths of files that lie under another Unicode form of the name that a row gave them.
     """
 
@@ -39,6 +43,7 @@ class Reach:
     folders: tuple[str, ...]
     urls: tuple[str, ...]
     any_url: bool
+    beginning: str
     renamed: set[str] = field(default_factory=set)
 
     @classmethod
@@ -49,15 +54,18 @@ class Reach:
         # a table may name the files by the folder's own path where the configuration names a link to it
         both = dict.fromkeys(path for root in local for path in (os.path.abspath(root), os.path.realpath(root)))  # noqa: PTH100
         urls = tuple(without_query(root).rstrip("/") + "/" for root in roots if is_url(root))
-        return cls(roots[0], tuple(both), urls, config.urls == "allow")
+        beginning = "" if is_url(roots[0]) else join(roots[0], "x")[:-1]
+        return cls(roots[0], tuple(both), urls, config.urls == "allow", beginning)
 
-    def image(self, name: Any) -> Blob | Fault:
+    def image(self, name: str) -> Blob | Fault:
         """Return where the image that a row names lies, or why it is not opened.
 
         A local file that is not there under the name as it is written is looked for under the other Unicode forms of
         the name: file systems and the programs that write tables do not agree on how an accent is written.
         """
-        text = local_path(str(name))
+        if self.beginning and not _UNUSUAL.search(name):
+            return Blob(self.beginning + name)
+        text = local_path(name)
         if "\0" in text:
             return Fault("the image path is not a path")
         place = join(self.folder, text)

@@ -22,6 +22,8 @@ def decode_text(data: bytes, where: str) -> str:
         DataError: other bytes, with the line they stand in.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
+    if encoding == "utf-8-sig" and b"\0\0" in (data[0:4:2], data[1:4:2]):
+        raise DataError(f"{where}: it looks like UTF-16, without the mark that says so.", "Save the file as UTF-8.")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

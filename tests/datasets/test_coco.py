@@ -41,6 +41,7 @@ def test_first_is_by_the_ids_of_the_captions_not_by_their_place(tmp_path: Path) 
     dataset = read(tmp_path)
     assert captions(dataset) == {"7": "first", "8": "other"}
     assert read(tmp_path, IMAGES[::-1], ANNOTATIONS[::-1]).digest == dataset.digest
+    assert dataset.ledger.notes == ["left out, since they hold lists or objects: 'licence'"]
     assert dataset.pairs[0].metadata == {"annotation_id": "1", "file_name": "a.png", "width": 5}
     assert dataset.pairs[1].metadata == {"annotation_id": "4", "file_name": "b.png", "width": None}
 

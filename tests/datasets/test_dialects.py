@@ -75,6 +75,11 @@ def test_the_header_shows_what_separates_the_fields(tmp_path: Path, mark: str, n
 def test_the_delimiter_that_is_stated_counts(tmp_path: Path) -> None:
     assert len(read(tmp_path, "sep=;\r\n" + unquoted(";"), "pairs.csv").pairs) == 12
     assert len(read(tmp_path, unquoted("^"), "pairs.csv", delimiter="^").pairs) == 12
+    for tab in ("\t", "tab", r"\t"):
+        assert len(read(tmp_path, unquoted("\t"), "pairs.csv", delimiter=tab).pairs) == 12
+    for wrong in ("", ",,", '"', "\n"):
+        with pytest.raises(ValueError, match="one character that stands between fields"):
+            DataConfig(path="a.csv", delimiter=wrong)
     with pytest.raises(DataError, match="no column 'filepath'"):
         read(tmp_path, unquoted("^"), "pairs.csv")
     with pytest.raises(DataError, match="no column 'filepath'"):
@@ -88,6 +93,12 @@ def test_encodings_and_ends_of_lines(tmp_path: Path, encoding: str, end: str) ->
     dataset = read(tmp_path, data)
     assert dataset.ledger.n_source == len(dataset.pairs) == 12
     assert captions(dataset)[5] == "été, “ça”"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "latin-1"])
+def test_an_encoding_that_cannot_be_known_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataError, match=r"looks like UTF-16|line 7: not UTF-8(.|\n)*Save the file as UTF-8"):
+        read(tmp_path, unquoted(**{"05": "été"}).encode(encoding))
 
 
 def test_spaces_and_empty_columns_of_a_header_do_no_harm(tmp_path: Path) -> None:
