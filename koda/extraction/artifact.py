@@ -24,14 +24,16 @@ from koda.models import ResolvedModel, load_encoder
 from koda.storage import ArtifactStore, digest_json
 
 KIND = "embeddings"
-_EXTRACTION_VERSION = 3  # 3: pictures of 16 bits and fractions are scaled, transparent ones composed
+_EXTRACTION_VERSION = 2
+_PICTURES_VERSION = 2  # 2: those of 16 bits and of fractions are scaled, transparent ones composed
 
 Progress = Callable[[int, int], None]
 
 
 def embedding_key(dataset: PairDataset, model: ResolvedModel) -> str:
-    """Return the key of a model's embeddings of a data set: both digests and the shard size."""
-    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE])
+    """Return the key of a model's embeddings of a data set: both digests, the shard size, and how pictures are made."""
+    pictures = [_PICTURES_VERSION] if "image" in model.modalities and not model.stored else []
+    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE, *pictures])
 
 
 def extract(
