@@ -26,10 +26,6 @@ class DataConfig(Strict):
     where: str | None = Field(
         default=None, min_length=1, description="SQL condition on key, caption and the metadata columns"
     )
-    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
-    pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
-    seed: int = Field(default=0, ge=0)
-    max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
     key_ends: Literal["auto", "first_dot", "last_dot"] = Field(
         default="auto",
         description="where the name of a sample of shards ends: at the first dot, as in WebDataset; auto: at the last "
@@ -46,6 +42,10 @@ class DataConfig(Strict):
         pattern="^(white|black|none|#[0-9a-fA-F]{6})$",
         description="colour behind transparent pictures; none drops the alpha channel, as open_clip's training does",
     )
+    limit: int | None = Field(default=None, ge=1, description="at most this many pairs, chosen as `pick` says")
+    pick: Literal["random", "first"] = Field(default="random", description="random is drawn with `seed`")
+    seed: int = Field(default=0, ge=0)
+    max_rejected: float = Field(default=0.25, ge=0, description="below 1 a share of the pairs, from 1 on a count")
     name: str | None = None
     licence: str | None = None
     source: str | None = None

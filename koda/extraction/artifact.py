@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from koda.storage import ArtifactStore, digest_json
 
 KIND = "embeddings"
 _EXTRACTION_VERSION = 2
-_PICTURES_VERSION = 2  # 2: those of 16 bits and of fractions are scaled, transparent ones composed
 
 Progress = Callable[[int, int], None]
+
+_PICTURES_VERSION = 2  # 2: those of 16 bits and of fractions are scaled, transparent ones composed
 
 
 def embedding_key(dataset: PairDataset, model: ResolvedModel) -> str:
@@ -82,7 +82,7 @@ def extract(
         batches = Batches(encoder, batch_size)
         captions = CaptionMemory([[pair.caption for pair in pairs] for pairs in shards])
         rejected: dict[str, str] = {}
-        altered: Counter[str] = Counter()
+        altered: dict[str, int] = {}
         n_embedded = n_long = done = 0
         with ImageStream(encoder, [shards[n] for n in missing], batches.size) as images:
             for number, pairs in enumerate(shards):
@@ -104,7 +104,8 @@ def extract(
                 rejected.update(header.rejected)
                 n_embedded += len(header.keys)
                 n_long += header.notes["n_long"]
-                altered.update(header.notes["altered"])
+                for kind, count in header.notes["altered"].items():
+                    altered[kind] = altered.get(kind, 0) + count
                 done += len(pairs)
                 if progress is not None:
                     progress(done, len(dataset.pairs))
@@ -112,7 +113,7 @@ def extract(
             "n": n_embedded,
             "rejected": rejected,
             "n_long": n_long,
-            "altered": dict(altered),
+            "altered": altered,
             "model": {**encoder.describe(), "precision_cosine": cosine},
             "device": str(encoder.device),
         }
