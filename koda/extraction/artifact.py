@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,19 @@ from koda.models import ResolvedModel, load_encoder
 from koda.storage import ArtifactStore, digest_json, digest_once, write_atomically
 
 KIND = "embeddings"
-_EXTRACTION_VERSION = 3  # 3: pictures of 16 bits and fractions are scaled, transparent ones composed
+_EXTRACTION_VERSION = 2
 _FINISHED = ".finished.json"  # digests of the shards, until the artifact is complete
 
 Progress = Callable[[int, int], None]
 
+_PICTURES_VERSION = 2  # 2: those of 16 bits and of fractions are scaled, transparent ones composed
+
 
 def embedding_key(dataset: PairDataset, model: ResolvedModel) -> str:
-    """Return the key of a model's embeddings of a data set: both digests and the shard size."""
+    """Return the key of a model's embeddings of a data set: both digests, the shard size, and how pictures are made."""
+    pictures = [_PICTURES_VERSION] if "image" in model.modalities and not model.stored else []
     by_row = ["rows"] if model.stored and dataset.join == "rows" else []
-    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE, *by_row])
+    return digest_json([_EXTRACTION_VERSION, dataset.digest, model.fingerprint.digest, SHARD_SIZE, *pictures, *by_row])
 
 
 def extract(
@@ -87,7 +89,7 @@ def extract(
         batches = Batches(encoder, batch_size)
         captions = CaptionMemory([[pair.caption for pair in pairs] for pairs in shards])
         rejected: dict[str, str] = {}
-        altered: Counter[str] = Counter()
+        altered: dict[str, int] = {}
         n_embedded = n_long = done = 0
         with ImageStream(encoder, [shards[n] for n in missing], batches.size) as images:
             for number, pairs in enumerate(shards):
@@ -111,7 +113,8 @@ def extract(
                 rejected.update(header.rejected)
                 n_embedded += len(header.keys)
                 n_long += header.notes["n_long"]
-                altered.update(header.notes["altered"])
+                for kind, count in header.notes["altered"].items():
+                    altered[kind] = altered.get(kind, 0) + count
                 done += len(pairs)
                 if progress is not None:
                     progress(done, len(dataset.pairs))
@@ -119,7 +122,7 @@ def extract(
             "n": n_embedded,
             "rejected": rejected,
             "n_long": n_long,
-            "altered": dict(altered),
+            "altered": altered,
             "model": {**encoder.describe(), "precision_cosine": cosine},
             "device": str(encoder.device),
         }
