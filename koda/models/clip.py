@@ -103,7 +103,8 @@ def _fill(model: Any, state: dict[str, Any]) -> None:
     if getattr(model, "logit_bias", None) is not None:
         state.setdefault("logit_bias", torch.zeros_like(model.logit_bias))
     wanted = model.state_dict()
-    for name in _NOTES:
+    computed = [name for name, _ in model.named_buffers()]  # a causal mask, which other savings keep
+    for name in (*_NOTES, *computed):
         if name not in wanted:
             state.pop(name, None)
     for name in _POSITIONS:
