@@ -19,6 +19,8 @@ from koda.models.weights import check_finite, read_weights
 if TYPE_CHECKING:
     import torch
 
+# what decides no embedding: sizes that OpenAI's archives hold, and numbers that older versions of transformers saved
+_NOTES = ("input_resolution", "context_length", "vocab_size", "text.transformer.embeddings.position_ids")
 _POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
 
 
@@ -101,9 +103,10 @@ def _fill(model: Any, state: dict[str, Any]) -> None:
     if getattr(model, "logit_bias", None) is not None:
         state.setdefault("logit_bias", torch.zeros_like(model.logit_bias))
     wanted = model.state_dict()
-    ids = "text.transformer.embeddings.position_ids"  # which older versions of transformers saved
-    if ids not in wanted:
-        state.pop(ids, None)
+    computed = [name for name, _ in model.named_buffers()]  # a causal mask, which other savings keep
+    for name in (*_NOTES, *computed):
+        if name not in wanted:
+            state.pop(name, None)
     for name in _POSITIONS:
         if name in state and name in wanted and state[name].shape != wanted[name].shape:
             state[name] = state[name].float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -19,12 +21,21 @@ def versions_of(*packages: str) -> dict[str, str]:
     found = {}
     for package in packages:
         name = _DISTRIBUTIONS.get(package, package)
-        try:
-            release = version(name).partition("+")[0]
-        except PackageNotFoundError:
+        release = _release(package, name).partition("+")[0]
+        if not release:
             continue
         found[name] = ".".join(release.split(".")[:2]) if name in _TO_MINOR else release
     return found
+
+
+def _release(package: str, distribution: str) -> str:
+    """Return the version of a package, by itself where another distribution brings it, as pillow-simd does; or ""."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        if importlib.util.find_spec(package) is None:
+            return ""
+        return str(getattr(importlib.import_module(package), "__version__", ""))
 
 
 def versions_imported(names: Iterable[str]) -> dict[str, str]:

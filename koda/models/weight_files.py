@@ -75,10 +75,15 @@ def find_weights(folder: Path) -> Path:
     indexes = sorted(path for path in folder.iterdir() if path.name.endswith(_INDEX) and path.is_file())
     sharded = {shard for index in indexes for shard in read_index(index).values()}
     candidates = [folder / name for name in names if name not in sharded] + indexes
+    if not candidates and any(folder.glob("*.distcp")):
+        raise ModelError(
+            f"The folder {folder} holds a distributed checkpoint of torch, in pieces.",
+            f"Join it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt",
+        )
     if not candidates:
         raise ModelError(
-            f"The model folder {folder} holds a configuration but no weights.",
-            "Put open_clip_model.safetensors beside open_clip_config.json; koda never audits random weights.",
+            f"The folder {folder} holds no weights.",
+            "Put open_clip_model.safetensors or model.safetensors there; koda never audits random weights.",
         )
     if len(candidates) > 1:
         shown = ", ".join(path.name for path in candidates[:_SHOWN])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import timm
 import torch
@@ -164,6 +165,19 @@ def test_the_bias_of_a_siglip_loss_decides_no_embedding(tiny: Path, state: State
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.save({**state, "logit_scale": state["logit_scale"].reshape(1)}, folder / "weights.pt")
     assert np.array_equal(embeddings(spec(folder)), embeddings(spec(tiny)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_advice_on_a_torchscript_archive_leads_to_a_model(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    """OpenAI's archives hold three sizes among their buffers, which open_clip leaves out too."""
+    model = open_clip.create_model(f"local-dir:{tiny}").eval()
+    inputs = torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, dtype=torch.long)
+    traced = torch.jit.trace(model, inputs, check_trace=False)
+    traced.half().save(str(tmp_path / "ViT.pt"))
+    archived = torch.jit.load(tmp_path / "ViT.pt", map_location="cpu").state_dict()
+    sizes = {name: torch.tensor(16) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.save({**archived, **sizes}, folder / "weights.pt")
+    assert ((embeddings(spec(folder)) * embeddings(spec(tiny))).sum(axis=1) > 0.999).all()
 
 
 def test_a_merged_adapter_loads_and_one_that_is_not_is_refused(state: State, tmp_path: Path) -> None:

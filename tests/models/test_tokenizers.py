@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import numpy as np
 import open_clip
+import PIL
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from koda.config import ModelSpec
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
+from koda.models.libraries import versions_of
 
 WORDS = ["a", "the", "red", "blue", "green", "circle", "square", "star"]
 CONFIG: dict[str, Any] = {
@@ -134,6 +137,16 @@ def test_versions_of_the_libraries_are_in_the_fingerprint(folder: Path, monkeypa
     other = resolve_model(spec(folder)).fingerprint
     assert (other.libraries["torch"], other.libraries["pillow"]) == ("99.1", "99.1.2")
     assert other.digest != first.digest
+
+
+def test_another_distribution_of_a_package_is_told_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pillow-simd brings PIL and resizes otherwise."""
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("koda.models.libraries.version", missing)
+    assert versions_of("PIL", "no_such_package") == {"pillow": PIL.__version__}
 
 
 CODE = 'import pathlib\n\npathlib.Path("koda-was-here").touch()\n\n\nclass Theirs:\n    pass\n'

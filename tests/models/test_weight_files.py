@@ -105,6 +105,12 @@ def test_sharded_weights_are_read_whole(folder: Path, suffix: str) -> None:
         resolve_model(spec(folder))
 
 
+def test_a_distributed_checkpoint_is_refused_with_the_command_that_joins_it(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").rename(folder / "__0_0.distcp")
+    with pytest.raises(ModelError, match=r"(?s)in pieces.*dcp_to_torch"):
+        resolve_model(spec(folder))
+
+
 def test_shards_without_their_index_are_refused(folder: Path) -> None:
     shard(folder).unlink()
     with pytest.raises(ModelError, match="holds 2 files that may be the weights"):
