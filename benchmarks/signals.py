@@ -147,9 +147,9 @@ def table(outcomes: list[Outcome], place: Place) -> str:
         f"{machine['date']}, {machine['device']}, torch {machine['torch']}, python {machine['python']}, koda "
         f"{machine['koda']}. Undisturbed the audit takes {place.length:.0f} s.",
         "",
-        "What is sent, when, and what must hold stands in signals.py. *Exit codes*: negative ones are of a process that "
-        "the signal ended before it listened, or of SIGKILL; the code of the verdict is of a run that was over. *Ended*: "
-        "from the signal to the end of the command.",
+        "What is sent and what must hold stands in signals.py. *Exit codes*: a negative one is of a process that "
+        "the signal ended before it listened, or of SIGKILL; that of the verdict is of a run that was over. *Ended*: "
+        "seconds from the signal to the end of the command.",
         "",
         "| signal | moments | exit codes | ended, median | ended, most | something wrong |",
         "| --- | ---: | --- | ---: | ---: | ---: |",

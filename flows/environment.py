@@ -26,8 +26,9 @@ _PREFECT = {
     "PREFECT_CLI_PROMPT": "false",
     # where no server is set, a run starts its own
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
-    # a first start makes a database, which a busy machine may not do in the 20 seconds of the default
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    # a first start makes a database, which a busy machine may not do in the 20 seconds of the default; a server that
+    # ends instead is noticed at once
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     # else the history of the tasks is lost when the process ends
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",

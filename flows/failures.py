@@ -8,10 +8,10 @@ import time
 
 from flows.environment import koda_home
 from flows.machine import machine_error
-from koda.errors import KodaError
+from koda.errors import KodaError, MachineError
 from koda.secrets import redact
 
-_FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
+FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
 
 
 def code_of_verdict(verdict: str, strict: bool) -> int:
@@ -34,16 +34,20 @@ def in_words(error: BaseException) -> KodaError | None:
 
     chain = _chain(error)
     for here in chain:
-        if isinstance(here, KodaError):
+        if isinstance(here, KodaError) and not isinstance(here, MachineError):
             return here
         if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
             return explained
         if "database or disk is full" in str(here):
             return full_disk(koda_home())
-    # of a full disk Prefect's server only says that it did not start
-    if disk_usage(nearest_existing(koda_home())).free < _FULL_BELOW_BYTES:
+    # of a full disk Prefect's server says that it did not start, or nothing
+    if disk_usage(nearest_existing(koda_home())).free < FULL_BELOW_BYTES:
         return full_disk(koda_home())
-    return next((found for here in chain if (found := machine_error(here)) is not None), None)
+    return next((found for here in chain if (found := _of_machine(here)) is not None), None)
+
+
+def _of_machine(error: BaseException) -> KodaError | None:
+    return error if isinstance(error, MachineError) else machine_error(error)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -65,8 +65,16 @@ def _is_of_network(error: BaseException) -> bool:
         return True
     # whoever raises their errors has imported them
     httpx, requests = sys.modules.get("httpx"), sys.modules.get("requests.exceptions")
-    of_httpx = httpx is not None and isinstance(error, (httpx.TransportError, httpx.HTTPStatusError))
+    of_httpx = httpx is not None and (
+        isinstance(error, httpx.TransportError)
+        or (isinstance(error, httpx.HTTPStatusError) and _is_of_the_server(error.response.status_code))
+    )
     return of_httpx or (requests is not None and isinstance(error, requests.ConnectionError | requests.Timeout))
+
+
+def _is_of_the_server(status: int) -> bool:
+    """Tell whether an HTTP status says that the server or a proxy will not, rather than that it was asked wrongly."""
+    return status >= 500 or status in (401, 403, 407, 408, 429)
 
 
 def _network_error(error: BaseException, first: str) -> KodaError:
@@ -74,8 +82,8 @@ def _network_error(error: BaseException, first: str) -> KodaError:
     url = _url_of(error)
     if url is not None and ("/api/" in url and is_loopback(url)):
         return MachineError(
-            f"Prefect's server on this machine does not answer any more: {why}.",
-            f"It may have been killed, for its memory perhaps; {_AGAIN}",
+            f"Prefect's server on this machine failed: {why}.",
+            f"It may have been killed, for its memory perhaps, or have no room on the disk; {_AGAIN}",
         )
     where = "The network failed" if url is None else f"{_without_password(url)} could not be reached"
     return MachineError(f"{where}: {why}.", f"Look at the network and its proxies (koda doctor), and {_AGAIN}")

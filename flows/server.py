@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import httpx
@@ -26,7 +27,9 @@ from prefect.settings import get_current_settings
 from rich.markup import escape
 
 from flows.environment import without_proxies
+from flows.failures import FULL_BELOW_BYTES
 from flows.prefect_database import fault_of, is_up_to_date, set_aside
+from flows.server_process import NOT_STARTED
 from flows.terminal import say
 from koda.errors import MachineError
 from koda.storage.artifacts import explain_os_errors
@@ -110,7 +113,7 @@ class OwnServer(SubprocessASGIServer):
             try:
                 self._await(self._spawn(home, variables), seconds)
             except _DidNotStart as error:
-                if not existed or not error.by_itself:
+                if not (existed and error.of_its_database) or disk_usage(home).free < FULL_BELOW_BYTES:
                     raise
                 _say_set_aside(database, "Prefect's server does not start with it")
                 self._await(self._spawn(home, variables), seconds)
@@ -157,16 +160,16 @@ class OwnServer(SubprocessASGIServer):
                 f"The Prefect server that koda starts for a run did not start: {why}.",
                 "koda doctor looks at what it needs. Set PREFECT_API_URL to use a server of your own.",
             )
-            failure.by_itself = spawned.process.returncode > 0
+            failure.of_its_database = spawned.process.returncode == NOT_STARTED
             raise failure from error
         finally:
             spawned.log.close()
 
 
 class _DidNotStart(MachineError):
-    """The server did not start; by itself, where something is wrong with what it was given and nobody killed it."""
+    """The server did not start: because of its database, or since it was killed or a package is broken."""
 
-    by_itself = False
+    of_its_database = False
 
 
 class _Spawned:

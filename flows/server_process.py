@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+NOT_STARTED = 3  #: it ends with this where the application does not come up, whose first act is its database
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -29,7 +30,7 @@ def _main() -> int:
     config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
-    return 0 if server.started else 3
+    return 0 if server.started else NOT_STARTED
 
 
 if __name__ == "__main__":

@@ -83,7 +83,10 @@ def _limit_the_end(wakeups: socket.socket, heard: list[int]) -> None:
 
 def leave(exit_code: int) -> NoReturn:
     """End without the interpreter's own end, which waits for threads and for whom they talk to."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            print("\x1b[?25h", end="", file=sys.stderr)  # a progress bar that is cut off has hidden the cursor
+        sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
     os._exit(exit_code)

@@ -76,7 +76,8 @@ STEP: dict[str, Any] = {
 def gpu_slot(device: str) -> Iterator[None]:
     """Hold a place in the concurrency limit named `gpu` while the GPU is used; nothing on a CPU.
 
-    The limit is made with `prefect gcl create gpu --limit 1`; without one there is no waiting.
+    The limit is made with `prefect gcl create gpu --limit 1`, with PREFECT_HOME=KODA_HOME/prefect where no server is
+    set; without one there is no waiting.
     """
     from koda.devices import device_of
 

@@ -19,6 +19,10 @@ def system_error(number: int) -> OSError:
     return OSError(number, os.strerror(number), "/data/part.tar")
 
 
+def answered(status: int) -> httpx.HTTPStatusError:
+    return httpx.HTTPStatusError(f"it answered {status}", request=_ASKED, response=httpx.Response(status))
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -34,6 +38,7 @@ def system_error(number: int) -> OSError:
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "network failed"),
         (httpx.ConnectTimeout("timed out", request=_ASKED), "https://hub.example/model could not be reached"),
         (httpx.ConnectError("refused", request=httpx.Request("GET", "http://127.0.0.1:8431/api/flows/")), "Prefect's"),
+        (answered(503), "https://hub.example/model could not be reached"),
         (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), "pip install 'httpx[socks]'"),
         (ValueError("Unknown scheme for proxy URL URL('socks://me:secret@localhost:9')"), "proxy that is set cannot"),
     ],
@@ -50,7 +55,7 @@ def test_what_failed_of_the_machine_is_named(error: Exception, words: str) -> No
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("shapes differ"), ValueError("no"), KeyError("x"), OSError(errno.ENOENT)]
+    "error", [RuntimeError("shapes differ"), ValueError("no"), KeyError("x"), OSError(errno.ENOENT), answered(422)]
 )
 def test_what_may_be_kodas_fault_stays_so(error: Exception) -> None:
     assert in_words(error) is None
