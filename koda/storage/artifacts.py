@@ -32,7 +32,8 @@ from koda.storage.marks import MARK, Mark
 T = TypeVar("T")
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_TRIES = 5  # to read an artifact that another process is replacing
+_TRIES = 20  # to read an artifact that others are replacing
+_LOOKS = 4  # for one that is in neither place: it is between two only for an instant
 _REMEDY = "Run the same command again: what is damaged is made anew."
 
 
@@ -160,20 +161,22 @@ class ArtifactStore:
         Raises:
             StoreError: it is not there, or damaged.
         """
+        looks = 0
         for _ in range(_TRIES):
             found = self._readable(kind, key)
             if found is None:
-                time.sleep(0.05)  # between the old one and the new one
+                if (looks := looks + 1) == _LOOKS:
+                    break
+                time.sleep(0.02)
                 continue
-            folder = found[0]
-            before = _identity(folder)
+            folder, _, identity = found
             try:
                 loaded = load(folder)
             except Exception:
-                if _identity(folder) == before:
+                if _identity(folder) == identity:
                     raise
             else:
-                if _identity(folder) == before:
+                if _identity(folder) == identity:
                     return loaded
         if (damage := self.damage(kind, key)) is not None:
             raise StoreError(f"{damage}.", _REMEDY)
@@ -189,14 +192,12 @@ class ArtifactStore:
             leftover.unlink(missing_ok=True)
         mark = Mark.of(folder, info or {})
         write_atomically(folder / MARK, mark.to_json())
-        shutil.rmtree(self._replaced(kind, key), ignore_errors=True)
+        _remove(self._replaced(kind, key))
         return mark.digest
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artifact, the mark first so that it is never taken for whole."""
-        folder = self.folder(kind, key)
-        (folder / MARK).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(self.folder(kind, key))
 
     def discard_damaged(self, kind: str, key: str) -> None:
         """Of an artifact that was complete once remove the mark and every file that is not as it was written."""
@@ -221,7 +222,7 @@ class ArtifactStore:
             return
         old = self._replaced(kind, key)
         with explain_os_errors(old):
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
             old.parent.mkdir(parents=True, exist_ok=True)
             self.folder(kind, key).rename(old)
 
@@ -260,12 +261,19 @@ class ArtifactStore:
     def _replaced(self, kind: str, key: str) -> Path:
         return self.root / "replaced" / f"{kind}-{key}"
 
-    def _readable(self, kind: str, key: str) -> tuple[Path, Mark] | None:
-        """Return the complete artifact, or the one that is being replaced, with its mark."""
+    def _readable(self, kind: str, key: str) -> tuple[Path, Mark, tuple[int, int]] | None:
+        """Return the complete artifact, or the one that is being replaced, with its mark and its identity."""
         for folder in (self.folder(kind, key), self._replaced(kind, key)):
-            if (mark := _whole(folder)) is not None:
-                return folder, mark
+            identity = _identity(folder)
+            if identity is not None and (mark := _whole(folder)) is not None:
+                return folder, mark, identity
         return None
+
+
+def _remove(folder: Path) -> None:
+    """Remove an artifact, the mark first: whoever reads it sees by the mark that it went."""
+    (folder / MARK).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _whole(folder: Path) -> Mark | None:
