@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -266,3 +267,28 @@ def test_results_of_every_flow_are_shown_and_not_obeyed(capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert harmless(out) and harmless(err) and out.count("owned") >= 10 and "1 audit of equals" in out
     assert not any(line.startswith("forged") for line in out.splitlines())
+
+
+def test_an_audit_of_hostile_embeddings_and_its_export(tmp_path: Path) -> None:
+    for name, table in zip(("new", "old"), tables(160, seed=3, share=0.2), strict=True):
+        keys = [f"{key}{EVIL}" for key in table.keys]
+        metadata = {"caption": [f"a {EVIL} ball {i % 5}" for i in range(160)], f"of {EVIL}": ["=1+1", EVIL] * 80}
+        EmbeddingTable(keys, table.image, table.text, metadata).save(tmp_path / name)
+    settings = {
+        "baseline": {"name": "embeddings:old", "label": f"old{EVIL}"},
+        "candidate": {"name": "embeddings:new", "label": f"new{EVIL}"},
+        "data": {"path": "new", "name": f"data{EVIL}"},
+        "discrepancy": {"n_directions": 2, "max_directions": 2, "device": "cpu"},
+        "significance": {"spike_ins": 0, "stability": 0},
+        "report": {"pdf": False, "title": EVIL},
+    }
+    (tmp_path / "audit.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    home, junit = str(tmp_path / "home"), tmp_path / "koda.xml"
+    shown = told("audit", str(tmp_path / "audit.yaml"), "--junit", str(junit), KODA_HOME=home)
+    [audit] = json.loads(told("history", "--json", KODA_HOME=home))
+    assert audit["id"] in shown and audit["candidate"] == f"new{EVIL}"
+    assert "160 samples" in told("export", audit["id"], "--out", str(tmp_path / "out"), code=0, KODA_HOME=home)
+    folder = Path(home) / "audits" / audit["id"]
+    for file in (junit, folder / "slices.csv", folder / "report.html"):
+        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", file.read_text(encoding="utf-8")), file
+    ElementTree.fromstring(junit.read_bytes())
