@@ -30,6 +30,11 @@ def one_line(text: str) -> str:
     return _UNSAFE_LINE.sub(_spell, text)
 
 
+def is_printable(text: str) -> bool:
+    """Tell whether a text has no control or directional characters but ends of lines and tabs."""
+    return _UNSAFE_TEXT.search(text) is None
+
+
 def printable_json(text: str) -> str:
     r"""Escape control and directional characters within JSON, which then says the same.
 

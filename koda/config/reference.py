@@ -9,7 +9,6 @@ from datetime import date
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -18,7 +17,7 @@ from koda.config.strict import model_in
 from koda.config.sweep import SweepConfig
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", date: "date"}
-_BOUNDS = {Ge: "≥", Gt: ">", Le: "≤", Lt: "<"}
+_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}  # how pydantic names the bounds of a number
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,12 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
 def _setting(key: str, info: FieldInfo) -> Setting:
     default = "" if info.is_required() else _value(info.get_default())
     bounds = [
-        f"{sign} {getattr(bound, kind.__name__.lower()):g}"
-        for kind, sign in _BOUNDS.items()
+        f"{sign} {getattr(bound, name):g}"
+        for name, sign in _BOUNDS.items()
         for bound in info.metadata
-        if isinstance(bound, kind)
+        if getattr(bound, name, None) is not None
     ]
-    lengths = [bound.min_length for bound in info.metadata if isinstance(bound, MinLen)]
+    lengths = [bound.min_length for bound in info.metadata if getattr(bound, "min_length", None) is not None]
     bounds += [f"at least {length}" for length in lengths if length > 1]
     kind = ", ".join([_type(_without_none(info.annotation)), *bounds])
     return Setting(key, kind, info.is_required(), default, info.description or "")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from koda.records import AuditRecord, RuleResult
+from koda.wording import is_printable
 
 VERDICT_VERSION = 1
 _UNTESTED = "held-out test"
@@ -138,8 +139,8 @@ def _figures(rule: RuleResult) -> str:
 
 
 def _clean(text: str) -> str:
-    """Replace what XML 1.0 cannot hold, even escaped."""
-    return "".join(char if _allowed(ord(char)) else "\ufffd" for char in text)
+    """Replace what XML 1.0 cannot hold, even escaped, and the other control characters, as the report does."""
+    return "".join(char if _allowed(ord(char)) and is_printable(char) else "\ufffd" for char in text)
 
 
 def _allowed(code: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,15 @@ def test_history_without_audits(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "no audit yet" in result.stderr
     assert CliRunner().invoke(app, ["show", "audit-123"]).exit_code == 2
+
+
+def test_whatever_says_how_to_install_koda_names_its_distribution() -> None:
+    root = Path(__file__).resolve().parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == "koda-audit"
+    said = [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "koda").rglob("*.py")]
+    for file in said:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"\bkoda\[|install (--\S+ )*'?koda(?!-audit)\b", text), file
+        for extra in re.findall(r"koda-audit\[(\w+)\]", text):
+            assert extra in project["optional-dependencies"], file

@@ -8,16 +8,22 @@ import pty
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.show_alignment import show_alignment
+from flows.cli.show_audit import show_result
+from flows.cli.show_calibration import show_calibration
+from flows.cli.show_changes import show_sweep
 from flows.terminal import console, escape, follow
 from koda.embeddings import EmbeddingTable
-from koda.records import AuditRecord, Theme
+from koda.records import AuditRecord, CalibratedRule, Spread, SweepCell, SweepRecord, Theme
 from koda.storage import digest_file
 from koda.storage.database import AuditStore
 from tasks.progress import report
@@ -226,3 +232,63 @@ def test_a_terminal_without_utf_8_gets_spelled_characters(hostile: Path) -> None
     ]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0 and rb"\u2713\xfc" in done.stdout and done.stderr == b""
+
+
+def test_results_of_every_flow_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = {"steps_executed": 1, "steps_cached": 0, "seconds": 1.0, "paths": {"html": f"/x/{EVIL}"}}
+    finding = {
+        "side": "lost", "direction": 1, "name": EVIL, "target_share": 0.1, "reference_share": 0.0, "confirmed": True,
+    }  # fmt: skip
+    theme = {"side": "lost", "name": EVIL, "findings": ["lost 1", "lost 2"], "size": 1}
+    show_result(
+        {
+            **steps, "verdict": "fail", "id": "audit-1", "reasons": [f"{EVIL}\nforged"], "notes": [f"{EVIL}\nforged"],
+            "findings": [finding, {**finding, "direction": 2}], "themes": [theme], "could_have_seen": EVIL,
+        }
+    )  # fmt: skip
+    show_alignment(
+        {
+            **steps, "verdict_before": "fail", "verdict_after": "pass", "outcome": EVIL, "student": EVIL,
+            "teacher": EVIL, "id": "alignment-1", "stopped": EVIL, "kept_step": 1, "scores": [], "recoveries": {},
+            "reasons": [EVIL], "audit_before": "audit-1", "audit_after": "audit-2", "notes": [EVIL],
+            "retests": [{"finding": "lost 1", "before": {"value": 0.1}, "after": {"value": 0.0}, "p_after": 0.5}],
+        }
+    )  # fmt: skip
+    rule = CalibratedRule(
+        figure=f"by.{EVIL}.retrieval_drop", direction="above", n=1, values=Spread(least=0, median=0, most=0, bound=0),
+        warn_before=0.1, fail_before=None, warn=0.2, fail=None, note=EVIL,
+    )  # fmt: skip
+    show_calibration({**steps, "rules": [rule.model_dump()], "audits": [1], "level": 0.95})
+    cell = SweepCell(data=EVIL, baseline=f"b{EVIL}", candidate=f"c{EVIL}", exit_code=2, error=f"{EVIL}\n  remedy")
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    names = {"data": [EVIL], "baselines": [f"b{EVIL}"], "candidates": [f"c{EVIL}"]}
+    record = SweepRecord(id="sweep-1", title=EVIL, started=now, ended=now, cells=[cell], **names)
+    show_sweep({**record.model_dump(mode="json"), "paths": steps["paths"], "exit_code": 2})
+    out, err = capsys.readouterr()
+    assert harmless(out) and harmless(err) and out.count("owned") >= 10 and "1 audit of equals" in out
+    assert not any(line.startswith("forged") for line in out.splitlines())
+
+
+def test_an_audit_of_hostile_embeddings_and_its_export(tmp_path: Path) -> None:
+    for name, table in zip(("new", "old"), tables(160, seed=3, share=0.2), strict=True):
+        keys = [f"{key}{EVIL}" for key in table.keys]
+        metadata = {"caption": [f"a {EVIL} ball {i % 5}" for i in range(160)], f"of {EVIL}": ["=1+1", EVIL] * 80}
+        EmbeddingTable(keys, table.image, table.text, metadata).save(tmp_path / name)
+    settings = {
+        "baseline": {"name": "embeddings:old", "label": f"old{EVIL}"},
+        "candidate": {"name": "embeddings:new", "label": f"new{EVIL}"},
+        "data": {"path": "new", "name": f"data{EVIL}"},
+        "discrepancy": {"n_directions": 2, "max_directions": 2, "device": "cpu"},
+        "significance": {"spike_ins": 0, "stability": 0},
+        "report": {"pdf": False, "title": EVIL},
+    }
+    (tmp_path / "audit.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    home, junit = str(tmp_path / "home"), tmp_path / "koda.xml"
+    shown = told("audit", str(tmp_path / "audit.yaml"), "--junit", str(junit), KODA_HOME=home)
+    [audit] = json.loads(told("history", "--json", KODA_HOME=home))
+    assert audit["id"] in shown and audit["candidate"] == f"new{EVIL}"
+    assert "160 samples" in told("export", audit["id"], "--out", str(tmp_path / "out"), code=0, KODA_HOME=home)
+    folder = Path(home) / "audits" / audit["id"]
+    for file in (junit, folder / "slices.csv", folder / "report.html"):
+        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", file.read_text(encoding="utf-8")), file
+    ElementTree.fromstring(junit.read_bytes())

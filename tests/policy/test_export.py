@@ -59,9 +59,9 @@ def test_every_result_has_its_place() -> None:
 
 
 def test_hostile_text_is_escaped_and_what_xml_cannot_hold_is_replaced() -> None:
-    evil = 'a"b<c>&d\x00\x1b\ud800]]>'
+    evil = 'a"b<c>&d\x00\x1b\ud800\x9b\u202e]]>'
     suite = check_junit(junit_xml([made(rule("fail", owner=evil), title=evil)]))
-    assert suite.find("properties/property[@name='title']").get("value") == 'a"b<c>&d���]]>'  # type: ignore[union-attr]
+    assert suite.find("properties/property[@name='title']").get("value") == 'a"b<c>&d�����]]>'  # type: ignore[union-attr]
 
 
 def test_an_audit_without_rules_is_a_suite_without_cases() -> None:
