@@ -27,7 +27,7 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)(?P<mark>:/{1,2})(?P<rest
 _WHOLE = re.compile(r"[A-Za-z][\w+.-]*://")  # a text that begins so is a URL to its end, spaces and all
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")  # of fsspec: zip://a.csv::https://host/b.zip
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{8,}")
-_LEAST_SECRET = 4  # characters; shorter ones would be found in any text
+_LEAST_SECRET = 6  # characters; shorter ones would be found in any text
 _MOST_VALUES = 1000  # that are looked for in a message, the first ones: a table of signed URLs has one a row
 
 _real: dict[str, str] = {}  # URL without credentials -> as it was given
