@@ -27,18 +27,22 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)(?P<mark>:/{1,2})(?P<rest
 _WHOLE = re.compile(r"[A-Za-z][\w+.-]*://")  # a text that begins so is a URL to its end, spaces and all
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")  # of fsspec: zip://a.csv::https://host/b.zip
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{8,}")
-_LEAST_SECRET = 4  # characters; shorter ones would be found in any text
-_MOST_VALUES = 1000  # that are looked for in a message: a table of signed URLs has one a row
+_LEAST_SECRET = 6  # characters; shorter ones would be found in any text
+_MOST_VALUES = 1000  # that are looked for in a message, the first ones: a table of signed URLs has one a row
 
 _real: dict[str, str] = {}  # URL without credentials -> as it was given
 _below: dict[str, tuple[str, str]] = {}  # folder without credentials -> credentials before the host, and in the query
 _values: dict[str, None] = {}  # credentials by themselves, for messages that other libraries word
 
 
-def conceal(text: str) -> str:
+def conceal(text: str, *, remember: bool = True) -> str:
     """Return a URL without its credentials, which :func:`reveal` puts back; any other text as it is.
 
     Only what is secret goes, so that URLs of different things stay different.
+
+    Args:
+        text: a URL, or a text with URLs in it.
+        remember: whether they are to be fetched. What is only shown must not lend its credentials to other URLs.
 
     >>> conceal("https://me:hidden@host/a.png?size=8&token=abcdef")
     'https://host/a.png?size=8'
@@ -46,18 +50,18 @@ def conceal(text: str) -> str:
     if "://" not in text:
         return text
     if _WHOLE.match(text):
-        return "::".join(_concealed(part) for part in _CHAIN.split(text))
-    return _URL.sub(lambda match: _concealed(match[0]), text)
+        return "::".join(_concealed(part, remember) for part in _CHAIN.split(text))
+    return _URL.sub(lambda match: _concealed(match[0], remember), text)
 
 
-def conceal_all(value: Any) -> Any:
-    """Return plain data with the credentials taken out of every URL in it."""
+def conceal_all(value: Any, *, remember: bool = True) -> Any:
+    """Return plain data with the credentials taken out of every URL in it, as :func:`conceal` does."""
     if isinstance(value, str):
-        return conceal(value)
+        return conceal(value, remember=remember)
     if isinstance(value, Mapping):
-        return {name: conceal_all(inner) for name, inner in value.items()}
+        return {name: conceal_all(inner, remember=remember) for name, inner in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(conceal_all(inner) for inner in value)
+        return type(value)(conceal_all(inner, remember=remember) for inner in value)
     return value
 
 
@@ -75,14 +79,13 @@ def redact(text: str) -> str:
     if ":/" in text:
         text = _URL.sub(_redacted, text)
     text = _HEADER.sub(r"\1 ***", text)
-    if len(_values) <= _MOST_VALUES:
-        for value in _values:
-            text = text.replace(value, "***")
+    for value in tuple(_values):
+        text = text.replace(value, "***")
     return text
 
 
-def _concealed(url: str) -> str:
-    """Take the credentials out of one URL, and remember them."""
+def _concealed(url: str, remember: bool) -> str:
+    """Take the credentials out of one URL, and remember them where they are needed."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         return url
@@ -92,6 +95,8 @@ def _concealed(url: str) -> str:
     if not user and not secret:
         return url
     bare = f"{scheme}://{place}{question if kept else ''}{kept}"
+    if not remember:
+        return bare
     _real[bare] = url
     folder = f"{scheme}://{place.rstrip('/')}"
     _below[folder] = (user, secret)
@@ -125,7 +130,8 @@ def _revealed(url: str) -> str:
 def _remember(user: str, secret: str) -> None:
     values = [user.rstrip("@").partition(":")[2] or user.rstrip("@")] if user else []
     values += [part.partition("=")[2] for part in secret.split("&") if _is_secret(part)]
-    _values.update(dict.fromkeys(value for value in values if len(value) >= _LEAST_SECRET))
+    if len(_values) < _MOST_VALUES:
+        _values.update(dict.fromkeys(value for value in values if len(value) >= _LEAST_SECRET))
 
 
 def _redacted(url: re.Match[str]) -> str:

@@ -107,6 +107,12 @@ def test_what_lies_below_a_folder_is_fetched_with_its_credentials() -> None:
     assert reveal("https://shards/set/03.tar") == "https://shards/set/03.tar?sig=abc"
 
 
+def test_what_is_only_shown_lends_its_credentials_to_nothing() -> None:
+    assert conceal("https://me:pass@shown/a?token=abc", remember=False) == "https://shown/a"
+    assert reveal("https://shown/a") == "https://shown/a"
+    assert reveal("https://shown/b") == "https://shown/b"
+
+
 def test_messages_lose_the_whole_query_of_a_signed_url_and_the_password_in_any_form() -> None:
     conceal("https://someone:Unusual-Word-1@messages/a")
     words = redact(

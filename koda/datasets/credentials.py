@@ -37,9 +37,9 @@ def _concealed(row: Row) -> Row:
     fault = row.fault and replace(row.fault, kind=redact(row.fault.kind), detail=redact(row.fault.detail))
     return replace(
         row,
-        key=row.key and conceal(row.key),
-        caption=row.caption and conceal(row.caption),
-        where=conceal(row.where),
-        metadata=conceal_all(row.metadata),
+        key=row.key and conceal(row.key, remember=False),
+        caption=row.caption and conceal(row.caption, remember=False),
+        where=conceal(row.where, remember=False),
+        metadata=conceal_all(row.metadata, remember=False),
         fault=fault,
     )
