@@ -126,7 +126,7 @@ def rows_of(
 def _fault_of_members(sample: Sample, image: Blob | None, columns: Columns) -> Fault | None:
     """Return why a sample cannot be used, as its members show."""
     if sample.part_of is not None:
-        detail = f"up to the first it is {sample.part_of!r}, as others are; data.key_ends: last_dot tells them apart"
+        detail = f"by the first it is a part of {sample.part_of!r}; data.key_ends: last_dot takes it for a sample"
         return Fault("the name has several dots", detail)
     if sample.faults:
         return next(iter(sample.faults.values()))

@@ -182,12 +182,11 @@ def _note_on_keys(repeated: int, with_shard: bool) -> Iterator[str]:
 def _notes(shards: Sequence[_Shard], config: DataConfig) -> Iterator[str]:
     """Say what of the shards is no sample, or not the sample that its name could be taken for."""
     if n_split := sum(shard.n_split for shard in shards):
-        how = (
-            "left out, as data.key_ends: first_dot says"
+        yield f"{n_split} samples have names with several dots, " + (
+            "which data.key_ends: first_dot leaves out"
             if config.key_ends == "first_dot"
-            else "told apart at the last dot, since they would be one otherwise (data.key_ends)"
+            else "and end at the last one: by the first they would lack something or be one (data.key_ends)"
         )
-        yield f"{n_split} samples have names that are alike up to the first dot: they are {how}"
     if n_merged := sum(shard.n_merged for shard in shards):
         yield (
             f"{n_merged} samples have names that go on after the first dot of another sample's, and are parts of it "

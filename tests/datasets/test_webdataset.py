@@ -246,10 +246,10 @@ def test_samples_whose_names_have_several_dots_are_not_lost(tmp_path: Path) -> N
     path = write(tmp_path / "a.tar", [*dotted, ("1.jpg", b"x"), ("1.txt", b"x")])
     dataset = read(path)
     assert len(dataset.pairs) == 201 and dataset.pairs[-1].key == "photo.199"
-    assert "200 samples have names that are alike up to the first dot" in source(path).notes[0]
+    assert "200 samples have names with several dots, and end at the last one" in source(path).notes[0]
     strict = read(path, key_ends="first_dot", max_rejected=300)
     assert [pair.key for pair in strict.pairs] == ["1"] and strict.n_source == 201
-    assert strict.rejections[0].reason.startswith("the name has several dots: up to the first it is 'photo'")
+    assert strict.rejections[0].reason.startswith("the name has several dots: by the first it is a part of 'photo'")
     with pytest.raises(DataError, match=r"200 unusable rows of 201(.|\n)*several dots"):
         read(path, key_ends="first_dot", max_rejected=0.25)
     assert read(path, key_ends="last_dot").digest == dataset.digest
