@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from koda.records import Estimate
+from koda.report.text import clean
 
 INK = "#1b2230"
 MUTED = "#545d6e"
@@ -309,7 +310,7 @@ def _paint(key: int) -> str:
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup:
-    name = escape(title)
+    name = escape(clean(title))
     return Markup(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img" aria-label="{name}" font-family="{FONT}"><title>{name}</title>'
@@ -320,7 +321,8 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> Marku
 
 def _text(x: float, y: float, text: str, fill: str = MUTED, anchor: str = "start", size: float = 11) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}" text-anchor="{anchor}">{escape(text)}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}" text-anchor="{anchor}">'
+        f"{escape(clean(text))}</text>"
     )
 
 

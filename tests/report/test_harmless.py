@@ -11,6 +11,7 @@ from PIL import Image
 
 from koda.errors import DataError
 from koda.records import Estimate, Metrics, Theme
+from koda.report.plots import line_plot
 from tests.report import factory
 from tests.report.page import HOSTILE, page_of, small, with_captions
 
@@ -104,3 +105,8 @@ def test_a_map_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     broken = record.metrics.map.model_copy(update={"group": [0]})
     with pytest.raises(DataError, match="map"):
         page_of(record.model_copy(update={"metrics": Metrics(map=broken)}), tmp_path)
+
+
+def test_names_in_drawings_hold_no_control_characters() -> None:
+    drawn = str(line_plot(factory.record(1).metrics.spectra, title="a\x1b[2J\x9b\u202eb", x_axis="n", y_axis="\x00"))
+    assert "a\ufffd[2J\ufffd\ufffdb" in drawn
