@@ -39,8 +39,8 @@ def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
     """Check one modality's embeddings and return them as a floating (n, d) array."""
     if hasattr(values, "detach"):  # a torch tensor, without importing torch
         values = _to_numpy(values.detach().cpu().to_dense())
-    if isinstance(values, np.ma.MaskedArray):  # what is masked is not there, and to be rejected as such
-        values = np.ma.filled(values.astype(np.float64), np.nan)
+    if hasattr(values, "filled"):  # a masked array, without importing numpy.ma: what is masked is not there
+        values = values.astype(np.float64).filled(np.nan)
     try:
         array = np.asarray(values)
     except ValueError:
