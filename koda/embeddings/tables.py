@@ -26,7 +26,6 @@ from koda.errors import DataError
 from koda.typing import MODALITIES, FloatArray, IntArray
 
 if TYPE_CHECKING:
-
     from koda.embeddings.layout import Join, Layout
 
 

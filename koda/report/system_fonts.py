@@ -46,9 +46,7 @@ def fonts_for(characters: Collection[str]) -> tuple[Path, ...]:
 def code_points(path: Path) -> frozenset[int]:
     """Return the code points that a font file draws; none where it cannot be read."""
     try:
-        with TTFont(
-            path, lazy=True, fontNumber=0
-        ) as font:  # a collection is one in many shapes
+        with TTFont(path, lazy=True, fontNumber=0) as font:  # a collection is one in many shapes
             return frozenset(font.getBestCmap() or ())
     except (OSError, TTLibError, KeyError):
         return frozenset()
