@@ -23,7 +23,10 @@ _SIGNED_WITH = re.compile(
 _GOOGLE_KEY = re.compile(r"AIza[\w-]{20,}")
 _TOKEN_AS_USER = {"http", "https", "ftp", "ftps", "git+https"}  # elsewhere a name without a password is no secret
 # a path that is made of a URL has one slash
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)(?P<mark>:/{1,2})(?P<rest>[^\s\"'<>`]*[^\s\"'<>`.,;:)\]}])")
+_URL = re.compile(
+    r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})(?P<mark>:/{1,2})"
+    r"(?P<rest>[^\s\"'<>`]*[^\s\"'<>`.,;:)\]}])"
+)
 _WHOLE = re.compile(r"[A-Za-z][\w+.-]*://")  # a text that begins so is a URL to its end, spaces and all
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")  # of fsspec: zip://a.csv::https://host/b.zip
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{8,}")

@@ -26,8 +26,6 @@ from koda.errors import DataError
 from koda.typing import MODALITIES, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from koda.embeddings.layout import Join, Layout
 
 
@@ -35,12 +33,12 @@ _TENSOR_TYPES = ("torch.float16", "torch.float32", "torch.float64")
 _STACK = "Pass one matrix of numbers, such as numpy.stack(rows) makes of rows of one length."
 
 
-def _matrix(values: ArrayLike, what: str, n: int) -> FloatArray:
+def _matrix(values: Any, what: str, n: int) -> FloatArray:
     """Check one modality's embeddings and return them as a floating (n, d) array."""
     if hasattr(values, "detach"):  # a torch tensor, without importing torch
         values = _to_numpy(values.detach().cpu().to_dense())
-    if isinstance(values, np.ma.MaskedArray):  # what is masked is not there, and to be rejected as such
-        values = np.ma.filled(values.astype(np.float64), np.nan)
+    if hasattr(values, "filled"):  # a masked array, without importing numpy.ma: what is masked is not there
+        values = values.astype(np.float64).filled(np.nan)
     try:
         array = np.asarray(values)
     except ValueError:
