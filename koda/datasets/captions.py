@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
+from koda.datasets.blobs import Blob
 from koda.datasets.columns import is_missing, plain
 from koda.datasets.text import stands_for_nothing
 
@@ -70,7 +71,9 @@ def captioned(source: Source, values: Iterable[Any], config: DataConfig) -> Sour
             order.append(replace(row, fault=fault))
             continue
         group = of_key.get(row.key)
-        if group is None or group.texts[0][0].image != row.image:  # another image of that key is a duplicate key
+        if group is None or not _is_same(
+            group.texts[0][0].image, row.image
+        ):  # another image of that key is a duplicate key
             group = _Captions()
             of_key.setdefault(row.key, group)
             order.append(group)
@@ -91,6 +94,18 @@ def captioned(source: Source, values: Iterable[Any], config: DataConfig) -> Sour
         n_merged += max(0, item.n_rows - len(chosen))
     merged = {**source.merged, **({_ANOTHER_CAPTION: n_merged} if n_merged else {})}
     return replace(source, rows=rows, n_split=source.n_split + n_split, merged=merged)
+
+
+def _is_same(one: Blob | None, other: Blob | None) -> bool:
+    """Tell whether two rows have the same image: the same file, or the same bytes in two places of a file."""
+    if one is None or other is None or one == other:
+        return one == other
+    if one.length is None or one.length != other.length:
+        return False
+    try:
+        return one.read() == other.read()
+    except OSError:
+        return False
 
 
 def _texts(values: list[Any]) -> tuple[list[str], Fault | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,33 @@ def test_lists_of_captions(tmp_path: Path) -> None:
     assert {pair.key: pair.caption for pair in dataset.pairs} == {"x#0": "a", "x#1": "b", "y#0": "c"}
     assert {rejection.key: rejection.reason for rejection in dataset.rejections} == {"z": "the caption is missing"}
     assert {read(path, captions="random", seed=seed).pairs[0].caption for seed in range(9)} == {"a", "b"}
+
+
+def test_rows_of_the_same_key_and_image_are_captions_of_one_image(tmp_path: Path) -> None:
+    images = [IMAGES[0], IMAGES[0], IMAGES[1], IMAGES[2]]
+    features = {"id": datasets.Value("float64"), "image": datasets.Image(), "caption": TEXT}
+    columns = {"id": [1.0, 1.0, 1.0, None], "image": images, "caption": ["a", "b", "c", "d"]}
+    path = save(tmp_path, columns, **features)
+    first = read(path, key_column="id")
+    assert {pair.key: pair.caption for pair in first.pairs} == {"1": "a"}
+    assert first.ledger.merged == {"another caption of the same image": 1}
+    assert [item.kind for item in first.rejections] == ["duplicate key", "the column 'id' is empty"]
+    every = read(path, key_column="id", captions="all")
+    assert {"1#0": "a", "1#1": "b"}.items() <= {pair.key: pair.caption for pair in every.pairs}.items()
+    assert every.ledger.n_source == 4
+
+
+def test_columns_of_dates_and_lists(tmp_path: Path) -> None:
+    features = {
+        "image": datasets.Image(),
+        "caption": TEXT,
+        "day": datasets.Value("date32"),
+        "v": datasets.Sequence(TEXT),
+    }
+    columns = {"image": IMAGES, "caption": ["a", "b", "c"], "day": [date(2026, 1, 2)] * 3, "v": [["x"]] * 3}
+    dataset = read(save(tmp_path, columns, **features))
+    assert [pair.metadata for pair in dataset.pairs] == [{"day": "2026-01-02"}] * 3
+    assert [note.partition(":")[0] for note in dataset.ledger.notes] == ["the column 'v' is left out"]
 
 
 def test_rows_are_numbered_through_all_files_whatever_their_captions(tmp_path: Path) -> None:
