@@ -103,6 +103,7 @@ def test_the_files(comparison: Comparison) -> None:
         "compare.json",
         "slices.csv",
         "solution.json",
+        "timings.json",
         "directions.safetensors",
         "reverse",
     }

@@ -55,6 +55,8 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "caption_column": ("csv", "huggingface", "webdataset", "embeddings"),
     "key_column": ("csv", "huggingface", "webdataset"),
     "captions": ("csv", "coco", "huggingface", "webdataset"),
+    "key_ends": ("webdataset",),
+    "shard_in_key": ("webdataset",),
     "join": ("embeddings",),
 }
 _FORMAT_NAMES = {

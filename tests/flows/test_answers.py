@@ -191,6 +191,7 @@ def test_every_command_refuses_bad_input_with_2_and_words(tmp_path: Path, argume
 def test_a_passing_audit_says_that_no_finding_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
     quiet: dict[str, Any] = {
         "verdict": "pass", "id": "audit-1", "reasons": [], "findings": [], "themes": [], "could_have_seen": "",
+        "not_judged": [],
         "paths": {"folder": "/x"}, "notes": ["no PDF"], "steps_executed": 1, "steps_cached": 0, "seconds": 1.0,
     }  # fmt: skip
     show_result(quiet)

@@ -225,7 +225,7 @@ def test_a_tokenizer_whose_package_is_missing_names_the_command(folder: Path, mo
         ModelSpec.model_validate({"name": "ViT-B-16-SigLIP2", **stated}),
         with_text(folder, hf_tokenizer_name="timm/ViT-B-16-SigLIP"),
     ):
-        with pytest.raises(PrerequisiteError, match=r"(?s)transformers.*pip install 'koda\[siglip\]'"):
+        with pytest.raises(PrerequisiteError, match=r"(?s)transformers.*pip install 'koda-audit\[siglip\]'"):
             resolve_model(asked)
 
 
