@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
-from koda.datasets.blobs import Blob
 from koda.datasets.columns import is_missing, plain
 from koda.datasets.text import stands_for_nothing
 
@@ -46,6 +45,18 @@ class _Captions:
     texts: list[tuple[Row, str]] = field(default_factory=list)
     is_list: bool = False
 
+    def takes(self, row: Row, texts: list[str]) -> bool:
+        """Tell whether a row has the same image: the same file; or, with another caption, the same bytes elsewhere."""
+        one, other = self.texts[0][0].image, row.image
+        if one is None or other is None or one == other:
+            return one == other
+        if one.length is None or one.length != other.length or set(texts) <= {text for _, text in self.texts}:
+            return False
+        try:
+            return one.read() == other.read()
+        except OSError:
+            return False
+
 
 def captioned(source: Source, values: Iterable[Any], config: DataConfig) -> Source:
     """Give the rows of a source the values of its caption column, of which one or all are taken.
@@ -71,9 +82,7 @@ def captioned(source: Source, values: Iterable[Any], config: DataConfig) -> Sour
             order.append(replace(row, fault=fault))
             continue
         group = of_key.get(row.key)
-        if group is None or not _is_same(
-            group.texts[0][0].image, row.image
-        ):  # another image of that key is a duplicate key
+        if group is None or not group.takes(row, texts):  # another image of that key is a duplicate key
             group = _Captions()
             of_key.setdefault(row.key, group)
             order.append(group)
@@ -94,18 +103,6 @@ def captioned(source: Source, values: Iterable[Any], config: DataConfig) -> Sour
         n_merged += max(0, item.n_rows - len(chosen))
     merged = {**source.merged, **({_ANOTHER_CAPTION: n_merged} if n_merged else {})}
     return replace(source, rows=rows, n_split=source.n_split + n_split, merged=merged)
-
-
-def _is_same(one: Blob | None, other: Blob | None) -> bool:
-    """Tell whether two rows have the same image: the same file, or the same bytes in two places of a file."""
-    if one is None or other is None or one == other:
-        return one == other
-    if one.length is None or one.length != other.length:
-        return False
-    try:
-        return one.read() == other.read()
-    except OSError:
-        return False
 
 
 def _texts(values: list[Any]) -> tuple[list[str], Fault | None]:
