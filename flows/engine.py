@@ -29,6 +29,7 @@ from rich.markup import escape
 from flows.failures import prefect_is_lost
 from flows.terminal import say
 from koda.errors import MachineError
+from koda.secrets import conceal_all
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +59,8 @@ class KodaFlow(Flow[P, R]):
             if prefect_is_lost():
                 return self.fn(*args, **kwargs)
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES} if own else {}):
-                result: R = super().__call__(*args, **kwargs)
+                # Prefect keeps what a flow is called with
+                result: R = super().__call__(*conceal_all(args), **conceal_all(kwargs))
                 return result
         except (Exception, Abort) as error:
             if not ended or kwargs.get("return_state"):
