@@ -243,7 +243,8 @@ def test_results_of_every_flow_are_shown_and_not_obeyed(capsys: pytest.CaptureFi
     show_result(
         {
             **steps, "verdict": "fail", "id": "audit-1", "reasons": [f"{EVIL}\nforged"], "notes": [f"{EVIL}\nforged"],
-            "findings": [finding, {**finding, "direction": 2}], "themes": [theme], "could_have_seen": EVIL, "not_judged": [EVIL],
+            "findings": [finding, {**finding, "direction": 2}], "themes": [theme], "could_have_seen": EVIL,
+            "not_judged": [EVIL],
         }
     )  # fmt: skip
     show_alignment(
