@@ -11,7 +11,7 @@ import typer
 
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
-from flows.signals import Stopped
+from flows.signals import Stopped, first_signal
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig
@@ -76,6 +76,8 @@ def _guarded(work: Callable[[], T], as_json: bool) -> T:
     except Stopped as stopped:
         _fail(str(stopped), as_json, stopped.exit_code)
     except Exception as error:
+        if (told := first_signal()) is not None:
+            _fail(str(told), as_json, told.exit_code)
         foreseen = in_words(error)
         if foreseen is not None:
             _fail(str(foreseen), as_json, foreseen.exit_code)
