@@ -18,7 +18,7 @@ from typing import NoReturn
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 #: in which Prefect may note that the run was stopped; a busy native function may not even hear of it so soon
-_SECONDS_TO_END = 6
+_SECONDS_TO_END = 4
 
 
 class Stopped(BaseException):
@@ -39,6 +39,7 @@ class Stopped(BaseException):
 
 
 _stopping: list[int] = []  # the signals that were dealt with
+_arrived: list[int] = []  # the signals that came, also where a handler of Prefect's stands in the place of ours
 
 
 @contextlib.contextmanager
@@ -60,8 +61,15 @@ def stoppable() -> Iterator[None]:
     except Stopped as stopped:
         print(f"koda: {stopped}", file=sys.stderr)
     finally:
-        if _stopping:
-            leave(Stopped(_stopping[0]).exit_code)
+        if (told := first_signal()) is not None:
+            leave(told.exit_code)
+
+
+def first_signal() -> Stopped | None:
+    """Return the signal that came first, if any: what it broke off may have made an ordinary error of it."""
+    time.sleep(0.005)  # the listener may be about to note it
+    came = _stopping or _arrived
+    return Stopped(came[0]) if came else None
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -75,6 +83,7 @@ def _limit_the_end(wakeups: socket.socket, heard: list[int]) -> None:
     """End the process some seconds after the first signal, whatever keeps it from ending."""
     while (number := wakeups.recv(1)[0]) not in heard:
         pass
+    _arrived.append(number)
     time.sleep(_SECONDS_TO_END)
     with contextlib.suppress(OSError, ValueError):
         print(f"koda: {Stopped(number)}", file=sys.stderr)

@@ -15,7 +15,7 @@ import typer
 from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
-from flows.signals import Stopped
+from flows.signals import Stopped, first_signal
 from koda.wording import printable, printable_json
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ def _guarded(work: Callable[[], T], as_json: bool, junit: Path | None) -> T:
     except Stopped as stopped:
         _fail(str(stopped), as_json, stopped.exit_code, junit)
     except Exception as error:
+        if (told := first_signal()) is not None:
+            _fail(str(told), as_json, told.exit_code)
         foreseen = in_words(error)
         if foreseen is not None:
             _fail(str(foreseen), as_json, foreseen.exit_code, junit)

@@ -51,6 +51,18 @@ def test_native_code_that_does_not_end_is_ended() -> None:
     assert "Ended by SIGTERM" in told
 
 
+def test_a_signal_that_another_handler_makes_an_error_of_has_its_exit_code_all_the_same() -> None:
+    """As Prefect's does while a flow runs, and what it broke off."""
+    process = started(
+        "import signal\n    def fail(*_): raise ValueError\n    signal.signal(signal.SIGTERM, fail)\n"
+        "    print('now', flush=True)\n    try: time.sleep(60)\n    except ValueError: raise SystemExit(3)"
+    )
+    assert process.stdout is not None and process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
 def test_a_signal_that_is_ignored_stays_so() -> None:
     process = started("time.sleep(0.5)", lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
