@@ -111,7 +111,7 @@ def _guarded(work: Callable[[], T], as_json: bool, junit: Path | None) -> T:
         _fail(str(stopped), as_json, stopped.exit_code, junit)
     except Exception as error:
         if (told := first_signal()) is not None:
-            _fail(str(told), as_json, told.exit_code)
+            _fail(str(told), as_json, told.exit_code, junit)
         foreseen = in_words(error)
         if foreseen is not None:
             _fail(str(foreseen), as_json, foreseen.exit_code, junit)
