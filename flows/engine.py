@@ -27,7 +27,7 @@ from prefect.settings import (
 from rich.markup import escape
 
 from flows.failures import prefect_is_lost
-from flows.terminal import say
+from flows.terminal import notes, say
 from koda.errors import MachineError
 from koda.secrets import conceal_all
 
@@ -66,7 +66,10 @@ class KodaFlow(Flow[P, R]):
             if not ended or kwargs.get("return_state"):
                 raise
             first = escape((str(error).splitlines() or [type(error).__name__])[0])
-            say(f"[yellow]Prefect could not be told that the run has ended ({first}); its result is complete.[/]")
+            say(
+                f"[yellow]Prefect could not be told that the run has ended ({first}); its result is complete.[/]",
+                to=notes,
+            )
             return cast(R, ended[-1])
         finally:
             _ended.reset(token)

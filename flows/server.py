@@ -30,7 +30,7 @@ from flows.environment import without_proxies
 from flows.failures import FULL_BELOW_BYTES
 from flows.prefect_database import fault_of, is_up_to_date, set_aside
 from flows.server_process import NOT_STARTED
-from flows.terminal import say
+from flows.terminal import notes, say
 from koda.errors import MachineError
 from koda.storage.artifacts import explain_os_errors
 
@@ -187,7 +187,7 @@ class _Spawned:
 def _say_set_aside(database: Path, why: str) -> None:
     aside = set_aside(database).name
     told = f"{database} cannot be used: {why}. It holds nothing but the history of Prefect's runs and is now {aside}."
-    say(f"[yellow]{escape(told)}[/]")
+    say(f"[yellow]{escape(told)}[/]", to=notes)
 
 
 def own_server() -> OwnServer | None:

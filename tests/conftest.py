@@ -14,6 +14,7 @@ from tests import prefect_server
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("COLUMNS", None)  # which readline sets for the processes that pytest starts its workers in
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -182,11 +182,11 @@ def _show_long_history(audits: list[dict[str, Any]]) -> None:
 
 def show_rebuilt(rebuilt: Rebuilt) -> None:
     """Say what a rebuilt database holds, and where the former one is."""
-    console.print(f"the database holds {rebuilt.audits} audits, {rebuilt.alignments} alignments, {rebuilt.runs} runs")
+    notes.print(f"the database holds {rebuilt.audits} audits, {rebuilt.alignments} alignments, {rebuilt.runs} runs")
     if rebuilt.kept is not None:
-        console.print(f"  the former one is kept as {escape(short_path(rebuilt.kept))}", soft_wrap=True)
+        notes.print(f"  the former one is kept as {escape(short_path(rebuilt.kept))}", soft_wrap=True)
     for note in rebuilt.notes:
-        console.print(f"  [yellow]note[/] {escape(note)}", soft_wrap=True)
+        notes.print(f"  [yellow]note[/] {escape(note)}", soft_wrap=True)
 
 
 def show_record(record: AuditRecord) -> None:

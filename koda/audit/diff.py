@@ -231,7 +231,13 @@ def _why_not_comparable(before: AuditRecord, after: AuditRecord) -> list[str]:
     reasons = []
     if before.data.digest != after.data.digest:
         reasons.append("the data are not the same: findings cannot be matched, and shares are of other samples")
-    if before.baseline.fingerprint != after.baseline.fingerprint:
+    if before.baseline.weights_digest == after.baseline.weights_digest:
+        if before.baseline.fingerprint != after.baseline.fingerprint:
+            reasons.append(
+                f"the baseline {after.baseline.label} has the same weights, but not all else that decides an "
+                "embedding: precision, preprocessing, tokenizer, libraries, or what a fingerprint holds"
+            )
+    elif before.baseline.fingerprint != after.baseline.fingerprint:
         reasons.append(f"the baselines are not the same model: {before.baseline.label} and {after.baseline.label}")
     if (was := _kernel(before)) != (now := _kernel(after)):
         reasons.append(f"the kernels are not the same ({was}; {now}), so that the shares do not mean the same")

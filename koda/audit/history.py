@@ -70,13 +70,13 @@ def _of_line(home: Path, record: AuditRecord) -> list[tuple[datetime, Path]]:
     try:
         store = AuditStore(home)
         known = {audit["id"] for audit in store.list_audits()}
-        line = store.audits_of_line(record.baseline.fingerprint, record.data.name)
+        line = store.audits_of_line(record.baseline.weights_digest, record.data.name)
     except StoreError:
         known, line = set(), []
     others = [
         (other.ended, path)
         for path, other in _unknown(home, known)
-        if (other.baseline.fingerprint, other.data.name) == (record.baseline.fingerprint, record.data.name)
+        if (other.baseline.weights_digest, other.data.name) == (record.baseline.weights_digest, record.data.name)
     ]
     return [(audit["ended"], home / AUDITS / audit["id"] / RECORD) for audit in line] + others
 

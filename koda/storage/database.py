@@ -153,11 +153,15 @@ class AuditStore:
             """
         )
 
-    def audits_of_line(self, baseline_fingerprint: str, dataset: str) -> list[dict[str, Any]]:
-        """Return id and end of the audits against one baseline on data of one name, the latest first."""
+    def audits_of_line(self, baseline_weights: str, dataset: str) -> list[dict[str, Any]]:
+        """Return id and end of the audits against one baseline on data of one name, the latest first.
+
+        The baseline is known by the digest of its weights, so that a line goes on when a library gets a new version.
+        """
         return self.query(
-            "SELECT id, ended FROM audits WHERE baseline_fingerprint = ? AND dataset = ? ORDER BY ended DESC, id",
-            [baseline_fingerprint, dataset],
+            "SELECT id, ended FROM audits JOIN models ON fingerprint = baseline_fingerprint "
+            "WHERE weights_digest = ? AND dataset = ? ORDER BY ended DESC, id",
+            [baseline_weights, dataset],
         )
 
     def set_aside(self) -> Path | None:

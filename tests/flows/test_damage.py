@@ -90,7 +90,7 @@ def test_a_damaged_artifact_is_said_and_made_again(
         if "records" not in pattern and "reports" not in pattern:  # those say when they were made
             assert path.read_bytes() == whole[path]
     assert command(place, "verify", result["id"])[0] == 0
-    assert place.run(*FEATURES)[1]["notes"] == []
+    assert not [note for note in place.run(*FEATURES)[1]["notes"] if "damaged" in note]
 
 
 def test_a_damaged_covariance_is_said_and_summed_again(own: tuple[Workplace, dict[str, Any]]) -> None:
@@ -123,7 +123,7 @@ def test_a_damaged_file_of_an_audit_is_refused_with_its_name_and_put_back(
         assert "koda verify" in told
     assert command(place, "verify", str(folder))[0] == 1
     if name == "audit.json":
-        assert f"the folder of {result['id']} is damaged" in command(place, "history")[2]
+        assert f"the folder of {result['id']} is damaged" in command(place, "history")[1]
     _, again, _ = place.run(*FEATURES)
     assert (again["id"], again["steps_executed"]) == (result["id"], 0)
     assert (folder / name).read_bytes() == whole
@@ -196,7 +196,7 @@ def test_an_audit_ends_with_its_report_while_someone_looks_into_the_database(
     assert AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes()).changes is not None  # from the folders
     (listed,) = [audit for audit in json.loads(command(place, "history", "--json")[1]) if audit["id"] == result["id"]]
     assert (listed["files"], listed["stored"]) == ("there", False)
-    assert place.run(*FEATURES)[1]["notes"] == []
+    assert not [note for note in place.run(*FEATURES)[1]["notes"] if "database" in note]
     assert AuditStore(place.home).has_audit(result["id"])
 
 

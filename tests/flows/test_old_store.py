@@ -68,38 +68,36 @@ def test_its_audits_verify(folder: Path, name: str) -> None:
     assert set(result["files"]) == {"audit.json", "report.html", "slices.csv", "verdict.json"}
 
 
-def test_the_keys_of_its_embeddings_have_not_changed_and_those_of_searches_have(folder: Path) -> None:
+def test_nothing_of_it_is_taken_for_what_this_koda_would_make(folder: Path) -> None:
     plan = planned(folder)
-    keys = {step.name: step.key for step in plan.steps()}
-    assert {name: key for name, key in keys.items() if name.startswith("embed")} == {
-        "embed baseline": "2e28b84f01b08e0439b3f509b47270c9bcd0cde541e957cf5e1a9eaff758de46",
-        "embed candidate": "49e5188629142fa15755fa097cf1e79b80bf89146ea6ec127b5fb3a0eb39123c",
-    }
     kept = {path.name for path in (folder / "koda-runs" / "artifacts").glob("*/*")}
     former = {
+        # fingerprints hold more than they did: files of the tokenizer, versions of libraries
+        "embed baseline": "2e28b84f01b08e0439b3f509b47270c9bcd0cde541e957cf5e1a9eaff758de46",
+        "embed candidate": "49e5188629142fa15755fa097cf1e79b80bf89146ea6ec127b5fb3a0eb39123c",
         "discover lost": "13c495034969eeef6fee31fe53268f030df0284deb8db6cecb8a311a8a459dea",
         "discover gained": "e0e6deca07e5c61fe4e3e050a5c221e5e91601c3cef947bac319c9da99a6f0ca",
         "evaluate": "f736d9d0a52cf9882ccf664fce799f5e0163aea9f1d0c649ab4289387ca29c9e",
     }
-    assert kept >= {*former.values(), keys["embed baseline"], keys["embed candidate"]}
+    assert kept >= set(former.values())
     # in other units and at other bandwidths these are other artifacts, even where every setting is the former one
     record = AuditRecord.from_json((folder / "koda-runs" / "audits" / FIRST / "audit.json").read_bytes())
     as_before = replace(plan, config=AuditConfig.model_validate(record.config))
     for each in (plan, as_before):
-        assert not kept & {step.key for step in each.steps() if not step.name.startswith("embed")}
+        assert not kept & {step.key for step in each.steps()}
         assert each.covariance_key("lost") != "2bb0937f14a76457a98e2a369df85ab0750d503b4d5f9547a7d72272ac5950fa"
 
 
-def test_a_new_audit_takes_up_its_embeddings_and_lies_beside_the_old_ones(folder: Path) -> None:
+def test_a_new_audit_lies_beside_the_old_ones(folder: Path) -> None:
     result = run("audit", str(folder / "audit.yaml"))
-    assert [step["name"] for step in result["steps"] if not step["executed"]] == ["embed baseline", "embed candidate"]
+    assert all(step["executed"] for step in result["steps"])
     assert result["id"] not in (FIRST, SECOND)
     assert {audit["id"] for audit in run("history")} == {FIRST, SECOND, result["id"]}
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     old = AuditRecord.from_json((folder / "koda-runs" / "audits" / FIRST / "audit.json").read_bytes())
     assert (record.version, record.method.share_unit) == (2, "ties")
     now, then = record.provenance.artifacts, old.provenance.artifacts
-    assert {name for name in now if now[name] == then.get(name)} == {"embed baseline", "embed candidate"}
+    assert not set(now.items()) & set(then.items())
     assert record.changes is not None and record.changes.before == SECOND  # the last of the same line
     assert not record.changes.comparable
     told = run("diff", FIRST, result["id"])["not_comparable"]
