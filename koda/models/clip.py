@@ -14,7 +14,7 @@ from koda.models.messages import loading, needing
 from koda.models.pixels import Pixels
 from koda.models.precision import dtype_of
 from koda.models.tokenizers import digest_tokenizer, load_tokenizer
-from koda.models.weights import check_finite, read_weights
+from koda.models.weights import check_finite, load_all, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -112,13 +112,7 @@ def _fill(model: Any, state: dict[str, Any]) -> None:
             state[name] = state[name].float()
     resize_pos_embed(state, model)
     resize_text_pos_embed(state, model)
-    for name, own in wanted.items():
-        if name in state and own.is_floating_point() and not state[name].is_floating_point():
-            raise ModelError(
-                f"The weights hold {name!r} as {str(state[name].dtype).removeprefix('torch.')}: they are quantised.",
-                "Give the weights as they were before.",
-            )
-    model.load_state_dict(state, strict=True)
+    load_all(model, state)
 
 
 def _tokenizer(resolved: ResolvedModel) -> Any:

@@ -19,7 +19,7 @@ from koda.models.precision import dtype_of
 from koda.models.processors import read_processor, transform_of
 from koda.models.tokenizers import digest_files, refuse_code
 from koda.models.weight_files import check_regular, find_weights, weights_at
-from koda.models.weights import check_finite, look_at_weights, read_weights
+from koda.models.weights import check_finite, load_all, look_at_weights, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -170,13 +170,7 @@ def _fill(model: Any, state: dict[str, Any]) -> None:
     """Load weights, every one of them; older versions of transformers also saved the numbers of the positions."""
     wanted = model.state_dict()
     state = {name: t for name, t in state.items() if name in wanted or not name.endswith(".position_ids")}
-    for name, own in wanted.items():
-        if name in state and own.is_floating_point() and not state[name].is_floating_point():
-            raise ModelError(
-                f"The weights hold {name!r} as {str(state[name].dtype).removeprefix('torch.')}: they are quantised.",
-                "Give the weights as they were before.",
-            )
-    model.load_state_dict(state, strict=True)
+    load_all(model, state)
 
 
 def _pooled(output: Any) -> torch.Tensor:

@@ -214,6 +214,22 @@ def _tensor_items(state: Mapping[str, Any]) -> Iterator[tuple[str, str, list[int
             yield name, names.get(tensor.dtype, str(tensor.dtype)), list(tensor.shape), flat.numpy().tobytes()
 
 
+def load_all(model: torch.nn.Module, state: Mapping[str, Any]) -> None:
+    """Load weights, every one of them and no other.
+
+    Raises:
+        ModelError: quantised ones, which would be taken for the numbers themselves.
+        RuntimeError: what is missing, is too much or has another shape.
+    """
+    for name, own in model.state_dict().items():
+        if name in state and own.is_floating_point() and not state[name].is_floating_point():
+            raise ModelError(
+                f"The weights hold {name!r} as {str(state[name].dtype).removeprefix('torch.')}: they are quantised.",
+                "Give the weights as they were before.",
+            )
+    model.load_state_dict(state, strict=True)
+
+
 def check_finite(label: str, model: torch.nn.Module) -> None:
     """Refuse a model with NaN or infinity in its weights.
 
