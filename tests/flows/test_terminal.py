@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pyte
 import pytest
 from typer.testing import CliRunner
 
@@ -42,12 +43,25 @@ def harmless(text: str) -> bool:
     return _SENT.search(_COLOURS.sub("", text)) is None
 
 
+def on_screen(text: str) -> str:
+    """Return what a terminal shows of a text that is to leave all else of it alone, without its spaces."""
+    plain = _COLOURS.sub("", text)
+    lines = plain.splitlines() or [""]
+    screen = pyte.Screen(columns=2 * max(len(line) for line in lines) + 2, lines=len(lines) + 2)
+    pyte.Stream(screen).feed(text.replace("\n", "\r\n"))
+    shown = "".join("".join(screen.display).split())
+    assert (screen.title, screen.icon_name) == ("", "")
+    assert shown == "".join(plain.split()), "something moved, was erased or is hidden"
+    return shown
+
+
 def told(*arguments: str, code: int | None = None, **environment: str) -> str:
     """Run a command and return what it printed, all of which is harmless."""
     result = CliRunner(env=environment).invoke(app, list(arguments))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert harmless(result.stdout), repr(result.stdout)
     assert harmless(result.stderr), repr(result.stderr)
+    assert len(on_screen(result.stdout)) + len(on_screen(result.stderr)) > 0
     assert code is None or result.exit_code == code, result.output
     return result.stdout
 
@@ -93,6 +107,14 @@ def home(tmp_path: Path) -> Path:
         manifest = {"audit": name, "files": {file: {"sha256": digest} for file, digest in files.items()}}
         (path.parent / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return tmp_path
+
+
+def test_a_terminal_would_notice() -> None:
+    """The screen that the tests look at does obey what is sent to it."""
+    for text in ("\x1b]0;owned\x07", "seen\x1b[2J", "ab\x08\x08\x1b[K"):
+        with pytest.raises(AssertionError):
+            on_screen(text)
+    assert on_screen("\x1b[31ma b\x1b[0m\nc") == "abc"
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "300"])
