@@ -71,10 +71,10 @@ def default_policy(facts: AuditFacts) -> tuple[PolicyRule, ...]:
 def left_out(facts: AuditFacts, rules: Sequence[PolicyRule]) -> list[str]:
     """Say which rules about harm :func:`default_policy` leaves out, and why they have nothing to look at."""
     applied = {rule.figure for rule in rules}
-    missing = []
+    missing: dict[str, list[str]] = {}
     for rule in (_RETRIEVAL, _BY_VALUE, _ZERO_SHOT, _BY_VALUE_ZERO_SHOT):
         if rule.figure not in applied:
             figure = FIGURES[rule.figure]
             why = _AT_CHANCE if figure.observe(facts, rule) else figure.absent(facts)
-            missing.append(f"{rule.figure}: {why}")
-    return missing
+            missing.setdefault(why, []).append(rule.figure)
+    return [f"{', '.join(figures)}: {why}" for why, figures in missing.items()]
