@@ -43,7 +43,8 @@ reference: $(STAMP)
 	$(BIN)/python -c 'from koda.config.reference import markdown; print(markdown(), end="")' > docs/configuration.md
 
 bench: $(STAMP)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	@failed=; for script in benchmarks/*.py; do $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf $(VENV) koda-runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

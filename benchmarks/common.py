@@ -128,6 +128,6 @@ def audit(
         for solution, ordered, both in zip(solutions, (tables, tables[::-1]), kernels, strict=True)
     ]
     adjusted = adjusted_p_values(
-        [[held.p_value for held in side] for side in tested], search.n_directions, search.most_directions
+        [[held.p_value for held in side] for side in tested], search.n_directions, search.max_directions
     )
     return Audit((solutions[0], solutions[1]), kernels, (tested[0], tested[1]), (adjusted[0], adjusted[1]))

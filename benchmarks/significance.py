@@ -277,7 +277,7 @@ def power(n: int, audits: int) -> Iterator[dict[str, Any]]:
         first = len(audit.solutions[0].directions)
         search = audit.solutions[0].config
         values = [one.p_value for one in held]
-        p_values, _ = adjusted_p_values([values[:first], values[first:]], search.n_directions, search.most_directions)
+        p_values, _ = adjusted_p_values([values[:first], values[first:]], search.n_directions, search.max_directions)
         yield {
             "directions": len(held),
             "planted": audit.finds_the_group(p_values),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -24,12 +23,11 @@ from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
-from rich.markup import escape
 
 from flows.failures import prefect_is_lost
-from flows.terminal import notes, say
+from flows.terminal import escape, notes, say
 from koda.errors import MachineError
-from koda.secrets import conceal_all
+from koda.secrets import conceal_all, redact
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,7 +116,7 @@ def ask_server() -> None:
     if error is not None:
         first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
-            f"PREFECT_API_URL is {re.sub('//[^/@]*@', '//', url)}, and no Prefect server answers there: {first}.",
+            f"PREFECT_API_URL is {redact(url)}, and no Prefect server answers there: {first}.",
             "Start the server, or unset PREFECT_API_URL (in a profile: prefect config unset PREFECT_API_URL); "
             "koda then runs Prefect in process.",
         )

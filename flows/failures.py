@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 from flows.environment import koda_home
 from flows.machine import machine_error
-from koda.errors import KodaError, MachineError
+from koda.errors import DataError, KodaError, MachineError
 from koda.secrets import redact
 
 FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
@@ -36,6 +37,8 @@ def in_words(error: BaseException) -> KodaError | None:
     for here in chain:
         if isinstance(here, KodaError) and not isinstance(here, MachineError):
             return here
+        if isinstance(here, PermissionError) and (elsewhere := _outside_home(here)) is not None:
+            return DataError(f"{elsewhere} cannot be opened: {here.strerror}.", "Change its permissions, or its owner.")
         if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
             return explained
         if "database or disk is full" in str(here):
@@ -44,6 +47,14 @@ def in_words(error: BaseException) -> KodaError | None:
     if disk_usage(nearest_existing(koda_home())).free < FULL_BELOW_BYTES:
         return full_disk(koda_home())
     return next((found for here in chain if (found := _of_machine(here)) is not None), None)
+
+
+def _outside_home(error: OSError) -> Path | None:
+    """Return the file of an error where it is none of the results'; koda writes nowhere else but where it is told."""
+    if not isinstance(error.filename, str):
+        return None
+    path = Path(error.filename).absolute()
+    return None if path.is_relative_to(koda_home()) else path
 
 
 def _of_machine(error: BaseException) -> KodaError | None:

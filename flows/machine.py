@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 from flows.environment import is_loopback
 from koda.errors import KodaError, MachineError, PrerequisiteError
+from koda.secrets import redact
 
 _AGAIN = "run the same command again: it finishes what is missing."
 _NETWORK = {
@@ -47,7 +48,7 @@ def machine_error(error: BaseException) -> KodaError | None:
         )
     if isinstance(error, ValueError) and "proxy URL" in first:
         return PrerequisiteError(
-            f"The proxy that is set cannot be used: {_without_password(first)}.",
+            f"The proxy that is set cannot be used: {redact(first)}.",
             "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY take http://, https:// and socks5:// addresses.",
         )
     if _is_of_network(error):
@@ -78,14 +79,14 @@ def _is_of_the_server(status: int) -> bool:
 
 
 def _network_error(error: BaseException, first: str) -> KodaError:
-    why = _without_password(first) or type(error).__name__
+    why = redact(first) or type(error).__name__
     url = _url_of(error)
     if url is not None and ("/api/" in url and is_loopback(url)):
         return MachineError(
             f"Prefect's server on this machine failed: {why}.",
             f"It may have been killed, for its memory perhaps, or have no room on the disk; {_AGAIN}",
         )
-    where = "The network failed" if url is None else f"{_without_password(url)} could not be reached"
+    where = "The network failed" if url is None else f"{redact(url)} could not be reached"
     return MachineError(f"{where}: {why}.", f"Look at the network and its proxies (koda doctor), and {_AGAIN}")
 
 
@@ -94,7 +95,3 @@ def _url_of(error: Any) -> str | None:
         return str(error.request.url)
     except (AttributeError, RuntimeError):
         return None
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"(//)[^/@\s]*@|\?[^\s']*", r"\1", text)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 _REVISION = re.compile(r"""^(down_)?revision\s*=\s*["'](\w+)["']""", re.M)
-_LARGEST_TO_CHECK_BYTES = 2**28  # of a larger one only the first pages are looked at
+_LARGEST_TO_CHECK_BYTES = 2**25  # of a larger one only the first pages are looked at
 
 
 def fault_of(database: Path) -> str | None:

@@ -24,13 +24,12 @@ import httpx
 from filelock import FileLock
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
-from rich.markup import escape
 
 from flows.environment import without_proxies
 from flows.failures import FULL_BELOW_BYTES
 from flows.prefect_database import fault_of, is_up_to_date, set_aside
 from flows.server_process import NOT_STARTED
-from flows.terminal import notes, say
+from flows.terminal import escape, notes, say
 from koda.errors import MachineError
 from koda.storage.artifacts import explain_os_errors
 

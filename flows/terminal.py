@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 UNBROKEN = 10_000  # columns of what is no terminal: a line is then a line, for grep and for files
 
 
+def stop_printing() -> None:
+    """Send the rest of stdout nowhere, so that neither a print nor the end of the process fails by it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _SafeConsole(Console):
     """A console that shows control characters instead of sending them, and breaks no lines but those of a terminal."""
 
@@ -42,6 +48,10 @@ class _SafeConsole(Console):
         if self.is_terminal or "COLUMNS" in os.environ:
             return super().size
         return ConsoleDimensions(UNBROKEN, 25)
+
+    def on_broken_pipe(self) -> None:
+        """Print no more where nobody reads on (`koda audit ... | head`): the exit code is still the verdict's."""
+        stop_printing()
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Spell out control characters before the text is measured and laid out."""

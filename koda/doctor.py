@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from koda._version import __version__
-from koda.errors import KodaError
+from koda.errors import KodaError, StoreError
 from koda.secrets import redact
 from koda.storage import write_atomically
 from koda.storage.artifacts import nearest_existing
@@ -148,7 +148,10 @@ def _database(home: Path) -> list[Check]:
     store = AuditStore(home)
     if not store.path.is_file():
         return [Check("database", "ok", f"{store.path} will be made by the first audit")]
-    return [Check("database", "ok", f"{store.path}, {counted(len(store.list_audits()), 'audit')}")]
+    try:
+        return [Check("database", "ok", f"{store.path}, {counted(len(store.list_audits()), 'audit')}")]
+    except StoreError as error:  # it stops no audit
+        return [Check("database", "note", error.message, error.remedy)]
 
 
 def _pdf() -> list[Check]:

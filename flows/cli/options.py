@@ -16,6 +16,7 @@ from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
 from flows.signals import Stopped, first_signal
+from flows.terminal import stop_printing
 from koda.wording import printable, printable_json
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ def answer(
     """
     result = _guarded(work, as_json, junit)
     if as_json:
-        typer.echo(printable_json(to_json(result)))
+        try:
+            typer.echo(printable_json(to_json(result)))
+        except BrokenPipeError:
+            stop_printing()
     else:
         show(result)
     return result

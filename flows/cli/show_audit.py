@@ -182,7 +182,11 @@ def _show_long_history(audits: list[dict[str, Any]]) -> None:
 
 def show_rebuilt(rebuilt: Rebuilt) -> None:
     """Say what a rebuilt database holds, and where the former one is."""
-    notes.print(f"the database holds {rebuilt.audits} audits, {rebuilt.alignments} alignments, {rebuilt.runs} runs")
+    notes.print(
+        "the database holds "
+        f"{counted(rebuilt.audits, 'audit')}, {counted(rebuilt.alignments, 'alignment')}, "
+        f"{counted(rebuilt.runs, 'run')}"
+    )
     if rebuilt.kept is not None:
         notes.print(f"  the former one is kept as {escape(short_path(rebuilt.kept))}", soft_wrap=True)
     for note in rebuilt.notes:

@@ -76,10 +76,10 @@ def export(
     def work() -> dict[str, Any]:
         from koda.audit.export import export_embeddings
         from koda.audit.publishing import read_published
-        from koda.config import AuditConfig
+        from koda.audit.rerun import config_of
 
         record = read_published(home(), audit_id)
-        return export_embeddings(AuditConfig.model_validate(record.config), home(), out, layout)
+        return export_embeddings(config_of(record, {}), home(), out, layout)
 
     answer(work, as_json, show_export)
 

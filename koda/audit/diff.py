@@ -81,7 +81,7 @@ def compare_audits(before: AuditRecord, after: AuditRecord, slices: tuple[Member
         if old in was and new in now
     ]
     models = differences(_models(before), _models(after))
-    data = differences(_data(before), _data(after))
+    data = differences(_data(before, after), _data(after, before))
     said = {row.name for row in models} | {f"data.{row.name}" for row in data}
     config = differences(dotted(before.config), dotted(after.config))
     old_kept, new_kept = {(k.side, k.before) for k in kept}, {(k.side, k.after) for k in kept}
@@ -316,8 +316,13 @@ def _at_depths(role: Role, task: Task, estimates: Mapping[str, Estimate]) -> dic
     return {FigureName(role=role, task=task, depth=depth): estimate.value for depth, estimate in estimates.items()}
 
 
-def _data(record: AuditRecord) -> dict[str, Any]:
-    return record.data.model_dump(mode="json", include=set(_OF_THE_DATA))
+def _data(record: AuditRecord, other: AuditRecord) -> dict[str, Any]:
+    """What a record says of its data that another says in the same sense.
+
+    Records without a ledger counted as `n_source` the samples asked for, not the rows of the source.
+    """
+    alike = (record.data.ledger is None) == (other.data.ledger is None)
+    return record.data.model_dump(mode="json", include=set(_OF_THE_DATA) - (set() if alike else {"n_source"}))
 
 
 def _models(record: AuditRecord) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def evaluate(plan: AuditPlan) -> str:
     }
     search = plan.config.discrepancy
     adjusted = adjusted_p_values(
-        [[held.p_value for held in tested[side]] for side in SIDES], search.n_directions, search.most_directions
+        [[held.p_value for held in tested[side]] for side in SIDES], search.n_directions, search.max_directions
     )
     p_values = dict(zip(SIDES, adjusted, strict=True))
     pieces = {side: slices(solutions[side], *tables[side], kernels=kernels[side]) for side in SIDES}

@@ -44,7 +44,8 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
             raise StoreError(f"{damage}.", "Run the audit again, then export it.")
         if not plan.artifacts.has(KIND, key):
             raise DataError(
-                f"The embeddings of {plan.label(role)} are not in {home}: the data or the model has changed since.",
+                f"The embeddings of {plan.label(role)} are not in {home}: the data, the model, a library that "
+                "embeddings depend on, or koda has changed since.",
                 "Run the audit again, then export it.",
             )
         table = load_embeddings(plan.artifacts, key, plan.dataset)

@@ -33,12 +33,11 @@ def with_changes(home: Path, record: AuditRecord, slices: Sequence[dict[str, Any
     before = previous_audit(home, record)
     if before is None:
         return record
-    was, now = _both(
-        before,
-        record,
-        _listed(before, home / "audits" / before.id),
-        members_of_rows(row for row in slices if row["in_slice"]),
-    )
+    try:
+        listed = _listed(before, home / AUDITS / before.id)
+    except KodaError:  # damaged since, which is no reason to stop this audit: the samples in its record will do
+        listed = None
+    was, now = _both(before, record, listed, members_of_rows(row for row in slices if row["in_slice"]))
     findings = record.findings
     if before.data.digest == record.data.digest:
         findings = [

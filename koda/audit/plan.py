@@ -112,7 +112,7 @@ class AuditPlan:
     def solution_key(self, side: Side) -> str:
         """Key of one question's directions: both embeddings, the split, and how the search is done and ended."""
         search = self._search
-        if self.config.discrepancy.most_directions > self.config.discrepancy.n_directions:
+        if self.config.discrepancy.max_directions > self.config.discrepancy.n_directions:
             # then the held-out test says whether the search goes on
             search |= self.config.significance.model_dump(include={"materiality", "alpha", "max_samples"})
         return self._search_key(SOLUTIONS, side, search)

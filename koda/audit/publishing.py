@@ -189,7 +189,8 @@ def find_published(home: Path, name: str) -> Path:
     if path is not None and any((path / file).exists() for file in _OF_A_FOLDER):
         return path
     folder = home / AUDITS
-    names = sorted(path.parent.name for path in folder.glob(f"[!.]*/{RECORD}")) if name and folder.is_dir() else []
+    found = (path.parent.name for path in folder.glob("[!.]*/*") if path.name in _OF_A_FOLDER)
+    names = sorted(set(found)) if name and folder.is_dir() else []
     matches = [known for known in names if known == name] or [
         known for known in names if known.startswith((name, f"audit-{name}"))
     ]

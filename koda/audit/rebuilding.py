@@ -15,6 +15,7 @@ from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.plan import EVALUATIONS
 from koda.errors import KodaError, StoreError
 from koda.records import RECORD_FILE, AuditRecord, read_alignment
+from koda.slicing.export import original
 from koda.storage import ArtifactStore
 from koda.storage.database import AuditStore
 from koda.storage.marks import Mark
@@ -60,7 +61,7 @@ def rebuild(home: Path) -> Rebuilt:
         try:
             record = read_record(path)
             rows = slices.of(record, path.parent)
-        except (OSError, KodaError) as error:
+        except (OSError, ValueError, KeyError, KodaError) as error:
             notes.append(f"{path} is left out: {error.message if isinstance(error, KodaError) else error}")
             continue
         store.stage_audit(record, rows)
@@ -134,6 +135,7 @@ def _listed(record: AuditRecord, folder: Path) -> Iterator[dict[str, Any]]:
         split = row.get("split")
         yield {
             **row,
+            **{name: original(row[name]) for name in ("key", "caption") if row.get(name)},
             "direction": direction,
             "rank": rank,
             "score": float(row["score"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.config import AuditConfig, load_config, override
+from koda.config.audit import with_room_for_steps
 from koda.config.strict import check_settings
 from koda.records import AuditRecord
 
@@ -34,7 +35,8 @@ def config_of(record: AuditRecord, overrides: dict[str, Any]) -> AuditConfig:
     Raises:
         ConfigError: a change that does not fit, or a record of a koda whose settings were others.
     """
-    return check_settings(AuditConfig, override(record.config, overrides), f"the audit {record.id}")
+    raw = with_room_for_steps(override(record.config, overrides), overrides)
+    return check_settings(AuditConfig, raw, f"the audit {record.id}")
 
 
 def _is_folder_of_record(path: Path) -> bool:

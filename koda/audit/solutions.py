@@ -37,7 +37,7 @@ def _while_material(plan: AuditPlan, problem: Problem, solution: Solution, side:
     adjusted); the directions that are added are tested together with all others.
     """
     config, significance = plan.config.discrepancy, plan.config.significance.on_at_most(_LOOKED_AT)
-    most = config.most_directions
+    most = config.max_directions
     wanted = config.n_directions
     more: bool | None = None  # not known
     while len(samples.confirmation) >= MIN_CONFIRMATION and len(solution.directions) == wanted:

@@ -176,7 +176,7 @@ def spike_ins(
         search,
         significance,
         config.n_directions,
-        config.most_directions,
+        config.max_directions,
         (tuple(lost), tuple(gained)),
     )
 

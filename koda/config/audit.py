@@ -69,11 +69,6 @@ class DiscrepancyConfig(Strict):
     seed: int = Field(default=0, ge=0, description="of the split, the random features and the search")
     device: str = Field(default="auto", description="cpu, cuda or cuda:1; auto: a GPU if there is one")
 
-    @property
-    def most_directions(self) -> int:
-        """Directions of a question at most, however long its search goes on."""
-        return self.max_directions
-
     @field_validator("sigma", mode="before")
     @classmethod
     def _nothing_to_tune(cls, value: Any) -> Any:
@@ -275,7 +270,20 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Au
     """
     path = Path(path)
     raw = read_settings(path, overrides)
+    if "discrepancy.n_directions" in (overrides or {}):
+        raw = with_room_for_steps(raw, overrides or {})
     return check_config(raw, str(path), path.absolute().parent, None if overrides else path)
+
+
+def with_room_for_steps(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return settings in which the most directions of a search hold one step, unless a change states them."""
+    search = raw.get("discrepancy")
+    if not isinstance(search, dict) or "discrepancy.max_directions" in overrides:
+        return raw
+    step, most = search.get("n_directions"), search.get("max_directions")
+    if not isinstance(step, int) or not isinstance(most, int) or step <= most:
+        return raw
+    return {**raw, "discrepancy": {**search, "max_directions": step}}
 
 
 def check_config(raw: dict[str, Any], where: str, folder: Path, file: Path | None = None) -> AuditConfig:

@@ -204,8 +204,19 @@ def test_fewer_directions_than_a_step_has_are_refused_with_both_numbers(tmp_path
         load_config(path)
 
 
+def test_a_change_to_larger_steps_makes_room_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "audit.yaml"
+    path.write_text(
+        "baseline: {name: a}\ncandidate: {name: b}\ndata: {path: c.csv}\n"
+        "discrepancy: {n_directions: 5, max_directions: 10}\n"
+    )
+    assert load_config(path, {"discrepancy.n_directions": 12}).discrepancy.max_directions == 12
+    with pytest.raises(ConfigError, match="max_directions, 10, is less than n_directions, 12"):
+        load_config(path, {"discrepancy.n_directions": 12, "discrepancy.max_directions": 10})
+
+
 def test_a_large_step_raises_the_most_directions_that_nobody_stated() -> None:
     config = DiscrepancyConfig(n_directions=40)
-    assert config.most_directions == config.max_directions == 40
+    assert config.max_directions == 40
     assert DiscrepancyConfig.model_validate(config.model_dump()) == config
     assert DiscrepancyConfig().max_directions == 30

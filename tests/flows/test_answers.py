@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,17 @@ def test_every_command_refuses_bad_input_with_2_and_words(tmp_path: Path, argume
     result = run(*(part.format(**places) for part in arguments))
     assert result.exit_code == 2 and result.stdout == "" and len(result.stderr) > 20
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_reads_no_more_does_not_change_the_exit_code(options: list[str]) -> None:
+    code = "import sys; from flows.cli import app; app(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "config", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 0
 
 
 def test_a_passing_audit_says_that_no_finding_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:

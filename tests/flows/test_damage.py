@@ -216,12 +216,33 @@ def test_the_database_is_made_again_from_the_folders(own: tuple[Workplace, dict[
         code, _, told = command(place, "history")
         assert code == 3
         assert "koda history --rebuild" in told
+    bad = place.home / "audits" / "audit-0"
+    shutil.copytree(place.home / "audits" / result["id"], bad)
+    (bad / "manifest.json").unlink()
+    (bad / "slices.csv").write_text((bad / "slices.csv").read_text().replace(",1,", ",one,"))
     code, _, told = command(place, "history", "--rebuild")
-    assert code == 0
+    assert code == 0 and f"{bad / 'audit.json'} is left out" in told
     assert f"the database holds 2 audits, 0 alignments, {2 if damage == 'neither' else 0} runs" in told
     assert {table: store.query(sql) for table, sql in ordered.items()} == before
     assert len(list(place.home.glob("koda.duckdb.2*"))) == (damage != "lost")
     assert place.run(*FEATURES)[1]["id"] == result["id"]
+
+
+def test_a_damaged_list_of_the_audit_before_stops_no_audit(own: tuple[Workplace, dict[str, Any]]) -> None:
+    place, result = own
+    slices = place.home / "audits" / result["id"] / "slices.csv"
+    slices.write_bytes(slices.read_bytes().replace(b"\r\n", b"\n"))  # as a spreadsheet saves it
+    code, new, _ = place.run(*FEATURES, "--set", "significance.alpha=0.02")
+    assert code in (0, 1)
+    changes = AuditRecord.from_json(Path(new["paths"]["record"]).read_bytes()).changes
+    assert changes is not None and changes.before == result["id"]
+
+
+def test_an_audit_without_its_record_is_verified_by_its_id(own: tuple[Workplace, dict[str, Any]]) -> None:
+    place, result = own
+    (place.home / "audits" / result["id"] / "audit.json").unlink()
+    code, told, _ = command(place, "verify", result["id"])
+    assert (code, "audit.json: missing" in told) == (1, True)
 
 
 def test_a_folder_that_was_removed_is_gone_in_the_history_and_comes_back_with_the_audit(

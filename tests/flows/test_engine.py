@@ -11,6 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.engine import koda_flow
+from flows.server import _say_set_aside
 from koda.errors import MachineError
 from tests import prefect_server
 from tests.flows.workplace import make_workplace
@@ -63,7 +64,7 @@ def test_the_result_is_told_where_the_server_is_killed_again_and_again(tmp_path:
     assert "could not be told" in done.stderr
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://nobody:secret@127.0.0.1:9/api"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://nobody:p@secret@127.0.0.1:9/api"])
 def test_a_server_that_is_set_and_does_not_answer_is_named_at_once(url: str) -> None:
     @koda_flow("never")
     def never(home: str) -> None:
@@ -74,6 +75,17 @@ def test_a_server_that_is_set_and_does_not_answer_is_named_at_once(url: str) -> 
         never("home")
     assert "secret" not in str(told.value) and "127.0.0.1:9/api" in str(told.value)
     assert time.monotonic() - begun < 8
+
+
+def test_a_database_is_set_aside_in_one_line_whatever_its_folder_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a\n[b]PASS").mkdir()
+    database = tmp_path / "a\n[b]PASS" / "prefect.db"
+    database.write_bytes(b"no database")
+    _say_set_aside(database, "it is damaged")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"a\n[b]PASS/prefect.db cannot be used: it is damaged" in line
 
 
 def test_the_command_and_the_doctor_name_a_server_that_does_not_answer(tmp_path: Path) -> None:

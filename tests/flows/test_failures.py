@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.failures import in_words
 from koda.errors import (
     ConfigError,
     DataError,
@@ -56,3 +57,12 @@ def test_a_home_that_cannot_be_used_exits_with_3(tmp_path: Path, monkeypatch: py
     answer = CliRunner().invoke(app, ["demo"])
     assert answer.exit_code == 3
     assert "Set KODA_HOME to a folder of your own." in answer.stderr
+
+
+def test_a_file_that_may_not_be_read_is_not_told_as_one_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere" / "model.pt"
+    told = in_words(PermissionError(errno.EACCES, "Permission denied", str(path)))
+    assert told is not None and told.exit_code == 2
+    assert f"{path} cannot be opened: Permission denied" in str(told) and "KODA_HOME" not in str(told)
+    mine = in_words(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "koda-runs" / "x")))
+    assert mine is not None and "KODA_HOME" in str(mine)

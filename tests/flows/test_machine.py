@@ -40,6 +40,10 @@ def answered(status: int) -> httpx.HTTPStatusError:
         (httpx.ConnectError("refused", request=httpx.Request("GET", "http://127.0.0.1:8431/api/flows/")), "Prefect's"),
         (answered(503), "https://hub.example/model could not be reached"),
         (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), "pip install 'httpx[socks]'"),
+        (
+            ValueError("Unknown scheme for proxy URL URL('socks://me:p@secret@localhost:9')"),
+            "proxy URL URL('socks://localhost:9')",
+        ),
         (ValueError("Unknown scheme for proxy URL URL('socks://me:secret@localhost:9')"), "proxy that is set cannot"),
     ],
 )  # fmt: skip

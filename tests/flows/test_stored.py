@@ -216,6 +216,16 @@ def test_doctor_looks_at_everything_and_names_the_remedy() -> None:
     assert "PDF" in human.stdout
 
 
+def test_a_damaged_database_is_no_reason_why_no_audit_could_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KODA_HOME", str(tmp_path))
+    (tmp_path / "koda.duckdb").write_bytes(b"no database" * 999)
+    code, found, _ = run("doctor")
+    database = next(check for check in found["checks"] if check["name"] == "database")
+    assert (code, database["state"]) == (0, "note")
+
+
 def test_doctor_says_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("KODA_HOME", str(tmp_path / "file" / "home"))
