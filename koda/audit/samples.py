@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from koda.audit.plan import AuditPlan
+from koda.audit.split import confirmation_keys, copies_of
 from koda.datasets import Rejection, check_rejections
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
@@ -46,7 +45,8 @@ class Samples:
 def load_samples(plan: AuditPlan) -> Samples:
     """Join the embeddings of both models by key and split them, seeded, into discovery and confirmation.
 
-    What a model was aligned on is discovered in and never confirmed with, whatever else the split depends on.
+    Copies of one image, and its captions, are in one part; see :mod:`koda.audit.split`. What a model was aligned on is
+    discovered in and never confirmed with, whatever else the split depends on.
 
     Raises:
         DataError: too few samples that both models embedded, or too many that were left out.
@@ -61,10 +61,9 @@ def load_samples(plan: AuditPlan) -> Samples:
             "least.",
             "Add samples: some hundreds are needed for a finding to be confirmed.",
         )
-    unseen = [key for key in common if key not in plan.seen]
-    n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES, len(unseen))
-    order = np.random.default_rng(plan.config.discrepancy.seed).permutation(len(unseen))
-    confirmation = sorted(unseen[row] for row in order[:n_confirmation])
+    n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES)
+    copies = copies_of(plan, tables, common)
+    confirmation = confirmation_keys(copies, plan.seen, n_confirmation, plan.config.discrepancy.seed)
     discovery = sorted(set(common) - set(confirmation))
     baseline, candidate = (tables[role].select(common) for role in ROLES)
     return Samples(baseline, candidate, tuple(discovery), tuple(confirmation), bool(plan.aligned))
