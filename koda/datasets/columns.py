@@ -16,7 +16,7 @@ from koda.datasets.text import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_RESERVED = frozenset({"key", "caption", "image_path"})  # columns that tables of embeddings and of slices have anyway
+_RESERVED = frozenset({"key", "caption"})  # what a sample has beside its metadata, by exactly these names
 _NO_FRACTION = re.compile(r"\.0+$")
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 
@@ -112,14 +112,14 @@ def with_plain_metadata(source: Source) -> Source:
             continue
         columns.append(called)
         if called != name:
-            notes.append(f"the column {name!r} is called {called!r} here: koda has a {name.lower()} of its own")
+            notes.append(f"the column {name!r} is called {called!r} here: koda has a {name} of its own")
     return replace(source, metadata_columns=tuple(columns), notes=(*source.notes, *notes))
 
 
 def _free_name(name: str, names: Sequence[str]) -> str:
     """Return what a metadata column is called: its name, or `name_2` where koda has a column of that name."""
     called, number = name, 2
-    while called.lower() in _RESERVED or (called != name and called in names):
+    while called in _RESERVED or (called != name and called in names):
         called, number = f"{name}_{number}", number + 1
     return called
 

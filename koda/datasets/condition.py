@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,11 @@ _SANDBOX = {
 }
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
+# texts that are dates or moments -> the type of Arrow that they have as such
+_DATES = (
+    (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "date32"),
+    (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"), "timestamp[us]"),
+)
 # in the definition of one of DuckDB's macros, or a name without brackets: what depends on when and by whom it is asked
 _OF_THE_MOMENT = r"current_|now\(|random\("
 _MOMENTS = frozenset({"current_timestamp", "current_time", "localtime", "localtimestamp", "current_user", "user"})
@@ -43,7 +47,8 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
 
     Args:
         rows: of a source.
-        metadata_columns: their names; columns that hold nothing but numbers are compared as numbers.
+        metadata_columns: their names; columns that hold nothing but numbers are compared as numbers, those of dates
+            as text, which is in the order of time too, unless the condition can only be about dates.
         condition: an SQL expression such as ``width >= 256 AND caption LIKE '%dog%'``.
 
     Raises:
@@ -57,7 +62,7 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
     try:
         with duckdb.connect(":memory:", config=dict(_SANDBOX)) as connection:
             _check_repeatable(connection, condition, names)
-            answer = connection.from_arrow(table).select(duckdb.SQLExpression(condition))
+            answer = _selected(connection, table, condition)
             kinds = [str(kind) for kind in answer.types]
             if kinds != ["BOOLEAN"]:
                 what = f"a value of type {kinds[0]}" if len(kinds) == 1 else f"{len(kinds)} values"
@@ -72,6 +77,49 @@ def matching(rows: Sequence[Row], metadata_columns: Sequence[str], condition: st
         for row, value in zip(rows, values, strict=True)
         if value is True or (value is None and row.fault is not None)
     ]
+
+
+def _selected(connection: duckdb.DuckDBPyConnection, table: pa.Table, condition: str) -> duckdb.DuckDBPyRelation:
+    """Return the values of a condition; columns of dates are dates to one that cannot be about text.
+
+    As text they are in the order of time, and LIKE, substr and '2024-05' mean something; but DuckDB compares no text
+    with a DATE, and knows no year of it.
+
+    Raises:
+        duckdb.Error: what it objects to where dates are text, if it does so either way.
+    """
+    import duckdb
+
+    expression = duckdb.SQLExpression(condition)
+    try:
+        return connection.from_arrow(table).select(expression)
+    except duckdb.BinderException as error:
+        with_dates = _with_dates(table)
+        if with_dates is None:
+            raise
+        try:
+            return connection.from_arrow(with_dates).select(expression)
+        except duckdb.Error:
+            raise error from None
+
+
+def _with_dates(table: pa.Table) -> pa.Table | None:
+    """Return a table in which the columns of dates and times that are text are such; None where there is none."""
+    import pyarrow as pa
+
+    changed = None
+    for place, name in enumerate(table.column_names):
+        if name in ("key", "caption") or not pa.types.is_string(table.schema.field(place).type):
+            continue
+        values = [value or None for value in table.column(place).to_pylist()]
+        texts = [value for value in values if value is not None]
+        kind = next((kind for pattern, kind in _DATES if texts and all(map(pattern.fullmatch, texts))), None)
+        if kind is None:
+            continue
+        with contextlib.suppress(pa.ArrowException):  # the 31st of February
+            column = pa.array(values, pa.string()).cast(pa.type_for_alias(kind))
+            changed = (changed or table).set_column(place, name, column)
+    return changed
 
 
 def _check_repeatable(connection: duckdb.DuckDBPyConnection, condition: str, columns: Sequence[str]) -> None:
@@ -173,12 +221,6 @@ def _column(values: list[Any]) -> pa.Array:
             return pa.array([int(value) if value else None for value in values], pa.int64())
         if all(_NUMBER.fullmatch(text) and text[-1].isdigit() for text in texts):
             return pa.array([float(value) if value else None for value in values], pa.float64())
-        for pattern, kind in ((_DATE, pa.date32()), (_MOMENT, pa.timestamp("us"))):
-            if all(pattern.fullmatch(text) for text in texts):
-                try:
-                    return pa.array([value or None for value in values], pa.string()).cast(kind)
-                except pa.ArrowException:  # the 31st of February
-                    break
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):

@@ -70,10 +70,18 @@ def test_what_cannot_be_carried_is_left_out_with_a_note(tmp_path: Path, values: 
     assert words in note
 
 
-def test_dates_are_compared_as_dates(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_text", [False, True])
+def test_dates_are_in_the_order_of_time_and_text_all_the_same(tmp_path: Path, of_text: bool) -> None:
     days = [DAY, DAY + datetime.timedelta(30), None]
-    for condition in ("day > DATE '2026-01-10'", "day > '2026-01-10'"):
-        assert [pair.key for pair in read(tmp_path, {"day": pa.array(days)}, where=condition).pairs] == ["1.png"]
+    column = pa.array([day and day.isoformat() for day in days] if of_text else days)
+    for condition in (
+        "day > DATE '2026-01-10'",
+        "day > '2026-01-10'",
+        "day >= '2026-02'",
+        "day LIKE '2026-02%'",
+        "month(day) = 2",
+    ):
+        assert [pair.key for pair in read(tmp_path, {"day": column}, where=condition).pairs] == ["1.png"]
 
 
 def test_a_key_among_which_one_is_missing_is_the_number_that_was_meant(tmp_path: Path) -> None:
@@ -110,10 +118,21 @@ def test_captions_that_are_bytes_numbers_and_lists(tmp_path: Path) -> None:
 def test_a_column_that_is_called_as_one_of_kodas_own_keeps_its_values(tmp_path: Path) -> None:
     columns = {"caption": ["x", "y", "z"], "Key": [1, 2, 3], "image_path": ["p", "q", "r"]}
     dataset = read(tmp_path, columns, where="caption_2 <> 'y' AND Key_2 < 3 OR caption = 'c'")
-    assert dataset.metadata_columns == ("caption_2", "Key_2", "image_path_2")
+    assert dataset.metadata_columns == ("caption_2", "Key", "image_path")
     assert [pair.metadata["caption_2"] for pair in dataset.pairs] == ["x", "z"]
     assert [pair.caption for pair in dataset.pairs] == ["a", "c"]
-    assert "the column 'caption' is called 'caption_2' here" in dataset.ledger.notes[0]
+    assert dataset.ledger.notes == ["the column 'caption' is called 'caption_2' here: koda has a caption of its own"]
+
+
+def test_a_column_keeps_its_name_where_koda_has_none_of_just_that_name(tmp_path: Path) -> None:
+    columns = {"Key": ["x", "y", "z"], "Caption": ["p", "q", "r"], "image_path": ["1", "2", "3"]}
+    dataset = read(tmp_path, columns, where="Caption_2 = 'q' OR image_path = '3' OR caption = 'p'")
+    assert dataset.metadata_columns == ("Key", "Caption", "image_path")
+    assert [pair.metadata for pair in dataset.pairs] == [
+        {"Key": "y", "Caption": "q", "image_path": "2"},
+        {"Key": "z", "Caption": "r", "image_path": "3"},
+    ]
+    assert not dataset.ledger.notes
 
 
 def test_images_within_a_table_are_told_of_and_their_paths_are_used(tmp_path: Path) -> None:

@@ -40,6 +40,40 @@ def test_columns_of_numbers_are_compared_as_numbers() -> None:
     assert [row.key for row in matching(rows, ("zip", "x"), "zip = '0123' AND x > 1000 AND key = '007'")] == ["007"]
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("day LIKE '2024-01%'", ["a"]),
+        ("substr(day, 1, 4) = '2024'", ["a", "b"]),
+        ("day >= '2024-05'", ["b"]),
+        ("starts_with(day, '2024-05')", ["b"]),
+        ("left(day, 4) = '2024'", ["a", "b"]),
+        ("regexp_matches(day, '-0[15]-')", ["a", "b"]),
+        ("moment < '2024-02'", ["a"]),
+        ("moment LIKE '%12:00%'", ["a"]),
+        ("day = ''", ["c"]),
+        ("day > DATE '2024-02-01'", ["b"]),
+        ("day BETWEEN DATE '2024-01-01' AND DATE '2024-02-01'", ["a"]),
+        ("year(day) = 2024 AND month(moment) = 5", ["b"]),
+        ("moment >= TIMESTAMP '2024-05-06 00:00:00'", ["b"]),
+    ],
+)
+def test_columns_of_dates_are_text_and_dates_as_the_condition_needs(condition: str, expected: list[str]) -> None:
+    rows = [
+        Row("a", None, "x", {"day": "2024-01-31", "moment": "2024-01-31 12:00:00"}),
+        Row("b", None, "y", {"day": "2024-05-06", "moment": "2024-05-06 13:30:00.5"}),
+        Row("c", None, "z", {"day": "", "moment": None}),
+    ]
+    assert [row.key for row in matching(rows, ("day", "moment"), condition)] == expected
+
+
+def test_what_is_wrong_with_a_condition_on_dates_is_said_as_of_text() -> None:
+    rows = [Row("a", None, "x", {"day": "2024-02-30", "other": "2024-01-01"})]
+    for condition in ("day > DATE '2024-01-01'", "other LIKE '2024%' AND other > DATE '2024-01-01'"):
+        with pytest.raises(DataError, match="cannot be applied: Cannot compare values of type VARCHAR and type DATE"):
+            matching(rows, ("day", "other"), condition)
+
+
 def test_columns_of_several_types_and_of_one_name() -> None:
     rows = [Row("a", None, "x", {"Key": "b", "v": 1}), Row("b", None, "y", {"Key": "a", "v": [1, "two"]})]
     assert [row.key for row in matching(rows, ("Key", "v"), "key = 'a' AND v = '1'")] == ["a"]
