@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from koda.config import DataConfig
@@ -37,13 +37,17 @@ def choose(key: str, captions: Sequence[_Caption], config: DataConfig) -> list[t
     return [(key, captions[place])]
 
 
-@dataclass
-class _Captions:
-    """The captions of an image: the rows that hold them, each caption with the row that it is from."""
+def missing(text: str) -> Fault:
+    """Return what is wrong where a text stands in the place of a caption that is missing."""
+    return Fault(MISSING, f"{text.strip()} stands for it")
 
-    n_rows: int = 0
-    texts: list[tuple[Row, str]] = field(default_factory=list)
-    is_list: bool = False
+
+@dataclass(slots=True)
+class _Captions:
+    """The captions of an image that has several: how many rows hold them, each caption with the row that it is from."""
+
+    n_rows: int
+    texts: list[tuple[Row, str]]
 
     def takes(self, row: Row, texts: list[str]) -> bool:
         """Tell whether a row has the same image: the same file; or, with another caption, the same bytes elsewhere."""
@@ -62,63 +66,70 @@ def captioned(source: Source, values: Iterable[Any], config: DataConfig) -> Sour
     """Give the rows of a source the values of its caption column, of which one or all are taken.
 
     An image has several captions where the column holds lists, or where several rows have its key and name the same
-    image. With "all" each caption is then a sample, ``key#0``, ``key#1`` and so on; else the rows that were not
-    chosen are counted as merged.
+    image. With "all" each of these is then a sample, ``key#0``, ``key#1`` and so on, and an image with one caption
+    keeps its key; else the rows that were not chosen are counted as merged.
 
     Args:
-        source: its rows have no captions yet.
+        source: its rows; those whose value is a text may have it as their caption already, which saves a copy of each.
         values: of the caption column, a row each; what a row with a fault has counts for nothing.
         config: of the data set.
     """
-    of_key: dict[str, _Captions] = {}
-    order: list[Row | _Captions] = []
+    first: dict[str, int] = {}  # key -> its place in the order
+    order: list[Row | _Captions] = []  # a row that is alone with its caption stands for itself
     for row, value in zip(source.rows, values, strict=True):
         if row.fault is not None or row.key is None:
             order.append(row)
             continue
-        is_list = isinstance(value, list | tuple)
-        texts, fault = _texts(list(value) if is_list else [value])
+        texts, fault = _texts(value)
         if fault is not None:
-            order.append(replace(row, fault=fault))
+            order.append(replace(row, caption=None, fault=fault))
             continue
-        group = of_key.get(row.key)
-        if group is None or not group.takes(row, texts):  # another image of that key is a duplicate key
-            group = _Captions()
-            of_key.setdefault(row.key, group)
-            order.append(group)
-        group.n_rows += 1
-        group.is_list |= is_list
-        group.texts += [(row, text) for text in texts]
-    several = any(group.is_list or group.n_rows > 1 for group in of_key.values())
+        place = first.setdefault(row.key, len(order))
+        if place < len(order):
+            before = order[place]
+            group = _Captions(1, [(before, before.caption or "")]) if isinstance(before, Row) else before
+            if group.takes(row, texts):
+                group.n_rows += 1
+                group.texts += [(row, text) for text in texts]
+                order[place] = group
+                continue
+        # the first of its key, or another image, which is a duplicate key
+        order.append(_with(row, row.key, texts[0]) if len(texts) == 1 else _Captions(1, [(row, t) for t in texts]))
     rows: list[Row] = []
     n_split = n_merged = 0
     for item in order:
         if isinstance(item, Row):
             rows.append(item)
             continue
-        key = item.texts[0][0].key or ""
-        chosen = choose(key, item.texts, config) if several else [(key, item.texts[0])]
-        rows += [replace(row, key=name, caption=text) for name, (row, text) in chosen]
+        chosen = choose(item.texts[0][0].key or "", item.texts, config)
+        rows += [_with(row, name, text) for name, (row, text) in chosen]
         n_split += max(0, len(chosen) - item.n_rows)
         n_merged += max(0, item.n_rows - len(chosen))
     merged = {**source.merged, **({_ANOTHER_CAPTION: n_merged} if n_merged else {})}
     return replace(source, rows=rows, n_split=source.n_split + n_split, merged=merged)
 
 
-def _texts(values: list[Any]) -> tuple[list[str], Fault | None]:
-    """Return captions as text, or what is wrong with them where there is none."""
+def _with(row: Row, key: str, caption: str) -> Row:
+    """Return a row with that key and caption: itself where it has them."""
+    return row if row.caption == caption and row.key == key else replace(row, key=key, caption=caption)
+
+
+def _texts(value: Any) -> tuple[list[str], Fault | None]:
+    """Return a caption or a list of them as text, or what is wrong with them where there is none."""
+    if type(value) is str and value.isascii() and not stands_for_nothing(value):  # nearly every row of most tables
+        return [value], None
     found: list[str] = []
     wrong: Fault | None = None
-    for value in values:
-        if is_missing(value):
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if is_missing(item):
             continue
         try:
-            text = plain(value)
+            text = plain(item)
         except TypeError as error:
             wrong = Fault("the caption is not text", str(error))
             continue
         if isinstance(text, str) and stands_for_nothing(text):
-            wrong = Fault(MISSING, f"{text.strip()} stands for it")
+            wrong = missing(text)
         else:
             found.append(str(text))
     return found, None if found else wrong or Fault(MISSING)

@@ -226,7 +226,8 @@ def _of_batch(
         elif isinstance(image, Fault):
             row = Row(key, None, None, about, image, where)
         else:
-            row = Row(key, image, None, about, None, where)
+            caption = captions[place]
+            row = Row(key, image, caption if isinstance(caption, str) else None, about, None, where)
         yield row, captions[place]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row
 from koda.datasets.blobs import Blob
-from koda.datasets.captions import choose
+from koda.datasets.captions import choose, missing
 from koda.datasets.images import IMAGE_SUFFIXES
 from koda.datasets.samples import Sample
-from koda.datasets.text import decode_text, listed, parse_json, scalars
+from koda.datasets.text import decode_text, listed, parse_json, scalars, stands_for_nothing
 from koda.errors import DataError
 
 _MALFORMED = "malformed sample"
@@ -110,11 +110,9 @@ def rows_of(
     captions: list[str] = []
     if fault is None:
         try:
-            captions = _captions(sample, entries, columns)
+            captions, fault = _captions(sample, entries, columns)
         except DataError as error:
             fault = Fault(_MALFORMED, error.message.rstrip("."))
-        else:
-            fault = None if captions else Fault("the sample has no caption")
     row = Row(key, image, None, metadata, fault, f"{location.rpartition('/')[2]}: {sample.key}")
     if fault is not None or key is None:
         return [row]
@@ -139,20 +137,32 @@ def _fault_of_members(sample: Sample, image: Blob | None, columns: Columns) -> F
     return Fault(f"the sample has no{wanted} image", has)
 
 
-def _captions(sample: Sample, entries: dict[str, Any], columns: Columns) -> list[str]:
-    """Return the captions of a sample: one, several, or none.
+def _captions(sample: Sample, entries: dict[str, Any], columns: Columns) -> tuple[list[str], Fault | None]:
+    """Return the captions of a sample, one or several, or what is wrong where there is none.
+
+    A text such as `nan` is none. An entry that is empty is the caption only where no later one has a text.
 
     Raises:
         DataError: a text that is not UTF-8.
     """
+    wrong = Fault("the sample has no caption")
     suffix = "txt" if columns.caption is None else _suffix(columns.caption)
     if suffix in sample.texts:
-        return [decode_text(sample.texts[suffix], f"{sample.key}.{suffix}").strip()]
+        text = decode_text(sample.texts[suffix], f"{sample.key}.{suffix}").strip()
+        if not stands_for_nothing(text):
+            return [text], None
+        wrong = missing(text)
+    empty: list[str] = []
     for name in _CAPTIONS if columns.caption is None else (columns.caption,):
         value = entries.get(name)
-        if texts := [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]:
-            return texts
-    return []
+        found = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+        texts = [text for text in found if not stands_for_nothing(text)]
+        if any(text.strip() for text in texts):
+            return texts, None
+        empty = empty or texts
+        if found and not texts:
+            wrong = missing(found[0])
+    return empty, None if empty else wrong
 
 
 def _images(columns: Columns) -> Sequence[str]:

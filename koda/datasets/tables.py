@@ -73,22 +73,29 @@ def read_table(config: DataConfig) -> Source:
     reach = Reach.of(config, images)
     captions: list[Any] = []
     rows: list[Row] = []
-    for number, (key, file) in enumerate(zip(keys, files, strict=True)):
-        before = table.malformed.get(number, [])
+    names = (key_column, config.image_column)
+    for number, (key, file, caption) in enumerate(zip(keys, files, columns[config.caption_column], strict=True)):
+        for line in table.malformed.get(number, ()):
+            rows.append(line)
+            captions.append(None)
         metadata = {name: columns[name][number] for name in metadata_columns}
-        row = _row(f"row {number + 1}", key, file, metadata, reach, (key_column, config.image_column))
-        rows += [*before, row]
-        captions += [*(None for _ in before), columns[config.caption_column][number]]
+        rows.append(_row(f"row {number + 1}", key, file, caption, metadata, reach, names))
+        captions.append(caption)
     after = table.malformed.get(len(files), [])
     notes = (*table.notes, *_renamed(rows, reach))
     source = Source(stem_of(path), [*rows, *after], metadata_columns, notes=notes)
     return captioned(source, [*captions, *(None for _ in after)], config)
 
 
-def _row(where: str, key: Any, file: Any, metadata: dict[str, Any], reach: Reach, names: tuple[str, str]) -> Row:
-    """Make a row of its fields but the caption; ``names`` are those of the key and the image column."""
+def _row(
+    where: str, key: Any, file: Any, caption: Any, metadata: dict[str, Any], reach: Reach, names: tuple[str, str]
+) -> Row:
+    """Make a row of its fields, the caption only if it is text; ``names`` are those of the key and the image column."""
     texts: list[str] = []
     for value, name in zip((key, file), names, strict=True):
+        if type(value) is str and value and value.isascii():  # nearly every row of most tables
+            texts.append(value)
+            continue
         try:
             text = "" if is_missing(value) else str(plain(value))
         except TypeError as error:
@@ -100,7 +107,7 @@ def _row(where: str, key: Any, file: Any, metadata: dict[str, Any], reach: Reach
     image = reach.image(texts[1])
     if isinstance(image, Fault):
         return Row(texts[0], None, None, metadata, image, where)
-    return Row(texts[0], image, None, metadata, None, where)
+    return Row(texts[0], image, caption if isinstance(caption, str) else None, metadata, None, where)
 
 
 def _renamed(rows: list[Row], reach: Reach) -> Iterator[str]:

@@ -184,9 +184,22 @@ def test_a_column_of_lists_has_several_captions_an_image(pairs_folder: Write) ->
     assert {p.key: p.caption for p in dataset.pairs} == {  # type: ignore[attr-defined]
         "000.png#0": "a",
         "000.png#1": "b",
-        "002.png#0": "c",
+        "002.png": "c",
     }
     assert [r.reason for r in dataset.rejections] == ["the caption is missing"]  # type: ignore[attr-defined]
+
+
+def test_another_caption_of_one_image_leaves_the_keys_of_the_others_as_they_are(pairs_folder: Write) -> None:
+    rows = ["filepath\ttitle", "000.png\ta", "001.png\tb", "002.png\tc"]
+    keys = [pair.key for pair in read(pairs_folder(3, rows), captions="all").pairs]  # type: ignore[attr-defined]
+    assert keys == ["000.png", "001.png", "002.png"]
+    dataset = read(pairs_folder(3, [*rows, "001.png\td"]), captions="all")
+    assert {pair.key: pair.caption for pair in dataset.pairs} == {  # type: ignore[attr-defined]
+        "000.png": "a",
+        "001.png#0": "b",
+        "001.png#1": "d",
+        "002.png": "c",
+    }
 
 
 def test_malformed_rows_keep_their_place(pairs_folder: Write) -> None:

@@ -384,13 +384,27 @@ def test_columns_name_members_and_entries(tmp_path: Path) -> None:
     assert source(path, caption_column="caption", captions="all").n_split == 1
 
 
+def test_what_programs_write_for_a_missing_caption_is_none_in_a_shard_either(tmp_path: Path) -> None:
+    samples = [("0.jpg", b"0"), ("0.txt", b"nan\n"), ("1.jpg", b"1"), ("1.json", b'{"caption": "None"}')]
+    more = [("2.jpg", b"2"), ("2.txt", b"NaN"), ("2.json", b'{"caption": "two"}'), ("3.jpg", b"3"), ("3.txt", b"")]
+    dataset = read(write(tmp_path / "a.tar", [*samples, *more]))
+    assert {pair.key: pair.caption for pair in dataset.pairs} == {"2": "two", "3": ""}
+    assert {item.key: item.reason for item in dataset.rejections} == {
+        "0": "the caption is missing: nan stands for it",
+        "1": "the caption is missing: None stands for it",
+    }
+
+
 def test_a_list_of_captions_and_a_title_are_captions_where_there_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     for about, caption in [
         (ABOUT, "one"),
         ({"captions": ["a"], "text": "b"}, "a"),
         ({"title": "x"}, "x"),
-        ({"caption": "", "title": "x"}, ""),
+        ({"caption": "", "text": "x"}, "x"),
+        ({"caption": "nan", "captions": [None, "None"], "text": " ", "title": "x"}, "x"),
+        ({"caption": ["nan", "x"]}, "x"),
+        ({"caption": "", "text": None}, ""),
     ]:
         write(path, [("1.jpg", b"1"), ("1.json", json.dumps(about).encode())])
         assert [pair.caption for pair in read(path).pairs] == [caption]
