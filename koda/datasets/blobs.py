@@ -183,6 +183,28 @@ def list_folder(folder: str) -> list[str]:
     return sorted(str(name).rstrip("/").rpartition("/")[2] for name in listing)
 
 
+def list_entries(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the files in a folder and those of the folders in it, each sorted; none is looked into.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    if not is_url(folder):
+        try:
+            with os.scandir(folder) as entries:
+                found = [(entry.name, entry.is_dir()) for entry in entries]
+        except OSError as error:
+            raise DataError(f"{shown(folder)} cannot be listed: {reason_of(error)}.") from error
+    else:
+        system, path = _filesystem(folder)
+        listing = _asked(folder, lambda: system.ls(path, detail=True))
+        places = [(str(entry["name"]).rstrip("/"), entry["type"] == "directory") for entry in listing]
+        # some stores list the folder itself among what lies in it
+        own = path.strip("/")
+        found = [(place.rpartition("/")[2], below) for place, below in places if place.strip("/") != own]
+    return sorted(name for name, below in found if not below), sorted(name for name, below in found if below)
+
+
 def list_files(folder: str) -> list[str]:
     """Return the names, relative to a folder, of all files at any depth below it, sorted.
 

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source
-from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_files, reason_of, shown
+from koda.datasets.blobs import READS_AT_ONCE, Blob, is_folder, join, list_entries, list_files, reason_of, shown
+from koda.datasets.captions import missing
 from koda.datasets.images import IMAGE_SUFFIXES
-from koda.datasets.text import decode_text, listed
+from koda.datasets.text import decode_text, listed, stands_for_nothing
 from koda.errors import DataError
 
 _TABLES = (".csv", ".tsv", ".parquet", ".json")
+_MOST_LISTED = 100  # folders that are looked at to find out what a folder is
 
 
 def read_folder(config: DataConfig) -> Source:
@@ -82,19 +84,36 @@ def _caption(folder: str, name: str | None) -> tuple[str | None, Fault | None]:
     if name is None:
         return None, Fault("the image has no caption beside it")
     try:
-        return decode_text(Blob(join(folder, name)).read(), name).strip(), None
+        text = decode_text(Blob(join(folder, name)).read(), name).strip()
     except DataError as error:
         return None, Fault("malformed caption", error.message.rstrip("."))
     except Exception as error:  # a store behind a URL has errors of its own
         return None, Fault("the caption cannot be read", reason_of(error))
+    return (None, missing(text)) if stands_for_nothing(text) else (text, None)
 
 
-def has_captioned_images(folder: str) -> bool:
-    """Tell whether a folder, or one in it, has an image with a text file of the same name beside it.
+def count_captioned_images(folder: str, enough: int) -> tuple[int, bool]:
+    """Return how many images in a folder, and in those below it, have a text file of the same name beside them.
+
+    The folder itself comes first. The count ends where there are enough, or where a hundred folders were looked at,
+    each of which is a request behind a URL; the second value tells whether all that was asked for was counted.
 
     Raises:
-        DataError: a folder that cannot be listed.
+        DataError: the folder cannot be listed.
     """
-    parts = [name.rpartition(".") for name in list_files(folder)]
-    texts = {stem for stem, dot, suffix in parts if dot and suffix.lower() == "txt"}
-    return any(suffix.lower() in IMAGE_SUFFIXES and stem in texts for stem, _, suffix in parts)
+    waiting = [""]  # the last is the next: images deep down are found before every folder above them was listed
+    n_found = n_listed = 0
+    while waiting and n_found < enough and n_listed < _MOST_LISTED:
+        below = waiting.pop()
+        n_listed += 1
+        try:
+            files, folders = list_entries(join(folder, below) if below else folder)
+        except DataError:
+            if not below:
+                raise
+            continue  # whoever reads the folder as images is told of it; tars beside it are none the worse for it
+        parts = [name.rpartition(".") for name in files if not name.startswith(".")]
+        texts = {stem for stem, dot, suffix in parts if dot and suffix.lower() == "txt"}
+        n_found += len({stem for stem, _, suffix in parts if suffix.lower() in IMAGE_SUFFIXES and stem in texts})
+        waiting += [f"{below}{name}/" for name in reversed(folders) if not name.startswith(".")]
+    return n_found, n_found >= enough or not waiting

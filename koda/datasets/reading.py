@@ -26,12 +26,12 @@ from koda.datasets.condition import matching
 from koda.datasets.credentials import without_credentials
 from koda.datasets.digests import ImageDigests
 from koda.datasets.embedding_folder import read_stored
-from koda.datasets.folder import has_captioned_images, read_folder
+from koda.datasets.folder import count_captioned_images, read_folder
 from koda.datasets.huggingface import read_huggingface
 from koda.datasets.pictures import View
 from koda.datasets.shards import has_braces
 from koda.datasets.tables import read_table
-from koda.datasets.text import is_text, printable
+from koda.datasets.text import is_text, listed, printable
 from koda.datasets.webdataset import read_webdataset
 from koda.errors import DataError
 from koda.records.ledger import Ledger
@@ -77,13 +77,19 @@ _FORMAT_MARKS = {
     "text_emb": "embeddings",
     "*.tar": "webdataset",
 }
+# formats of folders that captioned images may lie in as well -> the files that speak for them
+_EVIDENCE = {
+    "huggingface": ("dataset_dict.json", "state.json", "dataset_info.json", "*.arrow"),
+    "webdataset": ("*.tar",),
+}
+_CLEARLY_MORE = 4  # captioned images for each such file: then these are strays among the images
 
 
 def format_of(config: DataConfig) -> str:
     """Return the format of a source: as configured, else as its path, or what lies in the folder, shows.
 
     Raises:
-        DataError: a folder that cannot be listed.
+        DataError: a folder that cannot be listed, or that may well be meant in either of two ways.
     """
     if config.format is not None:
         return config.format
@@ -97,8 +103,31 @@ def format_of(config: DataConfig) -> str:
     names = list_folder(config.path)
     marks = (kind for mark, kind in _FORMAT_MARKS.items() if matching_names(names, mark))
     kind = next(marks, "folder")
-    # a backup or a state.json among captioned images does not make another data set of them
-    return "folder" if kind in ("webdataset", "huggingface") and has_captioned_images(config.path) else kind
+    return _rather_images(config.path, kind, names) if kind in _EVIDENCE else kind
+
+
+def _rather_images(folder: str, kind: str, names: list[str]) -> str:
+    """Return what a folder is that has marks of another format and may hold captioned images: that, or "folder".
+
+    A backup among captioned images does not make shards of them, and a picture beside shards is no data set: whichever
+    is there in far greater number is meant. Where neither is, nobody but the user knows.
+
+    Raises:
+        DataError: with both readings.
+    """
+    marks = [name for mark in _EVIDENCE[kind] for name in matching_names(names, mark)]
+    enough = _CLEARLY_MORE * len(marks)
+    n_captioned, is_sure = count_captioned_images(folder, enough)
+    if n_captioned >= enough:
+        return "folder"
+    if is_sure and n_captioned < len(marks):
+        return kind
+    looked = "" if is_sure else ", as far as was looked"
+    raise DataError(
+        f"The folder {shown(folder)} may be {_FORMAT_NAMES[kind]} ({listed(marks, 3)}) or {_FORMAT_NAMES['folder']} "
+        f"({n_captioned} with captions beside them{looked}), and data.format does not say which.",
+        f"Set data.format to {kind} or to folder.",
+    )
 
 
 def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> PairDataset:
