@@ -121,8 +121,13 @@ def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) ->
             "manifest": str(folder / "manifest.json"),
             "database": str(store.path),
         },
-        "notes": [*_warnings(record), *notes],
+        "notes": [*_of_the_data(record), *_warnings(record), *notes],
     }
+
+
+def _of_the_data(record: AuditRecord) -> list[str]:
+    """Return what is to be known of how the data were read and of whose they are."""
+    return [] if record.data.ledger is None else [f"{note}." for note in record.data.ledger.notes]
 
 
 def _warnings(record: AuditRecord) -> list[str]:

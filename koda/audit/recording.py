@@ -154,6 +154,7 @@ def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, di
         ledger=data.ledger.compared(
             ((item.kind, item.key, item.reason) for item in rejections),
             _altered(infos.values()),
+            list(dict.fromkeys(note for info in infos.values() for note in info.get("notes", []))),
         ),
         **_held_out(plan),
     )

@@ -61,12 +61,32 @@ def copy_stored(
             good = np.array([key not in broken for key in keys])
             arrays = {name: getattr(part, name)[good] for name in part.modalities}
             keys = [key for key in keys if key not in broken]
-        notes = {"n_long": 0, "altered": {}, "fingerprint": model.fingerprint.digest}
-        write_shard(folder / shard_name(number), keys, arrays, left_out, notes)
+        header = {"n_long": 0, "altered": {}, "fingerprint": model.fingerprint.digest}
+        write_shard(folder / shard_name(number), keys, arrays, left_out, header)
         rejected.update(left_out)
         n += len(keys)
         done += len(pairs)
         if progress is not None:
             progress(done, total)
     info = {**describe(model.fingerprint), "precision_cosine": None}
-    return {"n": n, "rejected": rejected, "n_long": 0, "altered": {}, "model": info, "device": "cpu"}
+    notes = _other_captions(table, dataset, model.label)
+    return {
+        "n": n, "rejected": rejected, "n_long": 0, "altered": {}, "notes": notes, "model": info, "device": "cpu",
+    }  # fmt: skip
+
+
+def _other_captions(table: ShardedTable, dataset: PairDataset, label: str) -> list[str]:
+    """Say where samples of equal keys have other captions: then the keys may not name the same samples."""
+    captions = table.metadata.get("caption")
+    if captions is None:
+        return []
+    pairs = dataset.by_key
+    both = [(own, pairs[key].caption) for key, own in zip(table.keys, captions, strict=True) if key in pairs]
+    written = [(str(own), other) for own, other in both if own and other]
+    differ = sum(own != other for own, other in written)
+    if not differ:
+        return []
+    return [
+        f"{differ} of {len(written)} samples have another caption in the embeddings of {label} than in the data: check "
+        "that the keys of both name the same samples"
+    ]

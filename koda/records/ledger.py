@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -75,16 +75,24 @@ class Ledger(Part):
             raise ValueError(f"the numbers of the rows do not add up: {self!r}")
         return self
 
-    def compared(self, rejections: Iterable[tuple[str, str, str]], altered: Mapping[str, int]) -> Ledger:
+    def compared(
+        self, rejections: Iterable[tuple[str, str, str]], altered: Mapping[str, int], notes: Sequence[str] = ()
+    ) -> Ledger:
         """Return the ledger of the same source after the models have seen it.
 
         Args:
             rejections: (kind, key, reason) of all that was left out, by the reader and by the models.
             altered: kind -> samples that the models saw otherwise than they lie in the source.
+            notes: what the models found of the data.
         """
         rejected = rejected_kinds(rejections)
         n_compared = self.n_asked - sum(item.count for item in rejected)
-        changes = {"rejected": rejected, "n_compared": n_compared, "altered": dict(altered)}
+        changes = {
+            "rejected": rejected,
+            "n_compared": n_compared,
+            "altered": dict(altered),
+            "notes": [*self.notes, *notes],
+        }
         return Ledger.model_validate({**dict(self), **changes})
 
 
