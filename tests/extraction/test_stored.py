@@ -9,8 +9,9 @@ import pytest
 
 from koda.audit.plan import prepare
 from koda.config import AuditConfig, DataConfig, ModelSpec
+from koda.embeddings import EmbeddingTable
 from koda.errors import DataError, KodaError
-from koda.extraction import extract, load_embeddings
+from koda.extraction import KIND, extract, load_embeddings
 from koda.storage.parquet import write_parquet
 
 
@@ -46,3 +47,26 @@ def test_stored_embeddings_without_keys_are_joined_by_row_only_where_that_is_ask
     (tmp_path / "p.csv").write_text("filepath,title\n1.png,x\n")
     with pytest.raises(KodaError, match=r"join: rows has no meaning for a table .*\n.*embedding folder"):
         prepare(by_row.model_copy(update={"data": DataConfig(path=str(tmp_path / "p.csv"), join="rows")}), tmp_path)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_embeddings_whose_keys_name_other_samples_are_noted(tmp_path: Path, shift: int) -> None:
+    captions = [f"thing {i}" for i in range(40)]
+    values = np.random.default_rng(0).normal(size=(40, 4))
+    keys = [str(i) for i in range(40)]
+    EmbeddingTable(keys, image=values, metadata={"caption": captions}).save(tmp_path / "old")
+    others = [captions[(i + shift) % 40] for i in range(40)]
+    EmbeddingTable(keys, image=-values, metadata={"caption": others}).save(tmp_path / "new")
+    audit = AuditConfig.model_validate(
+        {
+            "baseline": {"name": f"embeddings:{tmp_path / 'old'}"},
+            "candidate": {"name": f"embeddings:{tmp_path / 'new'}"},
+            "data": {"path": str(tmp_path / "old")},
+            "discrepancy": {"modality": "image", "device": "cpu"},
+        }
+    )
+    plan = prepare(audit, tmp_path / "home")
+    extract(plan.artifacts, plan.dataset, plan.models["candidate"])
+    info = plan.artifacts.info(KIND, plan.embedding_key("candidate"))
+    assert info is not None
+    assert [note.split(" samples")[0] for note in info["notes"]] == (["40 of 40"] if shift else [])
