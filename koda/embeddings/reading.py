@@ -21,6 +21,7 @@ from koda.embeddings.matrix_files import MatrixFile, ShardHeader, read_npy_heade
 from koda.embeddings.rows import checked_keys
 from koda.errors import ConfigError, DataError
 from koda.secrets import conceal_all
+from koda.storage.marks import MARK, Mark
 from koda.typing import MODALITIES, FloatArray, IntArray
 
 _ONE_RUN = "They were not made by one run."
@@ -113,7 +114,7 @@ class EmbeddingFolder:
             path, count = self.metadata.files[file]
             entries = read_column(path, name, count).take(local).to_pylist()
             for place, value in zip(known[places].tolist(), entries, strict=True):
-                values[place] = conceal_all(value)
+                values[place] = conceal_all(value, lend=False)  # it may be a picture to fetch
         return values
 
     @cached_property
@@ -166,6 +167,7 @@ def open_folder(folder: Path, join: Join = "keys") -> EmbeddingFolder:
         raise DataError(f"There is no embedding folder {folder}.", "Give the folder, not a file in it.")
     n_shards = sum(1 for _ in folder.glob("shard-*.safetensors"))
     if n_shards:
+        _check_undamaged(folder)
         source = _open_shards(folder, n_shards, join)
     elif any((folder / name).is_dir() for name in CLIP_FOLDERS.values()):
         source = _open_clip_retrieval(folder, join)
@@ -179,6 +181,22 @@ def open_folder(folder: Path, join: Join = "keys") -> EmbeddingFolder:
         if d == 0:
             raise DataError(f"{folder}: the {name} embeddings have no dimensions.", "Check the files they came from.")
     return source
+
+
+def _check_undamaged(folder: Path) -> None:
+    """Refuse a folder that an audit made and that is no longer as it was; what lies beside it says how it was.
+
+    Raises:
+        DataError: the file, and what is wrong with it.
+    """
+    if not (folder / MARK).is_file():
+        return
+    try:
+        fault = Mark.read(folder).fault(folder)
+    except (OSError, ValueError) as error:
+        fault = f"{folder / MARK} is damaged: {error}"
+    if fault is not None:
+        raise DataError(f"{fault}.", "Run the audit that made it again, or copy the folder again.")
 
 
 def _open_shards(folder: Path, n_shards: int, join: Join) -> EmbeddingFolder:

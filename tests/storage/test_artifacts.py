@@ -13,9 +13,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from koda.errors import StoreError
+from koda.embeddings import EmbeddingTable
+from koda.errors import DataError, StoreError
 from koda.storage import ArtifactStore, write_atomically
 from koda.storage.artifacts import MARK
 
@@ -242,3 +244,19 @@ def test_a_reader_always_finds_a_whole_one_while_it_is_made_anew_over_and_over(s
         for reader in readers:
             reader.result()
     assert all(len(set(each)) == 1 and len(each) == 4096 for each in seen)
+
+
+def test_an_artifact_of_embeddings_is_checked_wherever_it_is_opened(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    folder = store.folder("embeddings", "a" * 64)
+    values = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    EmbeddingTable([str(i) for i in range(8)], image=values).save(folder)
+    store.complete("embeddings", "a" * 64)
+    assert EmbeddingTable.load(folder).n == 8
+    shard = folder / "shard-00000.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(bytes(data))
+    for read in (EmbeddingTable.load, EmbeddingTable.open):
+        with pytest.raises(DataError, match="holds other bytes than when it was written"):
+            read(folder)
