@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from koda.models.own_reads import watch_reads
-from koda.storage import digest_file
+from koda.storage import digest_once
 
 _HOUSE = os.path.realpath(Path(__file__).parents[2])
 _NOT_OWN = tuple(
@@ -110,7 +110,7 @@ def fresh_imports(file: Path | None) -> Iterator[set[str]]:
 def digest_imported(path: Path) -> str:
     """Return the digest of a file as it was imported; one that was imported elsewhere, or not yet, as it is now."""
     with _lock:
-        return _imported.setdefault(str(path), digest_file(path))
+        return _imported.setdefault(str(path), digest_once(path))
 
 
 def read_at_import(path: Path) -> set[str]:
@@ -119,7 +119,7 @@ def read_at_import(path: Path) -> set[str]:
         found = _read.get(str(path), set())
         for name in found:
             with contextlib.suppress(OSError):
-                _imported.setdefault(name, digest_file(Path(name)))
+                _imported.setdefault(name, digest_once(Path(name)))
         return found
 
 
@@ -149,7 +149,7 @@ def _forget_changed() -> None:
 
 def _is_still(place: str, digest: str) -> bool:
     try:
-        return digest_file(Path(place)) == digest
+        return digest_once(Path(place)) == digest
     except OSError:
         return False
 

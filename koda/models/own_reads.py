@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from koda.models.tokenizers import files_in, holds_tokenizer
-from koda.storage import digest_file, digest_json
+from koda.storage import digest_json, digest_once
 
-_CODE = (".py", ".pyc", ".pyi", ".so", ".pth", ".lock")
-_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib")
+_CODE = (".py", ".pyc", ".pyi", ".so", ".lock")
+# folders of a prefix; what lies beside them, as in /usr/src/app, is somebody's own
+_INSTALLED = ("bin", "etc", "include", "lib", "lib64", "share")
+_SYSTEM = (
+    *("/proc/", "/sys/", "/dev/", "/etc/", "/bin/", "/lib/", "/lib64/"),
+    *(
+        f"{prefix}{os.sep}{folder}{os.sep}"
+        for prefix in (sys.prefix, sys.base_prefix, "/usr", "/usr/local")
+        for folder in _INSTALLED
+    ),
+)
 _watching: list[set[str]] = []  # the files opened so far: by what runs now, after what waits for it
 _watcher = threading.local()  # true in the thread that imports
 _hooked = threading.Event()
@@ -63,11 +72,11 @@ def digest_reads(paths: Iterable[str], root: Path) -> dict[str, str]:
         below = os.path.relpath(path, root).replace(os.sep, "/")
         name = f"read/{path.name if below.startswith('../') else below}"
         with contextlib.suppress(OSError):  # it was for a moment only
-            named.setdefault(name, []).append(digest_file(path))
+            named.setdefault(name, []).append(digest_once(path))
     return {name: found[0] if len(found) == 1 else digest_json(sorted(found)) for name, found in named.items()}
 
 
 def _counts(path: Path) -> bool:
     packaged = {"site-packages", "dist-packages", "__pycache__"} & set(path.parts)
-    python = str(path).startswith((sys.prefix + os.sep, sys.base_prefix + os.sep, *_SYSTEM))
-    return not packaged and not python and path.suffix not in _CODE and path.is_file()
+    installed = str(path).startswith(_SYSTEM)
+    return not packaged and not installed and path.suffix not in _CODE and path.is_file()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _SETTLED_NS = 2_000_000_000  # no clock of a file system is coarser; a file that just changed could do so unseen
 _Stamps = tuple[tuple[int, ...], ...]
-_digested: dict[tuple[_Stamps, tuple[str, ...]], str] = {}  # what files were when they were digested -> the digest
+# what files were when they were digested, and the order -> the digest, and the key that held the weights
+_digested: dict[tuple[_Stamps, tuple[str, ...]], tuple[str, str]] = {}
 _HEADER_STARTS_AT = 8  # bytes of a safetensors file, after which its JSON begins
 
 
@@ -42,6 +43,8 @@ class WeightsOnDisk:
 def look_at_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> WeightsOnDisk:
     """Digest the weights of a file, or of the shards of an index: the same for .pt, re-saved .pt and safetensors.
 
+    In one process files that stood still are digested once: a sweep looks at the same weights in each of its cells.
+
     Args:
         path: a checkpoint, or the index of one in several files.
         order: see :func:`koda.models.state_dicts.state_dict_of`.
@@ -50,14 +53,16 @@ def look_at_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> Weigh
         ModelError: a file that cannot be read, holds more than tensors, or no or several state dicts.
     """
     files = files_of(path)
-    stamps, now = _stamps(files), time.time_ns()
+    stamps, now = _stamps(path, files), time.time_ns()
+    if (known := _digested.get((stamps, tuple(order)))) is not None:
+        return WeightsOnDisk(*known, tuple(files))
     if all(map(_is_safetensors, files)):
         digest, entry = _digest_tensors(_safetensors_items(path, files)), ""
     else:
         state, entry = _read(path, files, order)
         digest = digest_state_dict(state)
-    if _stamps(files) == stamps and all(now - changed > _SETTLED_NS for *_, changed in stamps):
-        _digested[stamps, tuple(order)] = digest
+    if _stamps(path, files) == stamps and all(now - changed > _SETTLED_NS for *_, changed in stamps):
+        _digested[stamps, tuple(order)] = digest, entry
     return WeightsOnDisk(digest, entry, tuple(files))
 
 
@@ -77,9 +82,10 @@ def read_weights(path: Path, digest: str, order: Sequence[str] = OPEN_CLIP_ORDER
         ModelError: as there, or other weights than when they were digested.
     """
     files = files_of(path)
-    stamps = _stamps(files)
+    stamps = _stamps(path, files)
     state, _ = _read(path, files, order)
-    untouched = _stamps(files) == stamps and _digested.get((stamps, tuple(order))) == digest
+    known, _ = _digested.get((stamps, tuple(order)), ("", ""))
+    untouched = _stamps(path, files) == stamps and known == digest
     if not untouched and digest_state_dict(state) != digest:
         raise ModelError(
             f"The weights {path} changed between their digest and their loading: something is writing to them.",
@@ -88,9 +94,12 @@ def read_weights(path: Path, digest: str, order: Sequence[str] = OPEN_CLIP_ORDER
     return state
 
 
-def _stamps(files: Sequence[Path]) -> _Stamps:
-    """Return what changes with files: their places on the disk, sizes and times; the last is that of any change."""
-    found = [path.stat() for path in files]
+def _stamps(path: Path, files: Sequence[Path]) -> _Stamps:
+    """Return what changes with files: their places on the disk, sizes and times; the last is that of any change.
+
+    An index counts beside its shards: what it names must be in them.
+    """
+    found = [each.stat() for each in dict.fromkeys([*files, path])]
     return tuple((at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for at in found)
 
 

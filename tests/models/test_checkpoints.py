@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from koda.config import ModelSpec
 from koda.errors import ModelError
-from koda.models import load_encoder, resolve_model
-from koda.models.weights import digest_weights
+from koda.models import load_encoder, resolve_model, weights
+from koda.models.weights import digest_weights, look_at_weights, read_weights
 from tests.tiny import write_tiny_model
 
 State = dict[str, torch.Tensor]
@@ -290,6 +290,33 @@ def test_weights_replaced_after_their_digest_are_not_loaded(state: State, folder
         load_encoder(model, "cpu")
     write(state)
     load_encoder(model, "cpu")
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_weights_that_stood_still_are_digested_once_and_an_index_that_changed_is_read_again(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    names = sorted(state)
+    files = [tmp_path / f"part{number}.safetensors" for number in range(shards)]
+    for number, file in enumerate(files):
+        save_file({name: state[name] for name in names[number::shards]}, file)
+    index = tmp_path / "w.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: files[i % shards].name for i, name in enumerate(names)}}))
+    path = files[0] if shards == 1 else index
+    digested: list[int] = []
+    digest = weights._digest_tensors
+    monkeypatch.setattr(weights, "_digest_tensors", lambda tensors: (digested.append(1), digest(tensors))[1])
+    monkeypatch.setattr(weights, "_SETTLED_NS", 0)
+    first = look_at_weights(path)
+    assert look_at_weights(path) == first and len(digested) == 1
+    read_weights(path, first.digest)
+    assert len(digested) == 1
+    os.utime(files[0])
+    assert look_at_weights(path) == first and len(digested) == 2
+    if path == index:
+        index.write_text(index.read_text().replace(names[0], "another"))
+        with pytest.raises(ModelError, match="lack 1 tensors"):
+            look_at_weights(path)
 
 
 def test_the_architecture_that_was_digested_is_loaded(tiny: Path, state: State, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from koda.config import ModelSpec
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
+from koda.models.own_reads import _counts
+from koda.storage import digests
 from tests.models.test_tokenizers import WORDS, write_tokenizer
 
 STATED = {"image_size": 8, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
@@ -150,6 +153,43 @@ def test_a_file_that_the_code_reads_counts_and_is_read_anew(main: Path, when: st
     assert resolve_model(spec(main)).fingerprint.digest != first.fingerprint.digest
     write(main.parent / "settings.json", '{"factor": -2}')
     assert not np.allclose(embed(spec(main)), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("/usr/src/app/vocabulary.json", True),
+        ("/usr/local/models/vocabulary.json", True),
+        ("/library/vocabulary.json", True),
+        ("/data/weights.pth", True),
+        ("/usr/lib/locale/locale-archive", False),
+        ("/usr/share/zoneinfo/UTC", False),
+        ("/lib/os-release", False),
+        ("/lib64/settings.json", False),
+        ("/etc/hosts", False),
+        (f"{sys.base_prefix}/bin/python3", False),
+        (f"{sys.prefix}/lib/python3/settings.json", False),
+        ("/data/site-packages/easy.pth", False),
+        ("/data/net.py", False),
+    ],
+)
+def test_what_the_system_or_a_package_brought_does_not_count_and_all_else_does(
+    monkeypatch: pytest.MonkeyPatch, name: str, counts: bool
+) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    assert _counts(Path(name)) == counts
+
+
+def test_a_large_file_that_the_code_reads_is_digested_once(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(main.parent / "net.py", READS.format(at_import=SETTINGS, at_making=""))
+    settings = write(main.parent / "settings.json", '{"factor": 2}')
+    time.sleep(0.05)  # a file that has just changed could do so again unseen, and is read again
+    read: list[str] = []
+    digest = digests.digest_file
+    monkeypatch.setattr(digests, "digest_file", lambda path: (read.append(path.name), digest(path))[1])
+    load_encoder(resolve_model(spec(main)), "cpu")
+    resolve_model(spec(main))
+    assert read.count(settings.name) == 1
 
 
 def test_a_tokenizer_that_the_code_loads_counts(tmp_path: Path) -> None:
