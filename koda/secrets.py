@@ -29,6 +29,9 @@ _URL = re.compile(
 )
 _WHOLE = re.compile(r"[A-Za-z][\w+.-]*://")  # a text that begins so is a URL to its end, spaces and all
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*://)")  # of fsspec: zip://a.csv::https://host/b.zip
+# of such a text: a password with a space in it (no port, which prose may follow), and what has the form of a query
+_SPACED_USER = re.compile(r"\A([A-Za-z][\w+.-]*://)[^\s/?#@:]*:(?!\d*\s)[^/?#\n]*@")
+_SPACED_QUERY = re.compile(r"[?&][^\s\"'<>`]*[^\s\"'<>`.,;:)\]}]")
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{8,}")
 _LEAST_SECRET = 6  # characters; shorter ones would be found in any text
 _MOST_VALUES = 1000  # that are looked for in a message, the first ones: a table of signed URLs has one a row
@@ -38,7 +41,7 @@ _below: dict[str, tuple[str, str]] = {}  # folder without credentials -> credent
 _values: dict[str, None] = {}  # credentials by themselves, for messages that other libraries word
 
 
-def conceal(text: str, *, remember: bool = True) -> str:
+def conceal(text: str, *, remember: bool = True, lend: bool = True) -> str:
     """Return a URL without its credentials, which :func:`reveal` puts back; any other text as it is.
 
     Only what is secret goes, so that URLs of different things stay different.
@@ -46,6 +49,7 @@ def conceal(text: str, *, remember: bool = True) -> str:
     Args:
         text: a URL, or a text with URLs in it.
         remember: whether they are to be fetched. What is only shown must not lend its credentials to other URLs.
+        lend: whether what lies below and beside a URL is fetched with its credentials too, or that URL alone.
 
     >>> conceal("https://me:hidden@host/a.png?size=8&token=abcdef")
     'https://host/a.png?size=8'
@@ -53,18 +57,18 @@ def conceal(text: str, *, remember: bool = True) -> str:
     if "://" not in text:
         return text
     if _WHOLE.match(text):
-        return "::".join(_concealed(part, remember) for part in _CHAIN.split(text))
-    return _URL.sub(lambda match: _concealed(match[0], remember), text)
+        return "::".join(_concealed(part, remember, lend) for part in _CHAIN.split(text))
+    return _URL.sub(lambda match: _concealed(match[0], remember, lend), text)
 
 
-def conceal_all(value: Any, *, remember: bool = True) -> Any:
+def conceal_all(value: Any, *, remember: bool = True, lend: bool = True) -> Any:
     """Return plain data with the credentials taken out of every URL in it, as :func:`conceal` does."""
     if isinstance(value, str):
-        return conceal(value, remember=remember)
+        return conceal(value, remember=remember, lend=lend)
     if isinstance(value, Mapping):
-        return {name: conceal_all(inner, remember=remember) for name, inner in value.items()}
+        return {name: conceal_all(inner, remember=remember, lend=lend) for name, inner in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(conceal_all(inner, remember=remember) for inner in value)
+        return type(value)(conceal_all(inner, remember=remember, lend=lend) for inner in value)
     return value
 
 
@@ -76,18 +80,25 @@ def reveal(location: str) -> str:
 def redact(text: str) -> str:
     """Return a message without the credentials in it; of a URL that was signed the whole query goes.
 
+    A text that begins as a URL may be one with spaces in it, as for :func:`conceal`, or go on in words, which stay.
+
     >>> redact("403 for https://host/a.png?v=1&X-Amz-Signature=1a2b, gone")
     '403 for https://host/a.png, gone'
     """
+    whole = _WHOLE.match(text)
+    if whole:
+        text = "::".join(_SPACED_USER.sub(r"\1", part) for part in _CHAIN.split(text))
     if ":/" in text:
         text = _URL.sub(_redacted, text)
+    if whole:
+        text = _SPACED_QUERY.sub(lambda found: "" if _split_query(found[0][1:])[1] else found[0], text)
     text = _HEADER.sub(r"\1 ***", text)
     for value in tuple(_values):
         text = text.replace(value, "***")
     return text
 
 
-def _concealed(url: str, remember: bool) -> str:
+def _concealed(url: str, remember: bool, lend: bool) -> str:
     """Take the credentials out of one URL, and remember them where they are needed."""
     scheme, mark, rest = url.partition("://")
     if not mark:
@@ -101,6 +112,9 @@ def _concealed(url: str, remember: bool) -> str:
     if not remember:
         return bare
     _real[bare] = url
+    _remember(user, secret)
+    if not lend:
+        return bare
     folder = f"{scheme}://{place.rstrip('/')}"
     _below[folder] = (user, secret)
     parent = folder.rpartition("/")[0]
@@ -110,7 +124,6 @@ def _concealed(url: str, remember: bool) -> str:
         host = f"{scheme}://{place.partition('/')[0]}"
         _below.setdefault(parent if len(parent) > len(host) else host, (user, ""))
         _below[host] = (user, "")
-    _remember(user, secret)
     return bare
 
 

@@ -109,7 +109,14 @@ def test_what_lies_below_a_folder_is_fetched_with_its_credentials() -> None:
 
 
 def test_long_texts_are_looked_through_in_no_time() -> None:
-    for text in ("x" * 200_000 + " ://", "https://" + "a" * 200_000, "https://h/?" + "&a=1" * 50_000, "@:/" * 70_000):
+    for text in (
+        "x" * 200_000 + " ://",
+        "https://h/ " + "?&," * 70_000,
+        "https://h:" + "a:" * 99_999,
+        "https://" + "a" * 200_000,
+        "https://h/?" + "&a=1" * 50_000,
+        "@:/" * 70_000,
+    ):
         began = time.process_time()
         conceal(f"see {text}", remember=False)
         redact(text)
@@ -133,6 +140,23 @@ def test_messages_lose_the_whole_query_of_a_signed_url_and_the_password_in_any_f
     assert Check("Prefect", "ok", "at https://me:hidden@host/api").found == "at https://host/api"
     error = DataError("https://a:b@h/x?sig=abc is gone", "Look at https://a:b@h/x")
     assert "a:b" not in repr(error) + str(error) and "abc" not in repr(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h/a b.png?token=zzz", "https://h/a b.png"),
+        ("https://h/a b.png?token=zzz, which is gone.", "https://h/a b.png, which is gone."),
+        ("https://h/a?name=my cat&v=2&token=zzz", "https://h/a?name=my cat"),
+        ("https://me:zz z@host/a b.png", "https://host/a b.png"),
+        ("zip://a b.csv::https://me:zz z@host/b c.zip?sig=zzz", "zip://a b.csv::https://host/b c.zip"),
+        ("https://host:8080 refused it: ask admin@host", "https://host:8080 refused it: ask admin@host"),
+        ("https://host/a.tsv: is it whole? Its columns are token, key", None),
+        ("https://host/a b.png?size=8 & more", None),
+    ],
+)
+def test_a_message_that_begins_as_a_url_is_one_to_its_end_and_its_words_stay(text: str, shown: str | None) -> None:
+    assert redact(text) == (text if shown is None else shown)
 
 
 def png(shade: int) -> bytes:
@@ -191,6 +215,21 @@ def test_the_settings_of_an_audit_and_their_errors_hold_no_credentials(tmp_path:
         with pytest.raises(ValueError) as refused:
             model.model_validate({"name": "https://me:Hidden-5@host/x", "wrong": 1})
         assert "Hidden" not in str(refused.value)
+
+
+def test_keys_and_columns_of_embeddings_lend_their_credentials_to_no_other_url(tmp_path: Path) -> None:
+    """Those of a picture, whatever its column is called, are for the picture alone."""
+    rows = [f"https://me:Hidden@{{}}/d/{i}.png" for i in range(3)]
+    columns = {name: [row.format(f"{name}.host") for row in rows] for name in ("image_path", "photo")}
+    EmbeddingTable([row.format("keys.host") for row in rows], [[1.0, 2.0]] * 3, metadata=columns).save(tmp_path / "t")
+    table = EmbeddingTable.open(tmp_path / "t")
+    assert table.keys[0] == "https://keys.host/d/0.png"
+    for location in ("https://keys.host/d/0.png", "https://keys.host/d/other.png", "https://keys.host/x"):
+        assert reveal(location) == location
+    for name, given in columns.items():
+        assert list(map(reveal, table.metadata[name])) == given
+        for location in (f"https://{name}.host/d/other.png", f"https://{name}.host/x"):
+            assert reveal(location) == location
 
 
 def test_keys_and_columns_of_embeddings_hold_no_credentials(tmp_path: Path) -> None:

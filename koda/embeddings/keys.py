@@ -30,7 +30,7 @@ def key_text(value: Any) -> str | None:
     ('7', '7', '007', None)
     """
     if type(value) is str:
-        return conceal(value) or None
+        return conceal(value, remember=False) or None
     if hasattr(value, "item"):  # a number of numpy's or of a tensor
         if np.ndim(value):
             raise DataError(f"A key has the shape {np.shape(value)}.", "Give one text or number a sample.")
@@ -43,7 +43,7 @@ def key_text(value: Any) -> str | None:
         value = int(value) if value.is_integer() else value
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    return conceal(str(value)) or None
+    return conceal(str(value), remember=False) or None
 
 
 def keys_of(
