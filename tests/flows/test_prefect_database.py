@@ -61,6 +61,17 @@ def test_a_damaged_database_is_known(tmp_path: Path, offset: int) -> None:
     assert "damaged" in str(fault_of(path))
 
 
+def test_a_damaged_page_of_a_large_database_is_known(tmp_path: Path) -> None:
+    """Prefect's server would start with it, and then refuse every run."""
+    path = of_prefect(tmp_path / "prefect.db", "f327e877e423")
+    end = path.stat().st_size
+    write(path, "CREATE TABLE log (line)", f"INSERT INTO log VALUES (zeroblob({2**26}))")
+    with path.open("r+b") as file:
+        file.seek(end - 4096)
+        file.write(b"\xa7" * 4096)
+    assert "damaged" in str(fault_of(path))
+
+
 def test_a_database_that_another_process_writes_is_not_taken_for_damaged(tmp_path: Path) -> None:
     path = of_prefect(tmp_path / "prefect.db", "f327e877e423")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
