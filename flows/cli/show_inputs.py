@@ -46,10 +46,11 @@ def show_data(data: dict[str, Any]) -> None:
         console.print(f"  {count:>9} {escape(line)}{note}", soft_wrap=True)
     for note in ledger.notes:
         console.print(f"  [yellow]note[/] {escape(note)}", soft_wrap=True)
-    console.print(
-        f"  {data['n_images']} images ({data['n_duplicate_images']} pairs repeat one), {data['n_captions']} captions"
-        + (f" ({data['n_empty_captions']} pairs have an empty one)" if data["n_empty_captions"] else "")
-    )
+    repeats = f" ({counted(data['n_duplicate_images'], 'pair')} repeat one)" if data["n_duplicate_images"] else ""
+    empty = f" ({counted(data['n_empty_captions'], 'pair')} with an empty one)" if data["n_empty_captions"] else ""
+    console.print(f"  {counted(data['n_images'], 'image')}{repeats}, {counted(data['n_captions'], 'caption')}{empty}")
+    if data["n_images"]:
+        console.print("  pictures are decoded when they are embedded: what cannot be is left out then")
     if data["metadata_columns"]:
         console.print(f"  metadata: {escape(', '.join(data['metadata_columns']))}")
     console.print(f"  digest {data['digest']}")

@@ -9,7 +9,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from koda.audit.folders import AUDITS, RECORD, assemble, is_current, read_record, sweep
+from koda.audit.folders import (
+    AUDITS,
+    MANIFEST,
+    RECORD,
+    assemble,
+    changed_files,
+    is_current,
+    read_record,
+    sweep,
+)
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
 from koda.errors import ConfigError, StoreError
 from koda.records import AuditRecord
@@ -67,6 +76,7 @@ def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) ->
     with plan.artifacts.lock(AUDITS, plan.audit_id):
         sweep(plan.artifacts, folder.parent, plan.audit_id)
         record, _ = plan.artifacts.read(RECORDS, plan.record_key, _read_record)
+        damaged = _damaged(folder)
         plan.artifacts.read(RECORDS, plan.record_key, lambda records: _put(plan, records, folder))
         if store.record_digest(record.id) != digest_of_record(record):
             from koda.audit.evaluation import load_evaluation  # brings in torch, which a cached audit can do without
@@ -88,7 +98,7 @@ def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) ->
         )
         unstored = store.merged()
     notes = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("notes", [])
-    notes = [*notes, *unstored]
+    notes = [*damaged, *notes, *unstored]
     return {
         "id": record.id,
         "verdict": record.verdict.status,
@@ -123,6 +133,17 @@ def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) ->
         },
         "notes": [*_of_the_data(record), *_warnings(record), *notes],
     }
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Say which files of an audit's folder are not as they were written, and are put back."""
+    if not (folder / MANIFEST).is_file():
+        return []
+    try:
+        changed = changed_files(folder)
+    except StoreError:  # a manifest that cannot be read
+        changed = [MANIFEST]
+    return [f"{folder / name} was not as the audit wrote it, and is put back." for name in changed]
 
 
 def _of_the_data(record: AuditRecord) -> list[str]:

@@ -126,6 +126,7 @@ def test_a_damaged_file_of_an_audit_is_refused_with_its_name_and_put_back(
         assert f"the folder of {result['id']} is damaged" in command(place, "history")[1]
     _, again, _ = place.run(*FEATURES)
     assert (again["id"], again["steps_executed"]) == (result["id"], 0)
+    assert any(str(folder / name) in note and "put back" in note for note in again["notes"])
     assert (folder / name).read_bytes() == whole
     assert not (folder / "runs").exists()  # it is the same run
     assert command(place, "verify", str(folder))[0] == 0
