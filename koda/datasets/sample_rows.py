@@ -121,6 +121,33 @@ def rows_of(
     return [replace(row, key=name, caption=text) for name, text in choose(key, captions, config)]
 
 
+def taken_of_several(sample: Sample, columns: Columns) -> str | None:
+    """Return the suffix of the image that is taken, where a sample has several and no suffix is named; else None."""
+    there = [suffix for suffix in _images(columns) if suffix in sample.parts]
+    return there[0] if len(there) > 1 else None
+
+
+def has_other_captions(sample: Sample, content: dict[str, Any] | Fault, row: Row, columns: Columns) -> bool:
+    """Tell whether the text of a sample is taken for its caption, and its JSON says another one.
+
+    Only what is called a caption there is compared: a title or a text beside a caption is mostly something else.
+
+    Args:
+        sample: of a shard.
+        content: of its JSON.
+        row: that the sample made.
+        columns: what the configuration names; a caption that is named is meant.
+    """
+    if columns.caption is not None or "txt" not in sample.texts or isinstance(content, Fault):
+        return False
+    values = [content.get(name) for name in ("caption", "captions")]
+    found = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    texts = {text.strip() for text in found if isinstance(text, str) and not stands_for_nothing(text)}
+    if not texts - {"", row.caption}:
+        return False
+    return not stands_for_nothing(decode_text(sample.texts["txt"], sample.key))  # else the JSON's is taken
+
+
 def _fault_of_members(sample: Sample, image: Blob | None, columns: Columns) -> Fault | None:
     """Return why a sample cannot be used, as its members show."""
     if sample.part_of is not None:

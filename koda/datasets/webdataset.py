@@ -12,7 +12,7 @@ from typing import Any
 from koda.config import DataConfig
 from koda.datasets.base import Fault, Row, Source, gathered
 from koda.datasets.blobs import READS_AT_ONCE, is_folder, open_file, reason_of
-from koda.datasets.sample_rows import Columns, content_of, rows_of
+from koda.datasets.sample_rows import Columns, content_of, has_other_captions, rows_of, taken_of_several
 from koda.datasets.samples import Samples, add_members, told_apart
 from koda.datasets.shards import distinct_names, find_shards, name_of
 from koda.datasets.tars import Damage, check_uncompressed, read_members
@@ -32,6 +32,8 @@ class _Shard:
         suffixes, entries: how many samples have a member of each suffix, and each entry in their JSON.
         others: names of members that are part of no sample.
         n_merged, n_split: see :class:`koda.datasets.samples.Samples`.
+        taken: suffixes of the images that were taken of samples with several.
+        n_other_captions: samples whose text is their caption, while their JSON has another.
         is_damaged: its end is; the last row says how.
     """
 
@@ -42,6 +44,8 @@ class _Shard:
     others: list[str] = field(default_factory=list)
     n_merged: int = 0
     n_split: int = 0
+    taken: Counter[str] = field(default_factory=Counter)
+    n_other_captions: int = 0
     is_damaged: bool = False
 
     @property
@@ -109,7 +113,12 @@ def _read_shard(location: str, columns: Columns, config: DataConfig) -> _Shard:
     shard = _Shard(location, others=found.others, n_merged=found.n_merged, n_split=found.n_split)
     for sample in found.samples:
         content = content_of(sample)
-        shard.samples.append(rows_of(sample, content, location, columns, config))
+        rows = rows_of(sample, content, location, columns, config)
+        shard.samples.append(rows)
+        if rows[0].fault is None:
+            taken = taken_of_several(sample, columns)
+            shard.taken.update([] if taken is None else [taken])
+            shard.n_other_captions += has_other_captions(sample, content, rows[0], columns)
         shard.suffixes.update(sample.parts.keys())
         shard.entries.update([] if isinstance(content, Fault) else content.keys())
     if damage is not None:
@@ -191,6 +200,14 @@ def _notes(shards: Sequence[_Shard], config: DataConfig) -> Iterator[str]:
         yield (
             f"{n_merged} samples have names that go on after the first dot of another sample's, and are parts of it "
             "by WebDataset's rule; data.key_ends: last_dot tells them apart"
+        )
+    if taken := sum((shard.taken for shard in shards), Counter[str]()):
+        which = " or ".join(f".{suffix}" for suffix, _ in taken.most_common())
+        yield f"{taken.total()} samples have several images; the {which} is taken (data.image_column)"
+    if n_other := sum(shard.n_other_captions for shard in shards):
+        yield (
+            f"{n_other} samples have another caption in their .json than in their .txt; the .txt is taken "
+            "(data.caption_column)"
         )
     if others := [name for shard in shards for name in shard.others]:
         yield f"{len(others)} members are part of no sample, such as {others[0]!r}"

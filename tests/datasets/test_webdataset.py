@@ -438,3 +438,39 @@ def test_a_sample_that_lacks_what_is_named_is_rejected(tmp_path: Path) -> None:
     named = read(path, caption_column="t", key_column="id")
     assert [pair.key for pair in named.pairs] == ["k"]
     assert [item.reason for item in named.rejections] == ["the JSON of the sample has no entry 'id' that is a key"]
+
+
+def test_samples_with_several_images_are_counted_with_the_one_that_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    both = [(f"{n}.{suffix}", suffix.encode()) for n in range(3) for suffix in ("png", "jpeg", "txt")]
+    path.write_bytes(tar([*both, *(("3.webp", b"webp"), ("3.png", b"png"), ("3.txt", b"x"))]))
+    dataset = read(path)
+    assert [read_image(pair) for pair in dataset.pairs] == [b"jpeg", b"jpeg", b"jpeg", b"png"]
+    assert dataset.ledger.notes == ["4 samples have several images; the .jpeg or .png is taken (data.image_column)"]
+    path.write_bytes(tar(both))
+    assert read(path).ledger.notes == ["3 samples have several images; the .jpeg is taken (data.image_column)"]
+    assert read(path, image_column="png").ledger.notes == []
+
+
+def test_samples_with_another_caption_in_their_json_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    texts = {"caption": b" same\n", "other": b"text", "list": b"one", "nan": b"nan", "title": b"a"}
+    about = {
+        "caption": {"caption": "same "},
+        "other": {"caption": "json"},
+        "list": {"captions": ["one", "two"]},
+        "nan": {"caption": "json"},
+        "title": {"caption": None, "title": "a title", "text": "a text"},
+    }
+    parts = [
+        (f"{name}.{suffix}", data)
+        for name, text in texts.items()
+        for suffix, data in (("jpg", b"x"), ("txt", text), ("json", json.dumps(about[name]).encode()))
+    ]
+    path.write_bytes(tar(parts))
+    dataset = read(path)
+    assert {pair.key: pair.caption for pair in dataset.pairs}["other"] == "text"
+    assert dataset.ledger.notes == [
+        "2 samples have another caption in their .json than in their .txt; the .txt is taken (data.caption_column)"
+    ]
+    assert not any("another caption" in note for note in read(path, caption_column="txt").ledger.notes)
