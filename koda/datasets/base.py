@@ -92,6 +92,7 @@ class Source:
         n_split: samples more than the source has rows, because a row holds several captions.
         merged: kind -> rows of the source that are part of another row's sample.
         notes: how it was read, in words, where that had to be found out.
+        folders: local folders that the images which its rows name may lie in; none where rows name no images.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Source:
     n_split: int = 0
     merged: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def gathered(name: str, rows: list[Row]) -> Source:
@@ -215,8 +217,7 @@ def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], 
         DataError: with the commonest reasons, one of each in full.
     """
     left_out = list(rejections)
-    kinds = kinds_of(left_out)[:_SHOWN_KINDS]
-    common = "; ".join(f"{item.count} x {_example(item)}" for item in kinds)
+    common = commonest(left_out)
     if n_source - len(left_out) < 1:
         why = f"all {n_source} rows were rejected: {common}" if n_source else "it has no rows"
         raise DataError(f"The data set {name} has no usable pair: {why}.", _remedy(left_out))
@@ -226,6 +227,11 @@ def check_rejections(name: str, n_source: int, rejections: Iterable[Rejection], 
             f"data.max_rejected = {limit:g} allows: {common}.",
             "Mend the data, or raise data.max_rejected (below 1 a share, from 1 on a count).",
         )
+
+
+def commonest(rejections: Iterable[Rejection]) -> str:
+    """Return the commonest reasons for a message, each with how often it is there and one row of it in full."""
+    return "; ".join(f"{item.count} x {_example(item)}" for item in kinds_of(rejections)[:_SHOWN_KINDS])
 
 
 def _example(item: RejectedKind) -> str:

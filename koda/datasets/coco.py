@@ -59,7 +59,8 @@ def read_coco(config: DataConfig) -> Source:
     for item in entries:
         rows += [item] if isinstance(item, Row) else _pairs(item, reach, config)
     source = gathered(stem_of(config.path), [*rows, *strays])
-    return replace(source, n_split=len(rows) - len(entries), notes=tuple(_left_out(images.values())))
+    notes = tuple(_left_out(images.values()))
+    return replace(source, n_split=len(rows) - len(entries), notes=notes, folders=reach.folders)
 
 
 def _left_out(images: Iterable[_Image]) -> Iterator[str]:

@@ -41,4 +41,4 @@ def read_stored(config: DataConfig) -> Source:
                 f"row {number + 1}",
             )
         )
-    return Source(Path(config.path).name, rows, extra)
+    return Source(Path(config.path).name, rows, extra, folders=() if reach is None else reach.folders)

@@ -82,7 +82,7 @@ def read_huggingface(config: DataConfig) -> Source:
         n_rows += _read(location, buffer, reader, columns, reach, n_rows, rows)
     name = folder.rstrip("/").rpartition("/")[2]
     metadata, notes = ((), ()) if columns is None else (columns.metadata, columns.notes)
-    source = Source(name, [row for row, _ in rows], metadata, notes=notes)
+    source = Source(name, [row for row, _ in rows], metadata, notes=notes, folders=reach.folders)
     return captioned(source, [value for _, value in rows], config)
 
 

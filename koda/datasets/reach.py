@@ -1,6 +1,8 @@
 """How far the rows of a source reach: into the folder of the images, and where else the configuration lets them.
 
 A table may come from anybody. What it names is opened with the rights of whoever runs the audit, so it is confined.
+Links are not: they were made by somebody who may write to the folder, and there are tools (DVC, git-annex, the cache
+of a hub) that make each image one, to a store elsewhere. Those that lead out are counted, so that it is known.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 from urllib.parse import unquote
 
@@ -72,7 +76,7 @@ class Reach:
         if is_url(place):
             return Blob(place) if self._allows(place) else self._refused(place, f"data.urls: allow, or {_REMEDY}")
         inside = os.path.abspath(place)  # noqa: PTH100 (pathlib keeps `..`)
-        if not any(inside.startswith(folder.rstrip("/") + "/") for folder in self.folders):
+        if not _is_below(inside, self.folders):
             return self._refused(inside, _REMEDY)
         if ".." in place.split("/"):
             place = inside  # the kernel would follow a link before it steps out of it
@@ -89,6 +93,34 @@ class Reach:
 
     def _refused(self, place: str, remedy: str) -> Fault:
         return Fault(_OUTSIDE, f"{shown(place)} is not below {shown(self.folder)}; to allow it, set {remedy}")
+
+
+def note_on_links(images: Iterable[tuple[str, Blob | None]], folders: Sequence[str]) -> Iterator[str]:
+    """Yield a note where links lead from the folders that images may lie in to images that lie elsewhere.
+
+    Args:
+        images: the keys of rows with their images.
+        folders: absolute paths; see :class:`Reach`. Where there are none, rows name no local images.
+    """
+    if not folders:
+        return
+    resolved = cache(os.path.realpath)  # of folders, which most images share
+    out = []
+    for key, image in images:
+        if image is None or image.length is not None or is_url(image.location):
+            continue  # a part of the data set's own files, which no row names, or no file
+        folder, name = os.path.split(image.location)
+        place = join(resolved(folder), name)
+        if os.path.islink(place):  # noqa: PTH114 (a call a sample)
+            place = os.path.realpath(place)
+        if not _is_below(place, folders):
+            out.append(key)
+    if out:
+        yield f"images reached through links that lead out of data.images: {len(out)}, such as that of {out[0]!r}"
+
+
+def _is_below(place: str, folders: Iterable[str]) -> bool:
+    return any(place.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
 def _as_it_lies(place: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import filter as matching_names
 
@@ -15,6 +16,7 @@ from koda.datasets.base import (
     Row,
     Source,
     check_rejections,
+    commonest,
     digest_of,
     kinds_of,
 )
@@ -29,6 +31,7 @@ from koda.datasets.embedding_folder import read_stored
 from koda.datasets.folder import count_captioned_images, read_folder
 from koda.datasets.huggingface import read_huggingface
 from koda.datasets.pictures import View
+from koda.datasets.reach import note_on_links
 from koda.datasets.shards import has_braces
 from koda.datasets.tables import read_table
 from koda.datasets.text import is_text, listed, printable
@@ -159,6 +162,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata, view))
     pairs.sort(key=lambda pair: pair.key)
     rejections.sort(key=lambda rejection: rejection.key)
+    links = note_on_links(((pair.key, pair.image) for pair in pairs), source.folders)
     dataset = PairDataset(
         name=config.name or source.name,
         path=config.path,
@@ -176,7 +180,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
             n_outside_limit=subset.n_outside_limit,
             rejected=kinds_of(rejections),
             n_compared=len(pairs),
-            notes=list(source.notes),
+            notes=[*source.notes, *links],
         ),
         join=config.join,
     )
@@ -221,15 +225,60 @@ def _subset(source: Source, config: DataConfig) -> _Subset:
     n_rows = len(rows)
     if config.where is not None and rows:
         matched = matching(rows, source.metadata_columns, config.where)
-        if not matched:
-            raise DataError(f"None of the {len(rows)} rows of {shown(config.path)} satisfies data.where.")
+        _check_matched(rows, matched, losses, config)
         rows = matched
     n_matched = len(rows)
-    if config.limit is not None and config.limit < len(rows):
-        if config.pick == "random":
-            rows.sort(key=lambda row: draw(config.seed, "limit", row.where if row.key is None else row.key))
-        rows = rows[: config.limit]
+    if config.limit is not None:
+        rows = _limited(rows, config.limit, None if config.pick == "first" else config.seed)
     return _Subset([*rows, *losses], n_rows - n_matched, n_matched - len(rows))
+
+
+def _check_matched(rows: Sequence[Row], matched: Sequence[Row], losses: Sequence[Row], config: DataConfig) -> None:
+    """Refuse a condition that leaves nothing to audit, and say so: the rows that it cannot judge are not to blame.
+
+    Raises:
+        DataError: no usable row satisfies it; the rows that are left all have a fault, and are named beside it.
+    """
+    usable = [row for row in rows if row.fault is None]
+    if matched and (not usable or any(row.fault is None for row in matched)):
+        return
+    left = [*matched, *losses]
+    which = f"{len(usable)} usable rows" if left else f"{len(rows)} rows"
+    beside = f"; beside them {len(left)} cannot be used: {commonest(_sorted_out(left)[1])}" if left else ""
+    raise DataError(
+        f"None of the {which} of {shown(config.path)} satisfies data.where{beside}.", "Write another condition."
+    )
+
+
+def _limited(rows: list[Row], limit: int, seed: int | None) -> list[Row]:
+    """Return as many usable rows as the limit allows, and with them the faulty ones that fall to their share.
+
+    A faulty row takes no place of the limit: most have no key, and one that were drawn by its line would have other
+    samples drawn with it where the source is sorted otherwise. That as large a share of the faulty as of the usable
+    rows is kept leaves `data.max_rejected` its meaning.
+
+    Args:
+        rows: in the order of the source.
+        limit: of usable rows.
+        seed: of the draw; None takes the first ones, and the faulty rows that stand before the last of them.
+    """
+    usable = [row for row in rows if row.fault is None]
+    if len(usable) <= limit:
+        return rows
+    if seed is None:
+        last = usable[limit - 1]
+        return rows[: next(place for place, row in enumerate(rows, start=1) if row is last)]
+    usable.sort(key=lambda row: draw(seed, "limit", row.where if row.key is None else row.key))
+    faulty = []
+    alike: Counter[str] = Counter()
+    for row in rows:
+        if row.fault is not None:
+            name = f"{row.key}\0{row.fault.kind}\0{row.fault.detail}"  # the same wherever the row stands
+            alike[name] += 1
+            faulty.append((draw(seed, "limit", f"{name}\0{alike[name]}"), row))
+    faulty.sort(key=lambda drawn: drawn[0])
+    share = (2 * limit * len(faulty) + len(usable)) // (2 * len(usable))  # rounded
+    return [*usable[:limit], *(row for _, row in faulty[:share])]
 
 
 def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]]:

@@ -83,7 +83,7 @@ def read_table(config: DataConfig) -> Source:
         captions.append(caption)
     after = table.malformed.get(len(files), [])
     notes = (*table.notes, *_renamed(rows, reach))
-    source = Source(stem_of(path), [*rows, *after], metadata_columns, notes=notes)
+    source = Source(stem_of(path), [*rows, *after], metadata_columns, notes=notes, folders=reach.folders)
     return captioned(source, [*captions, *(None for _ in after)], config)
 
 

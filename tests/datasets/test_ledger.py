@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,61 @@ FLICKR = [f"{image}.png,caption {image} {which}" for image in range(4) for which
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     rows = [*FLICKR, "5.png,nan", "gone.png,x", "gone2.png,x", "1.png", "/etc/hostname,x"]
-    dataset = read(tmp_path, rows, where="key <> '0.png'", limit=6, pick="first")
+    dataset = read(tmp_path, rows, where="key <> '0.png'", limit=4, pick="first")
     ledger = dataset.ledger
     assert ledger.lines("pairs") == [
         ("rows in the source", 25),
         ("part of another row's sample: another caption of the same image", 16),
         ("not asked for by data.where", 1),
-        ("beyond data.limit", 2),
-        ("left out, since they cannot be used", 3),
+        ("beyond data.limit", 3),
+        ("left out, since they cannot be used", 2),
         ("pairs", 3),
     ]
     assert [(item.kind, item.count, item.key) for item in ledger.rejected] == [
-        ("the image cannot be read", 2, "gone.png"),
         ("the caption is missing", 1, "5.png"),
+        ("the image cannot be read", 1, "gone.png"),
     ]
-    assert ledger.rejected[0].reason == f"the image cannot be read: no such file or directory: {tmp_path}/gone.png"
-    assert dataset.n_source == ledger.n_asked == 6
+    assert ledger.rejected[1].reason == f"the image cannot be read: no such file or directory: {tmp_path}/gone.png"
+    assert dataset.n_source == ledger.n_asked == 5
+
+
+def test_the_limit_draws_the_same_samples_whatever_the_order_of_the_source(tmp_path: Path) -> None:
+    good = [f"{number}.png,x" for number in range(6)]
+    faulty = ["a,b,c", "a,b,c", "a,b,c,d", ",x", "/etc/hostname,x", "1.png,nan"]
+    found = set()
+    for number in range(60):
+        rows = [*good, *faulty]
+        random.Random(number).shuffle(rows)
+        dataset = read(tmp_path, rows, limit=3)
+        kinds = sorted((item.kind, item.reason, item.count) for item in dataset.ledger.rejected)
+        found.add((dataset.digest, dataset.ledger.n_outside_limit, str(kinds)))
+    assert len(found) == 1
+    assert (len(dataset.pairs), dataset.ledger.n_rejected, dataset.ledger.n_outside_limit) == (3, 3, 6)
+
+
+def test_faulty_rows_take_no_place_of_the_limit(tmp_path: Path) -> None:
+    good = [f"{number}.png,x" for number in range(6)]
+    for seed in range(20):
+        assert read(tmp_path, good, limit=3, seed=seed).digest == (
+            read(tmp_path, ["a,b,c", *good, "a"], limit=3, seed=seed, max_rejected=0.25).digest
+        )
+    assert len(read(tmp_path, ["a,b,c", *good], limit=6).rejections) == 1
+    first = read(tmp_path, ["a,b,c", *good, "a,b,c,d"], limit=3, pick="first")
+    assert ([pair.key for pair in first.pairs], len(first.rejections)) == (["0.png", "1.png", "2.png"], 1)
+
+
+def test_a_condition_that_no_usable_row_satisfies_is_what_is_told_of(tmp_path: Path) -> None:
+    rows = [f"{number}.png,x,{number}" for number in range(5)]
+    with pytest.raises(DataError) as told:
+        read(tmp_path, [*rows, "a,b,c,d"], "filepath,title,n", where="n < 0")
+    assert str(told.value).startswith(
+        f"None of the 5 usable rows of {tmp_path}/t.csv satisfies data.where; beside them 1 cannot be used: "
+        "1 x malformed row, such as 'line 7' (4 fields where the header has 3)."
+    )
+    with pytest.raises(DataError, match=r"None of the 5 rows of \S+ satisfies data\.where\."):
+        read(tmp_path, rows, "filepath,title,n", where="n < 0")
+    with pytest.raises(DataError, match="all 1 rows were rejected: 1 x malformed row"):
+        read(tmp_path, ["a,b,c,d"], "filepath,title,n", where="n < 0")
 
 
 def test_a_row_for_each_caption_is_as_a_list_of_captions(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -90,6 +91,39 @@ def test_pipes_and_devices_are_refused_at_once(folder: Path) -> None:
         "zero.png": "the image cannot be read: it is a device, not a file",
         "sub": "the image cannot be read: is a directory",
     }
+
+
+def test_links_that_lead_out_are_followed_and_counted(folder: Path) -> None:
+    store = folder.parent / "other"
+    (folder / "inner.png").symlink_to("a.png")
+    (folder / "out.png").symlink_to(store / "b.png")
+    (folder / "outdir").symlink_to(store)
+    (folder / "gone.png").symlink_to(store / "gone.png")
+    names = ["a.png", "inner.png", "out.png", "outdir/b.png", "gone.png"]
+    dataset = read(folder, *names)
+    assert [pair.key for pair in dataset.pairs] == ["a.png", "inner.png", "out.png", "outdir/b.png"]
+    note = "images reached through links that lead out of data.images: 2, such as that of 'out.png'"
+    assert dataset.ledger.notes == [note]
+    assert read(folder, *names, roots=[str(store)]).ledger.notes == []
+    assert read(folder, "a.png", "inner.png").ledger.notes == []
+
+
+def test_links_that_lead_out_are_counted_whatever_names_the_images(folder: Path, monkeypatch: Any) -> None:
+    (folder / "out.png").symlink_to(folder.parent / "other" / "b.png")
+    path = folder / "captions.json"
+    content = {"images": [{"id": 1, "file_name": "out.png"}], "annotations": [{"image_id": 1, "caption": "x"}]}
+    path.write_text(json.dumps(content))
+    monkeypatch.chdir(folder)
+    for place in (str(path), "captions.json"):
+        (note,) = read_dataset(DataConfig(path=place)).ledger.notes
+        assert note.startswith("images reached through links that lead out of data.images: 1")
+
+
+def test_a_folder_of_images_that_are_links_names_none_that_lie_outside(folder: Path) -> None:
+    (folder / "out.png").symlink_to(folder.parent / "other" / "b.png")
+    (folder / "out.txt").write_text("x")
+    dataset = read_dataset(DataConfig(path=str(folder), max_rejected=9))
+    assert [pair.key for pair in dataset.pairs] == ["out"] and not any("links" in n for n in dataset.ledger.notes)
 
 
 @pytest.mark.parametrize("name", ["pairs.tsv", "captions.json"])
