@@ -191,7 +191,7 @@ def _other_than_default(view: View) -> list[str]:
 
 def count_kinds(rejections: Iterable[Rejection]) -> dict[str, int]:
     """Return how many rejections there are of each kind, the commonest first."""
-    return dict(Counter(rejection.kind for rejection in rejections).most_common())
+    return {item.kind: item.count for item in kinds_of(rejections)}
 
 
 def allowed_rejections(n_source: int, limit: float) -> float:

@@ -11,7 +11,7 @@ from koda.datasets.base import Fault, Row, Source, gathered
 from koda.datasets.blobs import is_file, is_folder, is_url, parent_of, read_location, shown, stem_of, why_no_file
 from koda.datasets.captions import choose
 from koda.datasets.reach import Reach
-from koda.datasets.text import listed, parse_json, printable, scalars, stands_for_nothing
+from koda.datasets.text import as_utf8, listed, parse_json, scalars, stands_for_nothing
 from koda.errors import DataError
 
 _PARTS = ("images", "annotations")
@@ -68,7 +68,7 @@ def _left_out(images: Iterable[_Image]) -> Iterator[str]:
     parts = (part for image in images for part in (image.entry, *image.captions))
     names = sorted({name for part in parts for name, value in part.items() if isinstance(value, list | dict)})
     if names:
-        yield f"left out, since they hold lists or objects: {printable(listed([repr(name) for name in names]))}"
+        yield f"left out, since they hold lists or objects: {as_utf8(listed([repr(name) for name in names]))}"
 
 
 def _content(path: str) -> dict[str, list[Any]]:

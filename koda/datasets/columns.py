@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Source
-from koda.datasets.text import printable
+from koda.datasets.text import as_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def plain(value: Any) -> str | int | float | bool | None:
         TypeError: a list, an object, bytes that are no text.
     """
     if isinstance(value, str):
-        return value if value.isascii() else printable(value)
+        return value if value.isascii() else as_utf8(value)
     if is_missing(value):
         return None
     if isinstance(value, bool | int | float):

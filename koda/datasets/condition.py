@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from koda.datasets.base import Row
-from koda.datasets.text import printable
+from koda.datasets.text import as_utf8
 from koda.errors import DataError, did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _column(values: list[Any]) -> pa.Array:
 def _texts(values: list[str | None]) -> pa.Array:
     import pyarrow as pa
 
-    return pa.array([None if value is None else printable(value) for value in values], pa.string())
+    return pa.array([None if value is None else as_utf8(value) for value in values], pa.string())
 
 
 def _in_words(setting: str, message: str, names: list[str]) -> DataError:

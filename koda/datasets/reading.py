@@ -34,7 +34,7 @@ from koda.datasets.pictures import View
 from koda.datasets.reach import note_on_links
 from koda.datasets.shards import has_braces
 from koda.datasets.tables import read_table
-from koda.datasets.text import is_text, listed, printable
+from koda.datasets.text import as_utf8, is_text, listed
 from koda.datasets.webdataset import read_webdataset
 from koda.errors import DataError
 from koda.records.ledger import Ledger
@@ -157,7 +157,7 @@ def read_dataset(config: DataConfig, digests: ImageDigests | None = None) -> Pai
         digest = None if row.image is None else next(image_digests)
         if isinstance(digest, Exception):
             tried = "" if row.image is None else row.image.shown
-            rejections.append(Rejection(key, UNREADABLE, printable(f"{reason_of(digest)}: {tried}")))
+            rejections.append(Rejection(key, UNREADABLE, as_utf8(f"{reason_of(digest)}: {tried}")))
         else:
             pairs.append(Pair(key, row.image, row.caption or "", digest, row.metadata, view))
     pairs.sort(key=lambda pair: pair.key)
@@ -286,9 +286,9 @@ def _sorted_out(rows: list[Row]) -> tuple[list[tuple[str, Row]], list[Rejection]
     good: dict[str, Row] = {}
     rejections = []
     for number, row in enumerate(rows, start=1):
-        key = printable(row.key if row.key is not None else row.where or f"row {number}")
+        key = as_utf8(row.key if row.key is not None else row.where or f"row {number}")
         if row.fault is not None:
-            rejections.append(Rejection(key, printable(row.fault.kind), printable(row.fault.detail)))
+            rejections.append(Rejection(key, as_utf8(row.fault.kind), as_utf8(row.fault.detail)))
         elif row.key is not None and key in good:
             rejections.append(Rejection(key, "duplicate key", "an earlier row has it"))
         elif key != row.key:

@@ -55,7 +55,7 @@ def parse_json(data: bytes, where: str) -> Any:
 def scalars(entry: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
     """Return the entries of a JSON object that are text, numbers, booleans or null, but for those named."""
     return {
-        printable(name): printable(value) if isinstance(value, str) else value
+        as_utf8(name): as_utf8(value) if isinstance(value, str) else value
         for name, value in entry.items()
         if name not in without and (value is None or isinstance(value, str | int | float))
     }
@@ -70,7 +70,7 @@ def is_text(text: str) -> bool:
     return True
 
 
-def printable(text: str) -> str:
+def as_utf8(text: str) -> str:
     """Return a text with what cannot be written as UTF-8 spelled out."""
     return text if is_text(text) else text.encode("utf-8", "backslashreplace").decode()
 

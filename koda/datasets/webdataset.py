@@ -34,7 +34,6 @@ class _Shard:
         n_merged, n_split: see :class:`koda.datasets.samples.Samples`.
         taken: suffixes of the images that were taken of samples with several.
         n_other_captions: samples whose text is their caption, while their JSON has another.
-        is_damaged: its end is; the last row says how.
     """
 
     location: str
@@ -46,7 +45,6 @@ class _Shard:
     n_split: int = 0
     taken: Counter[str] = field(default_factory=Counter)
     n_other_captions: int = 0
-    is_damaged: bool = False
 
     @property
     def name(self) -> str:
@@ -122,7 +120,6 @@ def _read_shard(location: str, columns: Columns, config: DataConfig) -> _Shard:
         shard.suffixes.update(sample.parts.keys())
         shard.entries.update([] if isinstance(content, Fault) else content.keys())
     if damage is not None:
-        shard.is_damaged = True
         shard.samples.append([Row(None, fault=Fault("the shard is damaged", damage), where=shard.name, loss=True)])
     return shard
 

@@ -66,15 +66,6 @@ def look_at_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> Weigh
     return WeightsOnDisk(digest, entry, tuple(files))
 
 
-def digest_weights(path: Path, order: Sequence[str] = OPEN_CLIP_ORDER) -> str:
-    """Return the digest alone of :func:`look_at_weights`.
-
-    Raises:
-        ModelError: as there.
-    """
-    return look_at_weights(path, order).digest
-
-
 def read_weights(path: Path, digest: str, order: Sequence[str] = OPEN_CLIP_ORDER) -> dict[str, Any]:
     """Read the tensors that :func:`look_at_weights` digested, under the names that the model gives.
 

@@ -38,22 +38,6 @@ class AuditStore:
         """The database file."""
         return self.home / DATABASE
 
-    def add_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Store an audit; one of the same id is replaced, in one transaction.
-
-        Args:
-            record: the audit.
-            slices: rows of the slices table, without the audit's id.
-
-        Returns:
-            What people are to know: that it is staged only, say.
-
-        Raises:
-            StoreError: the disk is full, or cannot be written.
-        """
-        self.stage_audit(record, slices)
-        return self.merged()
-
     def stage_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> None:
         """Leave an audit for the next merge."""
         stage(self.home, audit_tables(record, slices))
@@ -61,11 +45,6 @@ class AuditStore:
     def stage_run(self, run: Mapping[str, Any]) -> None:
         """Leave for the next merge that an audit was asked for, and how many of its steps had to be executed."""
         stage(self.home, {"runs": [run]})
-
-    def add_run(self, run: Mapping[str, Any]) -> list[str]:
-        """Note that an audit was asked for; return what people are to know."""
-        self.stage_run(run)
-        return self.merged()
 
     def add_alignment(self, record: AlignmentRecord, follow_up: str, folder: str) -> list[str]:
         """Store an alignment; one of the same id is replaced.
@@ -112,10 +91,6 @@ class AuditStore:
         except StoreError:
             return None
         return rows[0]["record_digest"] if rows else None
-
-    def has_audit(self, audit: str) -> bool:
-        """Tell whether an audit is in the database."""
-        return bool(self.query("SELECT id FROM audits WHERE id = ?", [audit]))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Answer a question, as a list of rows by column name; an absent database has no rows to give.

@@ -24,7 +24,7 @@ from koda.extraction import embedding_key, load_embeddings
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.retrieval import recall
 from koda.models import resolve_model
-from koda.models.weights import digest_weights
+from koda.models.weights import look_at_weights
 from koda.records import ALL, RECORD_FILE, SEEN_FILE, AlignmentRecord, GroupScores, read_seen
 from koda.storage.digests import digest_keys
 
@@ -77,7 +77,7 @@ def test_the_record_names_what_was_used(aligned: tuple[AlignmentPlan, AlignmentR
     plan, record = aligned
     assert record.id == plan.id and record.audit_id == plan.audit.audit_id
     assert (record.student, record.teacher, record.role, record.side) == ("candidate", "baseline", "candidate", "lost")
-    assert record.weights_digest == digest_weights(plan.folder / WEIGHTS)
+    assert record.weights_digest == look_at_weights(plan.folder / WEIGHTS).digest
     assert record.split.train_digest == digest_keys(plan.split.train)
     assert record.split.held_out_digest == digest_keys(plan.samples.confirmation)
     assert sum(group.n_train for group in record.groups) == record.split.n_train_slice

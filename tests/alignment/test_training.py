@@ -22,7 +22,7 @@ from koda.audit.plan import AuditPlan
 from koda.config import AlignmentConfig, AuditConfig
 from koda.errors import ConfigError, TrainingError
 from koda.models import ResolvedModel
-from koda.models.weights import digest_state_dict, digest_weights
+from koda.models.weights import digest_state_dict, look_at_weights
 from koda.records import RECORD_FILE, ValidationPoint
 
 QUICK: dict[str, Any] = {
@@ -234,7 +234,7 @@ def test_a_run_that_was_killed_ends_in_the_same_weights(audited: AuditPlan, tmp_
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert digest_weights(plan.folder / WEIGHTS) == undisturbed
+    assert look_at_weights(plan.folder / WEIGHTS).digest == undisturbed
     record = read_alignment(plan.folder / RECORD_FILE)
     assert record.weights_digest == undisturbed
     assert [look.step for look in record.looks] == [0, 4, 8, 12, 16]

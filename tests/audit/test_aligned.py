@@ -21,7 +21,7 @@ from koda.errors import DataError
 from koda.extraction import extract
 from koda.metrics.identity import with_captions_and_images
 from koda.metrics.retrieval import recall
-from koda.models.weights import digest_weights
+from koda.models.weights import look_at_weights
 from koda.records import ALL, RECORD_FILE, SEEN_FILE, AuditRecord, Retest, SeenSamples
 from koda.storage.digests import digest_keys
 from koda.typing import ROLES
@@ -82,7 +82,7 @@ def align(place: Path, first: AuditPlan, p_after: float | None = 1.0, **changes:
         update={"held_out_digest": digest_keys(samples.confirmation), "seen_digest": digest_keys(samples.discovery)}
     )
     facts = {
-        "weights_digest": digest_weights(place / "new" / "open_clip_model.safetensors"),
+        "weights_digest": look_at_weights(place / "new" / "open_clip_model.safetensors").digest,
         "teacher_fingerprint": first.models["baseline"].fingerprint.digest,
         "data_digest": first.dataset.digest,
         "split": split,

@@ -31,7 +31,9 @@ SETTINGS = {
 
 
 def put(home: Path, record: AuditRecord) -> Path:
-    AuditStore(home).add_audit(record, [])
+    store = AuditStore(home)
+    store.stage_audit(record, [])
+    store.merge()
     folder = home / "audits" / record.id
     folder.mkdir(parents=True)
     (folder / "audit.json").write_text(record.to_json(), encoding="utf-8")

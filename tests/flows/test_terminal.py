@@ -99,7 +99,8 @@ def home(tmp_path: Path) -> Path:
     plain = factory.record(2, map_points=0)
     for name, changes in (("audit-1f", {}), ("audit-2c", {"config": {EVIL: {EVIL: EVIL}}})):
         record = poisoned(plain, id=name, **changes)
-        store.add_audit(record, [])
+        store.stage_audit(record, [])
+        store.merge()
         path = tmp_path / "audits" / name / "audit.json"
         path.parent.mkdir(parents=True)
         path.write_text(record.to_json(), encoding="utf-8")

@@ -19,7 +19,8 @@ def home(tmp_path: Path) -> Path:
     second = factory.record(2, map_points=0, id="audit-c3d4e5", alignment=factory.aligned())
     store = AuditStore(tmp_path)
     for record in (first, second):
-        store.add_audit(record, [])
+        store.stage_audit(record, [])
+        store.merge()
         path = tmp_path / "audits" / record.id / "audit.json"
         path.parent.mkdir(parents=True)
         path.write_text(record.to_json(), encoding="utf-8")

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from koda.config import ModelSpec
 from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model, weights
-from koda.models.weights import digest_weights, look_at_weights, read_weights
+from koda.models.weights import look_at_weights, read_weights
 from tests.tiny import write_tiny_model
 
 State = dict[str, torch.Tensor]
@@ -201,7 +201,7 @@ def test_timm_takes_averaged_weights_first_as_timm_does(tmp_path: Path) -> None:
     model = resolve_model(ModelSpec.model_validate({"name": "timm:test_vit", "pretrained": str(file), **STATED}))
     assert model.weights_file == "model_best.pth.tar [state_dict_ema]"
     torch.save(average, tmp_path / "average.pt")
-    assert model.fingerprint.weights == digest_weights(tmp_path / "average.pt")
+    assert model.fingerprint.weights == look_at_weights(tmp_path / "average.pt").digest
     assert timm.models.load_state_dict(str(file)).keys() == average.keys()
     load_encoder(model, "cpu")
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from koda.config import ModelSpec
 from koda.errors import ModelError, PrerequisiteError
 from koda.models import load_encoder, resolve_model
-from koda.models.weights import digest_weights
+from koda.models.weights import look_at_weights
 from tests.tiny import write_tiny_model
 
 
@@ -57,14 +57,14 @@ def test_long_captions_are_counted(folder: Path) -> None:
 def test_the_weights_digest_is_of_the_tensors_not_of_the_file(folder: Path, tmp_path: Path) -> None:
     file = folder / "open_clip_model.safetensors"
     state = load_file(file)
-    digest = digest_weights(file)
+    digest = look_at_weights(file).digest
     torch.save(state, tmp_path / "a.pt")
     torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in reversed(state.items())}}, tmp_path / "b.pt")
     save_file(state, tmp_path / "c.safetensors", metadata={"made": "today"})
-    assert {digest_weights(tmp_path / name) for name in ("a.pt", "b.pt", "c.safetensors")} == {digest}
+    assert {look_at_weights(tmp_path / name).digest for name in ("a.pt", "b.pt", "c.safetensors")} == {digest}
     state["logit_scale"] = state["logit_scale"] + 1
     save_file(state, tmp_path / "d.safetensors")
-    assert digest_weights(tmp_path / "d.safetensors") != digest
+    assert look_at_weights(tmp_path / "d.safetensors").digest != digest
 
 
 def test_the_fingerprint_holds_what_decides_the_embeddings(folder: Path) -> None:

@@ -17,7 +17,7 @@ from koda.errors import ModelError
 from koda.models import load_encoder, resolve_model
 from koda.models.inspection import look_at_models
 from koda.models.weight_files import find_weights
-from koda.models.weights import digest_weights
+from koda.models.weights import look_at_weights
 from tests.tiny import write_tiny_model
 
 PREFERRED = [
@@ -142,7 +142,7 @@ def test_a_folder_of_weights_may_be_the_checkpoint(folder: Path, tmp_path: Path)
     (other / "open_clip_config.json").unlink()
     torch.save({}, other / "optimizer.pt")
     model = resolve_model(spec(folder, pretrained=str(other)))
-    assert model.fingerprint.weights == digest_weights(other / "model.safetensors")
+    assert model.fingerprint.weights == look_at_weights(other / "model.safetensors").digest
 
 
 def test_a_folder_with_a_checkpoint_takes_no_tag(folder: Path) -> None:
