@@ -24,7 +24,13 @@ _BUSY = (
 )
 
 
-def started(body: str, before: Callable[[], object] = lambda: None) -> subprocess.Popen[str]:
+def as_in_a_terminal() -> None:
+    """Take back what the tests may have inherited: nohup ignores SIGHUP, and a job in the background SIGINT."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def started(body: str, before: Callable[[], object] = as_in_a_terminal) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", _WAITS.format(body)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before,
@@ -83,6 +89,7 @@ def test_an_audit_that_is_stopped_leaves_no_server_and_is_finished_by_the_next(t
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=as_in_a_terminal,
         )
         assert process.stderr is not None
         while step not in (line := process.stderr.readline()):
