@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.engine import koda_flow
-from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS
+from flows.observation import of_prefect
+from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan
 from koda.audit.publishing import publish, report_is_stale
+from koda.audit.runs import note_crashed, running
 from koda.extraction import KIND as EMBEDDINGS
 from tasks.control import control
 from tasks.discover import discover
@@ -44,21 +45,34 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     Returns:
         What `koda audit --json` prints: id, verdict, paths, steps executed and cached, timings.
     """
-    started = datetime.now(UTC)
+    return run_audit(take_over(config, home), fresh)
+
+
+def run_audit(plan: AuditPlan, fresh: bool = False) -> dict[str, Any]:
+    """Run the steps of an audit, within whichever flow calls it, and publish what came of them.
+
+    Args:
+        plan: the audit.
+        fresh: execute every step again.
+
+    Returns:
+        What `koda audit --json` prints.
+    """
     clock = time.monotonic()
-    plan = take_over(config, home)
-    results: list[StepResult] = []
-    for step in plan.steps():
-        when: dict[str, Any] = {"started": started.isoformat()} if step.kind == RECORDS else {}
-        anew = fresh or (step.kind == REPORTS and report_is_stale(plan))
-        results.append(run_step(_TASKS[step.kind], step, plan, fresh=anew, **when))
-    executed = [result.name for result in results if result.executed]
-    published = publish(plan, started=started, executed=len(executed), steps=len(results))
+    note_crashed(plan.home)
+    with running(plan.home, plan.audit_id, plan.needs(), **of_prefect()) as run:
+        results: list[StepResult] = []
+        for step in plan.steps():
+            when: dict[str, Any] = {"started": run.started.isoformat()} if step.kind == RECORDS else {}
+            anew = fresh or (step.kind == REPORTS and report_is_stale(plan))
+            results.append(run_step(_TASKS[step.kind], step, plan, fresh=anew, **when))
+        published = publish(plan, run, [result.cost for result in results])
+    executed = sum(result.cost.executed for result in results)
     return {
         **published,
         "notes": [*published["notes"], *(result.note for result in results if result.note)],
-        "steps_executed": len(executed),
-        "steps_cached": len(results) - len(executed),
+        "steps_executed": executed,
+        "steps_cached": len(results) - executed,
         "steps": [result.summary for result in results],
         "seconds": round(time.monotonic() - clock, 3),
     }

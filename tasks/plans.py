@@ -85,7 +85,7 @@ def planned_alignment(config: dict[str, Any], home: str, alignment: dict[str, An
 def _is_of(plan: AuditPlan, config: dict[str, Any], home: str) -> bool:
     if plan.home != Path(home):
         return False
-    return plan.settings == config or plan.config == AuditConfig.model_validate(config)
+    return plan.settings == config or plan.config == AuditConfig.model_validate(config).audited()
 
 
 def _prepare(config: dict[str, Any], home: str) -> AuditPlan:

@@ -20,6 +20,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.results import get_result_store
 
 from koda.audit.plan import COVARIANCES, SOLUTIONS, AuditPlan, Step
+from koda.audit.runs import StepCost
 from koda.errors import KodaError
 from koda.typing import SIDES
 from tasks.plans import running
@@ -90,24 +91,25 @@ def gpu_slot(device: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step that was asked for: whether this run had to execute it, how long that took, and what was damaged of what
-    it had made before.
-    """
+    """A step that was asked for: what it took, and what was damaged of what it had made before."""
 
-    name: str
-    executed: bool
-    seconds: float
+    cost: StepCost
     damage: str | None = None
+
+    @property
+    def executed(self) -> bool:
+        """Whether this run had to execute it."""
+        return self.cost.executed
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the commands print of it as JSON."""
-        return {"name": self.name, "executed": self.executed, "seconds": self.seconds}
+        return {"name": self.cost.name, "executed": self.cost.executed, "seconds": self.cost.seconds}
 
     @property
     def note(self) -> str | None:
         """What people are told of it, if anything."""
-        return None if self.damage is None else f"{self.damage}: damaged, made again by the step {self.name}"
+        return None if self.damage is None else f"{self.damage}: damaged, made again by the step {self.cost.name}"
 
 
 def run_step(
@@ -143,7 +145,7 @@ def run_step(
             key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
         )
     executed = not there and made["executed"]
-    result = StepResult(step.name, executed, round(time.monotonic() - begun, 3), damage)
+    result = StepResult(StepCost(step.name, executed, round(time.monotonic() - begun, 3)), damage)
     how = "cached" if there else "made by another run, which was waited for" if not executed else result.note
     report(f"{step.name} ({how})" if how else step.name, 1, 1)
     return result

@@ -52,7 +52,7 @@ def calibrate(
         from flows.calibrate import calibrate as calibrate_flow
 
         models = [spec.model_dump(mode="json") for spec in specs]
-        result = calibrate_flow(checked.model_dump(mode="json"), str(home()), models, subsamples, size)
+        result = calibrate_flow(checked.settings(), str(home()), models, subsamples, size)
         if out is None:
             return result
         write_atomically(out, Path(result["paths"]["policy"]).read_bytes())

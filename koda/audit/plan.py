@@ -68,7 +68,7 @@ class AuditPlan:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The configuration as JSON, the form in which tasks are given it."""
-        return self.config.model_dump(mode="json")
+        return self.config.settings()
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in order; a model that is audited against itself is embedded once."""
@@ -81,6 +81,11 @@ class AuditPlan:
             Step("record", RECORDS, self.record_key),
             Step("render", REPORTS, self.report_key),
         )
+
+    def needs(self) -> list[tuple[str, str]]:
+        """Return kind and key of every artifact that a run reads or makes."""
+        covariances = [(COVARIANCES, self.covariance_key(side)) for side in SIDES]
+        return [*((step.kind, step.key) for step in self.steps()), *covariances]
 
     def embed_step(self, role: Role) -> Step:
         """Return the step that embeds the data set with one of the models."""
@@ -166,13 +171,13 @@ class AuditPlan:
 
         The verdict of the same configuration is another one when a waiver has expired.
         """
-        settings = self.config.model_dump(mode="json", exclude={"alignment"})  # which comes after the audit
+        settings = self.config.settings(alignment=False)
         return digest_json([self._identity, self.dataset.path, settings])
 
     @property
     def _identity(self) -> str:
         """Digest of what makes an audit the same one, wherever its models and data lie: all but where they do."""
-        settings = self.config.model_dump(mode="json", exclude={"alignment"})
+        settings = self.config.settings(alignment=False)
         waivers = waivers_in_force(self.config.waivers, self.today)
         in_force = [waiver.model_dump(mode="json") for waiver in waivers]
         aligned = [digest_file(item.path) for item in self.aligned] or None
@@ -245,6 +250,7 @@ def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> Aud
         DataError: no data set, no usable pair, too many rejections.
         StoreError: no room for what the audit will write.
     """
+    config = config.audited()
     check_policy(config.policy, config.waivers, config.significance.stability)
     device = config.discrepancy.device
     models: dict[Role, ResolvedModel] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from koda.audit.folders import (
     sweep,
 )
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
+from koda.audit.runs import Run, StepCost, step_rows
 from koda.errors import ConfigError, StoreError
 from koda.records import AuditRecord
 from koda.storage import digest_once
@@ -61,15 +62,15 @@ def _read_record(folder: Path) -> tuple[AuditRecord, dict[str, bytes]]:
     )
 
 
-def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) -> dict[str, Any]:
+def publish(plan: AuditPlan, run: Run, steps: Sequence[StepCost]) -> dict[str, Any]:
     """Put the audit's folder in place, store it in the database, and return what the command prints.
 
     What is there already is left alone, by digest. A database that cannot be written now stops nothing.
 
     Args:
         plan: the audit, all of whose steps are complete.
-        started: when this run began.
-        executed, steps: how many steps were executed, and how many there are.
+        run: this run of it.
+        steps: what each of its steps took.
     """
     folder = plan.home / AUDITS / plan.audit_id
     store = AuditStore(plan.home)
@@ -83,19 +84,10 @@ def publish(plan: AuditPlan, *, started: datetime, executed: int, steps: int) ->
 
             evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
             store.stage_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
-        ended = datetime.now(UTC)
-        store.stage_run(
-            {
-                "run_id": uuid.uuid4().hex,
-                "audit_id": record.id,
-                "started": started,
-                "ended": ended,
-                "verdict": record.verdict.status,
-                "steps_executed": executed,
-                "steps_cached": steps - executed,
-                "seconds": (ended - started).total_seconds(),
-            }
-        )
+        executed = sum(step.executed for step in steps)
+        counts = {"steps_executed": executed, "steps_cached": len(steps) - executed}
+        row = run.row("finished", datetime.now(UTC), verdict=record.verdict.status, **counts)
+        store.stage_run(row, step_rows(run, steps))
         unstored = store.merged()
     notes = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("notes", [])
     notes = [*damaged, *notes, *unstored]

@@ -67,7 +67,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         side: plan.artifacts.read(SOLUTIONS, plan.solution_key(side), load_solution) for side in SIDES
     }
     device = str(infos["baseline"].get("device", "cpu"))
-    settings = config.model_dump(mode="json", exclude={"alignment"})  # as in the record's key
+    settings = config.settings(alignment=False)  # as in the record's key
     # both models are named, also where they are one that was embedded once
     searched = [step for step in plan.steps() if step.kind in (SOLUTIONS, CONTROLS, EVALUATIONS)]
     steps = [*map(plan.embed_step, ROLES), *searched]

@@ -82,7 +82,5 @@ def sweep_id(audits: Sequence[SweptAudit], ids: Sequence[str | None]) -> str:
         audits: of the sweep.
         ids: of each, None for one that could not be run; it is known by its configuration.
     """
-    known = [
-        audit.config.model_dump(mode="json") if name is None else name for audit, name in zip(audits, ids, strict=True)
-    ]
+    known = [audit.config.settings() if name is None else name for audit, name in zip(audits, ids, strict=True)]
     return "sweep-" + digest_json(known)[:12]

@@ -44,7 +44,7 @@ def publish_calibration(
     seen = [[seen_figure(rule, of_one) for rule in in_force] for of_one in facts]
     rules, accounts = calibrated(in_force, seen, facts[0], len(labels))
     check_policy(rules, (), plan.config.significance.stability)
-    settings = plan.config.model_dump(mode="json", exclude={"alignment"})
+    settings = plan.config.settings(alignment=False)
     policy = [rule.model_dump(mode="json", exclude_none=True) for rule in rules]
     keys = [equals.audit.evaluation_key for equals in audits]
     content = without_places(settings)

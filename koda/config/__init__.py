@@ -16,6 +16,7 @@ from koda.config.audit import (
 )
 from koda.config.data import DataConfig
 from koda.config.models import ModelKind, ModelSpec, model_name
+from koda.config.operation import LimitsConfig, NotifyConfig, PromoteConfig, ScheduleConfig, WatchConfig
 from koda.config.strict import override, parse_override
 from koda.config.sweep import SweepConfig, data_label, load_sweep
 
@@ -24,12 +25,17 @@ __all__ = [
     "AuditConfig",
     "DataConfig",
     "DiscrepancyConfig",
+    "LimitsConfig",
     "ModelKind",
     "ModelSpec",
+    "NotifyConfig",
     "PolicyRule",
+    "PromoteConfig",
+    "ScheduleConfig",
     "SignificanceConfig",
     "SweepConfig",
     "Waiver",
+    "WatchConfig",
     "ZeroShotConfig",
     "check_config",
     "data_label",

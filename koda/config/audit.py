@@ -11,6 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from koda.config.alignment import AlignmentConfig
 from koda.config.data import DataConfig
 from koda.config.models import ModelSpec
+from koda.config.operation import (
+    LimitsConfig,
+    NotifyConfig,
+    PromoteConfig,
+    ScheduleConfig,
+    WatchConfig,
+    absolute_promote,
+    absolute_watch,
+)
 from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, check_settings, read_settings
 from koda.typing import MODALITIES
@@ -252,9 +261,32 @@ class AuditConfig(Strict):
     waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = ReportConfig()
     alignment: AlignmentConfig = AlignmentConfig()
+    schedule: ScheduleConfig | None = None
+    watch: WatchConfig | None = None
+    notify: tuple[NotifyConfig, ...] = ()
+    promote: PromoteConfig | None = None
+    limits: LimitsConfig = LimitsConfig()
+
+    def settings(self, *, alignment: bool = True) -> dict[str, Any]:
+        """Return what makes the audit what it is, as JSON: without when it runs and what follows from it.
+
+        Args:
+            alignment: whether the settings of an alignment, which comes after the audit, are among it.
+        """
+        return self.model_dump(mode="json", exclude=_OPERATION if alignment else {*_OPERATION, "alignment"})
+
+    def audited(self) -> AuditConfig:
+        """Return the configuration of the audit alone, which records and Prefect may hold."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields if name not in _OPERATION}
+        return AuditConfig.model_construct(**kept)
 
 
-def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> AuditConfig:
+_OPERATION = {"schedule", "watch", "notify", "promote", "limits"}
+
+
+def load_config(
+    path: str | Path, overrides: dict[str, Any] | None = None, *, without_candidate: bool = False
+) -> AuditConfig:
     """Read and check a configuration file.
 
     Relative paths in it (the data, images, folders and files of models, checkpoint files) are relative
@@ -263,6 +295,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Au
     Args:
         path: the YAML file.
         overrides: dotted key -> value, as `--set discrepancy.seed=3` gives them.
+        without_candidate: the candidate may be missing, where checkpoints that are found take its place; the baseline
+            then stands there.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key (the nearest right one is named), or a
@@ -270,6 +304,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Au
     """
     path = Path(path)
     raw = read_settings(path, overrides)
+    if without_candidate and "candidate" not in raw and "baseline" in raw:
+        raw = {**raw, "candidate": raw["baseline"]}
     if "discrepancy.n_directions" in (overrides or {}):
         raw = with_room_for_steps(raw, overrides or {})
     return check_config(raw, str(path), path.absolute().parent, None if overrides else path)
@@ -302,5 +338,7 @@ def check_config(raw: dict[str, Any], where: str, folder: Path, file: Path | Non
             "baseline": absolute_model(config.baseline, folder),
             "candidate": absolute_model(config.candidate, folder),
             "data": absolute_data(config.data, folder),
+            "watch": config.watch and absolute_watch(config.watch, folder),
+            "promote": config.promote and absolute_promote(config.promote, folder),
         }
     )

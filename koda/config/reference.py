@@ -72,7 +72,8 @@ def _table(settings: list[Setting]) -> str:
 
 
 def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
-    for name, info in model.model_fields.items():
+    for field, info in model.model_fields.items():
+        name = info.alias or field
         inner = model_in(info.annotation)
         if inner is None:
             yield _setting(f"{prefix}{name}", info)
@@ -112,7 +113,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(part) for part in inner)
     if origin is tuple:
         kinds = [part for part in inner if part is not Ellipsis]
-        kind = _type(kinds[0]).removesuffix("s") + "s"
+        kind = _type(kinds[0])
+        kind = kind if get_origin(kinds[0]) is Literal else kind.removesuffix("s") + "s"
         return f"list of {len(kinds)} {kind}" if len(kinds) > 1 else f"list of {kind}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "settings"

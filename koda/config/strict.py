@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from koda.config.yaml_files import lines_of, parse_value, read_mapping
 from koda.errors import ConfigError, did_you_mean, nearest
@@ -143,7 +144,7 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
     if first["type"] in {"extra_forbidden", "invalid_key"}:
         *parents, key = first["loc"]
         model = _model_at(parents, root)
-        known = list(model.model_fields) if model else []
+        known = list(_by_key(model)) if model else []
         elsewhere = [name for name in _all_fields(root) if name.rsplit(".", 1)[-1] == str(key)]
         right = nearest(str(key)[:100], known) or elsewhere[:1]
         hint = did_you_mean(right, "did") if right else f"known keys here: {', '.join(known)}."
@@ -152,7 +153,7 @@ def _in_words(place: str, items: list[Any], root: type[BaseModel]) -> str:
         return f"the key {place!r} is missing."
     if first["type"] == "model_type":
         model = _model_at(first["loc"], root)
-        keys = ", ".join(model.model_fields if model else ())
+        keys = ", ".join(_by_key(model) if model else ())
         return f"{place}: KEY: VALUE belongs here, with the keys {keys} (it is {_SHORT.repr(first['input'])})."
     messages = [item["msg"].removeprefix("Value error, ").replace("valid tuple", "list") for item in items]
     if not place:
@@ -170,13 +171,18 @@ def _model_at(parents: Sequence[Any], root: type[BaseModel]) -> type[BaseModel] 
     """The settings at a place such as ("policy", 0), if there are any."""
     model = root
     for part in parents:
-        if not isinstance(part, str) or part not in model.model_fields:
+        if not isinstance(part, str) or part not in _by_key(model):
             continue
-        inner = model_in(model.model_fields[part].annotation)
+        inner = model_in(_by_key(model)[part].annotation)
         if inner is None:
             return None
         model = inner
     return model
+
+
+def _by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of settings by the keys that a file has for them."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
 def _all_fields(root: type[BaseModel]) -> list[str]:

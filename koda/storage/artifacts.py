@@ -252,6 +252,10 @@ class ArtifactStore:
         finally:
             lock.release()
 
+    def forget_lock(self, kind: str, key: str) -> None:
+        """Remove the file of a lock that nobody will ask for again."""
+        Path(self._lock(kind, key).lock_file).unlink(missing_ok=True)
+
     def _lock(self, kind: str, key: str) -> FileLock:
         path = self.root / "locks" / f"{kind}-{key}.lock"
         with explain_os_errors(path):

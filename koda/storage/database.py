@@ -42,9 +42,9 @@ class AuditStore:
         """Leave an audit for the next merge."""
         stage(self.home, audit_tables(record, slices))
 
-    def stage_run(self, run: Mapping[str, Any]) -> None:
-        """Leave for the next merge that an audit was asked for, and how many of its steps had to be executed."""
-        stage(self.home, {"runs": [run]})
+    def stage_run(self, run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Leave for the next merge that an audit was asked for, and what each of its steps took."""
+        stage(self.home, {"runs": [run], "steps": steps})
 
     def add_alignment(self, record: AlignmentRecord, follow_up: str, folder: str) -> list[str]:
         """Store an alignment; one of the same id is replaced.

@@ -86,6 +86,26 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE audits ADD COLUMN record_digest TEXT;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN state TEXT DEFAULT 'finished';
+    ALTER TABLE runs ADD COLUMN trigger TEXT;
+    ALTER TABLE runs ADD COLUMN host TEXT;
+    ALTER TABLE runs ADD COLUMN flow_run TEXT;
+    ALTER TABLE runs ADD COLUMN error TEXT;
+    CREATE TABLE steps (
+        run_id TEXT, audit_id TEXT, place INTEGER, step TEXT, executed BOOLEAN, seconds DOUBLE,
+        peak_bytes BIGINT, peak_device_bytes BIGINT, device TEXT,
+        PRIMARY KEY (run_id, place)
+    );
+    CREATE TABLE figures (
+        audit_id TEXT, figure TEXT, value DOUBLE, low DOUBLE, high DOUBLE,
+        PRIMARY KEY (audit_id, figure)
+    );
+    CREATE TABLE checkpoints (
+        id TEXT PRIMARY KEY, digest TEXT, line TEXT, paths TEXT[], first_seen TIMESTAMPTZ, changed TIMESTAMPTZ,
+        state TEXT, attempts INTEGER, audit_id TEXT, verdict TEXT, reason TEXT
+    );
+    """,
 )
 AUDIT_TABLES = (
     "controls",
@@ -97,8 +117,10 @@ AUDIT_TABLES = (
     "metrics",
     "rules",
     "artifacts",
+    "figures",
 )
-TABLES_BY_ID = ("audits", "alignments")
+TABLES_BY_ID = ("audits", "alignments", "checkpoints")
+KEPT_TABLES = ("runs", "steps")  # a row that is there already stays
 SHARED_TABLES = ("models", "datasets")  # the same digest is the same thing: the first row stays
 
 
@@ -152,7 +174,7 @@ def merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
                 for table in own:
                     connection.execute(f"DELETE FROM {table} WHERE {name[:-1]}_id IN (SELECT unnest(?))", [ids])
         for name, rows in tables.items():
-            kept = name in SHARED_TABLES or name == "runs"
+            kept = name in SHARED_TABLES or name in KEPT_TABLES
             conflict = "OR IGNORE" if kept else "OR REPLACE" if name in TABLES_BY_ID else ""
             connection.register("staged_rows", rows)
             connection.execute(f'INSERT {conflict} INTO "{name}" BY NAME SELECT * FROM staged_rows')

@@ -105,7 +105,7 @@ def test_a_flow_takes_the_plan_that_was_made_for_it_once_and_its_steps_have_it(
     home = tmp_path / "home"
     wanted = config(pairs_folder(8), models["both"], models["image"], "image")
     plan = tasks.plans.hand_over(prepare(wanted, home))
-    as_json, brief = wanted.model_dump(mode="json"), wanted.model_dump(mode="json", exclude_unset=True)
+    as_json, brief = wanted.settings(), wanted.model_dump(mode="json", exclude_unset=True)
     with monkeypatch.context() as patched:
         patched.setattr(tasks.plans, "prepare", None)  # nothing is prepared a second time
         assert tasks.plans.take_over(brief, str(home)) is plan

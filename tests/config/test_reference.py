@@ -17,9 +17,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, info in model.model_fields.items():
-        yield f"{prefix}{name}", info
+        key = f"{prefix}{info.alias or name}"
+        yield key, info
         if (inner := model_in(info.annotation)) is not None:
-            yield from keys(inner, f"{prefix}{name}.")
+            yield from keys(inner, f"{key}.")
 
 
 def test_every_setting_of_an_audit_is_named_and_explained() -> None:
