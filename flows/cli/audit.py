@@ -25,6 +25,7 @@ from flows.cli.options import (
 from flows.cli.show_audit import comparing, show_comparison, show_result
 from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
+from flows.telling import tell_of
 from flows.terminal import watch
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _audit(
     """Run an audit, print its result and exit with the code of its verdict."""
 
     def work() -> dict[str, Any]:
-        result = _run(configuration(), fresh)
+        checked = configuration()
+        result = tell_of(checked, home(), lambda: _run(checked, fresh))
         return with_junit(result, junit, strict, [result["id"]])
 
     result = answer(work, as_json, show_result, junit=junit)
