@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from koda.checkpoints.places import Found, fixed_parts, is_unfinished, label_of, natural
-from koda.checkpoints.remote import find_remote
+from koda.checkpoints.remote import at_remote, find_remote
 from koda.config import WatchConfig
 from koda.errors import ModelError
 from koda.models import is_model_folder
@@ -37,7 +37,7 @@ def find(watch: WatchConfig) -> list[Found]:
 def at(watch: WatchConfig, location: str) -> Found | None:
     """Return what lies at one location; None where there is nothing."""
     if "://" in location:
-        return next(iter(find_remote(location, label_by=watch.path)), None)
+        return at_remote(location, watch.path)
     return look_at(os.path.normpath(Path(location).absolute()), watch.path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from koda.checkpoints.places import Found, fixed_parts, is_unfinished
 from koda.datasets.blobs import reason_of, shown
-from koda.errors import MachineError, PrerequisiteError
+from koda.errors import ConfigError, KodaError, MachineError, PrerequisiteError
 from koda.secrets import conceal, reveal
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.artifacts import explain_os_errors, new_folder
@@ -20,38 +20,51 @@ from koda.storage.checkpoints import CHECKPOINTS
 
 FETCHED = "fetched"
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
-_MARKS = ("ETag", "etag", "md5Hash", "generation", *_TIMES)
+_MARKS = ("ETag", "etag", "md5Hash", "generation")
 _SECONDS_KEPT = 24 * 3600  # of a copy that a killed process left
 
 
-def find_remote(pattern: str, label_by: str | None = None) -> Iterator[Found]:
-    """Yield what a URL with a pattern matches.
-
-    Args:
-        pattern: the URL.
-        label_by: the pattern that labels are made by; default: this one.
+def find_remote(pattern: str) -> list[Found]:
+    """Return what a URL with a pattern matches.
 
     Raises:
+        ConfigError: a protocol that there is not.
         MachineError: the store does not answer.
         PrerequisiteError: a protocol whose package is not installed.
     """
     with _reaching(pattern):
         system, path = _filesystem(pattern)
         system.invalidate_cache()
-        start = fixed_parts(system._strip_protocol(label_by or pattern))
-        for name, info in system.glob(path, detail=True).items():
-            parts = str(name).rstrip("/").split("/")
-            own = parts[min(start, len(parts) - 1) :]
-            if is_unfinished(own):
-                continue
-            folder = info.get("type") == "directory"
-            files: dict[str, Any] = system.find(name, detail=True) if folder else {name: info}
-            marks = [
-                [at, each.get("size"), *(str(each[m]) for m in _MARKS if each.get(m))] for at, each in files.items()
-            ]
-            times = [when for each in files.values() if (when := _time_of(each)) is not None]
-            url = conceal(system.unstrip_protocol(name), remember=False)
-            yield Found(url, "/".join(own), digest_json(sorted(marks)), max(times, default=None), folder)
+        matches = system.glob(path, detail=True).items()
+        found = [_found(system, str(name), info, pattern) for name, info in matches]
+    return [each for each in found if not is_unfinished(each.label.split("/"))]
+
+
+def at_remote(url: str, pattern: str) -> Found | None:
+    """Return what lies at a URL, under the name that a pattern gives it; None where there is nothing.
+
+    Raises:
+        ConfigError, MachineError, PrerequisiteError: as for :func:`find_remote`.
+    """
+    with _reaching(url):
+        system, path = _filesystem(url)
+        system.invalidate_cache()
+        try:
+            info = system.info(path)
+        except FileNotFoundError:
+            return None
+        return _found(system, path, info, pattern)
+
+
+def _found(system: Any, name: str, info: Mapping[str, Any], pattern: str) -> Found:
+    folder = info.get("type") == "directory"
+    files: dict[str, Any] = system.find(name, detail=True) if folder else {name: info}
+    marks = [[at.lstrip("/"), each.get("size"), _mark_of(each)] for at, each in files.items()]
+    times = [when for each in files.values() if (when := _time_of(each)) is not None]
+    parts = name.rstrip("/").split("/")
+    label = "/".join(parts[min(fixed_parts(system._strip_protocol(pattern)), len(parts) - 1) :])
+    url = conceal(system.unstrip_protocol(name), remember=False)
+    return Found(url, label, digest_json(sorted(marks)), max(times, default=None), folder)
 
 
 def copy_of(home: Path, found: Found) -> Path:
@@ -76,7 +89,7 @@ def fetch(home: Path, found: Found) -> Path:
             with _reaching(found.location):
                 system, path = _filesystem(found.location)
                 system.get(path, str(temporary / copy.name), recursive=found.is_folder)
-            now = next(iter(find_remote(found.location)), None)
+            now = at_remote(found.location, found.location)
             if now is None or now.stamp != found.stamp:
                 raise MachineError(f"{shown(found.location)} changed while it was fetched.", "The next look takes it.")
             temporary.rename(copy.parent)
@@ -108,6 +121,10 @@ def _filesystem(url: str) -> tuple[Any, str]:
             f"{protocol}:// needs a package that is not installed: {reason_of(error)}.",
             f"Install what fsspec needs for {protocol}.",
         ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"watch.path: {protocol}:// is not a protocol that fsspec knows.", "Use a path, s3:// or gs://."
+        ) from error
     return system, str(system._strip_protocol(reveal(url)))
 
 
@@ -116,14 +133,21 @@ def _reaching(url: str) -> Iterator[None]:
     """Say of whatever goes wrong that a store cannot be reached; whoever watches it asks again."""
     try:
         yield
-    except (MachineError, PrerequisiteError):
+    except KodaError:
         raise
-    except FileNotFoundError:
-        return
     except Exception as error:
         raise MachineError(
             f"{shown(url)} could not be reached: {reason_of(error)}.", "Look at the network and the credentials."
         ) from error
+
+
+def _mark_of(info: Mapping[str, Any]) -> str | None:
+    """Return what changes with the content, or else the time; a store writes that in one way or another."""
+    mark = next((info[name] for name in _MARKS if info.get(name)), None)
+    if mark is not None:
+        return str(mark).strip('"')
+    when = _time_of(info)
+    return None if when is None else f"{when:.3f}"
 
 
 def _time_of(info: Mapping[str, Any]) -> float | None:
