@@ -6,10 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flows.engine import koda_flow
-from flows.observation import of_prefect
+from flows.runs import marked
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan
 from koda.audit.publishing import publish, report_is_stale
-from koda.audit.runs import note_crashed, running
 from koda.extraction import KIND as EMBEDDINGS
 from tasks.control import control
 from tasks.discover import discover
@@ -61,8 +60,7 @@ def run_audit(plan: AuditPlan, fresh: bool = False, trigger: str = "command") ->
         What `koda audit --json` prints.
     """
     clock = time.monotonic()
-    note_crashed(plan.home)
-    with running(plan.home, plan.audit_id, plan.needs(), trigger=trigger, **of_prefect()) as run:
+    with marked(plan.home, plan.audit_id, plan.needs(), trigger) as run:
         results: list[StepResult] = []
         for step in plan.steps():
             when: dict[str, Any] = {"started": run.started.isoformat()} if step.kind == RECORDS else {}

@@ -12,19 +12,21 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
-from prefect.concurrency.sync import concurrency
 from prefect.results import get_result_store
+from prefect.tasks import exponential_backoff
 
 from koda.audit.plan import COVARIANCES, SOLUTIONS, AuditPlan, Step
 from koda.audit.runs import StepCost
-from koda.errors import KodaError
 from koda.typing import SIDES
 from tasks.plans import running
 from tasks.progress import report
+from tasks.retries import worth_retrying
+from tasks.slots import GPU, place
 
 if TYPE_CHECKING:
     from koda.alignment import AlignmentPlan
@@ -51,41 +53,35 @@ def _cache_key(task: str, key: str) -> str:
 BY_KEY = CachePolicy.from_cache_key_fn(_key)
 
 
-def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Retry what another try may mend; an error that says what is wrong will say so again."""
-    try:
-        state.result()
-    except KodaError:
-        return False
-    except Exception:
-        return True
-    return False
-
-
-#: what every step's decorator is given
+#: what every step's decorator is given; a step is tried three times, 1 and 2 seconds apart or up to half as much more
 STEP: dict[str, Any] = {
     "cache_policy": BY_KEY,
     "persist_result": True,
     "result_serializer": _SERIALIZER,
-    "retries": 1,
-    "retry_delay_seconds": 2,
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(1),
+    "retry_jitter_factor": 0.5,
     "retry_condition_fn": worth_retrying,
 }
 
 
 @contextlib.contextmanager
-def gpu_slot(device: str) -> Iterator[None]:
+def gpu_slot(device: str, home: str) -> Iterator[None]:
     """Hold a place in the concurrency limit named `gpu` while the GPU is used; nothing on a CPU.
 
-    The limit is made with `prefect gcl create gpu --limit 1`, with PREFECT_HOME=KODA_HOME/prefect where no server is
-    set; without one there is no waiting.
+    The limit is made with one place; `prefect gcl update gpu --limit 2` changes that, where no server is set with
+    PREFECT_HOME=KODA_HOME/prefect.
+
+    Args:
+        device: as the configuration names it.
+        home: KODA_HOME.
     """
     from koda.devices import device_of
 
     if device_of(device).type == "cpu":
         yield
         return
-    with concurrency("gpu", occupy=1, lease_duration=60):
+    with place(GPU, Path(home), 1, lambda: report("waiting for a place on the GPU", 0, 1)):
         yield
 
 
