@@ -38,9 +38,17 @@ class AuditStore:
         """The database file."""
         return self.home / DATABASE
 
-    def stage_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> None:
-        """Leave an audit for the next merge."""
-        stage(self.home, audit_tables(record, slices))
+    def stage_audit(
+        self, record: AuditRecord, slices: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Leave an audit for the next merge.
+
+        Args:
+            record: the audit.
+            slices: the rows of its slices.
+            figures: the rows of its figures, which the policy knows.
+        """
+        stage(self.home, {**audit_tables(record, slices), "figures": figures})
 
     def stage_run(self, run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]] = ()) -> None:
         """Leave for the next merge that an audit was asked for, and what each of its steps took."""
