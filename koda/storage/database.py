@@ -125,9 +125,11 @@ class AuditStore:
         return self.query(
             """
             SELECT a.id, a.verdict, a.baseline, a.candidate, a.dataset, a.n_compared, a.ended,
-                   coalesce(r.runs, 0) AS runs, r.last_run, l.aligned_after
+                   coalesce(r.runs, 0) AS runs, r.last_run, r.last_state, r.last_error, l.aligned_after
             FROM audits a
-            LEFT JOIN (SELECT audit_id, count(*) AS runs, max(ended) AS last_run FROM runs GROUP BY audit_id) r
+            LEFT JOIN (SELECT audit_id, count(*) AS runs, max(ended) AS last_run, arg_max(state, ended) AS last_state,
+                              arg_max_null(error, ended) AS last_error
+                       FROM runs GROUP BY audit_id) r
                 ON r.audit_id = a.id
             LEFT JOIN (SELECT follow_up_id, arg_max(audit_id, ended) AS aligned_after FROM alignments
                        GROUP BY follow_up_id) l
