@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from flows.logs import as_json, complain
+
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 #: in which Prefect may note that the run was stopped; a busy native function may not even hear of it so soon
 _SECONDS_TO_END = 4
@@ -64,7 +66,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        print(f"koda: {stopped}", file=sys.stderr)
+        complain(str(stopped))
     finally:
         if (told := first_signal()) is not None:
             leave(told.exit_code)
@@ -110,14 +112,14 @@ def end_by_force(exit_code: int, why: str, state: str) -> None:
         last.start()
         last.join(_SECONDS_TO_STORE)
     with contextlib.suppress(OSError, ValueError):
-        print(f"koda: {why}", file=sys.stderr)
+        complain(why)
     leave(exit_code)
 
 
 def leave(exit_code: int) -> NoReturn:
     """End without the interpreter's own end, which waits for threads and for whom they talk to."""
     with contextlib.suppress(OSError, ValueError):
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not as_json():
             print("\x1b[?25h", end="", file=sys.stderr)  # a progress bar that is cut off has hidden the cursor
         sys.stderr.flush()
     with contextlib.suppress(OSError, ValueError):

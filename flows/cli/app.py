@@ -21,6 +21,7 @@ from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
 from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
+from flows.logs import all_lines_only
 from flows.signals import leave, stoppable
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ for _command in (
 
 def main() -> None:
     """Entry point of the `koda` command."""
-    with stoppable():
+    with all_lines_only(), stoppable():
         try:
             app()
         except SystemExit as ended:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from koda.audit.figures_of import figure_rows
 from koda.audit.folders import (
     AUDITS,
     MANIFEST,
@@ -83,7 +84,8 @@ def publish(plan: AuditPlan, run: Run, steps: Sequence[StepCost]) -> dict[str, A
             from koda.audit.evaluation import load_evaluation  # brings in torch, which a cached audit can do without
 
             evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
-            store.stage_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
+            slices = [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices]
+            store.stage_audit(record, slices, figure_rows(record))
         executed = sum(step.executed for step in steps)
         counts = {"steps_executed": executed, "steps_cached": len(steps) - executed}
         row = run.row("finished", datetime.now(UTC), verdict=record.verdict.status, **counts)
