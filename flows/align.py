@@ -8,9 +8,11 @@ from typing import Any
 
 from flows.audit import audit
 from flows.engine import koda_flow
+from flows.observation import of_prefect
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
-from koda.audit.plan import Step, prepare
+from koda.audit.plan import AuditPlan, Step, prepare
+from koda.audit.runs import running
 from koda.records import RECORD_FILE, mending_of
 from tasks.align import align as align_step
 from tasks.plans import hand_over, take_over
@@ -30,8 +32,13 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     Returns:
         What `koda align --json` prints.
     """
-    clock = time.monotonic()
     plan = hand_over(take_over(config, home))
+    with running(plan.home, "alignment", plan.needs(), **of_prefect()):  # what the audit made is needed to the end
+        return _align(plan, config, home, seeds, fresh)
+
+
+def _align(plan: AuditPlan, config: dict[str, Any], home: str, seeds: int, fresh: bool) -> dict[str, Any]:
+    clock = time.monotonic()
     before = audit(config, home, fresh)
     trainings, records = [], []
     for number in range(seeds):

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.engine import koda_flow
+from flows.observation import of_prefect
 from flows.terminal import follow, notes, say
 from koda.audit.plan import EVALUATIONS, Step
+from koda.audit.runs import running
 from koda.audit.samples import all_rejections
 from koda.calibration import CalibrationPlan, EqualsPlan, prepare_calibration, publish_calibration
 from koda.config import AuditConfig, ModelSpec
@@ -46,7 +48,7 @@ def calibrate(
         0,
         notes,
     )
-    with follow():
+    with follow(), running(plan.home, "calibration", plan.needs(), **of_prefect()):
         results = _embed(plan)
         results += [_audit(equal, plan) for equal in audits]
         record, paths = publish_calibration(plan, audits, started)

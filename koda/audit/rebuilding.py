@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 
 from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
@@ -17,6 +19,7 @@ from koda.errors import KodaError, StoreError
 from koda.records import RECORD_FILE, AuditRecord, read_alignment
 from koda.slicing.export import original
 from koda.storage import ArtifactStore
+from koda.storage.connection import reading
 from koda.storage.database import AuditStore
 from koda.storage.marks import Mark
 from koda.storage.staging import stage
@@ -75,6 +78,9 @@ def rebuild(home: Path) -> Rebuilt:
             folder = _aligned_model(home, record)
             notes += store.add_alignment(record.alignment, record.id, "" if folder is None else str(folder))
             alignments += 1
+    if kept is not None and (checkpoints := _checkpoints(kept)):
+        stage(home, {"checkpoints": checkpoints})
+        notes += store.merge()
     return Rebuilt(len(records), alignments, len(runs), None if kept is None else str(kept), notes)
 
 
@@ -84,6 +90,13 @@ def _runs(store: AuditStore, notes: list[str]) -> list[dict[str, Any]]:
     except StoreError as error:
         notes.append(f"how often and when the audits were asked for is lost: {error.message}")
         return []
+
+
+def _checkpoints(former: Path) -> list[dict[str, Any]]:
+    """Return the checkpoints that the former database knows; which could be read is said of its runs."""
+    with contextlib.suppress(StoreError, duckdb.Error, OSError), reading(former) as connection:
+        return connection.execute("SELECT * FROM checkpoints").to_arrow_table().to_pylist()
+    return []
 
 
 def _aligned_model(home: Path, record: AuditRecord) -> Path | None:

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
-from koda.audit.plan import AuditPlan, prepare
+from koda.audit.plan import COVARIANCES, EVALUATIONS, SOLUTIONS, AuditPlan, prepare
 from koda.config import AuditConfig, ModelSpec
 from koda.datasets import PairDataset, subsample
 from koda.discrepancy.significance import MIN_CONFIRMATION
 from koda.embeddings.join import MIN_SAMPLES
 from koda.errors import ConfigError, DataError
+from koda.extraction import KIND as EMBEDDINGS
 from koda.models import ResolvedModel
 from koda.policy import check_policy
+from koda.typing import ROLES, SIDES
 from koda.wording import counted
 
 
@@ -75,6 +77,16 @@ class CalibrationPlan:
         specs = {"baseline": models[0].spec, "candidate": models[1].spec}
         config = _bare(self.config).model_copy(update=specs)
         return AuditPlan(config, self.home, self.dataset, {"baseline": models[0], "candidate": models[1]})
+
+    def needs(self) -> set[tuple[str, str]]:
+        """Return kind and key of every artifact that a run reads or makes."""
+        needed = set()
+        for plan in (equals.audit for equals in self.audits()):
+            needed |= {(EMBEDDINGS, plan.embedding_key(role)) for role in ROLES}
+            needed |= {(SOLUTIONS, plan.solution_key(side)) for side in SIDES}
+            needed |= {(COVARIANCES, plan.covariance_key(side)) for side in SIDES}
+            needed.add((EVALUATIONS, plan.evaluation_key))
+        return needed
 
     def audits(self) -> list[EqualsPlan]:
         """Return the audits: on the whole data set, then subsample by subsample."""
