@@ -95,7 +95,9 @@ def _runs(store: AuditStore, notes: list[str]) -> list[dict[str, Any]]:
 def _checkpoints(former: Path) -> list[dict[str, Any]]:
     """Return the checkpoints that the former database knows; which could be read is said of its runs."""
     with contextlib.suppress(StoreError, duckdb.Error, OSError), reading(former) as connection:
-        return connection.execute("SELECT * FROM checkpoints").to_arrow_table().to_pylist()
+        result = connection.execute("SELECT * FROM checkpoints")
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
     return []
 
 
