@@ -21,6 +21,8 @@ from koda.audit.folders import (
     sweep,
 )
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
+from koda.audit.pruning import sweep_pruned
+from koda.audit.references import note_references
 from koda.audit.runs import Run, StepCost, step_rows
 from koda.errors import ConfigError, StoreError
 from koda.records import AuditRecord
@@ -88,9 +90,11 @@ def publish(plan: AuditPlan, run: Run, steps: Sequence[StepCost]) -> dict[str, A
             store.stage_audit(record, slices, figure_rows(record))
         executed = sum(step.executed for step in steps)
         counts = {"steps_executed": executed, "steps_cached": len(steps) - executed}
+        note_references(plan.home, plan.audit_id, plan.needs())
         row = run.row("finished", datetime.now(UTC), verdict=record.verdict.status, **counts)
         store.stage_run(row, step_rows(run, steps))
         unstored = store.merged()
+    sweep_pruned(plan.home)
     notes = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("notes", [])
     notes = [*damaged, *notes, *unstored]
     return {

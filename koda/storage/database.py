@@ -115,7 +115,7 @@ class AuditStore:
                 names = [column[0] for column in result.description or ()]
                 return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-        return patiently(self.path, ask)
+        return patiently(self.path, ask, reads_only=True)
 
     def list_audits(self) -> list[dict[str, Any]]:
         """Return the audits, the latest first, each with how often and when it was asked for.
