@@ -48,19 +48,20 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, A
     return run_audit(take_over(config, home), fresh)
 
 
-def run_audit(plan: AuditPlan, fresh: bool = False) -> dict[str, Any]:
+def run_audit(plan: AuditPlan, fresh: bool = False, trigger: str = "command") -> dict[str, Any]:
     """Run the steps of an audit, within whichever flow calls it, and publish what came of them.
 
     Args:
         plan: the audit.
         fresh: execute every step again.
+        trigger: what began it: command, schedule, checkpoint, api, or library.
 
     Returns:
         What `koda audit --json` prints.
     """
     clock = time.monotonic()
     note_crashed(plan.home)
-    with running(plan.home, plan.audit_id, plan.needs(), **of_prefect()) as run:
+    with running(plan.home, plan.audit_id, plan.needs(), trigger=trigger, **of_prefect()) as run:
         results: list[StepResult] = []
         for step in plan.steps():
             when: dict[str, Any] = {"started": run.started.isoformat()} if step.kind == RECORDS else {}
