@@ -34,18 +34,19 @@ _TASKS: dict[str, Task[..., Made]] = {
 
 
 @koda_flow("koda-audit")
-def audit(config: dict[str, Any], home: str, fresh: bool = False) -> dict[str, Any]:
+def audit(config: dict[str, Any], home: str, fresh: bool = False, trigger: str = "command") -> dict[str, Any]:
     """Audit a candidate against a baseline.
 
     Args:
         config: an :class:`koda.AuditConfig` as JSON.
         home: KODA_HOME, an absolute path.
         fresh: execute every step again.
+        trigger: what began it: command, schedule, checkpoint, api, or library.
 
     Returns:
         What `koda audit --json` prints: id, verdict, paths, steps executed and cached, timings.
     """
-    return run_audit(take_over(config, home), fresh)
+    return run_audit(take_over(config, home), fresh, trigger)
 
 
 def run_audit(plan: AuditPlan, fresh: bool = False, trigger: str = "command") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,13 @@ from koda.errors import ConfigError
 
 if TYPE_CHECKING:
     from koda.checkpoints import Checkpoint
+    from koda.config import AuditConfig
 
 READY = "koda.checkpoint.ready"  #: event that says that a checkpoint is complete
 #: resources whose events start an audit; those of the watcher, which starts its audits itself, have another name
 ANNOUNCED, SEEN = "koda.checkpoint", "koda.seen-checkpoint"
+#: an announced checkpoint is complete, so that it need stand still but shortly
+_SECONDS_STILL, _SECONDS_TO_WAIT = 1.5, 20
 _KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
 
 
@@ -79,15 +83,22 @@ def watch(config: Path, overrides: dict[str, str] | None = None, home: Path | No
     """
 
     def work(home: Path) -> list[dict[str, str]]:
-        from flows.watch import audit_checkpoint, look
+        from prefect.logging import get_run_logger
+
+        from flows.watch import audit_checkpoint, survey
 
         checked = load(config, overrides, True)
-        ready = look(checked, home)
-        for checkpoint in ready:
+        seen, notes = survey(checked, home)
+        told = [
+            f"{found.label}: {found.event}{(found.reason and f', {found.reason}') or ''}" for found in seen.happened
+        ]
+        for line in [*told, *notes]:
+            get_run_logger().info("%s", line)
+        for checkpoint in seen.ready:
             given = {"config": str(config.absolute()), "overrides": overrides, "home": str(home)}
             if not _submit(checkpoint, given):
                 audit_checkpoint(checked, home, checkpoint.path)
-        return [{"digest": checkpoint.digest, "checkpoint": checkpoint.path} for checkpoint in ready]
+        return [{"digest": checkpoint.digest, "checkpoint": checkpoint.path} for checkpoint in seen.ready]
 
     return _in_words(work, home)
 
@@ -116,8 +127,9 @@ def checkpoint(checkpoint: str, config: Path, overrides: dict[str, str] | None =
                 f"The event {READY} names no checkpoint.", 'Its payload is to hold {"checkpoint": "/the/path.pt"}.'
             )
         path = checkpoint if "://" in checkpoint else str(config.absolute().parent / Path(checkpoint).expanduser())
+        checked = _once_it_stands_still(load(config, overrides, True), home, path)
         with _told():
-            result = audit_checkpoint(load(config, overrides, True), home, path)
+            result = audit_checkpoint(checked, home, path)
         if result is None:
             return Completed(
                 message=f"{path}: no audit was begun; koda history --checkpoints says why.", name="Skipped"
@@ -171,6 +183,27 @@ def _told() -> Iterator[None]:
         yield
     finally:
         unlisten(tell)
+
+
+def _once_it_stands_still(config: AuditConfig, home: Path, path: str) -> AuditConfig:
+    """Wait some seconds until an announced checkpoint stands still; one that does not is left to the next looks.
+
+    Returns:
+        The configuration, by which it stands still after these seconds.
+    """
+    from koda.checkpoints import watched
+    from koda.checkpoints.finding import at
+    from koda.checkpoints.looks import stands_still
+
+    watch = watched(config)
+    watch = watch.model_copy(update={"every": min(watch.every, _SECONDS_STILL)})
+    give_up = time.monotonic() + _SECONDS_TO_WAIT
+    while time.monotonic() < give_up:
+        found = at(watch, path)
+        if found is None or found.changed is None or stands_still(home, found, watch):
+            break
+        time.sleep(0.5)
+    return config.model_copy(update={"watch": watch})
 
 
 def _is_scheduled() -> bool:

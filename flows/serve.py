@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+)
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import DeploymentEventTrigger
@@ -234,12 +239,12 @@ def _broken_off(client: SyncPrefectClient, made: list[RunnerDeployment]) -> list
 def _runs(client: SyncPrefectClient, deployment: Any) -> list[FlowRun]:
     """Return the runs of a deployment whose time has come, the latest first."""
     now = datetime.now(ZoneInfo("UTC"))
-    runs = client.read_flow_runs(
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=now)),
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=200,
     )
-    return [run for run in runs if run.expected_start_time is not None and run.expected_start_time <= now]
 
 
 def _take_up(client: SyncPrefectClient, broken_off: list[FlowRun]) -> list[str]:

@@ -20,6 +20,7 @@ from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
+from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
 from flows.signals import leave, stoppable
 
@@ -46,7 +47,7 @@ def _version(
 
 for _command in (
     audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
-    calibrate, serve,
+    calibrate, watch, serve,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 

@@ -10,30 +10,46 @@ import typer
 from flows.cli.options import AUDIT_HELP, AuditArgument, JsonOption, answer, home
 from flows.cli.show_audit import show_history, show_rebuilt, show_record, show_verification
 from flows.cli.show_changes import show_changes
+from flows.cli.show_checkpoints import checkpoints_as_json, show_checkpoints
 from flows.cli.show_inputs import show_export
 
 if TYPE_CHECKING:
     from koda.records import AuditRecord, Changes
+    from koda.records.checkpoint import CheckpointEntry
 
 
 def history(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="First make the database again from the folders of the audits.")
     ] = False,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="List the checkpoints that were watched instead.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the audits in KODA_HOME, the latest first."""
 
-    def work() -> list[dict[str, Any]]:
-        from koda.audit.history import list_audits
-
+    def prepared() -> Path:
         if rebuild:
             from koda.audit.rebuilding import rebuild as make_again
 
             show_rebuilt(make_again(home()))
-        return list_audits(home())
+        return home()
 
-    answer(work, as_json, show_history)
+    def work() -> list[dict[str, Any]]:
+        from koda.audit.history import list_audits
+
+        return list_audits(prepared())
+
+    def of_checkpoints() -> list[CheckpointEntry]:
+        from koda.storage.checkpoints import list_checkpoints
+
+        return list_checkpoints(prepared())
+
+    if checkpoints:
+        answer(of_checkpoints, as_json, show_checkpoints, checkpoints_as_json)
+    else:
+        answer(work, as_json, show_history)
 
 
 def show(audit_id: AuditArgument, as_json: JsonOption = False) -> None:

@@ -17,6 +17,7 @@ from koda.errors import KodaError, StoreError
 from koda.records import RECORD_FILE, AuditRecord, read_alignment
 from koda.slicing.export import original
 from koda.storage import ArtifactStore
+from koda.storage.checkpoints import CheckpointLedger
 from koda.storage.database import AuditStore
 from koda.storage.marks import Mark
 from koda.storage.staging import stage
@@ -68,6 +69,7 @@ def rebuild(home: Path) -> Rebuilt:
         records.append(record)
     if runs:
         stage(home, {"runs": runs})
+    CheckpointLedger(home).restage()
     notes += store.merge()
     alignments = 0
     for record in records:

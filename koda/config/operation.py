@@ -5,6 +5,7 @@ Nothing here is part of what an audit is: records, digests and Prefect never see
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from koda.config.models import ModelSpec
-from koda.config.paths import absolute_model
+from koda.config.paths import absolute_model, local_path
 from koda.config.strict import Strict
 
 Event = Literal["pass", "warn", "fail", "inconclusive", "error"]
@@ -124,7 +125,8 @@ class LimitsConfig(Strict):
 
 def absolute_watch(watch: WatchConfig, folder: Path) -> WatchConfig:
     """Make the paths of what is watched, which are relative to `folder`, absolute."""
-    path = watch.path if "://" in watch.path else str(_absolute(watch.path, folder))
+    local = local_path(watch.path)
+    path = local if "://" in local else str(_absolute(_below(local, folder), folder))
     named = watch.as_ is not None and watch.as_.name != "local-dir:"
     return watch.model_copy(
         update={"path": path, "as_": absolute_model(watch.as_, folder) if named and watch.as_ else watch.as_}
@@ -139,6 +141,13 @@ def absolute_promote(promote: PromoteConfig, folder: Path) -> PromoteConfig:
     if promote.run and "/" in promote.run[0]:
         changes["run"] = (str(_absolute(promote.run[0], folder)), *promote.run[1:])
     return promote.model_copy(update=changes)
+
+
+def _below(pattern: str, folder: Path) -> str:
+    """Return a pattern in which the folder that it is relative to is meant as it is written, brackets and all."""
+    if Path(pattern).expanduser().is_absolute():
+        return pattern
+    return os.path.join(glob.escape(str(folder.absolute())), pattern)  # noqa: PTH118 (Path would drop what is escaped)
 
 
 def _absolute(path: str, folder: Path) -> Path:

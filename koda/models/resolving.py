@@ -30,6 +30,11 @@ def _kind(spec: ModelSpec) -> str:
     return spec.kind
 
 
+def is_model_folder(folder: Path) -> bool:
+    """Tell whether a folder says what model its weights are of: one of open_clip, or one that transformers saved."""
+    return any(os.path.lexists(folder / name) for name in (clip_sources.CONFIG, transformers_models.CONFIG))
+
+
 def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
     """Find a model's configuration and weights and compute its fingerprint, without keeping it in memory.
 

@@ -1,0 +1,156 @@
+"""The command that looks for new checkpoints and audits them: `koda watch`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import JsonOption, SetOption, answer, home, settings_of
+
+if TYPE_CHECKING:
+    from koda.checkpoints import Happened
+    from koda.config import AuditConfig
+
+
+def watch(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration, with a section `watch`.")],
+    once: Annotated[bool, typer.Option("--once", help="End when what stands still is audited.")] = False,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for new checkpoints and audit each against the baseline, once.
+
+    It goes on until it is ended by a signal. With --json it prints one JSON object a line; with --once a single one.
+    """
+    if once:
+        result = answer(lambda: _once(_load(config, set_), as_json), as_json, lambda _: None)
+        raise typer.Exit(result["exit_code"])
+    answer(lambda: _go_on(_load(config, set_), as_json), False, lambda _: None)
+
+
+def _load(config: Path, set_: list[str] | None) -> AuditConfig:
+    from koda.checkpoints import watched
+    from koda.config import load_config
+
+    loaded = load_config(config, settings_of(set_), without_candidate=True)
+    watched(loaded)
+    return loaded
+
+
+def _once(config: AuditConfig, as_json: bool) -> dict[str, Any]:
+    """Look until everything stands still that is not being written, and audit what is new."""
+    from flows.cli.show_checkpoints import event_of
+    from flows.terminal import notes
+    from koda.checkpoints import watched
+    from koda.wording import counted
+
+    section, round_ = watched(config), _Round(config, home(), None if as_json else _show)
+    for number in range(section.settle):
+        unsettled = round_.run()
+        if not unsettled or number == section.settle - 1:
+            break
+        notes.print(f"waiting {section.every:g} s to see whether {counted(len(unsettled), 'checkpoint')} stand still")
+        time.sleep(section.every)
+    return {
+        "exit_code": round_.exit_code,
+        "audits": round_.results,
+        "events": [event_of(each, home()) for each in round_.happened],
+        "unsettled": unsettled,
+        "trouble": round_.trouble,
+        "notes": round_.notes,
+    }
+
+
+def _go_on(config: AuditConfig, as_json: bool) -> None:
+    """Look again and again; what fails for a time is said, and the next look tries again."""
+    from flows.failures import in_words
+    from flows.terminal import escape, notes
+    from koda.checkpoints import watched
+    from koda.errors import ConfigError
+
+    section, round_ = watched(config), _Round(config, home(), _print if as_json else _show)
+    notes.print(f"watching {escape(section.path)} every {section.every:g} s")
+    while True:
+        begun = time.monotonic()
+        try:
+            round_.run()
+        except ConfigError:
+            raise
+        except Exception as error:
+            foreseen = in_words(error)
+            if foreseen is None:
+                raise
+            round_.say(str(foreseen))
+        time.sleep(max(0.0, section.every - (time.monotonic() - begun)))
+
+
+class _Round:
+    """Looks, each followed by the audits of what it found, and what there is to tell of them."""
+
+    def __init__(self, config: AuditConfig, where: Path, tell: Callable[[Happened, Path], None] | None) -> None:
+        self._config, self._home, self._tell = config, where, tell
+        self.happened: list[Happened] = []
+        self.results: list[dict[str, Any]] = []
+        self.trouble: list[str] = []
+        self.notes: list[str] = []
+        self._said: set[str] = set()
+
+    def run(self) -> list[str]:
+        """Make a look and audit what it found; return the places of what does not stand still yet."""
+        from flows.watch import survey, take_up
+
+        self.trouble = []  # what was mended since is none any more
+        seen, notes = survey(self._config, self._home)
+        self._add(seen.happened, notes, [str(error) for error in seen.trouble])
+        for checkpoint in seen.ready:
+            outcome = take_up(self._config, self._home, checkpoint.path)
+            trouble = [] if outcome.trouble is None else [str(outcome.trouble)]
+            self._add(outcome.happened, outcome.notes, trouble)
+            if outcome.result is not None:
+                self.results.append(outcome.result)
+        return seen.unsettled
+
+    @property
+    def exit_code(self) -> int:
+        """Return 3 where an audit could not be run, else 1 where a verdict is fail, else 0."""
+        if self.trouble or any(each.event == "failed" for each in self.happened):
+            return 3
+        verdicts = [each.entry.verdict for each in self.happened if each.event == "audited" and each.entry is not None]
+        return int("fail" in verdicts)
+
+    def say(self, text: str) -> None:
+        """Say something on stderr, unless it was said before: what lasts is the same at every look."""
+        from flows.terminal import show_notes
+
+        if text not in self._said:
+            self._said.add(text)
+            show_notes([text])
+
+    def _add(self, happened: list[Happened], notes: list[str], trouble: list[str]) -> None:
+        self.happened += happened
+        self.trouble += trouble
+        self.notes += notes
+        if self._tell is not None:
+            for each in happened:
+                self._tell(each, self._home)
+        for text in (*notes, *trouble):
+            self.say(text)
+
+
+def _show(happened: Happened, where: Path) -> None:
+    from flows.cli.show_checkpoints import show_event
+
+    show_event(happened, where)
+
+
+def _print(happened: Happened, where: Path) -> None:
+    import json
+
+    from flows.cli.show_checkpoints import event_of
+    from koda.wording import printable_json
+
+    typer.echo(printable_json(json.dumps(event_of(happened, where))))
