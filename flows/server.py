@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -36,6 +38,7 @@ from koda.storage.artifacts import explain_os_errors
 _SCRIPT = Path(__file__).with_name("server_process.py")
 _MOST_RESTARTS = 3
 _SECONDS_TO_END = 5
+_SECONDS_TO_FORGIVE = 600  # one that ran so long was not killed for what it is
 
 
 class OwnServer(SubprocessASGIServer):
@@ -80,9 +83,12 @@ class OwnServer(SubprocessASGIServer):
         """Start the server again when it is killed: the run goes on without it, and reports to it at the end."""
         while True:
             assert self.server_process is not None
+            began = time.monotonic()
             self.server_process.wait()
             if self._closed:
                 return
+            if time.monotonic() - began > _SECONDS_TO_FORGIVE:
+                self._restarts = 0
             self.gave_up = self._restarts == _MOST_RESTARTS
             if self.gave_up:
                 return
@@ -133,8 +139,7 @@ class OwnServer(SubprocessASGIServer):
                 start_new_session=True,  # a Ctrl-C in the terminal, or its end, is for the parent to deal with
                 env={
                     **without_proxies(os.environ),
-                    "PREFECT_UI_ENABLED": "0",
-                    "PREFECT__SERVER_EPHEMERAL": "1",
+                    **self._role(home),
                     "PREFECT__SERVER_FINAL": "1",
                     **get_current_settings().to_environment_variables(exclude_unset=True),
                     "PREFECT_HOME": str(home),
@@ -142,6 +147,10 @@ class OwnServer(SubprocessASGIServer):
                 },
             )
         return _Spawned(self.server_process, log)
+
+    def _role(self, home: Path) -> Mapping[str, str]:
+        """Return what Prefect's server is told of its part: for one run, without the UI and what starts others."""
+        return {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
 
     def _await(self, spawned: _Spawned, seconds: float) -> None:
         """Wait for the first answer; the socket listens already, so the question waits there too."""
@@ -163,6 +172,37 @@ class OwnServer(SubprocessASGIServer):
             raise failure from error
         finally:
             spawned.log.close()
+
+
+class ServingServer(OwnServer):
+    """A server for many runs, with Prefect's UI, scheduler and triggers, at a port that people know if it is free."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port = port if _is_free(port) else None
+
+    @property
+    def ui_url(self) -> str:
+        """Where a browser finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def _role(self, home: Path) -> Mapping[str, str]:
+        return {
+            "PREFECT_UI_ENABLED": "1",
+            "PREFECT_UI_API_URL": f"{self.ui_url}/api",
+            "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),  # else it writes beside the installed package
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+            # a look every minute would fill its database
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
+        }
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
 
 
 class _DidNotStart(MachineError):

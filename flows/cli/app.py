@@ -17,6 +17,7 @@ from flows.cli.calibrate import calibrate
 from flows.cli.command import Command, Group
 from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.prune import prune
+from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
@@ -48,7 +49,7 @@ def _version(
 
 for _command in (
     audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
-    calibrate, watch, prune,
+    calibrate, watch, serve, prune,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 

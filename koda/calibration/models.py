@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from koda.config import AuditConfig, ModelSpec
-from koda.config.paths import absolute_model
+from koda.config.naming import OF_ONE_TRAINING, named_model
 from koda.errors import ConfigError
-
-_OF_ONE_TRAINING = ("config", "precision", "image_size", "force_quick_gelu", "image_mean", "image_std")
 
 
 def equal_models(names: Sequence[str], config: AuditConfig, folder: Path) -> tuple[ModelSpec, ...]:
@@ -48,15 +46,10 @@ def _spec(name: str, config: AuditConfig, folder: Path) -> ModelSpec:
         return own[name]
     if not name.strip():
         raise ConfigError("--equals names a model by an empty text.", "Give the name of a model.")
-    spec = ModelSpec(name=name)
-    if spec.kind == "open_clip" and not (folder / name).is_dir():
-        architecture, _, pretrained = name.partition("@")
-        if architecture:
-            spec = ModelSpec(name=architecture, pretrained=pretrained or None)
-    spec = absolute_model(spec, folder)
+    spec = named_model(name, folder)
     for known in own.values():
         if (known.name, known.pretrained) == (spec.name, spec.pretrained):
             return known
     if spec.kind != config.baseline.kind:
         return spec
-    return spec.model_copy(update={field: getattr(config.baseline, field) for field in _OF_ONE_TRAINING})
+    return spec.model_copy(update={field: getattr(config.baseline, field) for field in OF_ONE_TRAINING})
