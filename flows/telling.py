@@ -28,7 +28,7 @@ def tell_of(config: AuditConfig, home: Path, work: Callable[[], dict[str, Any]])
     """
     if not config.notify:
         return work()
-    from koda.notification import check_targets, notify, of_error
+    from koda.notification import check_targets
 
     check_targets(config.notify)
     try:
@@ -38,7 +38,7 @@ def tell_of(config: AuditConfig, home: Path, work: Callable[[], dict[str, Any]])
         what = f"{config.candidate.display_name} against {config.baseline.display_name}"
         why = str(words) if words is not None else f"{type(error).__name__}: {error}"
         with suppress(Exception):  # what went wrong first is what is said
-            notify(config.notify, home, of_error(uuid.uuid4().hex, what, why))
+            tell_error(config, home, uuid.uuid4().hex, what, why)
         raise
     return {**result, "notes": [*result["notes"], *tell_verdict(config, home, result["id"])]}
 
@@ -56,3 +56,20 @@ def tell_verdict(config: AuditConfig, home: Path, audit: str) -> list[str]:
         return notify(config.notify, home, of_audit(read_record(folder / RECORD), folder))
     except (KodaError, OSError) as error:  # it is the audit that counts
         return [f"Nobody was told of the verdict: {error}"]
+
+
+def tell_error(config: AuditConfig, home: Path, key: str, what: str, why: str) -> list[str]:
+    """Tell those whom a configuration names that there is no verdict; return what could not be told, in words.
+
+    Args:
+        config: with its section `notify`.
+        home: KODA_HOME.
+        key: of what went wrong; nobody hears of one key twice.
+        what: was to be audited.
+        why: there is no verdict.
+    """
+    if not config.notify:
+        return []
+    from koda.notification import notify, of_error
+
+    return notify(config.notify, home, of_error(key, what, why))
