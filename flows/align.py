@@ -35,7 +35,7 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     clock = time.monotonic()
     plan = hand_over(take_over(config, home))
     with marked(plan.home, plan.audit_id.replace("audit-", "align-"), plan.needs()) as run:
-        before = audit(config, home, fresh)
+        before = audit(config, home, fresh, "alignment")
         trainings, records = [], []
         for number in range(seeds):
             settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
@@ -51,7 +51,7 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
                 folder, second = alignment.folder, alignment.follow_up
         follow_up = hand_over(prepare(second, plan.home))
         run = needs_also(plan.home, run, follow_up.needs())
-        after = audit(follow_up.settings, home, fresh)
+        after = audit(follow_up.settings, home, fresh, "alignment")
         paths = publish_alignment(plan.home, records[0], folder, after["id"])
     mending = mending_of(records[0], plan.config.significance.alpha)
     executed = sum(training.executed for training in trainings)

@@ -35,14 +35,14 @@ _TASKS: dict[str, Task[..., Made]] = {
 
 
 @koda_flow("koda-audit")
-def audit(config: dict[str, Any], home: str, fresh: bool = False, trigger: str = "command") -> dict[str, Any]:
+def audit(config: dict[str, Any], home: str, fresh: bool = False, trigger: str = "library") -> dict[str, Any]:
     """Audit a candidate against a baseline.
 
     Args:
         config: an :class:`koda.AuditConfig` as JSON.
         home: KODA_HOME, an absolute path.
         fresh: execute every step again.
-        trigger: what began it: command, schedule, checkpoint, api, or library.
+        trigger: what began it: command, schedule, checkpoint, api, sweep, alignment, or library.
 
     Returns:
         What `koda audit --json` prints: id, verdict, paths, steps executed and cached, timings.
@@ -50,13 +50,13 @@ def audit(config: dict[str, Any], home: str, fresh: bool = False, trigger: str =
     return run_audit(take_over(config, home), fresh, trigger)
 
 
-def run_audit(plan: AuditPlan, fresh: bool = False, trigger: str = "command") -> dict[str, Any]:
+def run_audit(plan: AuditPlan, fresh: bool = False, trigger: str = "library") -> dict[str, Any]:
     """Run the steps of an audit, within whichever flow calls it, and publish what came of them.
 
     Args:
         plan: the audit.
         fresh: execute every step again.
-        trigger: what began it: command, schedule, checkpoint, api, or library.
+        trigger: what began it: command, schedule, checkpoint, api, sweep, alignment, or library.
 
     Returns:
         What `koda audit --json` prints.

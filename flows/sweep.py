@@ -81,7 +81,7 @@ def _audit(
             if renewed is not None:
                 _discard(plan, renewed)
             with watch(plan):
-                result = audit(hand_over(plan).settings, str(home))
+                result = audit(hand_over(plan).settings, str(home), trigger="sweep")
     except Exception as error:
         foreseen = in_words(error)
         code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))

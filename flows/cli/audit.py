@@ -112,5 +112,5 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
         with watch(plan):
             from flows.audit import audit as audit_flow
 
-            result = audit_flow(plan.settings, str(plan.home), fresh)
+            result = audit_flow(plan.settings, str(plan.home), fresh, "command")
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

@@ -38,7 +38,7 @@ class Run:
         audit: id of what is run.
         started: when.
         process, host: where.
-        trigger: what began it: command, schedule, checkpoint, api, or library.
+        trigger: what began it: command, schedule, checkpoint, api, sweep, alignment, or library.
         artifacts: kind and key of everything that it reads or makes.
         flow_run: Prefect's id of it, where it has one.
         server: address of the Prefect server that knows it, "" where that is the run's own.
