@@ -65,7 +65,7 @@ class Observer:
         self._plan, self._queue = plan, SimpleQueue[_Tell | None]()
         self._thread: threading.Thread | None = None
         self._progress: UUID | None = None
-        self._percent = 0.0
+        self._percent, self._is_behind = 0.0, False
         run = _flow_run()
         if run is None:
             return
@@ -81,7 +81,9 @@ class Observer:
         """Tell how many steps are over."""
         if self._thread is not None:
             self._percent = round(100 * done / len(self._plan.steps()), 1)
-            self._queue.put(self._show_progress)
+            if not self._is_behind:  # steps that are over sooner than Prefect is told are told together
+                self._is_behind = True
+                self._queue.put(self._show_progress)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Tell what came of the audit.
@@ -130,6 +132,7 @@ class Observer:
 
         from flows.prefect_artifacts import PROGRESS
 
+        self._is_behind = False
         if self._progress is None:
             words = f"steps of {self._plan.audit_id}"
             made = client.create_artifact(

@@ -27,7 +27,7 @@ class Peaks:
 
     Args:
         memory: bytes of the process that lay in memory; None where nothing tells.
-        device_memory: bytes that torch held on the GPU; None where it used none.
+        device_memory: bytes that torch held on GPUs; None where it used none.
     """
 
     memory: int | None = None
@@ -39,14 +39,15 @@ def measured() -> Iterator[Peaks]:
     """Measure what is used within; two measurements at once in one process take part in each other."""
     peaks = Peaks()
     if (gpu := _gpu()) is not None:
-        gpu.reset_peak_memory_stats()
+        for number in range(gpu.device_count()):
+            gpu.reset_peak_memory_stats(number)
     with _memory() as peak:
         try:
             yield peaks
         finally:
             peaks.memory = peak()
             if (gpu := _gpu()) is not None:
-                peaks.device_memory = int(gpu.max_memory_allocated())
+                peaks.device_memory = sum(int(gpu.max_memory_allocated(n)) for n in range(gpu.device_count()))
 
 
 @contextlib.contextmanager
