@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flows.cli.strict_json import strict_json
-from flows.terminal import UNBROKEN, VERDICT_LOOKS, console, escape, escape_lines, notes, say, short_path
+from flows.terminal import UNBROKEN, VERDICT_LOOKS, console, escape, notes, say, short_path
 
 if TYPE_CHECKING:
     from koda.checkpoints import Happened
@@ -44,7 +44,7 @@ def show_event(happened: Happened, home: Path) -> None:
         return
     console.print(f"[{_COLOURS.get(what, 'default')}]{what}[/]  {label}", soft_wrap=True)
     if happened.reason and what != "gone":
-        say(escape_lines(happened.reason), 4)
+        say(escape(" ".join(happened.reason.split())), 4)
 
 
 def checkpoints_as_json(entries: list[CheckpointEntry]) -> str:
@@ -71,7 +71,7 @@ def show_checkpoints(entries: list[CheckpointEntry]) -> None:
             say(label, 4)
     for entry in entries:
         if entry.reason and entry.state != "gone":
-            say(f"{entry.digest[:_ID]} {escape_lines(entry.reason)}")
+            say(f"{entry.digest[:_ID]} {escape(' '.join(entry.reason.split()))}")
         if entry.retry_at is not None:
             say(f"{entry.digest[:_ID]} is tried again after {entry.retry_at:%Y-%m-%d %H:%M} UTC")
 

@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(looks.time, "time", made.time)
+    monkeypatch.setattr("koda.checkpoints.looks.time.time", made.time)
     return made
 
 
