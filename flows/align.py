@@ -8,9 +8,11 @@ from typing import Any
 
 from flows.audit import audit
 from flows.engine import koda_flow
+from flows.runs import marked
 from koda.alignment import KIND, plan_alignment, read_alignment, recoveries, score_table
 from koda.alignment.publishing import publish_alignment
 from koda.audit.plan import Step, prepare
+from koda.audit.runs import needs_also
 from koda.records import RECORD_FILE, mending_of
 from tasks.align import align as align_step
 from tasks.plans import hand_over, take_over
@@ -32,22 +34,25 @@ def align(config: dict[str, Any], home: str, seeds: int = 1, fresh: bool = False
     """
     clock = time.monotonic()
     plan = hand_over(take_over(config, home))
-    before = audit(config, home, fresh)
-    trainings, records = [], []
-    for number in range(seeds):
-        settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
-        alignment = plan_alignment(plan, settings)
-        step = Step(f"align, seed {settings.seed}", KIND, alignment.key)
-        training = run_step(
-            align_step, step, plan, fresh=fresh, alignment=alignment, settings=settings.model_dump(mode="json")
-        )
-        trainings.append(training)
-        records.append(read_alignment(alignment.folder / RECORD_FILE))
-        if number == 0:
-            folder, second = alignment.folder, alignment.follow_up
-    follow_up = hand_over(prepare(second, plan.home))
-    after = audit(follow_up.settings, home, fresh)
-    paths = publish_alignment(plan.home, records[0], folder, after["id"])
+    with marked(plan.home, plan.audit_id.replace("audit-", "align-"), plan.needs()) as run:
+        before = audit(config, home, fresh)
+        trainings, records = [], []
+        for number in range(seeds):
+            settings = plan.config.alignment.model_copy(update={"seed": plan.config.alignment.seed + number})
+            alignment = plan_alignment(plan, settings)
+            step = Step(f"align, seed {settings.seed}", KIND, alignment.key)
+            run = needs_also(plan.home, run, [(KIND, alignment.key)])
+            training = run_step(
+                align_step, step, plan, fresh=fresh, alignment=alignment, settings=settings.model_dump(mode="json")
+            )
+            trainings.append(training)
+            records.append(read_alignment(alignment.folder / RECORD_FILE))
+            if number == 0:
+                folder, second = alignment.folder, alignment.follow_up
+        follow_up = hand_over(prepare(second, plan.home))
+        run = needs_also(plan.home, run, follow_up.needs())
+        after = audit(follow_up.settings, home, fresh)
+        paths = publish_alignment(plan.home, records[0], folder, after["id"])
     mending = mending_of(records[0], plan.config.significance.alpha)
     executed = sum(training.executed for training in trainings)
     steps = [training.summary for training in trainings]

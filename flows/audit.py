@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from flows import logs
 from flows.engine import koda_flow
-from flows.observation import of_prefect
+from flows.observation import observed
+from flows.runs import marked
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan
 from koda.audit.publishing import publish, report_is_stale
-from koda.audit.runs import note_crashed, running
 from koda.extraction import KIND as EMBEDDINGS
 from tasks.control import control
 from tasks.discover import discover
@@ -61,14 +62,21 @@ def run_audit(plan: AuditPlan, fresh: bool = False, trigger: str = "command") ->
         What `koda audit --json` prints.
     """
     clock = time.monotonic()
-    note_crashed(plan.home)
-    with running(plan.home, plan.audit_id, plan.needs(), trigger=trigger, **of_prefect()) as run:
+    with (
+        marked(plan.home, plan.audit_id, plan.needs(), trigger) as run,
+        observed(plan) as prefect,
+        logs.fields(audit=plan.audit_id, run=run.id),
+    ):
         results: list[StepResult] = []
         for step in plan.steps():
             when: dict[str, Any] = {"started": run.started.isoformat()} if step.kind == RECORDS else {}
             anew = fresh or (step.kind == REPORTS and report_is_stale(plan))
             results.append(run_step(_TASKS[step.kind], step, plan, fresh=anew, **when))
+            prefect.step(len(results))
         published = publish(plan, run, [result.cost for result in results])
+        prefect.finish(published)
+        verdict, seconds = published["verdict"], round(time.monotonic() - clock, 3)
+        logs.log("audit finished", f"{verdict}: {plan.audit_id}", verdict=verdict, seconds=seconds)
     executed = sum(result.cost.executed for result in results)
     return {
         **published,

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flows.engine import koda_flow
+from flows.runs import marked
 from flows.terminal import follow, notes, say
 from koda.audit.plan import EVALUATIONS, Step
 from koda.audit.samples import all_rejections
-from koda.calibration import CalibrationPlan, EqualsPlan, prepare_calibration, publish_calibration
+from koda.calibration import CalibrationPlan, EqualsPlan, needs_of, prepare_calibration, publish_calibration
 from koda.config import AuditConfig, ModelSpec
+from koda.storage import digest_json
 from koda.wording import counted
 from tasks.calibrate import audit_equals
 from tasks.embed import embed
@@ -46,7 +48,8 @@ def calibrate(
         0,
         notes,
     )
-    with follow():
+    needed = needs_of(audits)
+    with marked(plan.home, f"calibrate-{digest_json(needed)[:12]}", needed), follow():
         results = _embed(plan)
         results += [_audit(equal, plan) for equal in audits]
         record, paths = publish_calibration(plan, audits, started)

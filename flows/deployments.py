@@ -17,10 +17,13 @@ from prefect.states import Completed, Failed
 
 from flows.environment import koda_home, make_prefect_home
 from flows.failures import in_words, unexpected
+from flows.limits import time_limit
 from flows.service import load
+from flows.telling import tell_of
 from koda.errors import ConfigError
 
 if TYPE_CHECKING:
+    from koda.audit.runs import StepCost
     from koda.checkpoints import Checkpoint
     from koda.config import AuditConfig
 
@@ -59,12 +62,14 @@ def audit(
         checked = load(config, overrides, candidate is not None)
         if candidate is not None:
             checked = with_candidate(checked, candidate, config.absolute().parent)
-        plan = prepare(checked, home)
 
-        from flows.audit import run_audit
+        def run() -> dict[str, Any]:
+            from flows.audit import run_audit
 
-        with _told():
-            return run_audit(plan, trigger="schedule" if _is_scheduled() else "api")
+            with time_limit(checked.limits.minutes), _told():
+                return run_audit(prepare(checked, home), trigger="schedule" if _is_scheduled() else "api")
+
+        return tell_of(checked, home, run)
 
     return _in_words(work, home)
 
@@ -174,7 +179,7 @@ def _told() -> Iterator[None]:
 
     logger = get_run_logger()
 
-    def tell(step: str, done: int, total: int) -> None:
+    def tell(step: str, done: int, total: int, _: StepCost | None = None) -> None:
         if done == total == 1:
             logger.info("%s", step)
 

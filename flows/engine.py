@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
+import queue
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -25,6 +28,7 @@ from prefect.settings import (
 )
 
 from flows.failures import prefect_is_lost
+from flows.limits import told_as_error
 from flows.terminal import escape, notes, say
 from koda.errors import MachineError
 from koda.secrets import conceal_all, redact
@@ -33,6 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SECONDS_TO_ANSWER = 5
+_SECONDS_TO_RESOLVE = 4
 #: with a server of one's own that was killed: 2 + 4 + 8 seconds, in which it is started again
 _RETRIES = 3
 _ended: ContextVar[list[Any]] = ContextVar("_ended")
@@ -79,7 +84,8 @@ def koda_flow(name: str) -> Callable[[Callable[P, R]], KodaFlow[P, R]]:
     def decorate(function: Callable[P, R]) -> KodaFlow[P, R]:
         @functools.wraps(function)
         def keep(*args: P.args, **kwargs: P.kwargs) -> R:
-            result = function(*args, **kwargs)
+            with told_as_error():
+                result = function(*args, **kwargs)
             _ended.get([]).append(result)
             if prefect_is_lost():
                 raise Abort("Prefect's server is lost.")  # it alone passes without a word to the server
@@ -108,18 +114,37 @@ def ask_server() -> None:
         MachineError: it does not answer.
     """
     url = PREFECT_API_URL.value()
-    with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
-    ):
-        error = client.api_healthcheck()
-    if error is not None:
+    if (error := _no_answer()) is not None:
         first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
             f"PREFECT_API_URL is {redact(url)}, and no Prefect server answers there: {first}.",
             "Start the server, or unset PREFECT_API_URL (in a profile: prefect config unset PREFECT_API_URL); "
             "koda then runs Prefect in process.",
         )
+
+
+def _no_answer() -> Exception | None:
+    """Return why the server that is set does not answer; None where it does.
+
+    It is asked in another thread, since a resolver of names may take longer than any limit that a client knows.
+    """
+    answers: queue.Queue[Exception | None] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            with (
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+                get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
+            ):
+                answers.put(client.api_healthcheck())
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(ask,), daemon=True, name="koda-ask-server").start()
+    try:
+        return answers.get(timeout=_SECONDS_TO_RESOLVE + _SECONDS_TO_ANSWER)
+    except queue.Empty:
+        return TimeoutError("it does not answer, or its name is not resolved")
 
 
 def _without_proxy(client: type[Any]) -> None:

@@ -16,13 +16,18 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from flows.logs import as_json, complain
+
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 #: in which Prefect may note that the run was stopped; a busy native function may not even hear of it so soon
 _SECONDS_TO_END = 4
+_SECONDS_TO_STORE = 2
 
 
 class Stopped(BaseException):
     """The process was told to end by a signal. It is no Exception, so that nothing takes it for a failure."""
+
+    run_state = "cancelled"
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -38,6 +43,7 @@ class Stopped(BaseException):
         return f"{how}. Run the same command again: it takes up what is unfinished."
 
 
+_own: list[bool] = []  # whether the process is koda's command, which koda may end
 _stopping: list[int] = []  # the signals that were dealt with
 _arrived: list[int] = []  # the signals that came, also where a handler of Prefect's stands in the place of ours
 
@@ -51,6 +57,7 @@ def stoppable() -> Iterator[None]:
     heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     for number in heard:
         signal.signal(number, _stop)
+    _own.append(True)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     # written to by the handler in C, whatever Python is busy with, until the process has ended
@@ -59,7 +66,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        print(f"koda: {stopped}", file=sys.stderr)
+        complain(str(stopped))
     finally:
         if (told := first_signal()) is not None:
             leave(told.exit_code)
@@ -85,15 +92,34 @@ def _limit_the_end(wakeups: socket.socket, heard: list[int]) -> None:
         pass
     _arrived.append(number)
     time.sleep(_SECONDS_TO_END)
+    stopped = Stopped(number)
+    end_by_force(stopped.exit_code, str(stopped), stopped.run_state)
+
+
+def end_by_force(exit_code: int, why: str, state: str) -> None:
+    """End this process from another thread, whatever it is busy with, if it is koda's own; store its runs as ended.
+
+    Args:
+        exit_code: to leave with.
+        why: what people are told.
+        state: of the runs, as koda.audit.runs has it.
+    """
+    if not _own:
+        return
+    if (runs := sys.modules.get("koda.audit.runs")) is not None:
+        # in another thread, since whoever is stuck may hold what this needs
+        last = threading.Thread(target=runs.end_without_word, args=(state, why.splitlines()[0]), daemon=True)
+        last.start()
+        last.join(_SECONDS_TO_STORE)
     with contextlib.suppress(OSError, ValueError):
-        print(f"koda: {Stopped(number)}", file=sys.stderr)
-    leave(Stopped(number).exit_code)
+        complain(why)
+    leave(exit_code)
 
 
 def leave(exit_code: int) -> NoReturn:
     """End without the interpreter's own end, which waits for threads and for whom they talk to."""
     with contextlib.suppress(OSError, ValueError):
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not as_json():
             print("\x1b[?25h", end="", file=sys.stderr)  # a progress bar that is cut off has hidden the cursor
         sys.stderr.flush()
     with contextlib.suppress(OSError, ValueError):

@@ -9,9 +9,12 @@ from typing import Any
 from flows.audit import audit
 from flows.engine import koda_flow
 from flows.failures import code_of_verdict, in_words, unexpected
+from flows.limits import time_limit
+from flows.runs import marked
 from flows.terminal import watch
 from koda.audit.folders import read_record
 from koda.audit.plan import AuditPlan, prepare
+from koda.audit.runs import Run, needs_also
 from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
 from koda.records import SweepCell, SweepRecord
@@ -21,7 +24,9 @@ from tasks.plans import hand_over
 
 
 @koda_flow("koda-sweep")
-def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool = False) -> dict[str, Any]:
+def sweep(
+    config: dict[str, Any], home: str, fresh: bool = False, strict: bool = False, minutes: float | None = None
+) -> dict[str, Any]:
     """Audit every pair of a sweep. One that cannot be run is noted with its reason; the others go on.
 
     Args:
@@ -29,6 +34,7 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
         home: KODA_HOME, an absolute path.
         fresh: execute every step of every audit again, a shared one once.
         strict: whether an inconclusive verdict counts as a failed one.
+        minutes: after which an audit is ended; None for no limit.
 
     Returns:
         What `koda sweep --json` prints: the summary, and where it lies.
@@ -36,7 +42,11 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     checked = SweepConfig.model_validate(config)
     audits, started = audits_of(checked), datetime.now(UTC)
     renewed: set[tuple[str, str]] | None = set() if fresh else None
-    cells = [_audit(swept, Path(home), renewed, strict) for swept in audits]
+    with marked(Path(home), sweep_id(audits, [None] * len(audits)), []) as run:
+        cells = []
+        for swept in audits:
+            cell, run = _audit(swept, Path(home), run, renewed, strict, minutes)
+            cells.append(cell)
     record = SweepRecord(
         id=sweep_id(audits, [cell.audit for cell in cells]),
         title=checked.report.title or f"Sweep over {len(checked.all_models)} models",
@@ -54,20 +64,30 @@ def sweep(config: dict[str, Any], home: str, fresh: bool = False, strict: bool =
     return {**record.model_dump(mode="json"), "exit_code": record.exit_code, "paths": paths}
 
 
-def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, strict: bool) -> SweepCell:
+def _audit(
+    swept: SweptAudit,
+    home: Path,
+    run: Run,
+    renewed: set[tuple[str, str]] | None,
+    strict: bool,
+    minutes: float | None,
+) -> tuple[SweepCell, Run]:
+    """Run one audit of a sweep; return what came of it, and the sweep as it is marked with what it needs of it."""
     names: dict[str, Any] = {"data": swept.data, "baseline": swept.baseline, "candidate": swept.candidate}
     try:
-        plan = prepare(swept.config, home)
-        if renewed is not None:
-            _discard(plan, renewed)
-        with watch(plan):
-            result = audit(hand_over(plan).settings, str(home))
+        with time_limit(minutes):
+            plan = prepare(swept.config, home)
+            run = needs_also(home, run, plan.needs())
+            if renewed is not None:
+                _discard(plan, renewed)
+            with watch(plan):
+                result = audit(hand_over(plan).settings, str(home))
     except Exception as error:
         foreseen = in_words(error)
         code, why = (3, unexpected(error)) if foreseen is None else (foreseen.exit_code, str(foreseen))
-        return SweepCell(**names, exit_code=code, error=why)
+        return SweepCell(**names, exit_code=code, error=why), run
     record = read_record(Path(result["paths"]["record"]))
-    return SweepCell(
+    cell = SweepCell(
         **names,
         exit_code=code_of_verdict(record.verdict.status, strict),
         audit=record.id,
@@ -76,6 +96,7 @@ def _audit(swept: SweptAudit, home: Path, renewed: set[tuple[str, str]] | None, 
         report=f"../../audits/{record.id}/report.html",
         **cell_figures(record),
     )
+    return cell, run
 
 
 def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:

@@ -10,9 +10,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich import markup
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
@@ -21,12 +22,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.segment import Segment
 from rich.text import Text
 
+from flows import logs
 from koda.wording import counted, one_line, printable
-from tasks.progress import listen, unlisten
+from tasks.progress import Listener, listen, unlisten
 
 if TYPE_CHECKING:
     from koda.audit.plan import AuditPlan
+    from koda.audit.runs import StepCost
 
+_SECONDS_BETWEEN_LINES = 10.0  # of a step's progress in a log
 UNBROKEN = 10_000  # columns of what is no terminal: a line is then a line, for grep and for files
 
 
@@ -48,6 +52,24 @@ class _SafeConsole(Console):
         if self.is_terminal or "COLUMNS" in os.environ:
             return super().size
         return ConsoleDimensions(UNBROKEN, 25)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it draws on a terminal, which a log of JSON lines never is."""
+        return not self._is_log and super().is_terminal
+
+    @property
+    def file(self) -> IO[str]:
+        """Where it prints: what is said beside the result may be wanted as JSON lines."""
+        return logs.NOTES if self._is_log else super().file  # type: ignore[return-value]
+
+    @file.setter
+    def file(self, new: IO[str]) -> None:
+        self._file = new
+
+    @property
+    def _is_log(self) -> bool:
+        return self.stderr and logs.as_json()
 
     def on_broken_pipe(self) -> None:
         """Print no more where nobody reads on (`koda audit ... | head`): the exit code is still the verdict's."""
@@ -88,19 +110,24 @@ def escape_lines(text: str) -> str:
 def watch(plan: AuditPlan) -> Iterator[None]:
     """Say what is audited, and show the progress of its steps."""
     data = plan.dataset
-    notes.print(
-        f"[bold]{escape(plan.label('candidate'))}[/] against [bold]{escape(plan.label('baseline'))}[/] on "
-        f"{escape(data.name)}: {counted(len(data.pairs), 'pair')}"
-        + (f", {len(data.rejections)} rejected" if data.rejections else "")
-    )
-    with follow():
-        yield
+    candidate, baseline = plan.label("candidate"), plan.label("baseline")
+    size = counted(len(data.pairs), "pair") + (f", {len(data.rejections)} rejected" if data.rejections else "")
+    with logs.fields(audit=plan.audit_id):
+        if logs.as_json():
+            words = f"{candidate} against {baseline} on {data.name}: {size}"
+            logs.log("audit started", words, candidate=candidate, baseline=baseline, data=data.name)
+        else:
+            notes.print(
+                f"[bold]{escape(candidate)}[/] against [bold]{escape(baseline)}[/] on {escape(data.name)}: {size}"
+            )
+        with follow():
+            yield
 
 
 @contextlib.contextmanager
 def follow() -> Iterator[None]:
     """Show the progress of the steps and how long each took: a bar on a terminal, a line a step elsewhere."""
-    with _follower() as tell:
+    with _logger() if logs.as_json() else _follower() as tell:
         listen(tell)
         try:
             yield
@@ -109,7 +136,28 @@ def follow() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _follower() -> Iterator[Callable[[str, int, int], None]]:
+def _logger() -> Iterator[Listener]:
+    """Log the beginning and the end of each step, and now and then how far it is."""
+    last = {"said": time.monotonic()}
+
+    def log_step(step: str, done: int, total: int, cost: StepCost | None) -> None:
+        if cost is not None:
+            words = f"{step}: {cost.seconds:.1f} s"
+            took = {name: value for name, value in asdict(cost).items() if name not in ("name", "executed")}
+            logs.log("step finished", words, step=cost.name, cached=not cost.executed, **took)
+        elif total == 1:
+            logs.log("step started" if done == 0 else "progress", step, step=step)
+        elif time.monotonic() - last["said"] > _SECONDS_BETWEEN_LINES:
+            logs.log("progress", f"{step}: {done} of {total}", step=step, done=done, total=total)
+        else:
+            return
+        last["said"] = time.monotonic()
+
+    yield log_step
+
+
+@contextlib.contextmanager
+def _follower() -> Iterator[Listener]:
     """Return what is told of each step: its name, how far it is, and of how much; it begins at 0 and ends at 1 of 1."""
     clock = {"begun": time.monotonic()}
 
@@ -123,7 +171,7 @@ def _follower() -> Iterator[Callable[[str, int, int], None]]:
 
     if not notes.is_terminal:
 
-        def print_step(step: str, done: int, total: int) -> None:
+        def print_step(step: str, done: int, total: int, cost: StepCost | None) -> None:
             if (line := over(step, done, total)) is not None:
                 notes.print(f"  {line}")
 
@@ -139,7 +187,7 @@ def _follower() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=notes, transient=True) as progress:
         bar = progress.add_task("starting the flow", total=None)
 
-        def draw(step: str, done: int, total: int) -> None:
+        def draw(step: str, done: int, total: int, cost: StepCost | None) -> None:
             if (line := over(step, done, total)) is not None:
                 progress.console.print(f"  [green]✓[/] {line}")
             else:
@@ -156,7 +204,10 @@ def say(text: str, indent: int = 2, to: Console = console) -> None:
 def show_notes(lines: Sequence[str]) -> None:
     """Show what the reader should know of how a result came out, beside the result."""
     for line in lines:
-        say(f"[yellow]note[/] {escape_lines(line)}", to=notes)
+        if logs.as_json():
+            logs.log("note", printable(line), "warning")
+        else:
+            say(f"[yellow]note[/] {escape_lines(line)}", to=notes)
 
 
 def show_steps(result: dict[str, Any]) -> None:

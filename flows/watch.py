@@ -9,7 +9,6 @@ likes.
 from __future__ import annotations
 
 import contextlib
-import importlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +16,11 @@ from typing import Any
 
 from flows.environment import make_prefect_home
 from flows.failures import in_words, unexpected
+from flows.limits import time_limit
 from flows.signals import first_signal
+from flows.telling import tell_error, tell_verdict
 from flows.terminal import watch as progress
-from koda.audit.folders import AUDITS, RECORD, read_record
+from koda.audit.folders import AUDITS, RECORD
 from koda.audit.plan import AuditPlan, prepare
 from koda.checkpoints import Checkpoint, Happened, Look, entries, look_around, promote, watched
 from koda.checkpoints.finding import at
@@ -154,7 +155,7 @@ def _audit(
                 raise ModelError(f"{found.location} changed while it was taken up.", "The next look takes it.")
             entry = entries.begin(home, config, entry, found.label, plan.audit_id)
             record = entries.published(home, plan.audit_id, entry.weights)
-        result = _run(plan, trigger) if record is None else _of_record(home, record)
+        result = _run(plan, trigger, config.limits.minutes) if record is None else _of_record(home, record)
     except Exception as error:
         if first_signal() is not None:  # of which what it broke off made an error
             entries.ready_again(home, entry)
@@ -170,13 +171,13 @@ def _audit(
     return entry
 
 
-def _run(plan: AuditPlan, trigger: str) -> dict[str, Any]:
+def _run(plan: AuditPlan, trigger: str, minutes: float | None) -> dict[str, Any]:
     """Run the audit flow in this process."""
     from flows.audit import audit
     from tasks.plans import hand_over
 
     make_prefect_home()
-    with progress(hand_over(plan)):
+    with time_limit(minutes), progress(hand_over(plan)):
         result: dict[str, Any] = audit(plan.settings, str(plan.home), trigger=trigger)
     return result
 
@@ -236,23 +237,12 @@ def _follow_up(config: AuditConfig, home: Path, entry: CheckpointEntry) -> tuple
     entry = entries.followed(home, entry, reason=problem, promoted="done" if problem is None else "failed")
     happened.append(Happened("not promoted" if problem else "promoted", entry.paths[-1], entry.label, problem, entry))
     if problem is not None:
-        notes += _tell_error(config, home, f"promotion-{entry.id}", f"Promotion of {entry.label}", problem)
+        notes += tell_error(config, home, f"promotion-{entry.id}", f"Promotion of {entry.label}", problem)
     return happened, notes
 
 
 def _tell(config: AuditConfig, home: Path, entry: CheckpointEntry) -> list[str]:
     """Send the notification of an entry: its verdict, or that there is none; return what could not be sent."""
     if entry.state != "audited":
-        return _tell_error(config, home, f"checkpoint-{entry.digest}", entry.label, entry.reason or entry.state)
-    notification: Any = importlib.import_module("koda.notification")
-    record = read_record(home / AUDITS / (entry.audit_id or "") / RECORD)
-    notes: list[str] = notification.notify(config.notify, home, notification.of_audit(record))
-    return notes
-
-
-def _tell_error(config: AuditConfig, home: Path, key: str, what: str, why: str) -> list[str]:
-    if not config.notify:
-        return []
-    notification: Any = importlib.import_module("koda.notification")
-    notes: list[str] = notification.notify(config.notify, home, notification.of_error(key, what, why))
-    return notes
+        return tell_error(config, home, f"checkpoint-{entry.digest}", entry.label, entry.reason or entry.state)
+    return tell_verdict(config, home, entry.audit_id or "")

@@ -29,6 +29,6 @@ def align(key: str, config: dict[str, Any], home: str, settings: dict[str, Any])
         retrieval = "" if look.retrieval is None else f", R@1 {look.retrieval:.3f}"
         report(f"{name}: step {look.step}, agreement {look.agreement:.3f}{retrieval}", 1, 1)
 
-    with gpu_slot(plan.audit.config.discrepancy.device):
+    with gpu_slot(plan.audit.config.discrepancy.device, home):
         digest = train(plan, tell)
     return {"digest": digest, "executed": executed}

@@ -26,5 +26,5 @@ def audit_equals(key: str, config: dict[str, Any], home: str, size: int, subsamp
             make_once(plan, SOLUTIONS, plan.solution_key(side), lambda side=side: discover(plan, side))  # type: ignore[misc]
         return evaluate(plan)
 
-    with gpu_slot(plan.config.discrepancy.device):
+    with gpu_slot(plan.config.discrepancy.device, home):
         return make_once(plan, EVALUATIONS, key, measure)

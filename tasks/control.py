@@ -17,5 +17,5 @@ def control(key: str, config: dict[str, Any], home: str) -> Made:
     from koda.audit.controls import control as run_controls
 
     plan = planned(config, home)
-    with gpu_slot(plan.config.discrepancy.device):
+    with gpu_slot(plan.config.discrepancy.device, home):
         return make_once(plan, CONTROLS, key, lambda: run_controls(plan))

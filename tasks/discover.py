@@ -18,5 +18,5 @@ def discover(key: str, config: dict[str, Any], home: str, side: Side) -> Made:
     from koda.audit.solutions import discover as solve
 
     plan = planned(config, home)
-    with gpu_slot(plan.config.discrepancy.device):
+    with gpu_slot(plan.config.discrepancy.device, home):
         return make_once(plan, SOLUTIONS, key, lambda: solve(plan, side))

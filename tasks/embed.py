@@ -25,6 +25,6 @@ def embed(key: str, config: dict[str, Any], home: str, role: Role) -> Made:
         executed = True  # of what is there already, or was made while this run waited, there is no progress
         report(f"embed {role}", done, total)
 
-    with gpu_slot(device):
+    with gpu_slot(device, home):
         digest = extract(plan.artifacts, plan.embedded, plan.models[role], device=device, progress=tell)
     return {"digest": digest, "executed": executed}

@@ -17,5 +17,5 @@ def evaluate(key: str, config: dict[str, Any], home: str) -> Made:
     from koda.audit.evaluation import evaluate as measure
 
     plan = planned(config, home)
-    with gpu_slot(plan.config.discrepancy.device):
+    with gpu_slot(plan.config.discrepancy.device, home):
         return make_once(plan, EVALUATIONS, key, lambda: measure(plan))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-Listener = Callable[[str, int, int], None]
+if TYPE_CHECKING:
+    from koda.audit.runs import StepCost
+
+Listener = Callable[[str, int, int, "StepCost | None"], None]
 
 _listeners: list[Listener] = []
 
 
 def listen(listener: Listener) -> None:
-    """Have `listener(step, done, total)` called as tasks go on."""
+    """Have `listener(step, done, total, cost)` called as tasks go on; the cost is there when a step is over."""
     _listeners.append(listener)
 
 
@@ -19,7 +23,7 @@ def unlisten(listener: Listener) -> None:
     _listeners.remove(listener)
 
 
-def report(step: str, done: int, total: int) -> None:
-    """Tell the listeners how far a step is."""
+def report(step: str, done: int, total: int, cost: StepCost | None = None) -> None:
+    """Tell the listeners how far a step is, and at its end what it took."""
     for listener in _listeners:
-        listener(step, done, total)
+        listener(step, done, total, cost)

@@ -12,19 +12,22 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
-from prefect.concurrency.sync import concurrency
 from prefect.results import get_result_store
+from prefect.tasks import exponential_backoff
 
-from koda.audit.plan import COVARIANCES, SOLUTIONS, AuditPlan, Step
+from koda.audit.costs import Peaks, measured
+from koda.audit.plan import COVARIANCES, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Step
 from koda.audit.runs import StepCost
-from koda.errors import KodaError
 from koda.typing import SIDES
 from tasks.plans import running
 from tasks.progress import report
+from tasks.retries import worth_retrying
+from tasks.slots import GPU, place
 
 if TYPE_CHECKING:
     from koda.alignment import AlignmentPlan
@@ -51,41 +54,35 @@ def _cache_key(task: str, key: str) -> str:
 BY_KEY = CachePolicy.from_cache_key_fn(_key)
 
 
-def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Retry what another try may mend; an error that says what is wrong will say so again."""
-    try:
-        state.result()
-    except KodaError:
-        return False
-    except Exception:
-        return True
-    return False
-
-
-#: what every step's decorator is given
+#: what every step's decorator is given; a step is tried three times, 1 and 2 seconds apart or up to half as much more
 STEP: dict[str, Any] = {
     "cache_policy": BY_KEY,
     "persist_result": True,
     "result_serializer": _SERIALIZER,
-    "retries": 1,
-    "retry_delay_seconds": 2,
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(1),
+    "retry_jitter_factor": 0.5,
     "retry_condition_fn": worth_retrying,
 }
 
 
 @contextlib.contextmanager
-def gpu_slot(device: str) -> Iterator[None]:
+def gpu_slot(device: str, home: str) -> Iterator[None]:
     """Hold a place in the concurrency limit named `gpu` while the GPU is used; nothing on a CPU.
 
-    The limit is made with `prefect gcl create gpu --limit 1`, with PREFECT_HOME=KODA_HOME/prefect where no server is
-    set; without one there is no waiting.
+    The limit is made with one place; `prefect gcl update gpu --limit 2` changes that, where no server is set with
+    PREFECT_HOME=KODA_HOME/prefect.
+
+    Args:
+        device: as the configuration names it.
+        home: KODA_HOME.
     """
     from koda.devices import device_of
 
     if device_of(device).type == "cpu":
         yield
         return
-    with concurrency("gpu", occupy=1, lease_duration=60):
+    with place(GPU, Path(home), 1, lambda: report("waiting for a place on the GPU", 0, 1)):
         yield
 
 
@@ -140,15 +137,35 @@ def run_step(
     there = store.has(step.kind, step.key)
     damage = None if there else _damage(step, plan)
     usable = there and _is_ours(task, step.key)
-    with running(plan, alignment):
+    with running(plan, alignment), measured() as peaks:
         made = task.with_options(refresh_cache=not usable, task_run_name=step.name)(
             key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
         )
     executed = not there and made["executed"]
-    result = StepResult(StepCost(step.name, executed, round(time.monotonic() - begun, 3)), damage)
+    cost = _cost(step, plan, executed, time.monotonic() - begun, peaks)
+    result = StepResult(cost, damage)
     how = "cached" if there else "made by another run, which was waited for" if not executed else result.note
-    report(f"{step.name} ({how})" if how else step.name, 1, 1)
+    report(f"{step.name} ({how})" if how else step.name, 1, 1, cost)
     return result
+
+
+def _cost(step: Step, plan: AuditPlan, executed: bool, seconds: float, peaks: Peaks) -> StepCost:
+    """Put together what a step took; one that was not executed ran on no device."""
+    device = None
+    if executed:
+        from koda.devices import device_of
+
+        on_cpu = step.kind in (RECORDS, REPORTS) or _is_read(step, plan)
+        device = "cpu" if on_cpu else str(device_of(plan.config.discrepancy.device))
+    on_gpu = device not in (None, "cpu")
+    return StepCost(
+        step.name, executed, round(seconds, 3), peaks.memory, peaks.device_memory if on_gpu else None, device
+    )
+
+
+def _is_read(step: Step, plan: AuditPlan) -> bool:
+    """Tell whether a step takes embeddings from a folder, without a model."""
+    return any(model.stored and step == plan.embed_step(role) for role, model in plan.models.items())
 
 
 def _damage(step: Step, plan: AuditPlan) -> str | None:

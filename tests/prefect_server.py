@@ -7,6 +7,7 @@ starts it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -57,6 +58,14 @@ def start() -> None:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise RuntimeError(f"Prefect's server did not start:\n{(folder / 'server.log').read_text()}")
             time.sleep(0.2)
+        _let_all_work(url)
+
+
+def _let_all_work(url: str) -> None:
+    """Make the limit `koda-home` a wide one: the server serves all tests at once, and frees no place of the killed."""
+    limit = json.dumps({"name": "koda-home", "limit": 1000}).encode()
+    request = urllib.request.Request(f"{url}/v2/concurrency_limits/", limit, {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 def stop() -> None:

@@ -23,6 +23,7 @@ from flows.cli.options import (
 from flows.cli.show_alignment import show_alignment
 from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
+from flows.limits import time_limit
 from flows.terminal import watch
 
 if TYPE_CHECKING:
@@ -88,11 +89,12 @@ def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    plan = hand_over(prepare(config, home()))
-    check_student(plan.models[plan.config.alignment.student])
-    make_prefect_home()
-    with watch(plan):
-        from flows.align import align as align_flow
+    with time_limit(config.limits.minutes):
+        plan = hand_over(prepare(config, home()))
+        check_student(plan.models[plan.config.alignment.student])
+        make_prefect_home()
+        with watch(plan):
+            from flows.align import align as align_flow
 
-        result = align_flow(plan.settings, str(plan.home), seeds, fresh)
+            result = align_flow(plan.settings, str(plan.home), seeds, fresh)
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

@@ -16,12 +16,14 @@ from flows.cli.audit import audit, compare, demo
 from flows.cli.calibrate import calibrate
 from flows.cli.command import Command, Group
 from flows.cli.inputs import config, data, doctor, figures, models
+from flows.cli.prune import prune
 from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
 from flows.cli.stored import diff, export, history, show, verify
 from flows.cli.sweep import sweep
 from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
+from flows.logs import all_lines_only
 from flows.signals import leave, stoppable
 
 app = typer.Typer(
@@ -47,14 +49,14 @@ def _version(
 
 for _command in (
     audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
-    calibrate, watch, serve,
+    calibrate, watch, serve, prune,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 
 
 def main() -> None:
     """Entry point of the `koda` command."""
-    with stoppable():
+    with all_lines_only(), stoppable():
         try:
             app()
         except SystemExit as ended:

@@ -25,6 +25,8 @@ from flows.cli.options import (
 from flows.cli.show_audit import comparing, show_comparison, show_result
 from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
+from flows.limits import time_limit
+from flows.telling import tell_of
 from flows.terminal import watch
 
 if TYPE_CHECKING:
@@ -90,7 +92,8 @@ def _audit(
     """Run an audit, print its result and exit with the code of its verdict."""
 
     def work() -> dict[str, Any]:
-        result = _run(configuration(), fresh)
+        checked = configuration()
+        result = tell_of(checked, home(), lambda: _run(checked, fresh))
         return with_junit(result, junit, strict, [result["id"]])
 
     result = answer(work, as_json, show_result, junit=junit)
@@ -103,10 +106,11 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    plan = hand_over(prepare(config, home()))
-    make_prefect_home()
-    with watch(plan):
-        from flows.audit import audit as audit_flow
+    with time_limit(config.limits.minutes):
+        plan = hand_over(prepare(config, home()))
+        make_prefect_home()
+        with watch(plan):
+            from flows.audit import audit as audit_flow
 
-        result = audit_flow(plan.settings, str(plan.home), fresh)
+            result = audit_flow(plan.settings, str(plan.home), fresh)
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

@@ -10,6 +10,7 @@ import typer
 from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, home, load
 from flows.cli.show_calibration import show_calibration
 from flows.environment import make_prefect_home
+from flows.limits import time_limit
 
 
 def calibrate(
@@ -52,7 +53,8 @@ def calibrate(
         from flows.calibrate import calibrate as calibrate_flow
 
         models = [spec.model_dump(mode="json") for spec in specs]
-        result = calibrate_flow(checked.settings(), str(home()), models, subsamples, size)
+        with time_limit(checked.limits.minutes):
+            result = calibrate_flow(checked.settings(), str(home()), models, subsamples, size)
         if out is None:
             return result
         write_atomically(out, Path(result["paths"]["policy"]).read_bytes())

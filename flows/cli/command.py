@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from flows import logs
 from flows.cli.options import leave_error
 from koda.wording import printable
 
@@ -31,7 +34,26 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The command itself, which quotes what is no subcommand as text."""
+    """The command itself, which quotes what is no subcommand as text, and logs as KODA_LOG says."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command; where logs are JSON, what is wrong with the command line is a line of them too."""
+        if (fault := logs.fault()) is not None:
+            if "--json" in (sys.argv if args is None else args):
+                print(json.dumps({"error": fault, "exit_code": 2}, indent=1))
+            logs.complain(fault)
+            sys.exit(2)
+        if not logs.as_json():
+            return super().main(args, *more, **options)
+        with logs.lines_only():
+            try:
+                code = super().main(args, *more, **{**options, "standalone_mode": False})
+            except Exception as error:
+                if not hasattr(error, "format_message"):
+                    raise
+                logs.complain(error.format_message() or "No command is given.")
+                code = getattr(error, "exit_code", 2)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand."""

@@ -69,17 +69,30 @@ def figures(as_json: JsonOption = False) -> None:
     answer(work, as_json, show_figures, _figures_json)
 
 
-def doctor(as_json: JsonOption = False) -> None:
-    """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run."""
+def doctor(
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="Look at what KODA_HOME holds instead: is it whole, does it agree with itself."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at what is installed, which device there is, can a PDF be made; exit with 3 if no audit can run.
+
+    With --store exit with 1 if something in KODA_HOME is at fault.
+    """
 
     def work() -> list[Check]:
+        if store:
+            from flows.store_check import look_at_store
+
+            return look_at_store(koda_home())
         from flows.prefect_check import look_at_prefect
         from koda.doctor import examine
 
         return examine(koda_home(), [look_at_prefect])
 
     checks = answer(work, as_json, show_checks, _checks_json)
-    raise typer.Exit(0 if _healthy(checks) else 3)
+    raise typer.Exit(0 if _healthy(checks) else 1 if store else 3)
 
 
 def _figures_json(figures: Mapping[str, Figure]) -> str:

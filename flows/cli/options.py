@@ -15,9 +15,10 @@ import typer
 from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
+from flows.logs import complain
 from flows.signals import Stopped, first_signal
 from flows.terminal import stop_printing
-from koda.wording import printable, printable_json
+from koda.wording import printable_json
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig
@@ -126,7 +127,7 @@ def _fail(message: str, as_json: bool, code: int, junit: Path | None) -> NoRetur
     """Say what went wrong, as JSON and as JUnit XML too where that is wanted, and exit."""
     if as_json:
         typer.echo(json.dumps({"error": message, "exit_code": code}, indent=1))
-    typer.echo(f"koda: {printable(message)}", err=True)
+    complain(message)
     if junit is not None:
         leave_error(junit, message)
     raise typer.Exit(code)
@@ -148,7 +149,7 @@ def leave_error(junit: Path, message: str) -> None:
     try:
         write_atomically(junit, junit_xml([], failed={"koda": message}))
     except (OSError, StoreError) as error:
-        typer.echo(f"koda: --junit {printable(f'{junit} could not be written: {error}')}", err=True)
+        complain(f"--junit {junit} could not be written: {error}")
 
 
 def _no_stale(junit: Path | None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 5  # findings of a theme; the report has all
+_ENDED = {"failed": "failed", "cancelled": "was stopped", "timed out": "took too long", "crashed": "crashed"}
 _NONE_CONFIRMED = "no finding is confirmed"
 
 
@@ -128,10 +129,15 @@ def _show_question(question: dict[str, Any]) -> None:
     console.print(f"  {escape(question['status'])}")
 
 
-def show_history(audits: list[dict[str, Any]]) -> None:
-    """Show the audits: a line each, or two where the terminal is too narrow for one."""
+def show_history(audits: list[dict[str, Any]], filtered: bool = False) -> None:
+    """Show the audits: a line each, or two where the terminal is too narrow for one.
+
+    Args:
+        audits: that were found.
+        filtered: whether only some were asked for.
+    """
     if not audits:
-        notes.print("There is no audit yet. Begin with: koda demo")
+        notes.print("No audit is like that." if filtered else "There is no audit yet. Begin with: koda demo")
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("id", "verdict", "n", "last run (UTC)", "candidate", "baseline", "data"):
@@ -143,6 +149,8 @@ def show_history(audits: list[dict[str, Any]]) -> None:
     else:
         _show_long_history(audits)
     for audit in audits:
+        if audit["last_state"] not in (None, "finished"):
+            console.print(f"  the last run of {escape(audit['id'])} {_how_ended(audit)}", soft_wrap=True)
         if audit["files"] != "there":
             what = "is gone" if audit["files"] == "gone" else "is damaged: koda verify shows what changed"
             console.print(f"  the folder of {audit['id']} {what}", soft_wrap=True)
@@ -158,6 +166,20 @@ def show_history(audits: list[dict[str, Any]]) -> None:
         if audit["aligned_after"]:
             ids = escape(audit["id"]), escape(audit["aligned_after"])
             console.print("  {} is of a model aligned after {}".format(*ids), soft_wrap=True)
+
+
+def show_unfinished(audits: list[dict[str, Any]]) -> None:
+    """Show the audits that were begun and never finished, and what became of their last run."""
+    for audit in audits:
+        when = f"{audit['last_run']:%Y-%m-%d %H:%M}"
+        line = f"{escape(audit['id'])} never finished; its last run, {when}, {_how_ended(audit)}"
+        console.print(f"  {line}", soft_wrap=True)
+
+
+def _how_ended(audit: dict[str, Any]) -> str:
+    """Say what became of the last run of an audit, which did not finish."""
+    state = _ENDED.get(audit["last_state"], escape(audit["last_state"]))
+    return f"{state}: {escape(audit['last_error'])}" if audit["last_error"] else state
 
 
 def _history_row(audit: dict[str, Any]) -> list[str]:

@@ -42,7 +42,9 @@ def sweep(
         make_prefect_home()
         from flows.sweep import sweep as sweep_flow
 
-        result = sweep_flow(checked.model_dump(mode="json"), str(home()), fresh, strict)
+        result = sweep_flow(
+            checked.model_dump(mode="json", exclude={"limits"}), str(home()), fresh, strict, checked.limits.minutes
+        )
         cells = result["cells"]
         failed = {
             f"{cell['candidate']} against {cell['baseline']} on {cell['data']}": cell["error"]

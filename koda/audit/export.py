@@ -24,7 +24,10 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
         DataError: data or models that are no longer those of the audit, or a folder with files in it.
         StoreError: embeddings that are damaged.
     """
+    from koda.audit.folders import RECORD
     from koda.audit.plan import prepare
+    from koda.audit.pruning import when_pruned
+    from koda.audit.publishing import find_published
     from koda.embeddings import EmbeddingTable
     from koda.embeddings.layout import Layout
     from koda.embeddings.writing import save_table
@@ -43,6 +46,11 @@ def export_embeddings(config: AuditConfig, home: Path, folder: Path, layout: str
         if (damage := plan.artifacts.damage(KIND, key)) is not None:
             raise StoreError(f"{damage}.", "Run the audit again, then export it.")
         if not plan.artifacts.has(KIND, key):
+            if (pruned := when_pruned(home, KIND, key)) is not None:
+                raise DataError(
+                    f"The embeddings of {plan.label(role)} were pruned from {home} on {pruned:%Y-%m-%d} (koda prune).",
+                    f"koda audit {find_published(home, plan.audit_id) / RECORD} makes them again; then export.",
+                )
             raise DataError(
                 f"The embeddings of {plan.label(role)} are not in {home}: the data, the model, a library that "
                 "embeddings depend on, or koda has changed since.",

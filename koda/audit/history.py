@@ -12,6 +12,7 @@ from typing import Any, Literal
 from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
 from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.publishing import find_published, read_published
+from koda.audit.selection import EVERY_AUDIT, Selection
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord, Changes
 from koda.storage.connection import DatabaseBusyError
@@ -74,13 +75,13 @@ def _of_line(home: Path, record: AuditRecord) -> list[tuple[datetime, Path]]:
         known, line = set(), []
     others = [
         (other.ended, path)
-        for path, other in _unknown(home, known)
+        for path, other in unknown_audits(home, known)
         if (other.baseline.weights_digest, other.data.name) == (record.baseline.weights_digest, record.data.name)
     ]
     return [(audit["ended"], home / AUDITS / audit["id"] / RECORD) for audit in line] + others
 
 
-def _unknown(home: Path, known: AbstractSet[str]) -> list[tuple[Path, AuditRecord]]:
+def unknown_audits(home: Path, known: AbstractSet[str]) -> list[tuple[Path, AuditRecord]]:
     """Return the audits in folders that are none of those known; what cannot be read is passed over."""
     found = []
     for path in sorted((home / AUDITS).glob(f"*/{RECORD}")):
@@ -91,12 +92,17 @@ def _unknown(home: Path, known: AbstractSet[str]) -> list[tuple[Path, AuditRecor
     return found
 
 
-def list_audits(home: Path) -> list[dict[str, Any]]:
+def list_audits(home: Path, selection: Selection = EVERY_AUDIT) -> list[dict[str, Any]]:
     """Return the audits of the database, and those in folders that it does not know, the latest first.
 
     `files` says whether the folder of an audit is `there`, `gone` or `damaged`, `stored` whether the database has it.
 
     `stored` is None where another program has the database open to write: then only the folders tell.
+    `last_state` is that of the last run: finished, failed, cancelled, timed out or crashed; `last_error` says why.
+
+    Args:
+        home: KODA_HOME.
+        selection: of the audits.
 
     Raises:
         StoreError: the database cannot be read.
@@ -106,7 +112,8 @@ def list_audits(home: Path) -> list[dict[str, Any]]:
         audits = AuditStore(home).list_audits()
     except DatabaseBusyError:
         audits, stored = [], None
-    audits = [{**audit, "files": _files(home / AUDITS / audit["id"]), "stored": True} for audit in audits]
+    known = {audit["id"] for audit in audits}
+    audits = [{**audit, "stored": True} for audit in audits]
     audits += [
         {
             "id": record.id,
@@ -118,13 +125,36 @@ def list_audits(home: Path) -> list[dict[str, Any]]:
             "ended": record.ended,
             "runs": 0,
             "last_run": None,
+            "last_state": None,
+            "last_error": None,
             "aligned_after": None if record.alignment is None else record.alignment.audit_id,
-            "files": _files(path.parent),
             "stored": stored,
         }
-        for path, record in _unknown(home, {audit["id"] for audit in audits})
+        for _, record in unknown_audits(home, known)
     ]
-    return sorted(audits, key=lambda audit: audit["last_run"] or audit["ended"], reverse=True)
+    shown = [{**audit, "files": _files(home / AUDITS / audit["id"])} for audit in audits if selection.holds(audit)]
+    return sorted(shown, key=lambda audit: audit["last_run"] or audit["ended"], reverse=True)
+
+
+def unfinished_audits(home: Path) -> list[dict[str, Any]]:
+    """Return the audits of which no run has finished, each with the state of its last run, the latest first.
+
+    Raises:
+        StoreError: the database is damaged.
+    """
+    try:
+        rows = AuditStore(home).query(
+            """
+            SELECT audit_id AS id, count(*) AS runs, max(ended) AS last_run, arg_max(state, ended) AS last_state,
+                   arg_max_null(error, ended) AS last_error
+            FROM runs WHERE audit_id NOT IN (SELECT id FROM audits) GROUP BY audit_id ORDER BY last_run DESC, id
+            """
+        )
+    except DatabaseBusyError:
+        return []
+    return [
+        row for row in rows if row["last_state"] != "finished" and not (home / AUDITS / row["id"] / RECORD).exists()
+    ]
 
 
 def _files(folder: Path) -> Literal["there", "gone", "damaged"]:

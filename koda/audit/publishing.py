@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from koda.audit.figures_of import figure_rows
 from koda.audit.folders import (
     AUDITS,
     MANIFEST,
@@ -20,6 +21,8 @@ from koda.audit.folders import (
     sweep,
 )
 from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
+from koda.audit.pruning import sweep_pruned
+from koda.audit.references import note_references
 from koda.audit.runs import Run, StepCost, step_rows
 from koda.errors import ConfigError, StoreError
 from koda.records import AuditRecord
@@ -83,12 +86,15 @@ def publish(plan: AuditPlan, run: Run, steps: Sequence[StepCost]) -> dict[str, A
             from koda.audit.evaluation import load_evaluation  # brings in torch, which a cached audit can do without
 
             evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
-            store.stage_audit(record, [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices])
+            slices = [{k: v for k, v in row.items() if k != "metadata"} for row in evaluation.slices]
+            store.stage_audit(record, slices, figure_rows(record))
         executed = sum(step.executed for step in steps)
         counts = {"steps_executed": executed, "steps_cached": len(steps) - executed}
+        note_references(plan.home, plan.audit_id, plan.needs())
         row = run.row("finished", datetime.now(UTC), verdict=record.verdict.status, **counts)
         store.stage_run(row, step_rows(run, steps))
         unstored = store.merged()
+    sweep_pruned(plan.home)
     notes = (plan.artifacts.info(REPORTS, plan.report_key) or {}).get("notes", [])
     notes = [*damaged, *notes, *unstored]
     return {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from koda.audit.figures_of import figure_rows
 from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.plan import EVALUATIONS
 from koda.errors import KodaError, StoreError
@@ -45,14 +46,15 @@ class Rebuilt:
 def rebuild(home: Path) -> Rebuilt:
     """Make the database again from the folders of the audits, and keep the former one beside it.
 
-    How often an audit was asked for stands in the former database alone, and is taken from there if it can be read.
+    How often an audit was asked for, and what its steps took, stand in the former database alone, and are taken from
+    there if it can be read.
 
     Raises:
         StoreError: nothing can be written, or another program has the database open.
     """
     store = AuditStore(home)
     notes: list[str] = []
-    runs = _runs(store, notes)
+    runs, steps = _runs(store, notes)
     kept = store.set_aside()
     slices = _Slices(ArtifactStore(home / "artifacts"))
     records: list[AuditRecord] = []
@@ -65,10 +67,10 @@ def rebuild(home: Path) -> Rebuilt:
         except (OSError, ValueError, KeyError, KodaError) as error:
             notes.append(f"{path} is left out: {error.message if isinstance(error, KodaError) else error}")
             continue
-        store.stage_audit(record, rows)
+        store.stage_audit(record, rows, figure_rows(record))
         records.append(record)
     if runs:
-        stage(home, {"runs": runs})
+        stage(home, {"runs": runs, "steps": steps})
     CheckpointLedger(home).restage()
     notes += store.merge()
     alignments = 0
@@ -80,12 +82,13 @@ def rebuild(home: Path) -> Rebuilt:
     return Rebuilt(len(records), alignments, len(runs), None if kept is None else str(kept), notes)
 
 
-def _runs(store: AuditStore, notes: list[str]) -> list[dict[str, Any]]:
+def _runs(store: AuditStore, notes: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the runs that the former database knows, and their steps."""
     try:
-        return store.query("SELECT * FROM runs")
+        return store.query("SELECT * FROM runs"), store.query("SELECT * FROM steps")
     except StoreError as error:
         notes.append(f"how often and when the audits were asked for is lost: {error.message}")
-        return []
+        return [], []
 
 
 def _aligned_model(home: Path, record: AuditRecord) -> Path | None:

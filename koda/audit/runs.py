@@ -12,7 +12,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from koda.storage import ArtifactStore, write_atomically
 from koda.storage.staging import stage
 
 RUNNING = "running"
+#: runs that go on in this process, by id, each with its home
+_of_this_process: dict[str, tuple[Path, Run]] = {}
 #: whoever begins a run, ends one, or removes what no run needs, holds this lock for a moment
 _BOOK = ("runs", "book")
 _LOCK = "run"
+CRASHED = "The process ended without a word: it was killed, or the machine went down."
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def running(
     flow_run: str | None = None,
     server: str = "",
 ) -> Iterator[Run]:
-    """Mark a run while it goes on; one that ends by an exception is stored as failed.
+    """Mark a run while it goes on; one that ends by an exception is stored as failed, cancelled or timed out.
 
     Args:
         home: KODA_HOME.
@@ -160,16 +163,43 @@ def running(
         with book(home):
             held.enter_context(store.lock(_LOCK, run.id))
             write_atomically(mark, run.to_json())
+        _of_this_process[run.id] = home, run
         try:
             yield run
         except BaseException as error:
             with contextlib.suppress(Exception):  # what went wrong is said by whoever hears of the error
-                stage(home, {"runs": [run.row(_state_of(error), datetime.now(UTC), error=_first_line(error))]})
+                stage(home, {"runs": [run.row(state_of(error), datetime.now(UTC), error=_first_line(error))]})
             raise
         finally:
+            _of_this_process.pop(run.id, None)
             with contextlib.suppress(OSError):
                 mark.unlink(missing_ok=True)
-    store.forget_lock(_LOCK, run.id)
+            store.forget_lock(_LOCK, run.id)
+
+
+def needs_also(home: Path, run: Run, artifacts: Iterable[tuple[str, str]]) -> Run:
+    """Add to the mark of a run what is known only now that it needs; return the run as it is marked then.
+
+    Raises:
+        StoreError: the disk is full, read-only or forbidden.
+    """
+    more = replace(run, artifacts=tuple(dict.fromkeys([*run.artifacts, *artifacts])))
+    with book(home):
+        write_atomically(_mark(home, run.id), more.to_json())
+    return more
+
+
+def end_without_word(state: str, why: str) -> None:
+    """Store the runs of this process as ended, and take their marks away: the process is about to be ended by force.
+
+    Args:
+        state: as in :meth:`Run.row`.
+        why: in words.
+    """
+    for home, run in list(_of_this_process.values()):
+        with contextlib.suppress(Exception):
+            stage(home, {"runs": [run.row(state, datetime.now(UTC), error=why)]})
+            _mark(home, run.id).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -185,7 +215,7 @@ def running_now(home: Path) -> list[Run]:
 
 
 def crashed(home: Path) -> list[Run]:
-    """Return the runs that ended without a word, and were not taken note of yet."""
+    """Return the runs that ended without a word, and were not taken note of yet; nothing is written."""
     return [run for run, alive in _looked_at(home) if not alive]
 
 
@@ -195,13 +225,13 @@ def note_crashed(home: Path) -> list[Run]:
     Raises:
         StoreError: the disk is full, read-only or forbidden.
     """
-    if not (home / RUNNING).is_dir():
+    if not crashed(home):
         return []
     with book(home):
         lost = crashed(home)
         for run in lost:
-            ended = datetime.fromtimestamp(_mark(home, run.id).stat().st_mtime, UTC)
-            stage(home, {"runs": [run.row("crashed", ended, error="The process ended without a word.")]})
+            last = datetime.fromtimestamp(_mark(home, run.id).stat().st_mtime, UTC)  # when it was known to go on
+            stage(home, {"runs": [run.row("crashed", last, error=CRASHED)]})
             _mark(home, run.id).unlink(missing_ok=True)
             ArtifactStore(home / "artifacts").forget_lock(_LOCK, run.id)
     return lost
@@ -215,15 +245,22 @@ def _looked_at(home: Path) -> Iterator[tuple[Run, bool]]:
             run = Run.from_json(path.read_bytes())
         except (OSError, ValueError):
             continue
-        with store.lock_if_free(_LOCK, run.id) as free:
-            yield run, not free
+        yield run, store.is_held(_LOCK, run.id)
 
 
 def _mark(home: Path, run: str) -> Path:
     return home / RUNNING / f"{run}.json"
 
 
-def _state_of(error: BaseException) -> str:
+def state_of(error: BaseException) -> str:
+    """Return the state of a run that an exception ended: what says `run_state` knows, of what it came from too."""
+    here: BaseException | None = error
+    seen: list[BaseException] = []
+    while here is not None and here not in seen:
+        if isinstance(state := getattr(here, "run_state", None), str):
+            return state
+        seen.append(here)
+        here = here.__cause__ or here.__context__
     return "failed" if isinstance(error, Exception) else "cancelled"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koda.calibration.models import equal_models
-from koda.calibration.plan import CalibrationPlan, EqualsPlan, prepare_calibration
+from koda.calibration.plan import CalibrationPlan, EqualsPlan, needs_of, prepare_calibration
 from koda.calibration.publishing import publish_calibration
 
-__all__ = ["CalibrationPlan", "EqualsPlan", "equal_models", "prepare_calibration", "publish_calibration"]
+__all__ = ["CalibrationPlan", "EqualsPlan", "equal_models", "needs_of", "prepare_calibration", "publish_calibration"]

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
-from koda.audit.plan import AuditPlan, prepare
+from koda.audit.plan import COVARIANCES, EVALUATIONS, SOLUTIONS, AuditPlan, prepare
 from koda.config import AuditConfig, ModelSpec
 from koda.datasets import PairDataset, subsample
 from koda.discrepancy.significance import MIN_CONFIRMATION
 from koda.embeddings.join import MIN_SAMPLES
 from koda.errors import ConfigError, DataError
+from koda.extraction import KIND as EMBEDDINGS
 from koda.models import ResolvedModel
 from koda.policy import check_policy
+from koda.typing import ROLES, SIDES
 from koda.wording import counted
 
 
@@ -86,6 +88,17 @@ class CalibrationPlan:
             for part in [drawn(self.dataset, self.config, self.size, number)]
             for pair in pairs
         ]
+
+
+def needs_of(audits: Sequence[EqualsPlan]) -> list[tuple[str, str]]:
+    """Return kind and key of every artifact that the audits of a calibration read or make."""
+    found: dict[tuple[str, str], None] = {}
+    for audit in (equals.audit for equals in audits):
+        found |= dict.fromkeys((EMBEDDINGS, audit.embedding_key(role)) for role in ROLES)
+        found |= dict.fromkeys((COVARIANCES, audit.covariance_key(side)) for side in SIDES)
+        found |= dict.fromkeys((SOLUTIONS, audit.solution_key(side)) for side in SIDES)
+        found[EVALUATIONS, audit.evaluation_key] = None
+    return list(found)
 
 
 def drawn(dataset: PairDataset, config: AuditConfig, size: int, number: int) -> PairDataset:

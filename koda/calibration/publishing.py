@@ -14,9 +14,10 @@ from koda.audit.evaluation import load_evaluation
 from koda.audit.identity import without_places
 from koda.audit.plan import EVALUATIONS, AuditPlan
 from koda.audit.recording import data_record
+from koda.audit.references import note_references
 from koda.calibration.bounds import LEVEL
 from koda.calibration.limits import METHOD, calibrated, seen_figure
-from koda.calibration.plan import CalibrationPlan, EqualsPlan
+from koda.calibration.plan import CalibrationPlan, EqualsPlan, needs_of
 from koda.errors import DataError
 from koda.extraction import KIND as EMBEDDINGS
 from koda.policy import AuditFacts, check_policy, default_policy
@@ -83,6 +84,7 @@ def publish_calibration(
     folder = plan.home / "calibrations" / record.id
     write_atomically(folder / "policy.yaml", policy_yaml(record).encode())
     write_atomically(folder / "calibration.json", record.to_json().encode())
+    note_references(plan.home, record.id, needs_of(audits))
     names = {"record": "calibration.json", "policy": "policy.yaml"}
     return record, {"folder": str(folder), **{name: str(folder / file) for name, file in names.items()}}
 

@@ -17,6 +17,7 @@ from koda.config.audit import (
 )
 from koda.config.data import DataConfig
 from koda.config.models import ModelSpec
+from koda.config.operation import LimitsConfig
 from koda.config.paths import absolute_data, absolute_model
 from koda.config.strict import Strict, check_settings, read_settings
 
@@ -36,6 +37,7 @@ class SweepConfig(Strict):
     policy: tuple[PolicyRule, ...] | None = None
     waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = Field(default=ReportConfig(), description="its title is that of the summary")
+    limits: LimitsConfig = Field(default=LimitsConfig(), description="hold for each audit")
 
     @field_validator("data", mode="before")
     @classmethod

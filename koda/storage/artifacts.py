@@ -252,12 +252,31 @@ class ArtifactStore:
         finally:
             lock.release()
 
+    def is_held(self, kind: str, key: str) -> bool:
+        """Tell whether somebody holds the lock on one key; nothing is written, so that it can be asked anywhere."""
+        import fcntl
+
+        try:
+            handle = os.open(self._lock_file(kind, key), os.O_RDONLY)
+        except OSError:
+            return False  # nobody can hold what is not there
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
     def forget_lock(self, kind: str, key: str) -> None:
         """Remove the file of a lock that nobody will ask for again."""
-        Path(self._lock(kind, key).lock_file).unlink(missing_ok=True)
+        self._lock_file(kind, key).unlink(missing_ok=True)
+
+    def _lock_file(self, kind: str, key: str) -> Path:
+        return self.root / "locks" / f"{kind}-{key}.lock"
 
     def _lock(self, kind: str, key: str) -> FileLock:
-        path = self.root / "locks" / f"{kind}-{key}.lock"
+        path = self._lock_file(kind, key)
         with explain_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)

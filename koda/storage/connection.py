@@ -21,6 +21,9 @@ from koda.storage.schema import MIGRATIONS, migrate, schema_of
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0  # of waiting for another process's merge, which takes milliseconds
+READING_SECONDS = 2.0  # what is only read is not worth more: folders tell of it too
+_LITTLE_SECONDS = 0.3  # where this process has just waited in vain
+_given_up: set[Path] = set()
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     # extensions beyond the core are downloads, which many of our machines cannot make
     "autoinstall_known_extensions": False,
@@ -74,21 +77,33 @@ def reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             yield db
 
 
-def patiently(path: Path, work: Callable[[], T]) -> T:
+def patiently(path: Path, work: Callable[[], T], *, reads_only: bool = False) -> T:
     """Do work that needs the database, waiting (with jitter) while another process has it.
+
+    Where somebody has kept it, the next one of this process waits only a moment, so that a run that asks for it several
+    times does not wait each time.
+
+    Args:
+        path: of the database.
+        work: what is done.
+        reads_only: whether it only reads.
 
     Raises:
         DatabaseBusyError: the other process keeps it.
         StoreError: the database is damaged, forbidden, or on a full disk.
     """
-    give_up = time.monotonic() + PATIENCE_SECONDS
+    patience = min(PATIENCE_SECONDS, READING_SECONDS) if reads_only else PATIENCE_SECONDS
+    give_up = time.monotonic() + (min(patience, _LITTLE_SECONDS) if path in _given_up else patience)
     while True:
         try:
-            return work()
+            done = work()
+            _given_up.discard(path)
+            return done
         except duckdb.Error as error:
             if not _BUSY.match(str(error)):
                 raise _in_words(path, error) from error
             if time.monotonic() > give_up:
+                _given_up.add(path)
                 holder = _HOLDER.search(str(error))
                 who = f"{holder['program']} (process {holder['process']})" if holder else "another connection"
                 raise DatabaseBusyError(

@@ -38,9 +38,17 @@ class AuditStore:
         """The database file."""
         return self.home / DATABASE
 
-    def stage_audit(self, record: AuditRecord, slices: Sequence[Mapping[str, Any]]) -> None:
-        """Leave an audit for the next merge."""
-        stage(self.home, audit_tables(record, slices))
+    def stage_audit(
+        self, record: AuditRecord, slices: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Leave an audit for the next merge.
+
+        Args:
+            record: the audit.
+            slices: the rows of its slices.
+            figures: the rows of its figures, which the policy knows.
+        """
+        stage(self.home, {**audit_tables(record, slices), "figures": figures})
 
     def stage_run(self, run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]] = ()) -> None:
         """Leave for the next merge that an audit was asked for, and what each of its steps took."""
@@ -107,7 +115,7 @@ class AuditStore:
                 names = [column[0] for column in result.description or ()]
                 return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-        return patiently(self.path, ask)
+        return patiently(self.path, ask, reads_only=True)
 
     def list_audits(self) -> list[dict[str, Any]]:
         """Return the audits, the latest first, each with how often and when it was asked for.
@@ -117,9 +125,11 @@ class AuditStore:
         return self.query(
             """
             SELECT a.id, a.verdict, a.baseline, a.candidate, a.dataset, a.n_compared, a.ended,
-                   coalesce(r.runs, 0) AS runs, r.last_run, l.aligned_after
+                   coalesce(r.runs, 0) AS runs, r.last_run, r.last_state, r.last_error, l.aligned_after
             FROM audits a
-            LEFT JOIN (SELECT audit_id, count(*) AS runs, max(ended) AS last_run FROM runs GROUP BY audit_id) r
+            LEFT JOIN (SELECT audit_id, count(*) AS runs, max(ended) AS last_run, arg_max(state, ended) AS last_state,
+                              arg_max_null(error, ended) AS last_error
+                       FROM runs GROUP BY audit_id) r
                 ON r.audit_id = a.id
             LEFT JOIN (SELECT follow_up_id, arg_max(audit_id, ended) AS aligned_after FROM alignments
                        GROUP BY follow_up_id) l

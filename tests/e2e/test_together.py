@@ -1,0 +1,105 @@
+"""Eight audits at once over one store, while a reader polls and another program holds the database for 90 seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from koda.records import AuditRecord
+from koda.storage.database import AuditStore
+from tests import prefect_server
+from tests.flows.workplace import make_workplace
+
+KODA = [sys.executable, "-c", "from flows.cli import main; main()"]
+SEEDS = (0, 1, 2, 3, 4, 5, 5, 0)  # eight audits, six different ones
+HELD_SECONDS = 90
+#: what nobody is to read: DuckDB's and SQLite's own words, and traces
+LOCK_ERRORS = re.compile(r"Could not set lock|Conflicting lock|IO Error|IOException|database is locked|Traceback")
+READER = """
+import duckdb, sys, time
+while True:  # as a dashboard does: open, read, close
+    try:
+        with duckdb.connect(sys.argv[1], read_only=True) as connection:
+            connection.execute("SELECT count(*) FROM audits").fetchone()
+    except duckdb.IOException:
+        pass
+    time.sleep(0.2)
+"""
+HOLDER = """
+import duckdb, sys, time
+connection = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_eight_audits_a_reader_and_a_holder_of_the_database(tmp_path: Path) -> None:
+    place = make_workplace(tmp_path)
+    environment = {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
+    store = AuditStore(place.home)
+    store.stage_run({"run_id": "first", "audit_id": "none"})
+    assert store.merge() == []  # so that there is a database to hold
+
+    def start(*command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    holder = start(sys.executable, "-c", HOLDER, str(store.path), str(HELD_SECONDS))
+    assert holder.stdout is not None and holder.stdout.readline() == "open\n"
+    reader = start(sys.executable, "-c", READER, str(store.path))
+    audits = [start(*KODA, "audit", str(place.config), "--set", f"discrepancy.seed={seed}", "--json") for seed in SEEDS]
+    told: list[str] = []
+    results: list[dict[str, Any]] = []
+    try:
+        while any(process.poll() is None for process in audits):
+            asked = time.monotonic()
+            polled = subprocess.run([*KODA, "history", "--json"], env=environment, capture_output=True, text=True)
+            told += [polled.stdout, polled.stderr]
+            assert polled.returncode == 0, polled.stderr
+            assert isinstance(json.loads(polled.stdout), list)
+            time.sleep(max(0.0, 3 - (time.monotonic() - asked)))
+        for process in audits:
+            out, said = process.communicate(timeout=300)
+            assert process.returncode in (0, 1), said
+            told += [out, said]
+            results.append(json.loads(out))
+        holder.wait(timeout=HELD_SECONDS)
+    finally:
+        for process in (holder, reader, *audits):
+            process.kill()
+            process.communicate()
+    assert not [text for text in told if LOCK_ERRORS.search(text)]
+
+    # the next merge, by whoever comes next, takes what waited
+    assert store.merged() == []
+    ids = {result["id"] for result in results}
+    assert len(ids) == len(set(SEEDS))
+    with duckdb.connect(str(store.path), read_only=True) as connection:
+
+        def count(sql: str) -> int:
+            (n,) = connection.execute(sql).fetchone() or (0,)
+            return int(n)
+
+        assert {row[0] for row in connection.execute("SELECT id FROM audits").fetchall()} == ids
+        assert count("SELECT count(*) FROM runs WHERE state = 'finished' AND run_id <> 'first'") == len(SEEDS)
+        assert count("SELECT count(*) FROM steps") == sum(len(result["steps"]) for result in results)
+        for result in results:
+            record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+            assert record.id == result["id"]
+            own = f"WHERE audit_id = '{record.id}'"
+            assert count(f"SELECT count(*) FROM directions {own}") == len(record.findings)
+            assert count(f"SELECT count(*) FROM slices {own}") > 0
+            assert count(f"SELECT count(*) FROM rules {own}") == len(record.verdict.rules)
+    for audit in ids:
+        check = subprocess.run([*KODA, "verify", audit], env=environment, capture_output=True, text=True)
+        assert check.returncode == 0, check.stderr
+    listed = json.loads(subprocess.run([*KODA, "history", "--json"], env=environment, capture_output=True).stdout)
+    assert {audit["id"]: audit["stored"] for audit in listed} == dict.fromkeys(ids, True)
+    assert not list(place.home.rglob("*.tmp"))
+    assert not list((place.home / "running").glob("*.json"))
