@@ -24,7 +24,7 @@ from tests import prefect_server
 from tests.flows.workplace import Workplace, make_workplace
 from tests.tiny import write_tiny_model
 
-_PATIENCE = 240  # seconds for what takes some 20 on a machine that does nothing else
+_PATIENCE = 500  # seconds for what takes some 20 on a machine that does nothing else
 _OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _COMMAND = [sys.executable, "-P", "-c", "from flows.cli import main; main()"]
 _ROOT = Path(__file__).parents[2]
