@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -30,6 +29,7 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.schedules import Cron, Interval
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
+from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
 
 from flows import deployments
@@ -214,7 +214,7 @@ def _ui_url(server: ServingServer | None) -> str:
 def _broken_off(client: SyncPrefectClient, made: list[RunnerDeployment]) -> list[FlowRun]:
     """Return the audits that an earlier koda serve did not finish or begin; none of its runs goes on.
 
-    A look is not among them, since the next one follows soon, and of a deployment only the latest run is.
+    A look is not among them, since the next one follows soon.
     """
     from prefect.exceptions import ObjectNotFound
 
@@ -224,27 +224,35 @@ def _broken_off(client: SyncPrefectClient, made: list[RunnerDeployment]) -> list
             known = client.read_deployment_by_name(f"{deployment.flow_name}/{deployment.name}")
         except ObjectNotFound:
             continue
-        begun = _runs(client, known.id)
+        due = _runs(client, known.id)
+        begun = [run for run in due if run.start_time is not None or run.state_type in _UNFINISHED]
+        latest = max(begun, key=lambda run: run.start_time or run.created or _now(), default=None)
         for run in begun:
             if run.state_type in _UNFINISHED:
                 client.set_flow_run_state(run.id, Crashed(message="koda serve was killed while it ran."), force=True)
-        latest = begun[0] if begun else None
-        if deployment.flow_name == deployments.audit.name and latest is not None:
-            was_due = latest.state_type is StateType.SCHEDULED and latest.auto_scheduled
-            if was_due or latest.state_type in (*_UNFINISHED, StateType.CRASHED):
-                unfinished.append(latest)
+        if deployment.flow_name == deployments.watch.name:
+            continue
+        # what was due while nobody served: Prefect forgets it when the deployment is made anew
+        late = [run for run in due[:1] if run.auto_scheduled and run.state_type is StateType.SCHEDULED]
+        cut = [run for run in begun if run.state_type in _UNFINISHED]
+        if latest is not None and latest.state_type is StateType.CRASHED:
+            cut.append(latest)
+        unfinished += cut or late
     return unfinished
 
 
 def _runs(client: SyncPrefectClient, deployment: Any) -> list[FlowRun]:
     """Return the runs of a deployment whose time has come, the latest first."""
-    now = datetime.now(ZoneInfo("UTC"))
     return client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=now)),
+        flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=_now())),
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=200,
     )
+
+
+def _now() -> Any:
+    return now("UTC")
 
 
 def _take_up(client: SyncPrefectClient, broken_off: list[FlowRun]) -> list[str]:

@@ -17,6 +17,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("COLUMNS", None)  # which readline sets for the processes that pytest starts its workers in
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the long tests out, unless they are asked for: `make e2e`."""
+    asked = any("e2e" in argument for argument in config.invocation_params.args)
+    return True if collection_path.name == "e2e" and not asked else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     prefect_server.choose()
 
