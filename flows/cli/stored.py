@@ -25,12 +25,14 @@ def history(
     """List the audits in KODA_HOME, the latest first."""
 
     def work() -> list[dict[str, Any]]:
+        from flows.crashed import show_crashed
         from koda.audit.history import list_audits
 
         if rebuild:
             from koda.audit.rebuilding import rebuild as make_again
 
             show_rebuilt(make_again(home()))
+        show_crashed(home())
         return list_audits(home())
 
     answer(work, as_json, show_history)
