@@ -7,6 +7,7 @@ with the process's id, and when that has ended, with its exit code, negative for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -91,7 +92,8 @@ class Nursery:
         begun, process = time.monotonic(), int(self._answer())
         if kill_after is not None:
             time.sleep(kill_after)
-            os.kill(process, signal.SIGKILL)  # it is there still, as a zombie at the least: nobody has waited for it
+            with contextlib.suppress(ProcessLookupError):  # it has ended before
+                os.kill(process, signal.SIGKILL)
         return int(self._answer()), time.monotonic() - begun
 
     @property

@@ -68,12 +68,16 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
     assert code == 0, nursery.said
     wanted, record = digests(tmp_path / "undisturbed"), record_of(tmp_path / "undisturbed")
     assert {name.partition("/")[0] for name in wanted} >= {"embeddings", "solutions", "controls", "evaluations"}
-    draw, killed, marked, kept = random.Random(_SEED), 0, 0, 0
+    draw, marked, kept = random.Random(_SEED), 0, 0
     for number in range(KILLS):
-        home = tmp_path / f"home-{number}"
-        moment = (number + draw.random()) / KILLS * seconds
-        code, _ = nursery.run(home, *audit, kill_after=moment)
-        killed += code == -signal.SIGKILL
+        share = (number + draw.random()) / KILLS
+        for again in range(5):  # on a machine that has less to do than before an audit may end before its moment
+            home, moment = tmp_path / f"home-{number}-{again}", share * seconds
+            code, took = nursery.run(home, *audit, kill_after=moment)
+            if code == -signal.SIGKILL:
+                break
+            seconds = took * 0.95
+        assert code == -signal.SIGKILL
         lost = crashed(home)
         marked += len(lost)
         code, _ = nursery.run(home, *audit)
@@ -84,8 +88,8 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
         assert code == 0 and not left, f"killed at {moment:.2f} s, then: {left}"
         assert digests(home) == wanted and record_of(home) == record
         states = AuditStore(home).query("SELECT state FROM runs ORDER BY started")
-        assert [row["state"] for row in states] == [*("crashed" for _ in lost), "finished"] or not lost
-    assert killed >= KILLS - 3 and marked >= KILLS // 3 and kept >= KILLS // 4, (killed, marked, kept)
+        assert [row["state"] for row in states] == [*("crashed" for _ in lost), "finished"] or not lost, states
+    assert marked >= KILLS // 3 and kept >= KILLS // 4, (marked, kept)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
