@@ -89,9 +89,8 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
         assert digests(home) == wanted and record_of(home) == record
         states = [row["state"] for row in AuditStore(home).query("SELECT state FROM runs ORDER BY started")]
         # one that was killed when its end was stored already is finished
-        assert states[-1] == "finished" and len(states) == 1 + len(lost) and {*states} <= {"crashed", "finished"}, (
-            states
-        )
+        assert states[-1] == "finished" and {*states} <= {"crashed", "finished"}, states
+        assert 1 + len(lost) <= len(states) <= 2, states
     assert marked >= KILLS // 3 and kept >= KILLS // 4, (marked, kept)
 
 
