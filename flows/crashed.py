@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koda.audit.runs import CRASHED, Run, note_crashed
+from flows.terminal import escape, notes, say
+from koda.audit.runs import CRASHED, Run, crashed, note_crashed, take_untold
+from koda.errors import StoreError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -16,25 +18,36 @@ if TYPE_CHECKING:
 _SECONDS = 5  # that a server gets to take note
 
 
-def take_note(home: Path) -> list[Run]:
-    """Store the runs that crashed in a home, tell Prefect of them, and return them.
+def show_crashed(home: Path) -> None:
+    """Say which runs ended without a word, and take note of them where the home can be written."""
+    for run in crashed(home):
+        say(
+            f"[yellow]crashed[/] {escape(run.audit)}, begun {run.started:%Y-%m-%d %H:%M} UTC on {escape(run.host)}: "
+            "its process ended without a word; the same command again finishes it.",
+            to=notes,
+        )
+    with contextlib.suppress(StoreError, OSError):
+        note_crashed(home)
+
+
+def take_note(home: Path) -> None:
+    """As a run begins, store the runs that crashed in its home, and tell Prefect of them.
 
     The server in use is told at once, which takes milliseconds; another one meanwhile, if it is there.
 
     Raises:
         StoreError: the disk is full, read-only or forbidden.
     """
-    lost = note_crashed(home)
-    known = [run for run in lost if run.flow_run is not None]
-    if known:
-        from prefect.settings import PREFECT_API_URL
+    note_crashed(home)
+    if not (untold := take_untold(home)):
+        return
+    from prefect.settings import PREFECT_API_URL
 
-        here = PREFECT_API_URL.value() or ""
-        _tell(here, [run for run in known if run.server == here])
-        for server in {run.server for run in known} - {here, ""}:
-            of_it = [run for run in known if run.server == server]
-            threading.Thread(target=_tell, args=(server, of_it), daemon=True, name="koda-crashed").start()
-    return lost
+    here = PREFECT_API_URL.value() or ""
+    _tell(here, [run for run in untold if run.server == here])
+    for server in {run.server for run in untold} - {here, ""}:
+        of_it = [run for run in untold if run.server == server]
+        threading.Thread(target=_tell, args=(server, of_it), daemon=True, name="koda-crashed").start()
 
 
 def _tell(server: str, runs: Sequence[Run]) -> None:

@@ -56,6 +56,7 @@ def history(
     filtered, unfinished = any((since, baseline, verdict, data)), list[dict[str, Any]]()
 
     def begin() -> Selection:
+        from flows.crashed import show_crashed
         from koda.audit.selection import Selection
         from koda.errors import ConfigError
 
@@ -70,6 +71,7 @@ def history(
             from koda.audit.rebuilding import rebuild as make_again
 
             show_rebuilt(make_again(home()))
+        show_crashed(home())
         return selection
 
     def listed() -> list[dict[str, Any]]:

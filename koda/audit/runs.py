@@ -26,6 +26,7 @@ _of_this_process: dict[str, tuple[Path, Run]] = {}
 #: whoever begins a run, ends one, or removes what no run needs, holds this lock for a moment
 _BOOK = ("runs", "book")
 _LOCK = "run"
+_UNTOLD = ".crashed-"
 CRASHED = "The process ended without a word: it was killed, or the machine went down."
 
 
@@ -232,9 +233,22 @@ def note_crashed(home: Path) -> list[Run]:
         for run in lost:
             last = datetime.fromtimestamp(_mark(home, run.id).stat().st_mtime, UTC)  # when it was known to go on
             stage(home, {"runs": [run.row("crashed", last, error=CRASHED)]})
-            _mark(home, run.id).unlink(missing_ok=True)
+            if run.flow_run is None:
+                _mark(home, run.id).unlink(missing_ok=True)
+            else:
+                _mark(home, run.id).rename(_untold(home, run.id))
             ArtifactStore(home / "artifacts").forget_lock(_LOCK, run.id)
     return lost
+
+
+def take_untold(home: Path) -> list[Run]:
+    """Return the crashed runs, taken note of, that Prefect takes for running still; each is returned once."""
+    found = []
+    for path in sorted((home / RUNNING).glob(f"{_UNTOLD}*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(Run.from_json(path.read_bytes()))
+        path.unlink(missing_ok=True)
+    return found
 
 
 def _looked_at(home: Path) -> Iterator[tuple[Run, bool]]:
@@ -250,6 +264,10 @@ def _looked_at(home: Path) -> Iterator[tuple[Run, bool]]:
 
 def _mark(home: Path, run: str) -> Path:
     return home / RUNNING / f"{run}.json"
+
+
+def _untold(home: Path, run: str) -> Path:
+    return home / RUNNING / f"{_UNTOLD}{run}.json"
 
 
 def state_of(error: BaseException) -> str:

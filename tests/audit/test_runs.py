@@ -20,6 +20,7 @@ from koda.audit.runs import (
     note_crashed,
     running,
     running_now,
+    take_untold,
 )
 from koda.storage.database import AuditStore
 
@@ -86,6 +87,7 @@ def test_a_killed_run_is_stored_as_crashed_once(tmp_path: Path) -> None:
     (lost,) = note_crashed(tmp_path)
     assert (lost.audit, lost.flow_run, lost.server) == ("audit-1", "f", "s")
     assert not note_crashed(tmp_path) and not crashed(tmp_path)
+    assert [run.id for run in take_untold(tmp_path)] == [lost.id] and not take_untold(tmp_path)
     assert [(row["audit_id"], row["state"]) for row in stored(tmp_path)] == [("audit-1", "crashed")]
     assert not list((tmp_path / "artifacts" / "locks").glob("run-*"))
 

@@ -18,12 +18,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
 import flows.limits
+from flows.cli.app import app
 from flows.engine import koda_flow
 from flows.limits import TimeLimitError, not_counted, time_limit
 from flows.runs import marked
-from koda.audit.runs import crashed, running
+from koda.audit.runs import crashed, running, take_untold
 from koda.errors import MachineError
 from koda.storage.database import AuditStore
 from tasks import slots
@@ -121,7 +123,7 @@ def test_a_limit_that_is_not_reached_says_nothing() -> None:
 
 def test_a_native_function_that_does_not_return_ends_the_command(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _STUCK, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _STUCK, str(tmp_path)], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 3
     assert "limit of 0.00333333 minutes was reached" in done.stderr and "Traceback" not in done.stderr
@@ -161,7 +163,7 @@ crashes(sys.argv[1])
 
 
 def test_prefect_is_told_by_the_next_run_of_one_that_was_killed(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", _CRASHES, str(tmp_path)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", _CRASHES, str(tmp_path)], check=False, timeout=200)
     (lost,) = crashed(tmp_path)
     assert lost.flow_run is not None and lost.server == PREFECT_API_URL.value()
 
@@ -174,6 +176,38 @@ def test_prefect_is_told_by_the_next_run_of_one_that_was_killed(tmp_path: Path) 
 
     assert following(str(tmp_path)) == "CRASHED"
     assert states(tmp_path) == ["crashed"]
+
+
+def test_history_tells_of_a_killed_run_and_leaves_it_to_the_next_run_to_tell_prefect(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", _CRASHES, str(tmp_path)], check=False, timeout=200)
+    runner = CliRunner(env={"KODA_HOME": str(tmp_path)})
+    assert "crashed audit-1" in runner.invoke(app, ["history"]).stderr
+    assert "crashed" not in runner.invoke(app, ["history"]).stderr
+    assert states(tmp_path) == ["crashed"] and len(take_untold(tmp_path)) == 1
+
+
+_SERVED = """
+import sys, time
+from pathlib import Path
+from flows.engine import koda_flow
+from flows.runs import marked
+from prefect.flow_engine import run_flow
+@koda_flow("served")
+def served(home):
+    with marked(Path(home), "audit-1", []):
+        print("ready", flush=True)
+        time.sleep(60)
+run_flow(served, parameters={"home": sys.argv[1]})
+"""
+
+
+def test_a_served_run_that_prefect_cancels_is_stored_as_cancelled(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _SERVED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert states(tmp_path) == ["cancelled"] and not crashed(tmp_path)
 
 
 def test_a_limit_of_prefect_is_made_once_and_one_that_is_there_is_left(tmp_path: Path) -> None:

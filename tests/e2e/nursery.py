@@ -1,0 +1,121 @@
+"""A process that has imported what koda needs, and forks one that runs the command whenever it is asked to.
+
+Each run is a process of its own, to be signalled and killed; only its imports are done already. Asked with a line of
+JSON on stdin, {"arguments": [...], "home": ..., "answer": ..., "log": ...}, it answers
+with the process's id, and when that has ended, with its exit code, negative for the signal that killed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def _import_all() -> None:
+    import open_clip  # noqa: F401
+    import torch
+
+    import flows.align
+    import flows.audit
+    import flows.cli.app  # noqa: F401
+    import koda.audit.controls
+    import koda.audit.evaluation
+    import koda.audit.recording
+    import koda.audit.solutions
+    import koda.report
+    import koda.storage.database  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def _run(asked: dict[str, Any]) -> None:
+    for descriptor, path in ((1, asked["answer"]), (2, asked["log"])):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    os.environ["KODA_HOME"] = asked["home"]
+    sys.argv = ["koda", *asked["arguments"]]
+    from flows.cli import main
+
+    main()
+
+
+def _serve() -> None:
+    _import_all()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            code = 0
+            try:
+                _run(asked)
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(process, flush=True)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+class Nursery:
+    """The process, for those who ask it."""
+
+    def __init__(self, folder: Path) -> None:
+        import subprocess
+
+        self._answer_file, self._log = folder / "stdout", folder / "stderr"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._answer() == "ready"
+
+    def run(self, home: Path, *arguments: str, kill_after: float | None = None) -> tuple[int, float]:
+        """Run the command in a home; return its exit code and how many seconds it took.
+
+        Args:
+            home: KODA_HOME.
+            arguments: of the command.
+            kill_after: seconds, after which it gets a SIGKILL.
+        """
+        assert self._process.stdin is not None
+        asked = {"arguments": arguments, "home": str(home), "answer": str(self._answer_file), "log": str(self._log)}
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        begun, process = time.monotonic(), int(self._answer())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            with contextlib.suppress(ProcessLookupError):  # it has ended before
+                os.kill(process, signal.SIGKILL)
+        return int(self._answer()), time.monotonic() - begun
+
+    @property
+    def said(self) -> str:
+        """What the last run told people."""
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def answer(self) -> str:
+        """What the last run printed on stdout."""
+        return self._answer_file.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+if __name__ == "__main__":
+    _serve()

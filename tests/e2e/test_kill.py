@@ -1,0 +1,128 @@
+"""An audit that is killed at any moment is finished by the same command, and what it leaves is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from koda.audit.runs import crashed
+from koda.storage import ArtifactStore
+from koda.storage.database import AuditStore
+from tests import prefect_server
+from tests.e2e.nursery import Nursery
+from tests.flows.test_signals import as_in_a_terminal
+from tests.flows.workplace import Workplace, make_workplace
+
+KILLS = 20
+_SEED = 16
+_DATED = {"records", "reports"}  # which say when the audit ran, and how long its steps took
+_SECONDS_TO_END = 10
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    prefect_server.start()
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return make_workplace(tmp_path_factory.mktemp("place"))
+
+
+def digests(home: Path) -> dict[str, str]:
+    """Return the digest of every artifact that is no date's."""
+    store = ArtifactStore(home / "artifacts")
+    return {
+        f"{folder.parent.name}/{folder.name}": store.digest(folder.parent.name, folder.name)
+        for folder in store.root.glob("*/*")
+        if folder.is_dir() and folder.parent.name not in _DATED
+    }
+
+
+def record_of(home: Path) -> dict[str, Any]:
+    (path,) = (home / "audits").glob("[!.]*/audit.json")
+    record: dict[str, Any] = json.loads(path.read_bytes())
+    return {name: record[name] for name in ("id", "verdict", "findings", "metrics", "data", "controls")}
+
+
+def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
+    nursery: Nursery, place: Workplace, tmp_path: Path
+) -> None:
+    audit = ("audit", str(place.config), "--json")
+    nursery.run(tmp_path / "first", *audit)  # which fills the caches of files
+    code, seconds = nursery.run(tmp_path / "undisturbed", *audit)
+    assert code == 0, nursery.said
+    wanted, record = digests(tmp_path / "undisturbed"), record_of(tmp_path / "undisturbed")
+    assert {name.partition("/")[0] for name in wanted} >= {"embeddings", "solutions", "controls", "evaluations"}
+    draw, marked, kept = random.Random(_SEED), 0, 0
+    for number in range(KILLS):
+        share = (number + draw.random()) / KILLS
+        for again in range(5):  # on a machine that has less to do than before an audit may end before its moment
+            home, moment = tmp_path / f"home-{number}-{again}", share * seconds
+            code, took = nursery.run(home, *audit, kill_after=moment)
+            if code == -signal.SIGKILL:
+                break
+            seconds = took * 0.95
+        assert code == -signal.SIGKILL
+        lost = crashed(home)
+        marked += len(lost)
+        code, _ = nursery.run(home, *audit)
+        assert code == 0, f"killed at {moment:.2f} s, then: {nursery.said}"
+        kept += json.loads(nursery.answer)["steps_cached"] > 0
+        code, _ = nursery.run(home, "doctor", "--store", "--json")
+        left = [check for check in json.loads(nursery.answer)["checks"] if check["state"] != "ok"]
+        assert code == 0 and not left, f"killed at {moment:.2f} s, then: {left}"
+        assert digests(home) == wanted and record_of(home) == record
+        states = [row["state"] for row in AuditStore(home).query("SELECT state FROM runs ORDER BY started")]
+        # one that was killed when its end was stored already is finished
+        assert states[-1] == "finished" and {*states} <= {"crashed", "finished"}, states
+        assert 1 + len(lost) <= len(states) <= 2, states
+    assert marked >= KILLS // 3 and kept >= KILLS // 4, (marked, kept)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_has_its_exit_code_and_leaves_no_process(
+    place: Workplace, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    environment = {**prefect_server.without(), "KODA_HOME": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from flows.cli import main; main()"]
+    process = subprocess.Popen(
+        [*command, "audit", str(place.config)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=as_in_a_terminal,
+    )
+    assert process.stderr is not None
+    while "embed" not in (line := process.stderr.readline()):
+        assert line, "the audit ended before its first step"
+    time.sleep(random.Random(code).uniform(0, 1))
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family  # its server
+    process.send_signal(number)
+    process.communicate(timeout=_SECONDS_TO_END)
+    assert process.returncode == code
+    _, alive = psutil.wait_procs(family, timeout=_SECONDS_TO_END)
+    for left in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert left.status() == psutil.STATUS_ZOMBIE
+    states = AuditStore(tmp_path / "runs")
+    states.merge()
+    assert [row["state"] for row in states.query("SELECT state FROM runs")] == ["cancelled"]
+    content = subprocess.run([*command, "doctor", "--store"], env=environment, capture_output=True, text=True)
+    assert content.returncode == 0, content.stdout
