@@ -29,8 +29,9 @@ from koda.audit.retention import (
     size_and_time,
     stored_artifacts,
 )
-from koda.audit.runs import RUNNING, book, crashed, running_now
+from koda.audit.runs import RUNNING, Run, book, crashed, running_now
 from koda.config.amounts import size_in_words
+from koda.errors import StoreError
 from koda.storage import ArtifactStore, write_atomically
 from koda.storage.artifacts import explain_os_errors, new_folder
 from koda.storage.marks import MARK
@@ -118,6 +119,7 @@ def prune(home: Path, retention: Retention, *, dry_run: bool = False) -> Pruned:
     notes += [*more, *_set_aside(home)]
 
     def chosen() -> list[Removal]:
+        _check_marks(home)
         needed = {key for run in _running(home) for key in run}
         latest, _ = noted_references(home)
         references = [*latest, *with_covariances(older, latest, keys), *_begun(home)]
@@ -189,6 +191,26 @@ def _begun(home: Path) -> list[Reference]:
     """Return what crashed runs refer to: the same command takes up again what they made."""
     lost = crashed(home) if _has_marks(home) else []
     return [Reference(run.audit, run.started, frozenset(run.artifacts)) for run in lost]
+
+
+def _check_marks(home: Path) -> None:
+    """Refuse to go on where nobody knows what a run that goes on needs.
+
+    Raises:
+        StoreError: its mark is damaged.
+    """
+    for path in sorted((home / RUNNING).glob("[!.]*.json")):
+        try:
+            Run.from_json(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            with ArtifactStore(home / "artifacts").lock_if_free("run", path.stem) as free:
+                if not free:
+                    raise StoreError(
+                        f"{path} is damaged ({error}): it is of a run that goes on, and says what that needs.",
+                        "Wait until the run has ended, and prune then.",
+                    ) from error
 
 
 def _has_marks(home: Path) -> bool:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from koda.storage import ArtifactStore, write_atomically
+from koda.storage import ArtifactStore, digest_json, write_atomically
 from koda.storage.staging import stage
 
 RUNNING = "running"
@@ -57,7 +57,8 @@ class Run:
 
     def to_json(self) -> bytes:
         """Return the mark."""
-        return json.dumps({**asdict(self), "started": self.started.isoformat()}).encode()
+        content = json.loads(json.dumps({**asdict(self), "started": self.started.isoformat()}))
+        return json.dumps({**content, "seal": digest_json(content)}).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Run:
@@ -68,6 +69,8 @@ class Run:
         """
         try:
             raw: dict[str, Any] = json.loads(data)
+            if raw.pop("seal") != digest_json(raw):
+                raise ValueError("its seal is of other content")
             started = datetime.fromisoformat(raw.pop("started"))
             artifacts = tuple((str(kind), str(key)) for kind, key in raw.pop("artifacts"))
             return cls(**raw, started=started, artifacts=artifacts)

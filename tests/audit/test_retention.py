@@ -16,6 +16,7 @@ from koda.audit.pruning import Pruned, prune, sweep_pruned, when_pruned
 from koda.audit.references import REFERENCES, Key, note_references
 from koda.audit.retention import Retention
 from koda.audit.runs import running
+from koda.errors import StoreError
 from koda.storage import ArtifactStore, digest_json, write_atomically
 from koda.storage.database import AuditStore
 
@@ -134,6 +135,21 @@ def test_what_a_run_needs_stays_whatever_is_asked(home: Home) -> None:
     with running(home.path, "audit-old", [needed]):
         prune(home.path, Retention(KEEP.keep, 0))
         assert home.there() == {"embeddings/needed"}
+    prune(home.path, KEEP)
+    assert home.there() == set()
+
+
+def test_nothing_goes_while_the_mark_of_a_run_that_goes_on_is_damaged(home: Home) -> None:
+    key = home.make("embeddings", "needed")
+    with running(home.path, "audit-0", [key]) as run:
+        mark = home.path / "running" / f"{run.id}.json"
+        whole = mark.read_bytes()
+        for damaged in (whole.replace(b"needed", b"neeeed"), whole[:20], b""):
+            mark.write_bytes(damaged)
+            with pytest.raises(StoreError, match="Wait until the run has ended"):
+                prune(home.path, KEEP)
+    assert home.there() == {"embeddings/needed"}
+    mark.write_bytes(whole[:20])  # of a run that is over
     prune(home.path, KEEP)
     assert home.there() == set()
 
