@@ -122,10 +122,10 @@ def test_two_models_and_one_that_is_not_there(tmp_path: Path, monkeypatch: pytes
     assert "✓ pass" in table.stdout and "sweep.html" in table.stdout.replace("\n", "")
 
     # a pair that breaks while it runs leaves the others what they are
-    def breaks(config: dict[str, Any], home: str) -> dict[str, Any]:
+    def breaks(config: dict[str, Any], home: str, **more: Any) -> dict[str, Any]:
         if config["candidate"]["name"].endswith("new"):
             raise RuntimeError("no such luck")
-        return audit(config, home)
+        return audit(config, home, **more)
 
     monkeypatch.setattr("flows.sweep.audit", breaks)
     code, result, shown = run(place, write(tmp_path))

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.plan import EVALUATIONS, REPORTS, prepare
 from koda.audit.publishing import publish
+from koda.audit.runs import running
 from koda.config import AuditConfig, load_config
 from koda.errors import StoreError
 from koda.records import AuditRecord
@@ -257,8 +258,11 @@ def test_an_audit_without_its_report_is_not_published(place: Workplace) -> None:
     report = plan.artifacts.folder(REPORTS, plan.report_key) / "report.html"
     kept = report.read_bytes()
     report.unlink()
-    with pytest.raises(StoreError, match=r"report\.html cannot be read"):
-        publish(plan, started=datetime.now(UTC), executed=1, steps=7)
+    with (
+        pytest.raises(StoreError, match=r"report\.html cannot be read"),
+        running(plan.home, plan.audit_id, plan.needs()) as run,
+    ):
+        publish(plan, run, [])
     assert (place.home / "audits" / result["id"] / "report.html").read_bytes() == kept  # the old folder stays
 
 
