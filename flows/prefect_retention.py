@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,8 @@ _RESULT = "koda-made-"
 def forget(home: Path, keep: timedelta | None) -> list[str]:
     """Remove from koda's own Prefect the records of artifacts that are gone, and runs that are older than is kept.
 
-    Nothing is done to a Prefect that is not koda's own: one that PREFECT_HOME names elsewhere, or a server's database.
+    Nothing is done to a Prefect that is not koda's own: one whose home or database is set, in the environment or in a
+    profile of Prefect's, to another place.
 
     Args:
         home: KODA_HOME.
@@ -28,18 +28,28 @@ def forget(home: Path, keep: timedelta | None) -> list[str]:
         What people are to know.
     """
     own = home / "prefect"
-    if Path(os.environ.get("PREFECT_HOME", own)) != own or not own.is_dir():
+    if not own.is_dir() or not _is_used(own):
         return []
     forgotten = _forget_results(own / "storage", home / "artifacts")
     notes = [f"{counted(forgotten, 'record')} of pruned artifacts removed from Prefect's results."] if forgotten else []
     database = own / "prefect.db"
-    if keep is None or not database.is_file() or "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ:
+    if keep is None or not database.is_file():
         return notes
     try:
         return [*notes, *_forget_runs(database, max(keep, _AT_LEAST))]
     except Exception as error:  # of which nothing depends
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return [*notes, f"Prefect's old runs stay in {database}: {first}"]
+
+
+def _is_used(own: Path) -> bool:
+    """Tell whether Prefect's settings, wherever they are from, name a home and the database in it."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    url = settings.server.database.connection_url
+    database = f"sqlite+aiosqlite:///{settings.home}/prefect.db"
+    return settings.home.expanduser().absolute() == own and (url is None or url.get_secret_value() == database)
 
 
 def _forget_results(storage: Path, artifacts: Path) -> int:
