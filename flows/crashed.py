@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flows.terminal import escape, notes, say
 from koda.audit.runs import CRASHED, Run, crashed, note_crashed, take_untold
 from koda.errors import StoreError
+from koda.secrets import redact
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -43,17 +44,18 @@ def take_note(home: Path) -> None:
         return
     from prefect.settings import PREFECT_API_URL
 
-    here = PREFECT_API_URL.value() or ""
-    _tell(here, [run for run in untold if run.server == here])
+    here = redact(PREFECT_API_URL.value() or "")
+    _tell("", [run for run in untold if run.server == here])
     for server in {run.server for run in untold} - {here, ""}:
         of_it = [run for run in untold if run.server == server]
         threading.Thread(target=_tell, args=(server, of_it), daemon=True, name="koda-crashed").start()
 
 
 def _tell(server: str, runs: Sequence[Run]) -> None:
-    """Have a Prefect server store runs as crashed, as far as it is there and knows them."""
+    """Have a Prefect server, "" for the one in use, store runs as crashed, as far as it is there and knows them."""
     if not runs:
         return
+    from httpx import TransportError
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -64,8 +66,12 @@ def _tell(server: str, runs: Sequence[Run]) -> None:
         get_client(httpx_settings={"timeout": _SECONDS}, sync_client=True) as client,
     ):
         for run in runs:
-            with contextlib.suppress(Exception):
+            try:
                 _set_crashed(client, run)
+            except TransportError:
+                return  # it is not there, nor will it be for the others
+            except Exception:
+                continue  # it does not know this one
 
 
 def _set_crashed(client: SyncPrefectClient, run: Run) -> None:

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from koda.secrets import redact
 from koda.wording import one_line
 
 if TYPE_CHECKING:
@@ -31,14 +32,17 @@ _Tell = Callable[["SyncPrefectClient"], None]
 
 
 def of_prefect() -> dict[str, Any]:
-    """Return how the run that goes on is known to Prefect: its id, and the server, "" where that is its own."""
+    """Return how the run that goes on is known to Prefect: its id, and the server, "" where that is its own.
+
+    Both are written down, so that the address is without its credentials.
+    """
     from prefect.context import FlowRunContext
     from prefect.settings import PREFECT_API_URL
 
     with suppress(Exception):  # without Prefect an audit runs all the same
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
-            return {"flow_run": str(context.flow_run.id), "server": PREFECT_API_URL.value() or ""}
+            return {"flow_run": str(context.flow_run.id), "server": redact(PREFECT_API_URL.value() or "")}
     return {}
 
 
@@ -104,6 +108,7 @@ class Observer:
             self._thread.join(seconds)
 
     def _work(self) -> None:
+        from httpx import HTTPStatusError
         from prefect.client.orchestration import get_client
         from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -113,7 +118,8 @@ class Observer:
             get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
         ):
             while (tell := self._queue.get()) is not None:
-                tell(client)
+                with suppress(HTTPStatusError):  # one that cannot take this, or is too busy, may take the next
+                    tell(client)
 
     def _name(self, client: SyncPrefectClient) -> None:
         """Name the flow run, which could not be named before its models and data were known."""
