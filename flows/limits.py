@@ -19,6 +19,7 @@ from types import FrameType
 from flows.signals import end_by_force
 from koda.errors import KodaError
 from koda.wording import counted
+from tasks.waiting import clock
 
 #: in which the run may end in order, and Prefect be told of it
 _SECONDS_TO_END = 8
@@ -54,7 +55,7 @@ class OutOfTime(BaseException):
 
 @contextlib.contextmanager
 def time_limit(minutes: float | None) -> Iterator[None]:
-    """End what runs within after some minutes of work; waiting for a place (`not_counted`) is none.
+    """End what runs within after some minutes of work; waiting for a place (`tasks.waiting`) is none.
 
     Args:
         minutes: the limit; None for no limit.
@@ -66,7 +67,7 @@ def time_limit(minutes: float | None) -> Iterator[None]:
         yield
         return
     limit = _Limit(minutes)
-    token = _innermost.set(limit)
+    tokens = _innermost.set(limit), clock.set(limit.pause)
     limit.begin()
     try:
         try:
@@ -83,21 +84,8 @@ def time_limit(minutes: float | None) -> Iterator[None]:
         raise
     finally:
         limit.end()  # once more, as the first may have been broken off
-        _innermost.reset(token)
-
-
-@contextlib.contextmanager
-def not_counted() -> Iterator[None]:
-    """Leave the time that passes within out of the limit, if there is one."""
-    limit = _innermost.get()
-    if limit is None:
-        yield
-        return
-    limit.pause(True)
-    try:
-        yield
-    finally:
-        limit.pause(False)
+        _innermost.reset(tokens[0])
+        clock.reset(tokens[1])
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from flows.crashed import take_note
-from flows.limits import not_counted
 from flows.observation import of_prefect
 from flows.terminal import escape, notes, say
 from koda.audit.runs import Run, running
@@ -47,9 +46,7 @@ def place_in(home: Path) -> Iterator[None]:
             to=notes,
         )
 
-    with contextlib.ExitStack() as held:
-        with not_counted():
-            held.enter_context(place(HOME, home, places_of_home(), tell))
+    with place(HOME, home, places_of_home(), tell):
         token = _place_in.set(home)
         try:
             yield

@@ -1,8 +1,9 @@
 """Places in Prefect's concurrency limits `gpu` and `koda-home`, which are made when they are first needed.
 
-On a Prefect server that is set a place is leased, and comes free a minute after its holder was killed. The server that
-a command starts for itself forgets its leases when it ends, and would keep the place of a killed command for ever: so
-there the limit says how many places there are, and each is a lock of the kernel's in KODA_HOME.
+A place is a lock of the kernel's in KODA_HOME, of as many as the limit says, and free the moment its holder is killed.
+On a Prefect server that is set it is leased too, for all homes that use the server, and comes free there a minute
+later. The server that a command starts for itself forgets its leases when it ends, and would keep the place of a killed
+command for ever: so there the lock is all. It holds between `koda serve` and a command without its server too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from koda.errors import MachineError
 from koda.storage import ArtifactStore
+from tasks.waiting import not_counted
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -35,7 +37,7 @@ def places_of_home() -> int:
 
 @contextlib.contextmanager
 def place(name: str, home: Path, default: int, tell: Callable[[], object]) -> Iterator[None]:
-    """Hold a place in a concurrency limit; who has to wait for one is told after some seconds.
+    """Hold a place in a concurrency limit; who has to wait for one is told after some seconds, and not timed.
 
     Args:
         name: of the limit. One of that name that is there already is left as it is.
@@ -50,10 +52,10 @@ def place(name: str, home: Path, default: int, tell: Callable[[], object]) -> It
     waiting.start()
     with contextlib.ExitStack() as held:
         try:
-            if PREFECT_API_URL.value():
-                limit_of(name, default)
-                held.enter_context(_leased(name))
-            else:
+            with not_counted():
+                if PREFECT_API_URL.value():
+                    limit_of(name, default)
+                    held.enter_context(_leased(name))
                 held.enter_context(_locked(name, home, default))
         finally:
             waiting.cancel()

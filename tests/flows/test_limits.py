@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import socket
 import subprocess
@@ -23,12 +24,14 @@ from typer.testing import CliRunner
 import flows.limits
 from flows.cli.app import app
 from flows.engine import koda_flow
-from flows.limits import TimeLimitError, not_counted, time_limit
+from flows.limits import TimeLimitError, time_limit
+from flows.observation import of_prefect
 from flows.runs import marked
 from koda.audit.runs import crashed, running, take_untold
 from koda.errors import MachineError
 from koda.storage.database import AuditStore
 from tasks import slots
+from tasks.waiting import not_counted
 
 SOON = 0.2 / 60
 _STUCK = """
@@ -178,6 +181,15 @@ def test_prefect_is_told_by_the_next_run_of_one_that_was_killed(tmp_path: Path) 
     assert states(tmp_path) == ["crashed"]
 
 
+def test_a_mark_names_the_server_without_its_credentials() -> None:
+    @koda_flow("known")
+    def known(home: str) -> dict[str, Any]:
+        with temporary_settings({PREFECT_API_URL: "http://me:hidden@host:4200/api"}):
+            return of_prefect()
+
+    assert known("home")["server"] == "http://host:4200/api"
+
+
 def test_history_tells_of_a_killed_run_and_leaves_it_to_the_next_run_to_tell_prefect(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", _CRASHES, str(tmp_path)], check=False, timeout=200)
     runner = CliRunner(env={"KODA_HOME": str(tmp_path)})
@@ -237,6 +249,24 @@ def test_without_a_server_a_place_is_free_again_when_its_holder_is_killed(tmp_pa
     assert not got
     holder.kill()
     holder.communicate()
+    waiting.join(60)
+    assert got
+
+
+def test_a_place_on_a_server_is_not_one_that_a_command_without_it_holds_and_waiting_is_not_timed(
+    tmp_path: Path,
+) -> None:
+    name = f"d-{uuid.uuid4().hex}"
+    told, got = threading.Event(), []
+
+    def wait() -> None:
+        with time_limit(SOON), slots.place(name, tmp_path, 1, told.set):
+            got.append("a place")
+
+    with slots._locked(name, tmp_path, 1):
+        waiting = threading.Thread(target=contextvars.copy_context().run, args=(wait,))
+        waiting.start()
+        assert told.wait(60) and not got
     waiting.join(60)
     assert got
 
