@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,17 @@ from prefect.states import Completed, Failed
 
 from flows.environment import koda_home, make_prefect_home
 from flows.failures import in_words, unexpected
-from flows.limits import time_limit
+from flows.limits import TimeLimitError, time_limit
 from flows.service import load
 from flows.telling import tell_of
 from koda.errors import ConfigError
+from koda.secrets import redact
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+
     from koda.audit.runs import StepCost
     from koda.checkpoints import Checkpoint
     from koda.config import AuditConfig
@@ -32,6 +38,8 @@ READY = "koda.checkpoint.ready"  #: event that says that a checkpoint is complet
 ANNOUNCED, SEEN = "koda.checkpoint", "koda.seen-checkpoint"
 #: an announced checkpoint is complete, so that it need stand still but shortly
 _SECONDS_STILL, _SECONDS_TO_WAIT = 1.5, 20
+_MOST_WAITING = 200  # runs of checkpoints; more are begun when these are over
+_TO_CLAIM = timedelta(hours=1)  # in which a run has claimed its checkpoint; else its process was killed
 _KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
 
 
@@ -74,7 +82,7 @@ def audit(
     return _in_words(work, home)
 
 
-@flow(name="koda-watch", flow_run_name="look for checkpoints", **_KEPT)
+@flow(name="koda-watch", flow_run_name="look for checkpoints")  # no results: a file a minute, for ever
 def watch(config: Path, overrides: dict[str, str] | None = None, home: Path | None = None) -> Any:
     """Look once for new checkpoints, and have each audited that is complete and was not yet.
 
@@ -99,6 +107,8 @@ def watch(config: Path, overrides: dict[str, str] | None = None, home: Path | No
         ]
         for line in [*told, *notes]:
             get_run_logger().info("%s", line)
+        for trouble in seen.trouble:
+            get_run_logger().warning("%s", trouble)
         for checkpoint in seen.ready:
             given = {"config": str(config.absolute()), "overrides": overrides, "home": str(home)}
             if not _submit(checkpoint, given):
@@ -151,7 +161,8 @@ def _in_words(work: Callable[[Path], Any], home: Path | None) -> Any:
             return work(here)
         except Exception as error:
             foreseen = in_words(error)
-            return Failed(message=str(foreseen) if foreseen is not None else unexpected(error))
+            message = redact(str(foreseen)) if foreseen is not None else unexpected(error)
+            return Failed(message=message, name="TimedOut" if isinstance(error, TimeLimitError) else "Failed")
 
 
 @contextlib.contextmanager
@@ -221,11 +232,9 @@ def _is_scheduled() -> bool:
 def _submit(checkpoint: Checkpoint, given: dict[str, Any]) -> bool:
     """Have Prefect run the audit of a checkpoint beside this run, under the same name; tell whether it can.
 
-    A run that is under way or waits is not begun again, as its key is the checkpoint's digest. One that has ended has
-    not audited it, or the checkpoint would not be waiting: then the next key is tried.
+    Nothing is begun where such a run is under way or waits.
     """
-    from datetime import UTC, datetime
-
+    from prefect.client.orchestration import get_client
     from prefect.deployments import run_deployment
     from prefect.events import emit_event
     from prefect.exceptions import ObjectNotFound
@@ -233,25 +242,37 @@ def _submit(checkpoint: Checkpoint, given: dict[str, Any]) -> bool:
 
     if not deployment.name:
         return False
-    name, begun, turn = f"koda-checkpoint/{deployment.name}", datetime.now(UTC), 0
-    while True:
+    name = f"koda-checkpoint/{deployment.name}"
+    with get_client(sync_client=True) as client:
         try:
-            run: Any = run_deployment(
-                name,
-                parameters={"checkpoint": checkpoint.path, **given},
-                idempotency_key=f"{deployment.name}-{checkpoint.digest}-{turn}",
-                timeout=0,
-                as_subflow=False,
-            )
-        except (ObjectNotFound, ValueError):
+            waits = _is_under_way(client, client.read_deployment_by_name(name).id, checkpoint.path)
+        except ObjectNotFound:
             return False
-        if not (run.state is not None and run.state.is_final()):
-            break
-        turn += 1
-    if run.created is not None and run.created >= begun:
+    if not waits:
+        parameters = {"checkpoint": checkpoint.path, **given}
+        run: Any = run_deployment(name, parameters=parameters, timeout=0, as_subflow=False)
         emit_event(
             READY,
             resource={"prefect.resource.id": f"{SEEN}.{checkpoint.digest}"},
-            payload={"checkpoint": checkpoint.path, **given, "flow_run": str(run.id)},
+            payload={**parameters, "flow_run": str(run.id)},
         )
     return True
+
+
+def _is_under_way(client: SyncPrefectClient, deployment: UUID, checkpoint: str) -> bool:
+    """Tell whether a run of a checkpoint waits, or has begun lately: a later one would hold the checkpoint's claim."""
+    from datetime import UTC, datetime
+
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+
+    states = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+    unfinished = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=states))
+    runs = client.read_flow_runs(
+        flow_run_filter=filters.FlowRunFilter(state=unfinished),
+        deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=[deployment])),
+        limit=_MOST_WAITING,
+    )
+    since = datetime.now(UTC) - _TO_CLAIM
+    here = [run for run in runs if run.start_time is None or run.start_time > since]
+    return len(here) == _MOST_WAITING or any(run.parameters.get("checkpoint") == checkpoint for run in here)

@@ -33,7 +33,7 @@ from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
 
 from flows import deployments
-from flows.engine import ask_server
+from flows.engine import ask_server_if_set
 from flows.server import ServingServer
 from flows.service import Service
 from koda.errors import MachineError
@@ -46,6 +46,7 @@ USUAL_PORT = 4200
 _SCRIPT = Path(__file__).with_name("run_process.py")
 _MOST_RUNS = 4  # processes at once: of each kind of audit one, and a look
 _SECONDS_BETWEEN_POLLS = 2
+_BY_CLOCK = "-schedule"
 #: in which runs that are told to end may tell Prefect; they end themselves soon after
 _SECONDS_TO_END = 3.2
 _UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
@@ -62,7 +63,9 @@ def deployments_of(service: Service) -> list[RunnerDeployment]:
     if (schedule := service.config.schedule) is not None:
         clock = Cron(schedule.cron, schedule.timezone)
         made.append(
-            _deployment(deployments.audit, f"{service.name}-schedule", given, schedule=clock, concurrency_limit=_one())
+            _deployment(
+                deployments.audit, f"{service.name}{_BY_CLOCK}", given, schedule=clock, concurrency_limit=_one()
+            )
         )
     if (watched := service.config.watch) is not None:
         clock = Interval(timedelta(seconds=watched.every))
@@ -151,6 +154,7 @@ def serve(service: Service, tell: Callable[[str, list[str]], None]) -> None:
             name=f"koda-{service.name}", query_seconds=_SECONDS_BETWEEN_POLLS, limit=_MOST_RUNS, pause_on_shutdown=False
         )
         with get_client(sync_client=True) as client:
+            _withdraw(client, service, made)
             broken_off = _broken_off(client, made)
             for deployment in made:
                 runner.add_deployment(deployment)
@@ -193,8 +197,7 @@ def _reach_server() -> ServingServer | None:
     """Ask the server that is set, or start one and have this process and its runs use it."""
     from prefect.context import refresh_global_settings_context
 
-    if PREFECT_API_URL.value():
-        ask_server()
+    if ask_server_if_set():
         return None
     server = ServingServer(USUAL_PORT)
     server.start()
@@ -209,6 +212,17 @@ def _ui_url(server: ServingServer | None) -> str:
     from prefect.settings import PREFECT_UI_URL
 
     return str(PREFECT_UI_URL.value() or PREFECT_API_URL.value())
+
+
+def _withdraw(client: SyncPrefectClient, service: Service, made: list[RunnerDeployment]) -> None:
+    """Delete the deployments of sections that the configuration has no more: Prefect would go on to plan their runs."""
+    from prefect.exceptions import ObjectNotFound
+
+    flows_ = (deployments.audit, deployments.watch, deployments.checkpoint)
+    served = {f"{deployment.flow_name}/{deployment.name}" for deployment in made}
+    for name in {f"{flow.name}/{service.name}{end}" for flow in flows_ for end in ("", _BY_CLOCK)} - served:
+        with suppress(ObjectNotFound):
+            client.delete_deployment(client.read_deployment_by_name(name).id)
 
 
 def _broken_off(client: SyncPrefectClient, made: list[RunnerDeployment]) -> list[FlowRun]:

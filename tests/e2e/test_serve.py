@@ -266,8 +266,10 @@ def test_a_cancelled_run_ends_and_what_is_killed_is_taken_up(place: Workplace) -
         wait(lambda: list((place.home / "running").glob("*.json")))
         served.process.kill()
         wait(lambda: not processes_of(served.process.pid, place), 10)
-    change(place, significance={"spike_ins": 0})
+    change(place, significance={"spike_ins": 0}, schedule=None, watch={"path": "runs/*"})
     with serving(place) as served:
+        names = {each["name"] for each in served.ask("/deployments/filter", {})}
+        assert names == {name}  # what the configuration has no more is planned no more
         assert any(line.startswith("taken up again") for line in served.said)
         assert served.state(again)["type"] == "CRASHED"
         (taken,) = wait(lambda: [each for each in served.over("koda-audit") if each["id"] not in (run, again)])
