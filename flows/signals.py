@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -21,7 +21,7 @@ from flows.logs import as_json, complain
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 #: in which Prefect may note that the run was stopped; a busy native function may not even hear of it so soon
 _SECONDS_TO_END = 4
-_SECONDS_TO_STORE = 2
+_SECONDS_TO_STORE = 4  # on a busy machine; it takes a moment
 
 
 class Stopped(BaseException):
@@ -57,12 +57,7 @@ def stoppable() -> Iterator[None]:
     heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     for number in heard:
         signal.signal(number, _stop)
-    _own.append(True)
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    # written to by the handler in C, whatever Python is busy with, until the process has ended
-    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
-    threading.Thread(target=_limit_the_end, args=(ours, heard), daemon=True, name="koda-signals").start()
+    end_soon_after(heard, _SECONDS_TO_END)
     try:
         yield
     except Stopped as stopped:
@@ -70,6 +65,21 @@ def stoppable() -> Iterator[None]:
     finally:
         if (told := first_signal()) is not None:
             leave(told.exit_code)
+
+
+def end_soon_after(heard: Sequence[int], seconds: float) -> None:
+    """Have this process, which is koda's own, end soon after the first of some signals, whatever it is busy with.
+
+    Args:
+        heard: the signals.
+        seconds: in which it may end by itself.
+    """
+    _own.append(True)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    # written to by the handler in C, whatever Python is busy with, until the process has ended
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_limit_the_end, args=(ours, heard, seconds), daemon=True, name="koda-signals").start()
 
 
 def first_signal() -> Stopped | None:
@@ -86,12 +96,11 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def _limit_the_end(wakeups: socket.socket, heard: list[int]) -> None:
-    """End the process some seconds after the first signal, whatever keeps it from ending."""
+def _limit_the_end(wakeups: socket.socket, heard: Sequence[int], seconds: float) -> None:
     while (number := wakeups.recv(1)[0]) not in heard:
         pass
     _arrived.append(number)
-    time.sleep(_SECONDS_TO_END)
+    time.sleep(seconds)
     stopped = Stopped(number)
     end_by_force(stopped.exit_code, str(stopped), stopped.run_state)
 
