@@ -54,8 +54,8 @@ class KodaFlow(Flow[P, R]):
             KodaError: what the flow itself says.
         """
         own = not PREFECT_API_URL.value()
-        if FlowRunContext.get() is None:
-            (_start_own if own else ask_server)()
+        if FlowRunContext.get() is None and not ask_server_if_set():
+            _start_own()
         ended: list[Any] = []
         token = _ended.set(ended)
         try:
@@ -105,6 +105,18 @@ def _start_own() -> None:
     if None not in SubprocessASGIServer._instances:
         OwnServer()  # Prefect finds it by the port that it was asked for: none
     SubprocessASGIServer().start()
+
+
+def ask_server_if_set() -> bool:
+    """Ask the Prefect server that is set, if one is, whether it is there; tell whether one is set.
+
+    Raises:
+        MachineError: it does not answer.
+    """
+    if not PREFECT_API_URL.value():
+        return False
+    ask_server()
+    return True
 
 
 def ask_server() -> None:

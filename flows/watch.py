@@ -9,6 +9,8 @@ likes.
 from __future__ import annotations
 
 import contextlib
+import gc
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,7 +95,9 @@ def audit_checkpoint(
     outcome = take_up(config, home, checkpoint, trigger)
     if outcome.trouble is not None:
         raise outcome.trouble
-    return outcome.result
+    if outcome.result is None:
+        return None
+    return {**outcome.result, "notes": [*outcome.result.get("notes", []), *outcome.notes]}
 
 
 def survey(config: AuditConfig, home: Path) -> tuple[Look, list[str]]:
@@ -142,20 +146,29 @@ def take_up(config: AuditConfig, home: Path, checkpoint: str, trigger: str = "ch
     return outcome
 
 
+def release() -> None:
+    """Give back what torch keeps for itself of the memory of the GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def _audit(
     config: AuditConfig, home: Path, found: Found, entry: CheckpointEntry, trigger: str, outcome: Outcome
 ) -> CheckpointEntry:
     """Audit a checkpoint whose claim is held, or take over what an earlier try published; return its entry."""
     record = entries.published(home, entry.audit_id, entry.weights)
     try:
-        if record is None:
-            spec = spec_of(config, found, place_of(home, found))
-            plan = prepare(config.model_copy(update={"candidate": spec}), home)
-            if plan.models["candidate"].fingerprint.weights != entry.weights:
-                raise ModelError(f"{found.location} changed while it was taken up.", "The next look takes it.")
-            entry = entries.begin(home, config, entry, found.label, plan.audit_id)
-            record = entries.published(home, plan.audit_id, entry.weights)
-        result = _run(plan, trigger, config.limits.minutes) if record is None else _of_record(home, record)
+        with time_limit(config.limits.minutes):
+            if record is None:
+                spec = spec_of(config, found, place_of(home, found))
+                plan = prepare(config.model_copy(update={"candidate": spec}), home)
+                if plan.models["candidate"].fingerprint.weights != entry.weights:
+                    raise ModelError(f"{found.location} changed while it was taken up.", "The next look takes it.")
+                entry = entries.begin(home, config, entry, found.label, plan.audit_id)
+                record = entries.published(home, plan.audit_id, entry.weights)
+            result = _run(plan, trigger) if record is None else _of_record(home, record)
     except Exception as error:
         if first_signal() is not None:  # of which what it broke off made an error
             entries.ready_again(home, entry)
@@ -171,13 +184,13 @@ def _audit(
     return entry
 
 
-def _run(plan: AuditPlan, trigger: str, minutes: float | None) -> dict[str, Any]:
+def _run(plan: AuditPlan, trigger: str) -> dict[str, Any]:
     """Run the audit flow in this process."""
     from flows.audit import audit
     from tasks.plans import hand_over
 
     make_prefect_home()
-    with time_limit(minutes), progress(hand_over(plan)):
+    with progress(hand_over(plan)):
         result: dict[str, Any] = audit(plan.settings, str(plan.home), trigger=trigger)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import JsonOption, SetOption, answer, home, settings_of
+from flows.environment import make_prefect_home, profile_settings
 
 if TYPE_CHECKING:
     from koda.checkpoints import Happened
@@ -27,17 +29,23 @@ def watch(
     It goes on until it is ended by a signal. With --json it prints one JSON object a line; with --once a single one.
     """
     if once:
-        result = answer(lambda: _once(_load(config, set_), as_json), as_json, lambda _: None)
+        result = answer(lambda: _once(_ready(config, set_), as_json), as_json, lambda _: None)
         raise typer.Exit(result["exit_code"])
-    answer(lambda: _go_on(_load(config, set_), as_json), False, lambda _: None)
+    answer(lambda: _go_on(_ready(config, set_), as_json), False, lambda _: None)
 
 
-def _load(config: Path, set_: list[str] | None) -> AuditConfig:
+def _ready(config: Path, set_: list[str] | None) -> AuditConfig:
+    """Read the configuration, and ask the Prefect server that is set, so that what is wrong is said before a look."""
     from koda.checkpoints import watched
     from koda.config import load_config
 
     loaded = load_config(config, settings_of(set_), without_candidate=True)
     watched(loaded)
+    if "PREFECT_API_URL" in os.environ or "PREFECT_API_URL" in profile_settings():
+        make_prefect_home()
+        from flows.engine import ask_server_if_set
+
+        ask_server_if_set()
     return loaded
 
 
@@ -85,6 +93,7 @@ def _go_on(config: AuditConfig, as_json: bool) -> None:
             if foreseen is None:
                 raise
             round_.say(str(foreseen))
+        round_.forget()
         time.sleep(max(0.0, section.every - (time.monotonic() - begun)))
 
 
@@ -98,6 +107,7 @@ class _Round:
         self.trouble: list[str] = []
         self.notes: list[str] = []
         self._said: set[str] = set()
+        self._lasting: set[str] = set()
 
     def run(self) -> list[str]:
         """Make a look and audit what it found; return the places of what does not stand still yet."""
@@ -123,12 +133,20 @@ class _Round:
         return int("fail" in verdicts)
 
     def say(self, text: str) -> None:
-        """Say something on stderr, unless it was said before: what lasts is the same at every look."""
+        """Say something on stderr, unless it was said at this look or the last one: what lasts is said once."""
         from flows.terminal import show_notes
 
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._said and text not in self._lasting:
             show_notes([text])
+        self._said.add(text)
+
+    def forget(self) -> None:
+        """Keep nothing of a look but what was said, nor memory of the GPU, which those who train need meanwhile."""
+        from flows.watch import release
+
+        self._lasting, self._said = self._said, set()
+        self.happened, self.results, self.notes = [], [], []
+        release()
 
     def _add(self, happened: list[Happened], notes: list[str], trouble: list[str]) -> None:
         self.happened += happened

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -110,11 +111,13 @@ def test_what_is_served_follows_the_configuration(place: Workplace) -> None:
     }
 
 
-def test_the_command_says_what_is_missing_and_a_server_that_does_not_answer(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_says_what_is_missing_and_a_server_that_does_not_answer(place: Workplace) -> None:
     told = CliRunner().invoke(app, ["serve", str(place.config)])
     assert told.exit_code == 2 and "schedule" in told.stderr and "watch" in told.stderr
+    change(place, schedule={"cron": "0 3 * * *"})
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        told = CliRunner().invoke(app, ["serve", str(place.config)])
+    assert told.exit_code == 3 and "no Prefect server answers there" in told.stderr
 
 
 def test_prefect_reads_prefect_yaml_and_every_entry_is_there() -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 import flows.watch
 from flows.cli.app import app
+from flows.cli.watch import _Round
 from flows.watch import audit_checkpoint, look, survey, take_up
 from koda.config import AuditConfig, load_config
 from koda.errors import StoreError
@@ -201,6 +203,26 @@ def test_the_command_says_what_it_found_and_what_is_missing(place: Workplace, au
     assert code == 2 and "'candidate'" not in missing and "`watch` is missing" in missing and "epoch_*.pt" in missing
     code, out, _ = command(place, str(place.folder / "watch.yaml"), "--once", "--set", "watch.path=/none/*.pt")
     assert (code, out) == (0, "")
+
+
+def test_a_server_that_does_not_answer_is_said_before_a_look(place: Workplace, audited: Path) -> None:
+    watched(place)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        for more in ([], ["--once"]):
+            code, _, told = command(place, str(place.folder / "watch.yaml"), *more)
+            assert code == 3 and "no Prefect server answers there" in told
+
+
+def test_a_watcher_keeps_nothing_of_a_look_and_says_what_lasts_once(
+    place: Workplace, audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    round_ = _Round(watched(place), place.home, None)
+    for said in (["a disk is full", "a note"], ["a disk is full"], [], ["a disk is full"]):
+        round_.run()
+        round_._add([], said, [])
+        round_.forget()
+        assert not round_.happened and not round_.results and not round_.notes
+    assert capsys.readouterr().err.count("a disk is full") == 2
 
 
 def test_the_watcher_goes_on_until_it_is_told_to_end(place: Workplace, audited: Path) -> None:
