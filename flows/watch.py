@@ -101,7 +101,16 @@ def audit_checkpoint(
 
 
 def survey(config: AuditConfig, home: Path) -> tuple[Look, list[str]]:
-    """Make one look, and do what is left to follow from earlier audits; return what was seen, and notes."""
+    """Make one look, and do what is left to follow from earlier audits; return what was seen, and notes.
+
+    Raises:
+        ConfigError: somebody who can never be told, and as for :func:`look`.
+        MachineError, StoreError: as for :func:`look`.
+    """
+    if config.notify:
+        from koda.notification import check_targets  # which brings in Apprise
+
+        check_targets(config.notify, with_variables=True)
     seen, notes = look_around(config, home), []
     ledger, line = CheckpointLedger(home), line_of(config)
     for entry in ledger.entries():

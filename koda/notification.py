@@ -124,12 +124,19 @@ def notify(targets: Sequence[NotifyConfig], home: Path, message: Message) -> lis
         message: what is told.
 
     Returns:
-        In words, what could not be sent; it is sent with the next notification.
+        In words, what could not be sent; it is sent with the next notification, except to an address that has a secret
+        written out, which is kept nowhere.
     """
+    refused = []
     for target in targets:
         if message.event in target.on:
-            _write_down(home, reveal(target.url), message)
-    return flush(targets, home)
+            address = reveal(target.url)
+            if (name := _written_secret(address)) is None:
+                _write_down(home, address, message)
+            else:
+                where = one_line(redact(target.url))
+                refused.append(f"{where} was not told: its address has {name} written out. {_HOW}")
+    return refused + flush(targets, home)
 
 
 def flush(targets: Sequence[NotifyConfig], home: Path) -> list[str]:
@@ -144,6 +151,9 @@ def flush(targets: Sequence[NotifyConfig], home: Path) -> list[str]:
             except FileNotFoundError:
                 continue  # another process has sent it
             except (ValueError, KeyError, TypeError):
+                path.unlink(missing_ok=True)
+                continue
+            if (home / FOLDER / path.name).exists():  # it was sent while another process wrote it down again
                 path.unlink(missing_ok=True)
                 continue
             if address not in addresses:

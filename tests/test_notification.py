@@ -53,6 +53,24 @@ def test_many_at_once_send_it_once(catcher: Catcher, tmp_path: Path) -> None:
     assert len(catcher.received) == 1
 
 
+def test_what_was_sent_while_another_process_wrote_it_down_is_not_sent_again(catcher: Catcher, tmp_path: Path) -> None:
+    target, catcher.status = NotifyConfig(url=catcher.url), 503
+    notify([target], tmp_path, fail())
+    (waiting,) = (tmp_path / "notifications" / "waiting").glob("*.json")
+    written, catcher.status = waiting.read_bytes(), 200
+    assert flush([target], tmp_path) == []
+    received = len(catcher.received)
+    waiting.write_bytes(written)
+    assert flush([target], tmp_path) == []
+    assert len(catcher.received) == received and not waiting.exists()
+
+
+def test_an_address_with_a_secret_written_out_is_told_nothing_and_kept_nowhere(tmp_path: Path) -> None:
+    (said,) = notify([NotifyConfig(url="json://me:a-password@127.0.0.1:9/x")], tmp_path, fail())
+    assert "a password written out" in said and "a-password" not in said
+    assert "a-password" not in everything(tmp_path)
+
+
 def test_what_could_not_be_sent_comes_with_the_next(catcher: Catcher, tmp_path: Path) -> None:
     target, catcher.status = NotifyConfig(url=catcher.url), 503
     (said,) = notify([target], tmp_path, fail())

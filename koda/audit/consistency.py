@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from koda.audit.folders import AUDITS, MANIFEST, RECORD, RUNS, read_record
+from koda.audit.pruning import PRUNED
 from koda.audit.runs import RUNNING, Run, crashed, running_now
 from koda.audit.verification import verify_audit
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord
 from koda.secrets import redact
 from koda.storage import ArtifactStore, digest_json
+from koda.storage.checkpoints import CHECKPOINTS
 from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
 from koda.storage.marks import MARK, Mark
@@ -28,7 +30,6 @@ _AGAIN = "Run the command that made it again: what is damaged is made anew."
 _PUT_BACK = "The command that ran the audit puts its files back."
 _STORES = "The command that ran the audit stores it again; koda history --rebuild does so for all."
 _LEFTOVER = "A process was killed there; the next audit removes it, and you may."
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class _Home:
     def artifacts(self) -> Iterator[Finding]:
         """Compare every artifact with its mark, byte for byte."""
         whole = n_bytes = 0
-        for folder in _folders(self.store.root, _NO_KINDS):
+        kinds = [kind for kind in _folders(self.store.root, _NO_KINDS) if not kind.name.startswith(PRUNED)]
+        for folder in kinds:
             for place in _folders(folder):
                 being_made = self.store.is_held(folder.name, place.name)
                 problem = None if being_made else _problem(place)
@@ -244,6 +246,7 @@ class _Home:
         """Look for what killed processes left behind."""
         left = [
             *self.home.rglob(".*.tmp"),
+            *self.store.root.glob(f"{PRUNED}*"),
             *(self.home / STAGING).glob(".new-*"),
             *(
                 path

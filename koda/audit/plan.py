@@ -85,7 +85,8 @@ class AuditPlan:
     def needs(self) -> list[tuple[str, str]]:
         """Return kind and key of every artifact that a run reads or makes."""
         covariances = [(COVARIANCES, self.covariance_key(side)) for side in SIDES]
-        return [*((step.kind, step.key) for step in self.steps()), *covariances]
+        named = self.artifacts.named_in(self.settings)  # a model that lies in the store
+        return list(dict.fromkeys([*((step.kind, step.key) for step in self.steps()), *covariances, *named]))
 
     def embed_step(self, role: Role) -> Step:
         """Return the step that embeds the data set with one of the models."""

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import AUDITS
-from koda.audit.references import Key, Reference, noted_references, older_references, with_covariances
+from koda.audit.references import (
+    CALIBRATIONS,
+    Key,
+    Reference,
+    noted_references,
+    older_references,
+    with_covariances,
+)
 from koda.audit.retention import (
     ALIGNMENTS,
     Removal,
@@ -39,7 +46,7 @@ from koda.storage.staging import ASIDE
 from koda.wording import counted
 
 LOGS = "logs"
-_PRUNED = "pruned-"
+PRUNED = "pruned-"  # folders of what was moved aside
 _FETCHED = "fetched"
 _A_DAY = timedelta(days=1)
 
@@ -118,20 +125,26 @@ def prune(home: Path, retention: Retention, *, dry_run: bool = False) -> Pruned:
     lost = lost_alignments(home, stored)
     notes += [*more, *_set_aside(home)]
 
-    def chosen() -> list[Removal]:
+    def what_goes() -> list[Removal]:
         _check_marks(home)
         needed = {key for run in _running(home) for key in run}
         latest, _ = noted_references(home)
-        references = [*latest, *with_covariances(older, latest, keys), *_begun(home)]
-        return [*choose(stored, references, needed, retention, lost), *_leftovers(artifacts, needed), *_fetched(home)]
+        references = [*latest, *with_covariances(older, latest, keys)]
+        there = [
+            each for each in references if any((home / kind / each.name).exists() for kind in (AUDITS, CALIBRATIONS))
+        ]
+        begun = _begun(home)
+        free = lost - {key for each in (*there, *begun) for key in each.artifacts}
+        chosen = choose(stored, [*references, *begun], needed, retention, free)
+        return [*chosen, *_leftovers(artifacts, needed), *_fetched(home)]
 
     if dry_run:
-        removals = chosen()
+        removals = what_goes()
         return _told(dry_run, stored, removals, retention, notes)
-    abandoned = list(artifacts.root.glob(f"{_PRUNED}*"))
+    abandoned = list(artifacts.root.glob(f"{PRUNED}*"))
     with explain_os_errors(artifacts.root), book(home):
-        aside = new_folder(artifacts.root, _PRUNED)
-        gone = [each for each in chosen() if _moved(artifacts, each, aside, notes)]
+        aside = new_folder(artifacts.root, PRUNED)
+        gone = [each for each in what_goes() if _moved(artifacts, each, aside, notes)]
         _drop_locks(artifacts, home)
     result = _told(dry_run, stored, gone, retention, notes, _log_path(home) if gone else None)
     if result.log is not None:
@@ -145,10 +158,10 @@ def prune(home: Path, retention: Retention, *, dry_run: bool = False) -> Pruned:
 def sweep_pruned(home: Path) -> None:
     """Remove what a prune that was killed had moved aside."""
     root = home / "artifacts"
-    if not any(root.glob(f"{_PRUNED}*")):
+    if not any(root.glob(f"{PRUNED}*")):
         return
     with book(home):  # then no prune is moving anything into them
-        abandoned = list(root.glob(f"{_PRUNED}*"))
+        abandoned = list(root.glob(f"{PRUNED}*"))
     for folder in abandoned:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from koda.audit.folders import AUDITS, RECORD
 from koda.audit.plan import COVARIANCES
-from koda.storage import digest_json, write_atomically
+from koda.storage import ArtifactStore, digest_json, write_atomically
 from koda.storage.database import AuditStore
 from koda.storage.marks import Mark
 
@@ -92,15 +92,17 @@ def older_references(home: Path, noted: Iterable[str], kept: Iterable[Key]) -> t
         return [], []
     keys_of = _keys_by_digest(home, kept)
     last_runs = {row["audit_id"]: row["last"] for row in _last_runs(home)}
-    found, notes = [], []
+    store, found, notes = ArtifactStore(home / "artifacts"), [], []
     for path in paths:
         name = path.parent.name
         try:
-            digests, ended = _told(json.loads(path.read_bytes()))
+            record = json.loads(path.read_bytes())
+            digests, ended = _told(record)
+            named = store.named_in(record.get("config"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             notes.append(f"{path} cannot be read ({error}): what it alone refers to counts as nobody's")
             continue
-        own = frozenset(key for digest in digests for key in keys_of.get(digest, ()))
+        own = frozenset([*named, *(key for digest in digests for key in keys_of.get(digest, ()))])
         found.append(Reference(name, max(ended, last_runs.get(name) or ended), own))
     return found, notes
 

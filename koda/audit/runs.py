@@ -262,7 +262,9 @@ def _looked_at(home: Path) -> Iterator[tuple[Run, bool]]:
             run = Run.from_json(path.read_bytes())
         except (OSError, ValueError):
             continue
-        yield run, store.is_held(_LOCK, run.id)
+        alive = store.is_held(_LOCK, run.id)
+        if alive or path.exists():  # one that has ended meanwhile took its mark away before its lock
+            yield run, alive
 
 
 def _mark(home: Path, run: str) -> Path:

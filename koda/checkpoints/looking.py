@@ -108,11 +108,11 @@ def look_around(config: AuditConfig, home: Path) -> Look:
         if news:
             look.happened.append(Happened("found", each.location, each.label, None, entry))
         known = any(entry.id == ready.id for ready in look.ready)
-        if not known and entries.is_due(entry, config) and not _is_claimed(ledger, entry):
+        if not known and entries.is_due(entry, config) and not ledger.is_claimed(entry.id):
             look.ready.append(Checkpoint(each.location, each.label, entry.digest, entry.id))
     for entry in ledger.entries():
         waits = entry.state in ("ready", "auditing") or (entry.state == "failed" and entry.retry_at is not None)
-        if entry.line == line and waits and not _is_there(entry, here) and not _is_claimed(ledger, entry):
+        if entry.line == line and waits and not _is_there(entry, here) and not ledger.is_claimed(entry.id):
             entry = entries.gone(home, entry)
             look.happened.append(Happened("gone", entry.paths[-1], entry.label, entry.reason, entry))
     if look.happened:
@@ -158,7 +158,7 @@ def _opened(config: AuditConfig, home: Path, found: Found, look: Look) -> Opened
 def _interrupted(ledger: CheckpointLedger, line: str) -> list[CheckpointEntry]:
     """Return the checkpoints of a line that a process was auditing when it ended."""
     auditing = [entry for entry in ledger.entries() if entry.line == line and entry.state == "auditing"]
-    return [entry for entry in auditing if not _is_claimed(ledger, entry)]
+    return [entry for entry in auditing if not ledger.is_claimed(entry.id)]
 
 
 def _recover(config: AuditConfig, home: Path, ledger: CheckpointLedger, entry: CheckpointEntry, look: Look) -> None:
@@ -175,11 +175,6 @@ def _recover(config: AuditConfig, home: Path, ledger: CheckpointLedger, entry: C
         else:
             now = entries.audited(home, config, now, record.id, record.verdict.status)
             look.happened.append(Happened("audited", now.paths[-1], now.label, None, now))
-
-
-def _is_claimed(ledger: CheckpointLedger, entry: CheckpointEntry) -> bool:
-    with ledger.claim(entry.id) as ours:
-        return not ours
 
 
 def _is_there(entry: CheckpointEntry, here: dict[str, str | None]) -> bool:

@@ -28,6 +28,7 @@ _FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds in which nobody saw a place
 _REFRESHED_AFTER = 3600  # seconds after which it is noted again that a place was seen
 #: two looks at once, of two watchers, are no proof that nothing changes; a scheduled look may come somewhat early
 _LEAST_SHARE = 0.5
+_MOST_KNOWN = 8  # configurations under which it is remembered what a checkpoint is
 
 Memory = dict[str, dict[str, Any]]
 
@@ -85,7 +86,9 @@ def remember(home: Path, found: Found, settings: str, opened: Opened) -> None:
         seen = memory.get(found.location)
         if seen is None or seen["stamp"] != found.stamp:
             return None, False  # it changed meanwhile
-        seen["known"] = {settings: {**asdict(opened), "koda": __version__}}
+        others = [(name, known) for name, known in seen["known"].items() if name != settings]
+        what = {**asdict(opened), "koda": __version__}
+        seen["known"] = dict([*others[-_MOST_KNOWN + 1 :], (settings, what)])
         return None, True
 
     _with_memory(home, note)

@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -251,6 +251,25 @@ class ArtifactStore:
             yield True
         finally:
             lock.release()
+
+    def named_in(self, value: Any) -> list[tuple[str, str]]:
+        """Return kind and key of the artifacts whose folders, or what lies in them, plain data name.
+
+        Args:
+            value: such as a configuration, of which a model may be `embeddings:` or `local-dir:` and a path.
+        """
+        if isinstance(value, Mapping):
+            return [key for inner in value.values() for key in self.named_in(inner)]
+        if isinstance(value, list | tuple):
+            return [key for inner in value for key in self.named_in(inner)]
+        if not isinstance(value, str):
+            return []
+        found = []
+        for root in dict.fromkeys((self.root.absolute(), self.root.resolve())):
+            kind, _, rest = value.partition(f"{root}{os.sep}")[2].partition(os.sep)
+            if key := rest.partition(os.sep)[0]:
+                found.append((kind, key))
+        return found
 
     def is_held(self, kind: str, key: str) -> bool:
         """Tell whether somebody holds the lock on one key; nothing is written, so that it can be asked anywhere."""

@@ -89,6 +89,10 @@ class CheckpointLedger:
         with ArtifactStore(self.home / "artifacts").lock_if_free(_CLAIM, entry) as free:
             yield free
 
+    def is_claimed(self, entry: str) -> bool:
+        """Tell whether somebody audits a checkpoint, without taking the claim from whoever is about to."""
+        return ArtifactStore(self.home / "artifacts").is_held(_CLAIM, entry)
+
     def restage(self) -> int:
         """Stage the rows of all entries, for a database that is made again; return how many."""
         rows = [row_of(entry) for entry in self.entries()]

@@ -139,6 +139,22 @@ def test_what_a_run_needs_stays_whatever_is_asked(home: Home) -> None:
     assert home.there() == set()
 
 
+def test_models_in_the_store_that_an_audit_names_stay_as_long_as_it_does(home: Home) -> None:
+    embedded, aligned = home.make("embeddings", "e1"), home.make("alignments", "a1")
+    folder = home.artifacts.root
+    config = {
+        "baseline": {"name": f"embeddings:{folder}/embeddings/e1"},
+        "candidate": {"name": "ViT-B-32", "pretrained": f"{folder}/alignments/a1/model/weights.safetensors"},
+        "data": {"path": "/elsewhere/artifacts/embeddings/e2"},
+    }
+    assert home.artifacts.named_in(config) == [embedded, aligned]
+    record = {"id": "audit-1", "ended": RECENT.isoformat(), "config": config, "provenance": {"artifacts": {}}}
+    write_atomically(home.path / "audits" / "audit-1" / "audit.json", json.dumps(record).encode())
+    assert gone(prune(home.path, KEEP)) == set()
+    home.ask("audit-1", RECENT, *home.artifacts.named_in(config))
+    assert gone(prune(home.path, KEEP)) == set()
+
+
 def test_nothing_goes_while_the_mark_of_a_run_that_goes_on_is_damaged(home: Home) -> None:
     key = home.make("embeddings", "needed")
     with running(home.path, "audit-0", [key]) as run:

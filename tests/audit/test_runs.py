@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from koda.audit.runs import (
     running_now,
     take_untold,
 )
+from koda.storage import ArtifactStore
 from koda.storage.database import AuditStore
 
 NEEDS = [("embeddings", "abc")]
@@ -90,6 +92,19 @@ def test_a_killed_run_is_stored_as_crashed_once(tmp_path: Path) -> None:
     assert [run.id for run in take_untold(tmp_path)] == [lost.id] and not take_untold(tmp_path)
     assert [(row["audit_id"], row["state"]) for row in stored(tmp_path)] == [("audit-1", "crashed")]
     assert not list((tmp_path / "artifacts" / "locks").glob("run-*"))
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_not_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as going_on:
+        going_on.enter_context(running(tmp_path, "audit-1", NEEDS))
+        is_held = ArtifactStore.is_held
+
+        def end_it_first(store: ArtifactStore, kind: str, key: str) -> bool:
+            going_on.close()
+            return is_held(store, kind, key)
+
+        monkeypatch.setattr(ArtifactStore, "is_held", end_it_first)
+        assert crashed(tmp_path) == [] == note_crashed(tmp_path)
 
 
 def test_reading_a_home_shows_crashed_runs_and_writes_nothing(tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_what_it_is_is_remembered_until_it_changes(tmp_path: Path, monkeypatch: 
     assert recall(tmp_path, seen(), "as") is None
 
 
+def test_it_is_remembered_for_several_configurations(tmp_path: Path) -> None:
+    found, opened = seen(), Opened("digest", "weights")
+    look_again(tmp_path, [found], watch(1))
+    for number in range(9):
+        remember(tmp_path, found, f"settings {number}", opened)
+    assert recall(tmp_path, found, "settings 0") is None
+    assert recall(tmp_path, found, "settings 1") == recall(tmp_path, found, "settings 8") == opened
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"/a/b.pt": 3}', b'{"/a/b.pt": {"stamp": "s"}}', b"\x00"])
 def test_a_memory_that_is_damaged_is_begun_anew(tmp_path: Path, clock: Clock, content: bytes) -> None:
     look_again(tmp_path, [seen()], watch(1))
