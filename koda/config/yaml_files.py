@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from koda.wording import one_line
 _MOST_BYTES = 2**20  # which takes some seconds to read
 _MOST_VALUES = 200_000  # with each alias counted as all that it stands for
 _MOST_DEPTH = 40
+_BOOL = "tag:yaml.org,2002:bool"
 _KINDS = {"seq": "a list", "str": "a text", "int": "a number", "float": "a number", "null": "nothing"}
 
 
@@ -120,8 +122,15 @@ class _TooMuch(yaml.MarkedYAMLError):
 class _CarefulLoader(yaml.SafeLoader):
     """YAML without keys that stand twice (plain YAML lets the last one win), aliases that explode, and deep nesting.
 
+    `on`, `off`, `yes` and `no` are words, as in YAML 1.2: a key may be called on, and a class no.
+
     Each node is measured when it is composed, after its children: so nothing that is too much is ever built.
     """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML has it
+        first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -164,6 +173,9 @@ class _CarefulLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem=f"{str(node.value)[:40]!r} is no value: {error}", problem_mark=node.start_mark
             ) from error
+
+
+_CarefulLoader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def _refuse_doubles(node: yaml.MappingNode) -> None:

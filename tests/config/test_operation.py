@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,27 @@ def test_what_is_wrong_is_said(tmp_path: Path, section: dict[str, Any], said: st
     with pytest.raises(ConfigError) as raised:
         load_config(write(tmp_path, **section))
     assert said in str(raised.value)
+
+
+def test_the_examples_of_the_documents_are_read_as_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "audit.yaml"
+    root = Path(__file__).resolve().parents[2]
+    for page in ("README.md", "docs/operations.md"):
+        blocks = re.findall(r"```yaml\n(.*?)```", (root / page).read_text(encoding="utf-8"), re.S)
+        shown = [block for block in blocks if re.search("^(notify|promote|watch|schedule):", block, re.M)]
+        assert shown, page
+        for block in shown:
+            path.write_text(yaml.safe_dump(BASE) + block, encoding="utf-8")
+            config = load_config(path)
+            assert config.promote is None or config.promote.on == ("pass",)
+            assert all(target.on for target in config.notify)
+
+
+def test_words_that_old_yaml_takes_for_truth_stay_words(tmp_path: Path) -> None:
+    path = tmp_path / "audit.yaml"
+    text = yaml.safe_dump(BASE) + "notify: [{url: 'json://x', on: [fail]}]\nreport: {pdf: no}\n"
+    path.write_text(text + "zero_shot: {classes: [yes, no], label_column: said}\n", encoding="utf-8")
+    config = load_config(path)
+    assert config.notify[0].on == ("fail",)
+    assert config.report.pdf is False
+    assert config.zero_shot is not None and config.zero_shot.classes == ("yes", "no")

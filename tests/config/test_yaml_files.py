@@ -84,7 +84,7 @@ def test_a_wrong_value_is_quoted_in_short_and_says_what_belongs_there(tmp_path: 
         load_config(path)
     said = str(refused.value)
     assert "baseline: KEY: VALUE belongs here, with the keys name, pretrained" in said and len(said) < 2000
-    assert "unknown key True" in said  # which is how YAML takes `on`
+    assert "unknown key 'on'" in said
 
 
 def test_a_value_of_the_command_line_is_read_as_carefully() -> None:
