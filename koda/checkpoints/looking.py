@@ -111,10 +111,8 @@ def look_around(config: AuditConfig, home: Path) -> Look:
         if not known and entries.is_due(entry, config) and not ledger.is_claimed(entry.id):
             look.ready.append(Checkpoint(each.location, each.label, entry.digest, entry.id))
     for entry in ledger.entries():
-        waits = entry.state in ("ready", "auditing") or (entry.state == "failed" and entry.retry_at is not None)
-        if entry.line == line and waits and not _is_there(entry, here) and not ledger.is_claimed(entry.id):
-            entry = entries.gone(home, entry)
-            look.happened.append(Happened("gone", entry.paths[-1], entry.label, entry.reason, entry))
+        if entry.line == line and _waits(entry) and not _is_there(entry, here):
+            _note_gone(home, ledger, entry, look)
     if look.happened:
         ledger.follow()
     return look
@@ -175,6 +173,19 @@ def _recover(config: AuditConfig, home: Path, ledger: CheckpointLedger, entry: C
         else:
             now = entries.audited(home, config, now, record.id, record.verdict.status)
             look.happened.append(Happened("audited", now.paths[-1], now.label, None, now))
+
+
+def _waits(entry: CheckpointEntry) -> bool:
+    return entry.state in ("ready", "auditing") or (entry.state == "failed" and entry.retry_at is not None)
+
+
+def _note_gone(home: Path, ledger: CheckpointLedger, entry: CheckpointEntry, look: Look) -> None:
+    """Enter that a checkpoint has gone, unless somebody is at it, or has come to the end of its audit meanwhile."""
+    with ledger.claim(entry.id) as ours:
+        now = ledger.read(entry.id)
+        if ours and now is not None and _waits(now):
+            now = entries.gone(home, now)
+            look.happened.append(Happened("gone", now.paths[-1], now.label, now.reason, now))
 
 
 def _is_there(entry: CheckpointEntry, here: dict[str, str | None]) -> bool:

@@ -104,6 +104,19 @@ def test_what_disappears_before_it_is_audited_is_gone_and_ready_when_it_comes_ba
     assert events(look) == [("found", "a/checkpoints/epoch_1.pt")] and [one.id for one in look.ready] == [ready.id]
 
 
+def test_what_was_audited_while_a_look_went_on_is_not_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.epoch(1)
+    (ready,) = place.look().ready
+    ledger = CheckpointLedger(place.home)
+    before = ledger.entries()
+    entries.audited(place.home, place.config(), before[0], "audit-1", "pass")
+    path.unlink()
+    monkeypatch.setattr(CheckpointLedger, "entries", lambda _: before)  # as they were read just before that
+    assert not place.look().happened
+    after = ledger.read(ready.id)
+    assert after is not None and after.state == "audited"
+
+
 def test_a_file_that_is_written_over_is_another_checkpoint_and_the_first_one_gone(place: Place) -> None:
     first = place.epoch(1)
     place.look()

@@ -22,7 +22,7 @@ from flows.cli.app import app
 from flows.cli.watch import _Round
 from flows.watch import audit_checkpoint, look, survey, take_up
 from koda.config import AuditConfig, load_config
-from koda.errors import StoreError
+from koda.errors import ConfigError, StoreError
 from koda.records.checkpoint import CheckpointEntry
 from koda.storage.checkpoints import CheckpointLedger, list_checkpoints
 from koda.storage.database import AuditStore
@@ -241,3 +241,10 @@ def test_the_watcher_goes_on_until_it_is_told_to_end(place: Workplace, audited: 
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=30)
     assert process.returncode == 143 and "Traceback" not in told
+
+
+@pytest.mark.parametrize("url", ["json://me:a-password@127.0.0.1:9/x", "json://me:${NOT_SET_ANYWHERE}@127.0.0.1:9/x"])
+def test_who_can_never_be_told_is_refused_before_anything_is_looked_at(place: Workplace, url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        survey(watched(place, notify=[{"url": url}]), place.home)
+    assert "notify.0.url" in str(refused.value) and "a-password" not in str(refused.value)
