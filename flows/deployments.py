@@ -22,7 +22,6 @@ from flows.limits import TimeLimitError, time_limit
 from flows.service import load
 from flows.telling import tell_of
 from koda.errors import ConfigError
-from koda.secrets import redact
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -161,7 +160,7 @@ def _in_words(work: Callable[[Path], Any], home: Path | None) -> Any:
             return work(here)
         except Exception as error:
             foreseen = in_words(error)
-            message = redact(str(foreseen)) if foreseen is not None else unexpected(error)
+            message = str(foreseen) if foreseen is not None else unexpected(error)
             return Failed(message=message, name="TimedOut" if isinstance(error, TimeLimitError) else "Failed")
 
 
