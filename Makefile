@@ -31,7 +31,7 @@ test: $(STAMP)
 
 # real servers, schedules, signals and crashes: minutes, not seconds
 e2e: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
