@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
+from koda.audit.history import unfinished_audits
 from koda.checkpoints import entries, look_around
 from koda.checkpoints.looking import Look
 from koda.errors import ConfigError, MachineError
 from koda.storage.checkpoints import CheckpointLedger, list_checkpoints
+from koda.storage.database import AuditStore
 from tests.checkpoints.place import AS, PATTERN, Place, make_place, weights
 from tests.tiny import write_tiny_model
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -59,6 +64,35 @@ def test_copies_and_names_do_not_make_another_checkpoint(place: Place) -> None:
     assert [ready.id for ready in look.ready] == [one[0].id] and not look.happened
     (entry,) = list_checkpoints(place.home)
     assert [Path(path).name for path in entry.paths] == [f"epoch_{n}.pt" for n in (1, 2, 3, 4)]
+
+
+def test_a_checkpoint_is_shown_where_it_lies_now(place: Place) -> None:
+    first = place.epoch(1)
+    place.look()
+    second = first.rename(first.with_name("best.pt"))
+    place.look(place.config("runs/*/checkpoints/*.pt"))
+    (entry,) = list_checkpoints(place.home)
+    assert (entry.label, entry.paths) == ("a/checkpoints/best.pt", (str(first), str(second)))
+    second.rename(first)
+    place.look(place.config("runs/*/checkpoints/*.pt"))
+    (entry,) = list_checkpoints(place.home)
+    assert (entry.label, entry.paths) == ("a/checkpoints/epoch_1.pt", (str(second), str(first)))
+
+
+def test_an_audit_that_a_checkpoint_left_off_when_it_went_is_none_of_its_own(place: Place) -> None:
+    path = place.epoch(1)
+    (ready,) = place.look().ready
+    entry = CheckpointLedger(place.home).read(ready.id)
+    assert entry is not None
+    entries.begin(place.home, place.config(), entry, ready.label, "audit-1")
+    stopped = {"audit_id": "audit-1", "started": NOW, "ended": NOW, "state": "crashed"}
+    AuditStore(place.home).stage_run(stopped)
+    AuditStore(place.home).merge()
+    assert [audit["id"] for audit in unfinished_audits(place.home)] == ["audit-1"]
+    path.unlink()
+    assert events(place.look()) == [("gone", "a/checkpoints/epoch_1.pt")]
+    (entry,) = list_checkpoints(place.home)
+    assert (entry.state, entry.audit_id) == ("gone", None) and unfinished_audits(place.home) == []
 
 
 def test_a_torn_file_is_refused_once_until_it_is_whole(place: Place) -> None:
