@@ -85,7 +85,7 @@ def test_an_audit_that_a_checkpoint_left_off_when_it_went_is_none_of_its_own(pla
     entry = CheckpointLedger(place.home).read(ready.id)
     assert entry is not None
     entries.begin(place.home, place.config(), entry, ready.label, "audit-1")
-    stopped = {"audit_id": "audit-1", "started": NOW, "ended": NOW, "state": "crashed"}
+    stopped = {"run_id": "r", "audit_id": "audit-1", "started": NOW, "ended": NOW, "state": "crashed"}
     AuditStore(place.home).stage_run(stopped)
     AuditStore(place.home).merge()
     assert [audit["id"] for audit in unfinished_audits(place.home)] == ["audit-1"]
