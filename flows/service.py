@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from flows.telling import check_following
 from koda.audit.rerun import load_config_or_record
 from koda.config import AuditConfig, load_config, parse_override
 from koda.errors import ConfigError
@@ -69,6 +70,7 @@ def service_of(path: Path, overrides: dict[str, str], home: Path) -> Service:
             'Add schedule: {cron: "0 3 * * *", timezone: Europe/Berlin} for an audit by the clock, or '
             'watch: {path: "runs/*/checkpoints/epoch_*.pt", as: {name: ViT-B-32}} for an audit of each new checkpoint.',
         )
+    check_following(config)
     if config.schedule is not None:
         load(path, overrides)  # which says that a candidate is missing
     return service

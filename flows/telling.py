@@ -14,6 +14,24 @@ if TYPE_CHECKING:
     from koda.config import AuditConfig
 
 
+def check_following(config: AuditConfig) -> None:
+    """Refuse what could follow from no verdict, for what audits by itself: nobody is there to read a note.
+
+    `koda watch` and `koda serve` ask before they begin.
+
+    Raises:
+        ConfigError: an address with a secret written out, of no service, or whose variable is not set; or a program of
+            a promotion that is not there.
+    """
+    from koda.checkpoints import check_program
+
+    if config.notify:
+        from koda.notification import check_targets  # which brings in Apprise
+
+        check_targets(config.notify, with_variables=True)
+    check_program(config.promote)
+
+
 def tell_of(config: AuditConfig, home: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Run an audit, and tell those whom its configuration names what came of it; what could not be told is a note.
 
@@ -58,7 +76,7 @@ def tell_verdict(config: AuditConfig, home: Path, audit: str) -> list[str]:
         return [f"Nobody was told of the verdict: {error}"]
 
 
-def tell_error(config: AuditConfig, home: Path, key: str, what: str, why: str) -> list[str]:
+def tell_error(config: AuditConfig, home: Path, key: str, what: str, why: str, title: str | None = None) -> list[str]:
     """Tell those whom a configuration names that there is no verdict; return what could not be told, in words.
 
     Args:
@@ -67,9 +85,11 @@ def tell_error(config: AuditConfig, home: Path, key: str, what: str, why: str) -
         key: of what went wrong; nobody hears of one key twice.
         what: was to be audited.
         why: there is no verdict.
+        title: what went wrong with {}, if it is not that.
     """
     if not config.notify:
         return []
     from koda.notification import notify, of_error
 
-    return notify(config.notify, home, of_error(key, what, why))
+    message = of_error(key, what, why) if title is None else of_error(key, what, why, title)
+    return notify(config.notify, home, message)

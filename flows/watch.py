@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flows import logs
 from flows.environment import make_prefect_home
 from flows.failures import in_words, unexpected
 from flows.limits import time_limit
@@ -111,10 +112,11 @@ def survey(config: AuditConfig, home: Path) -> tuple[Look, list[str]]:
         from koda.notification import check_targets  # which brings in Apprise
 
         check_targets(config.notify, with_variables=True)
-    seen, notes = look_around(config, home), []
+    seen = look_around(config, home)
+    notes = [] if seen.found else [f"No checkpoint file or model folder matches watch.path: {watched(config).path}"]
     ledger, line = CheckpointLedger(home), line_of(config)
     for entry in ledger.entries():
-        if entry.line != line or (entry.told != "due" and entry.promoted not in ("due", "begun")):
+        if entry.line != line or not (entries.is_to_tell(entry, config) or entries.is_to_promote(entry, config)):
             continue
         with ledger.claim(entry.id) as ours:
             now = ledger.read(entry.id)
@@ -122,6 +124,7 @@ def survey(config: AuditConfig, home: Path) -> tuple[Look, list[str]]:
                 happened, said = _follow_up(config, home, now)
                 seen.happened += happened
                 notes += said
+    _log(seen.happened)
     return seen, notes
 
 
@@ -152,6 +155,7 @@ def take_up(config: AuditConfig, home: Path, checkpoint: str, trigger: str = "ch
             outcome.happened += happened
             outcome.notes += notes
     ledger.follow()
+    _log(outcome.happened)
     return outcome
 
 
@@ -244,27 +248,54 @@ def _follow_up(config: AuditConfig, home: Path, entry: CheckpointEntry) -> tuple
     """
     happened: list[Happened] = []
     notes: list[str] = []
-    if entry.told == "due":
+    if entries.is_to_tell(entry, config):
         notes += _tell(config, home, entry)
         if not notes or datetime.now(UTC) - entry.changed > _TOLD_WITHIN:
             entry = entries.followed(home, entry, told="done")
-    if entry.promoted not in ("due", "begun"):
+    if not entries.is_to_promote(entry, config):
         return happened, notes
     problem: str | None = "koda ended while the promotion ran; it is not run a second time"
     if entry.promoted == "due":
         if config.promote is None:
             return happened, notes
         entry = entries.followed(home, entry, promoted="begun")
-        problem = promote(config.promote, home, entry)
+        problem = promote(config.promote, home, entry, _secret_names(config))
     entry = entries.followed(home, entry, reason=problem, promoted="done" if problem is None else "failed")
     happened.append(Happened("not promoted" if problem else "promoted", entry.paths[-1], entry.label, problem, entry))
     if problem is not None:
-        notes += tell_error(config, home, f"promotion-{entry.id}", f"Promotion of {entry.label}", problem)
+        notes += tell_error(config, home, f"promotion-{entry.id}", entry.label, problem, "promotion of {} failed")
     return happened, notes
 
 
 def _tell(config: AuditConfig, home: Path, entry: CheckpointEntry) -> list[str]:
     """Send the notification of an entry: its verdict, or that there is none; return what could not be sent."""
-    if entry.state != "audited":
-        return tell_error(config, home, f"checkpoint-{entry.digest}", entry.label, entry.reason or entry.state)
-    return tell_verdict(config, home, entry.audit_id or "")
+    if entry.state == "audited":
+        return tell_verdict(config, home, entry.audit_id or "")
+    key, why = f"checkpoint-{entry.digest}", entry.reason or entry.state
+    if entry.state == "failed":  # once while it is tried again, and once when it no longer is
+        key += f"-{entry.line[:8]}-{(entry.settings or '')[:8]}-{'last' if entry.retry_at is None else 'again'}"
+        why += "\n" + (
+            f"It was tried {entries.MOST_FAILURES} times, and is tried again when the configuration changes."
+            if entry.retry_at is None
+            else f"It is tried again after {entry.retry_at:%Y-%m-%d %H:%M} UTC, {entries.MOST_FAILURES} times in all."
+        )
+    return tell_error(config, home, key, entry.label, why)
+
+
+def _secret_names(config: AuditConfig) -> set[str]:
+    """Return the variables with which notifications are sent, which are no business of a program of a promotion."""
+    if not config.notify:
+        return set()
+    from koda.notification import variables_of
+
+    return variables_of(config.notify)
+
+
+def _log(happened: list[Happened]) -> None:
+    """Have what went wrong with a checkpoint stand in the log, where logs are JSON; the rest is said on stdout."""
+    for each in happened:
+        if each.event in ("failed", "refused", "not promoted"):
+            words = f"{each.label} {each.event}: {' '.join((each.reason or '').split())}"
+            logs.log("error", words, "error", checkpoint=each.path)
+        elif each.event in ("gone", "put off"):
+            logs.log("note", f"{each.label} {each.event}: {each.reason}", checkpoint=each.path)

@@ -1,8 +1,8 @@
 """Notifications: a verdict, or that there is none, told to those whom the configuration names, once.
 
 What is to be told is written down before it is sent, and taken off when it has arrived, so that neither a crash nor a
-network that is down loses it: whoever notifies next sends it too. Apprise knows the services. Addresses are kept as
-the configuration has them, with `${VARIABLE}` in the place of each secret; the secrets themselves are written nowhere.
+network that is down loses it: whoever notifies the same address next sends it too. Apprise knows the services.
+Addresses are written nowhere: what waits knows its own by a digest of it, with `${VARIABLE}` in the place of secrets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,8 @@ from koda.wording import one_line
 FOLDER = "notifications"
 _WAITING = "waiting"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_USER = re.compile(r"://[^/?#@:]*:?@")
+_HOST = re.compile(r"\[[^\]]*\]|\$\{\w+\}|[^:]*")
 _KEPT = timedelta(days=7)  # of what cannot be delivered
 _MOST_REASONS, _MOST_FINDINGS = 8, 5
 _LEAST_SECRET = 4  # characters; shorter ones would be found in any text
@@ -76,15 +78,21 @@ def of_audit(record: AuditRecord, folder: Path) -> Message:
     return Message(verdict.status, f"{record.id} {digest_of_record(record)}", title, _text(lines))
 
 
-def of_error(key: str, what: str, why: str) -> Message:
-    """Say that there is no verdict.
+def of_error(key: str, what: str, why: str, title: str = "no verdict on {}") -> Message:
+    """Say that there is no verdict, or that something else went wrong.
 
     Args:
         key: see :class:`Message`.
         what: was to be audited.
         why: there is none.
+        title: what went wrong; {} stands for `what`.
     """
-    return Message("error", key, f"koda: no verdict on {one_line(what)}", _text(redact(why).splitlines()))
+    return Message("error", key, f"koda: {title.replace('{}', one_line(what))}", _text(redact(why).splitlines()))
+
+
+def variables_of(targets: Sequence[NotifyConfig]) -> set[str]:
+    """Return the variables of the environment that the addresses of targets name."""
+    return {name for target in targets for name in _VARIABLE.findall(reveal(target.url))}
 
 
 def check_targets(targets: Sequence[NotifyConfig], *, with_variables: bool = False) -> None:
@@ -134,19 +142,20 @@ def notify(targets: Sequence[NotifyConfig], home: Path, message: Message) -> lis
             if (name := _written_secret(address)) is None:
                 _write_down(home, address, message)
             else:
-                where = one_line(redact(target.url))
-                refused.append(f"{where} was not told: its address has {name} written out. {_HOW}")
+                scheme = one_line(address.partition("://")[0])  # where a host belongs, there may be a token
+                refused.append(f"{scheme}:// was not told: its address has {name} written out. {_HOW}")
     return refused + flush(targets, home)
 
 
 def flush(targets: Sequence[NotifyConfig], home: Path) -> list[str]:
     """Send what waits for one of these targets; return in words what could not be sent."""
-    addresses, said = {reveal(target.url) for target in targets}, []
+    addresses, said = {_mark_of(each): each for target in targets for each in [reveal(target.url)]}, []
     for path in sorted((home / FOLDER / _WAITING).glob("[!.]*.json")):
         with ArtifactStore(home / "artifacts").lock(FOLDER, path.stem):
             try:
                 raw = json.loads(path.read_bytes())
-                address, written = str(raw["address"]), datetime.fromisoformat(raw["written"])
+                mark = str(raw["target"]) if "target" in raw else _mark_of(str(raw["address"]))  # an older koda's
+                written = datetime.fromisoformat(raw["written"])
                 message = Message(**raw["message"])
             except FileNotFoundError:
                 continue  # another process has sent it
@@ -156,9 +165,9 @@ def flush(targets: Sequence[NotifyConfig], home: Path) -> list[str]:
             if (home / FOLDER / path.name).exists():  # it was sent while another process wrote it down again
                 path.unlink(missing_ok=True)
                 continue
-            if address not in addresses:
+            if mark not in addresses:
                 continue
-            failure = _send(address, message)
+            failure = _send(addresses[mark], message)
             if failure is None:
                 write_atomically(home / FOLDER / path.name, json.dumps({"sent": _now()}).encode())
             elif datetime.now(UTC) - written < _KEPT:
@@ -174,8 +183,12 @@ def _write_down(home: Path, address: str, message: Message) -> None:
     name = f"{digest_json([address, message.event, message.key])[:32]}.json"
     if (home / FOLDER / name).exists() or (home / FOLDER / _WAITING / name).exists():
         return
-    waiting = {"address": address, "written": _now(), "message": asdict(message)}
+    waiting = {"target": _mark_of(address), "written": _now(), "message": asdict(message)}
     write_atomically(home / FOLDER / _WAITING / name, json.dumps(waiting, indent=1).encode())
+
+
+def _mark_of(address: str) -> str:
+    return digest_json(["target", address])
 
 
 def _send(address: str, message: Message) -> str | None:
@@ -220,12 +233,13 @@ def _expanded(address: str) -> str:
 def _written_secret(address: str) -> str | None:
     """Say which secret an address has written out; Apprise knows what is one, where no variable stands in it."""
     literal = _VARIABLE.sub("", address)
-    try:
+    before_query, _, query = literal.partition("?")
+    user = _USER.sub("://", literal)  # without what is no password
+    if conceal(user.partition("?")[0], remember=False, lend=False) != user.partition("?")[0]:
+        return "a password"
+    with suppress(ValueError):  # which is no address at all
         if urlsplit(literal).password:
             return "a password"
-    except ValueError:
-        return None  # which is no address at all
-    before_query, _, query = literal.partition("?")
     if query and conceal(f"https://host/?{query}", remember=False, lend=False) != f"https://host/?{query}":
         return "a secret"
     if literal != address:
@@ -236,17 +250,24 @@ def _written_secret(address: str) -> str | None:
 
 
 def _shown(address: str) -> str:
-    """Return an address for people: its variables unexpanded, and nothing of it that might be a secret."""
-    return redact(address)
+    """Return scheme and host of an address, its variables unexpanded: a path may be a secret."""
+    scheme, mark, rest = redact(address).partition("://")
+    if not mark:
+        return re.split(r"[:/?#]", scheme)[0]
+    host = _HOST.match(re.split(r"[/?#]", rest)[0].rpartition("@")[2])
+    return f"{scheme}://{host[0] if host else ''}"
 
 
 def _without_secrets(text: str, address: str) -> str:
-    """Take the values of an address' variables out of what a library said."""
+    """Take the values of an address' variables, and its path, out of what a library said."""
     for name in _VARIABLE.findall(address):
         value = os.environ.get(name, "")
         if len(value) >= _LEAST_SECRET:
             for part in {value, *re.split(r"[/:@]", value)}:
                 text = text.replace(part, f"${{{name}}}") if len(part) >= _LEAST_SECRET else text
+    path = re.split(r"[?#]", address.partition("://")[2])[0].partition("/")[2]
+    for part in sorted({path, *path.split("/")}, key=len, reverse=True):
+        text = text.replace(part, "...") if len(part) >= _LEAST_SECRET else text
     return redact(text)
 
 

@@ -67,7 +67,7 @@ def test_what_was_sent_while_another_process_wrote_it_down_is_not_sent_again(cat
 
 def test_an_address_with_a_secret_written_out_is_told_nothing_and_kept_nowhere(tmp_path: Path) -> None:
     (said,) = notify([NotifyConfig(url="json://me:a-password@127.0.0.1:9/x")], tmp_path, fail())
-    assert "a password written out" in said and "a-password" not in said
+    assert "a password written out" in said and "a-password" not in said and "json://" in said
     assert "a-password" not in everything(tmp_path)
 
 
@@ -119,6 +119,17 @@ def test_secrets_come_from_the_environment_and_are_written_nowhere(
     assert "s3cr3t" not in everything(tmp_path) + said + repr(target)
 
 
+def test_an_address_is_kept_nowhere_and_shown_by_its_host(catcher: Catcher, tmp_path: Path) -> None:
+    target, catcher.status = NotifyConfig(url=catcher.url.replace("/hook", "/a-secret-path")), 503
+    (said,) = notify([target], tmp_path, fail())
+    assert said.startswith("json://127.0.0.1 could not be told") and "a-secret-path" not in said + everything(tmp_path)
+    with catching() as other:
+        assert flush([NotifyConfig(url=other.url)], tmp_path) == [] and other.received == []
+    catcher.status = 200
+    assert flush([target], tmp_path) == []
+    assert catcher.titles == ["koda: FAIL a against b"]
+
+
 def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     target = NotifyConfig(url="slack://${KODA_NOT_SET}/x")
     assert "KODA_NOT_SET" not in os.environ
@@ -133,6 +144,9 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     "url",
     [
         "mailto://bot:password@example.com",
+        "json://bot:password@host/x",
+        "ntfys://bot:pass/word@host/topic",
+        "json://${USER}:password@host",
         "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general",
         "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js",
         "json://127.0.0.1/hook?token=abcdefgh",
@@ -141,7 +155,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
 def test_a_secret_that_is_written_out_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match="written out") as raised:
         check_targets([NotifyConfig(url=url)])
-    for secret in ("password@", "TIiajkd", "JHMHI8q", "abcdefgh"):
+    for secret in ("password@", "pass/word", "TIiajkd", "JHMHI8q", "abcdefgh"):
         assert secret not in str(raised.value)
 
 

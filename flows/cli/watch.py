@@ -36,11 +36,13 @@ def watch(
 
 def _ready(config: Path, set_: list[str] | None) -> AuditConfig:
     """Read the configuration, and ask the Prefect server that is set, so that what is wrong is said before a look."""
+    from flows.telling import check_following
     from koda.checkpoints import watched
     from koda.config import load_config
 
     loaded = load_config(config, settings_of(set_), without_candidate=True)
     watched(loaded)
+    check_following(loaded)
     if "PREFECT_API_URL" in os.environ or "PREFECT_API_URL" in profile_settings():
         make_prefect_home()
         from flows.engine import ask_server_if_set
@@ -52,7 +54,7 @@ def _ready(config: Path, set_: list[str] | None) -> AuditConfig:
 def _once(config: AuditConfig, as_json: bool) -> dict[str, Any]:
     """Look until everything stands still that is not being written, and audit what is new."""
     from flows.cli.show_checkpoints import event_of
-    from flows.terminal import notes
+    from flows.terminal import console, notes
     from koda.checkpoints import watched
     from koda.wording import counted
 
@@ -61,8 +63,11 @@ def _once(config: AuditConfig, as_json: bool) -> dict[str, Any]:
         unsettled = round_.run()
         if not unsettled or number == section.settle - 1:
             break
-        notes.print(f"waiting {section.every:g} s to see whether {counted(len(unsettled), 'checkpoint')} stand still")
+        who, still = counted(len(unsettled), "checkpoint"), "stands still" if len(unsettled) == 1 else "stand still"
+        notes.print(f"waiting {section.every:g} s to see whether {who} {still}")
         time.sleep(section.every)
+    if not as_json and not round_.happened and not round_.trouble:
+        console.print(f"looked at {counted(round_.found, 'checkpoint')}: nothing new{_not_still(len(unsettled))}")
     return {
         "exit_code": round_.exit_code,
         "audits": round_.results,
@@ -71,6 +76,13 @@ def _once(config: AuditConfig, as_json: bool) -> dict[str, Any]:
         "trouble": round_.trouble,
         "notes": round_.notes,
     }
+
+
+def _not_still(unsettled: int) -> str:
+    """Say how many checkpoints are left for a later look."""
+    if unsettled == 0:
+        return ""
+    return f", {unsettled} {'does' if unsettled == 1 else 'do'} not stand still yet"
 
 
 def _go_on(config: AuditConfig, as_json: bool) -> None:
@@ -102,6 +114,7 @@ class _Round:
 
     def __init__(self, config: AuditConfig, where: Path, tell: Callable[[Happened, Path], None] | None) -> None:
         self._config, self._home, self._tell = config, where, tell
+        self.found = 0
         self.happened: list[Happened] = []
         self.results: list[dict[str, Any]] = []
         self.trouble: list[str] = []
@@ -115,6 +128,7 @@ class _Round:
 
         self.trouble = []  # what was mended since is none any more
         seen, notes = survey(self._config, self._home)
+        self.found = seen.found
         self._add(seen.happened, notes, [str(error) for error in seen.trouble])
         for checkpoint in seen.ready:
             outcome = take_up(self._config, self._home, checkpoint.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,8 +228,10 @@ class _Home:
             rows = {
                 row["id"]: row for row in AuditStore(self.home).query("SELECT id, state, audit_id FROM checkpoints")
             }
-        except StoreError:
-            return  # which is said of the database
+        except StoreError as error:
+            what = f"{counted(len(entries), 'checkpoint')} in the ledger, not compared with the table: {error.message}"
+            yield Finding("checkpoints", "note", what, error.remedy)
+            return
         for name, entry in entries.items():
             row = rows.get(name)
             if row is None or (row["state"], row["audit_id"]) != (entry.get("state"), entry.get("audit_id")):
@@ -244,17 +247,37 @@ class _Home:
 
     def leftovers(self) -> Iterator[Finding]:
         """Look for what killed processes left behind."""
+        staging = self.home / STAGING
         left = [
-            *self.home.rglob(".*.tmp"),
+            *_temporary_files(self.home),
             *self.store.root.glob(f"{PRUNED}*"),
-            *(self.home / STAGING).glob(".new-*"),
+            *staging.glob(".new-*"),
             *(
                 path
                 for path in (self.home / AUDITS).glob(".audit-*")
                 if not self.store.is_held(AUDITS, path.name.split(".")[1])
             ),
         ]
+        # whoever stages rows holds the lock until his folder has its name: what is there before and after was left
+        if self.store.is_held("database", STAGING):
+            left = [path for path in left if staging not in path.parents]
+        left = [path for path in left if path.exists() and not self._is_of_a_living(path)]
         yield from (Finding("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
+
+    def _is_of_a_living(self, path: Path) -> bool:
+        """Tell whether a file lies in an artifact that is being made."""
+        parts = path.relative_to(self.home).parts
+        return len(parts) > 3 and parts[0] == "artifacts" and self.store.is_held(parts[1], parts[2])
+
+
+def _temporary_files(home: Path) -> list[Path]:
+    """Return files that were to be renamed; folders that go meanwhile are passed over."""
+    return [
+        Path(folder, name)
+        for folder, _, names in os.walk(home)
+        for name in names
+        if name.startswith(".") and name.endswith(".tmp")
+    ]
 
 
 def _folders(parent: Path, without: set[str] | None = None) -> list[Path]:

@@ -15,6 +15,7 @@ from koda.audit.publishing import find_published, read_published
 from koda.audit.selection import EVERY_AUDIT, Selection
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord, Changes
+from koda.storage.checkpoints import list_checkpoints
 from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
 
@@ -139,6 +140,8 @@ def list_audits(home: Path, selection: Selection = EVERY_AUDIT) -> list[dict[str
 def unfinished_audits(home: Path) -> list[dict[str, Any]]:
     """Return the audits of which no run has finished, each with the state of its last run, the latest first.
 
+    One of a watched checkpoint that has gone since is left out: there is nothing to finish, and its entry says so.
+
     Raises:
         StoreError: the database is damaged.
     """
@@ -152,9 +155,13 @@ def unfinished_audits(home: Path) -> list[dict[str, Any]]:
         )
     except DatabaseBusyError:
         return []
-    return [
+    open_ = [
         row for row in rows if row["last_state"] != "finished" and not (home / AUDITS / row["id"] / RECORD).exists()
     ]
+    if not open_:
+        return []
+    gone = {entry.left_off for entry in list_checkpoints(home) if entry.state == "gone"}
+    return [row for row in open_ if row["id"] not in gone]
 
 
 def _files(folder: Path) -> Literal["there", "gone", "damaged"]:

@@ -41,8 +41,9 @@ from koda.config.amounts import size_in_words
 from koda.errors import StoreError
 from koda.storage import ArtifactStore, write_atomically
 from koda.storage.artifacts import explain_os_errors, new_folder
+from koda.storage.database import AuditStore
 from koda.storage.marks import MARK
-from koda.storage.staging import ASIDE
+from koda.storage.staging import ASIDE, STAGING, staged
 from koda.wording import counted
 
 LOGS = "logs"
@@ -115,15 +116,16 @@ def prune(home: Path, retention: Retention, *, dry_run: bool = False) -> Pruned:
             they were asked for, cannot be read.
     """
     artifacts = ArtifactStore(home / "artifacts")
+    waiting = [] if dry_run else _merged(home)
     if not artifacts.root.is_dir():
-        return Pruned(dry_run, (), 0, 0, notes=[f"There are no artifacts in {home}."])
+        return Pruned(dry_run, (), 0, 0, notes=[*waiting, f"There are no artifacts in {home}."])
     # what takes long is looked at before the lock is held
     stored = stored_artifacts(artifacts.root)
     keys = [(item.kind, item.key) for item in stored]
     noted, notes = noted_references(home)
     older, more = older_references(home, [each.name for each in noted], keys)
     lost = lost_alignments(home, stored)
-    notes += [*more, *_set_aside(home)]
+    notes += [*more, *waiting, *_set_aside(home)]
 
     def what_goes() -> list[Removal]:
         _check_marks(home)
@@ -153,6 +155,15 @@ def prune(home: Path, retention: Retention, *, dry_run: bool = False) -> Pruned:
     for folder in (aside, *abandoned):
         shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _merged(home: Path) -> list[str]:
+    """Store the rows that wait, if the database is free; return what people are to know."""
+    try:
+        AuditStore(home).merge()
+    except StoreError as error:  # they wait on, which keeps nothing from being removed
+        return [f"{counted(len(staged(home)), 'folder')} of rows wait in {home / STAGING} on: {error.message}"]
+    return []
 
 
 def sweep_pruned(home: Path) -> None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from koda.checkpoints.looking import Checkpoint, Happened, Look, look_around
 from koda.checkpoints.opening import watched
-from koda.checkpoints.promotion import promote
+from koda.checkpoints.promotion import check_program, promote
 
-__all__ = ["Checkpoint", "Happened", "Look", "look_around", "promote", "watched"]
+__all__ = ["Checkpoint", "Happened", "Look", "check_program", "look_around", "promote", "watched"]

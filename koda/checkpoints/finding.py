@@ -42,13 +42,15 @@ def at(watch: WatchConfig, location: str) -> Found | None:
 
 
 def look_at(path: str, pattern: str) -> Found | None:
-    """Look at a local path; None where it is gone or cannot be named as text."""
+    """Look at a local path; None where it is gone, cannot be named as text, or is a folder but not that of a model."""
     try:
         path.encode()
         status = os.stat(path)  # noqa: PTH116 (a call a file)
     except (OSError, UnicodeEncodeError):
         return None
     folder = Path(path).is_dir()
+    if folder and not is_model_folder(Path(path)):
+        return None  # of many models, of no model, or of one that is still being written
     files = _files_below(path) if folder else _with_shards(Path(path))
     stamps = [(os.path.relpath(path, path), status), *_stats(files, path)]
     changed = max(max(at.st_mtime_ns, at.st_ctime_ns) for _, at in stamps) / 1e9

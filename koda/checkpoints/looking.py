@@ -60,12 +60,14 @@ class Look:
     """What a look has shown.
 
     Args:
+        found: how many checkpoints there are.
         ready: what is to be audited now, the oldest first.
         unsettled: places of what changed between looks, or was not looked at often enough.
         happened: what there is to tell.
         trouble: what kept koda from looking at something, and is no fault of it.
     """
 
+    found: int = 0
     ready: list[Checkpoint] = field(default_factory=list)
     unsettled: list[str] = field(default_factory=list)
     happened: list[Happened] = field(default_factory=list)
@@ -86,10 +88,11 @@ def look_around(config: AuditConfig, home: Path) -> Look:
     """
     watch, look, ledger = watched(config), Look(), CheckpointLedger(home)
     line = line_of(config)
-    for entry in _interrupted(ledger, line):
+    for entry in _interrupted(ledger, config):
         _recover(config, home, ledger, entry, look)
     found = find(watch)
     still = look_again(home, found, watch)
+    look.found = len(found)
     standing = {each.location for each in still}
     look.unsettled = [each.location for each in found if each.location not in standing]
     here: dict[str, str | None] = {each.location: None for each in found}  # location -> entry of what lies there
@@ -111,8 +114,8 @@ def look_around(config: AuditConfig, home: Path) -> Look:
         if not known and entries.is_due(entry, config) and not ledger.is_claimed(entry.id):
             look.ready.append(Checkpoint(each.location, each.label, entry.digest, entry.id))
     for entry in ledger.entries():
-        if entry.line == line and _waits(entry) and not _is_there(entry, here):
-            _note_gone(home, ledger, entry, look)
+        if entry.line == line and _waits(entry, config) and not _is_there(entry, here):
+            _note_gone(config, home, ledger, entry, look)
     if look.happened:
         ledger.follow()
     return look
@@ -153,10 +156,11 @@ def _opened(config: AuditConfig, home: Path, found: Found, look: Look) -> Opened
     return None
 
 
-def _interrupted(ledger: CheckpointLedger, line: str) -> list[CheckpointEntry]:
-    """Return the checkpoints of a line that a process was auditing when it ended."""
+def _interrupted(ledger: CheckpointLedger, config: AuditConfig) -> list[CheckpointEntry]:
+    """Return the checkpoints that a process with this configuration was auditing when it ended."""
+    line = line_of(config)
     auditing = [entry for entry in ledger.entries() if entry.line == line and entry.state == "auditing"]
-    return [entry for entry in auditing if not ledger.is_claimed(entry.id)]
+    return [entry for entry in auditing if entries.is_ours(entry, config) and not ledger.is_claimed(entry.id)]
 
 
 def _recover(config: AuditConfig, home: Path, ledger: CheckpointLedger, entry: CheckpointEntry, look: Look) -> None:
@@ -175,15 +179,17 @@ def _recover(config: AuditConfig, home: Path, ledger: CheckpointLedger, entry: C
             look.happened.append(Happened("audited", now.paths[-1], now.label, None, now))
 
 
-def _waits(entry: CheckpointEntry) -> bool:
-    return entry.state in ("ready", "auditing") or (entry.state == "failed" and entry.retry_at is not None)
+def _waits(entry: CheckpointEntry, config: AuditConfig) -> bool:
+    if entry.state == "auditing":
+        return entries.is_ours(entry, config)
+    return entry.state == "ready" or (entry.state == "failed" and entry.retry_at is not None)
 
 
-def _note_gone(home: Path, ledger: CheckpointLedger, entry: CheckpointEntry, look: Look) -> None:
+def _note_gone(config: AuditConfig, home: Path, ledger: CheckpointLedger, entry: CheckpointEntry, look: Look) -> None:
     """Enter that a checkpoint has gone, unless somebody is at it, or has come to the end of its audit meanwhile."""
     with ledger.claim(entry.id) as ours:
         now = ledger.read(entry.id)
-        if ours and now is not None and _waits(now):
+        if ours and now is not None and _waits(now, config):
             now = entries.gone(home, now)
             look.happened.append(Happened("gone", now.paths[-1], now.label, now.reason, now))
 

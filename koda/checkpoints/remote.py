@@ -13,6 +13,7 @@ from typing import Any
 from koda.checkpoints.places import Found, fixed_parts, is_unfinished
 from koda.datasets.blobs import reason_of, shown
 from koda.errors import ConfigError, KodaError, MachineError, PrerequisiteError
+from koda.models import FOLDER_CONFIGS
 from koda.secrets import conceal, reveal
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.artifacts import explain_os_errors, new_folder
@@ -37,7 +38,7 @@ def find_remote(pattern: str) -> list[Found]:
         system.invalidate_cache()
         matches = system.glob(path, detail=True).items()
         found = [_found(system, str(name), info, pattern) for name, info in matches]
-    return [each for each in found if not is_unfinished(each.label.split("/"))]
+    return [each for each in found if each is not None and not is_unfinished(each.label.split("/"))]
 
 
 def at_remote(url: str, pattern: str) -> Found | None:
@@ -56,9 +57,12 @@ def at_remote(url: str, pattern: str) -> Found | None:
         return _found(system, path, info, pattern)
 
 
-def _found(system: Any, name: str, info: Mapping[str, Any], pattern: str) -> Found:
+def _found(system: Any, name: str, info: Mapping[str, Any], pattern: str) -> Found | None:
+    """Return what lies there; None where it is a folder but not that of a model."""
     folder = info.get("type") == "directory"
     files: dict[str, Any] = system.find(name, detail=True) if folder else {name: info}
+    if folder and not {f"{name.strip('/')}/{each}" for each in FOLDER_CONFIGS} & {at.lstrip("/") for at in files}:
+        return None
     marks = [[at.lstrip("/"), each.get("size"), _mark_of(each)] for at, each in files.items()]
     times = [when for each in files.values() if (when := _time_of(each)) is not None]
     parts = name.rstrip("/").split("/")

@@ -10,10 +10,10 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from koda.config.models import ModelSpec
 from koda.config.paths import absolute_model, local_path
@@ -50,6 +50,13 @@ class ScheduleConfig(Strict):
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f"{value!r} is no time zone that this machine knows, such as Europe/Berlin") from error
         return value
+
+
+def _as_list(value: Any) -> Any:
+    """Refuse a word where a list of them is due, in the form that it is to have."""
+    if isinstance(value, str):
+        raise ValueError(f"it is a list: write on: [{value}]")
+    return value
 
 
 class WatchConfig(Strict):
@@ -91,7 +98,7 @@ class NotifyConfig(Strict):
     url: str = Field(
         min_length=1, description="of Apprise, such as slack://${SLACK_TOKEN}; secrets stand in ${VARIABLES} alone"
     )
-    on: tuple[Event, ...] = Field(
+    on: Annotated[tuple[Event, ...], BeforeValidator(_as_list)] = Field(
         default=("fail", "inconclusive", "error"), min_length=1, description="verdicts, or error where there is none"
     )
 
@@ -99,12 +106,17 @@ class NotifyConfig(Strict):
 class PromoteConfig(Strict):
     """What follows when a watched checkpoint has passed."""
 
-    on: tuple[Literal["pass", "warn", "fail", "inconclusive"], ...] = Field(
+    on: Annotated[tuple[Literal["pass", "warn", "fail", "inconclusive"], ...], BeforeValidator(_as_list)] = Field(
         default=("pass",), min_length=1, description="verdicts that promote a checkpoint"
     )
-    write: str | None = Field(default=None, description="JSON file that names the promoted checkpoint and its audit")
+    write: str | None = Field(
+        default=None,
+        description="JSON file that names the promoted checkpoint and its audit, written once run has succeeded",
+    )
     run: tuple[str, ...] = Field(
-        default=(), description="program and arguments; {checkpoint}, {report}, {record} ... stand for paths; no shell"
+        default=(),
+        description="program, which has to be there when koda begins to watch, and arguments; {checkpoint}, {report}, "
+        "{record} ... stand for paths; no shell",
     )
 
     @model_validator(mode="after")

@@ -30,9 +30,13 @@ def _kind(spec: ModelSpec) -> str:
     return spec.kind
 
 
+#: files of which a folder has one that says what model its weights are of: of open_clip, and of transformers
+FOLDER_CONFIGS = (clip_sources.CONFIG, transformers_models.CONFIG)
+
+
 def is_model_folder(folder: Path) -> bool:
     """Tell whether a folder says what model its weights are of: one of open_clip, or one that transformers saved."""
-    return any(os.path.lexists(folder / name) for name in (clip_sources.CONFIG, transformers_models.CONFIG))
+    return any(os.path.lexists(folder / name) for name in FOLDER_CONFIGS)
 
 
 def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:

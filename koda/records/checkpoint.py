@@ -39,6 +39,11 @@ class CheckpointEntry(Record):
     audit_id: str | None = Field(default=None, description="noted before the audit begins")
     verdict: str | None = None
     reason: str | None = Field(default=None, description="why it is refused, failed or gone, or what its hook met")
+    left_off: str | None = Field(default=None, description="id of an audit that was begun before it was gone")
+    pattern: str | None = Field(default=None, description="digest of watch.path of the configuration that took it up")
+    targets: str | None = Field(
+        default=None, description="digest of that, and of whom it tells: what is due is due there"
+    )
     told: FollowUp = Field(default="none", description="notification")
     promoted: FollowUp = Field(default="none", description="promotion")
 

@@ -115,7 +115,7 @@ def patiently(path: Path, work: Callable[[], T], *, reads_only: bool = False) ->
 
 def _in_words(path: Path, error: duckdb.Error) -> StoreError:
     """Say what DuckDB objects to, and what to do."""
-    what = str(error).splitlines()[0]
+    what = str(error).splitlines()[0].rstrip(".! ")
     judged = what.replace(str(path.parent), "")  # not by the words of a path
     if "no space" in judged.lower():
         return StoreError(f"The database {path} cannot be used: {what}.", "Free some space and run again.")

@@ -130,6 +130,22 @@ def test_what_waits_or_was_left_behind_is_a_note(home: Path, name: str) -> None:
     assert len(found) == 1 and found[0].state == "note" and words in found[0].found and found[0].remedy, found
 
 
+def test_rows_that_a_process_stages_now_are_no_leftovers(home: Path) -> None:
+    with ArtifactStore(home / "artifacts").lock("database", "staging"):
+        (home / "staging" / ".new-1").mkdir(parents=True)
+        written(home / "staging" / ".new-1" / ".runs.tmp")
+        assert wrong(home) == []
+    assert [finding.name for finding in wrong(home)] == ["leftovers"] * 2
+
+
+def test_a_ledger_whose_table_cannot_be_read_is_said(home: Path) -> None:
+    written(home / "checkpoints" / "a.json", b'{"id": "a", "state": "ready"}')
+    written(home / "koda.duckdb", b"no database")
+    (finding,) = (each for each in check_store(home) if each.name == "checkpoints")
+    assert finding.state == "note" and "1 checkpoint in the ledger, not compared" in finding.found
+    assert "!." not in finding.found
+
+
 def test_the_command_says_what_is_at_fault_and_exits_with_1(home: Path) -> None:
     runner = CliRunner(env={"KODA_HOME": str(home)})
     content = runner.invoke(app, ["doctor", "--store"])

@@ -19,6 +19,7 @@ from koda.audit.runs import running
 from koda.errors import StoreError
 from koda.storage import ArtifactStore, digest_json, write_atomically
 from koda.storage.database import AuditStore
+from koda.storage.staging import staged
 
 NOW = datetime.now(UTC)
 OLD, RECENT = NOW - timedelta(days=100), NOW - timedelta(days=10)
@@ -279,6 +280,14 @@ def test_the_command_says_what_went(home: Home) -> None:
     assert json.loads(Path(answer["log"]).read_bytes())["removed"] == answer["removed"]
     shown = CliRunner().invoke(app, ["prune", "--keep", "90d"])
     assert "0 artifacts removed" in shown.stdout
+
+
+def test_rows_that_wait_are_stored(home: Home) -> None:
+    AuditStore(home.path).stage_run({"run_id": "last", "audit_id": "audit-kept", "ended": RECENT})
+    prune(home.path, KEEP, dry_run=True)
+    assert staged(home.path)
+    prune(home.path, KEEP)
+    assert not staged(home.path) and AuditStore(home.path).query("SELECT run_id FROM runs") == [{"run_id": "last"}]
 
 
 def test_a_database_that_is_held_open_is_no_reason_to_guess(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,19 @@ def test_the_files_of_a_model_are_no_checkpoints_beside_it(tmp_path: Path) -> No
     assert found("out/**/*", tmp_path) == ["step_1", "step_2.pt"]
 
 
+def test_a_folder_that_is_no_model_folder_is_passed_over_until_it_is_one(tmp_path: Path) -> None:
+    put(tmp_path / "out/step_1/model.safetensors", tmp_path / "out/step_1/deep/more.bin", tmp_path / "out/logs/a.log")
+    assert found("out/*", tmp_path) == [] and found("out/step_1", tmp_path) == []
+    put(tmp_path / "out/step_1/open_clip_config.json")
+    assert found("out/*", tmp_path) == found("out/step_1", tmp_path) == ["step_1"]
+    system = fsspec.filesystem("memory")
+    system.pipe(f"/{tmp_path.name}/out/step_2/model.safetensors", b"x")
+    url = f"memory://{tmp_path.name}/out/*"
+    assert found(url) == []
+    system.pipe(f"/{tmp_path.name}/out/step_2/config.json", b"x")
+    assert found(url) == ["step_2"]
+
+
 def test_a_stamp_changes_with_every_change(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     put(path)

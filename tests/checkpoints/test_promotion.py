@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from koda.checkpoints import promote, promotion
+from koda.checkpoints import check_program, promote, promotion
 from koda.config import PromoteConfig
+from koda.errors import ConfigError
 from koda.records.checkpoint import CheckpointEntry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,6 +69,36 @@ def test_what_went_wrong_is_said(
     problem, printed = run(tmp_path, *command)
     assert problem is not None and said in problem
     assert printed == ("no room\n" if "exit 4" in command[-1] else "")
+
+
+def test_the_file_names_only_what_the_program_promoted(tmp_path: Path) -> None:
+    target = tmp_path / "promoted.json"
+    assert "ended with code 3" in str(run(tmp_path, "sh", "-c", "exit 3", write=str(target))[0]) and not target.exists()
+    assert run(tmp_path, "sh", "-c", f"test ! -e {target}", write=str(target))[0] is None and target.exists()
+
+
+def test_the_program_does_not_have_the_variables_of_notifications(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "s3cr3t")
+    monkeypatch.setenv("HOOK_OTHER", "known")
+    promotion_ = PromoteConfig(run=("sh", "-c", 'echo "${HOOK_SECRET-unset} $HOOK_OTHER"'))
+    assert promote(promotion_, tmp_path, ENTRY, ["HOOK_SECRET"]) is None
+    (log,) = (tmp_path / "logs").glob("promotion-*")
+    assert log.read_text(encoding="utf-8") == "unset known\n"
+
+
+def test_a_program_that_cannot_be_run_is_refused_before(tmp_path: Path) -> None:
+    script = tmp_path / "deploy.sh"
+    for program, said in ((str(script), "is not there"), ("koda-no-such-program", "no program on the PATH")):
+        with pytest.raises(ConfigError, match=said):
+            check_program(PromoteConfig(run=(program,)))
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not executable"):
+        check_program(PromoteConfig(run=(str(script),)))
+    script.chmod(0o755)
+    for promotion_ in (PromoteConfig(run=(str(script),)), PromoteConfig(run=("sh",)), PromoteConfig(write="x"), None):
+        check_program(promotion_)
 
 
 def test_a_file_that_cannot_be_written_stops_the_program(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_a_candidate_may_be_missing_where_checkpoints_take_its_place(tmp_path: P
         ({"watch": {"path": "x", "as": {"name": "ViT-B-32", "pretrained": "y.pt"}}}, "leave it out"),
         ({"watch": {"pth": "x"}}, "'path'"),
         ({"notify": [{"url": "json://x", "on": ["never"]}]}, "notify.0.on"),
+        ({"notify": [{"url": "json://x", "on": "fail"}]}, "it is a list: write on: [fail]"),
+        ({"promote": {"on": "pass", "write": "x"}}, "it is a list: write on: [pass]"),
         ({"promote": {"on": ["pass"]}}, "which file to write"),
         ({"promote": {"run": ["x", "{chekpoint}"]}}, "{checkpoint}"),
         ({"limits": {"minutes": 0}}, "limits.minutes"),

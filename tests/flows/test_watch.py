@@ -21,11 +21,13 @@ import flows.watch
 from flows.cli.app import app
 from flows.cli.watch import _Round
 from flows.watch import audit_checkpoint, look, survey, take_up
+from koda.checkpoints import entries
 from koda.config import AuditConfig, load_config
 from koda.errors import ConfigError, StoreError
 from koda.records.checkpoint import CheckpointEntry
 from koda.storage.checkpoints import CheckpointLedger, list_checkpoints
 from koda.storage.database import AuditStore
+from tests.catcher import catching
 from tests.checkpoints.place import AS, PATTERN, write_checkpoint
 from tests.flows.test_signals import as_in_a_terminal
 from tests.flows.workplace import Workplace, make_workplace
@@ -57,8 +59,8 @@ def hooks(place: Workplace, audit: str | None) -> int:
 
 
 def entry_of(place: Workplace, path: Path) -> CheckpointEntry:
-    (entry,) = (each for each in list_checkpoints(place.home) if str(path) in each.paths)
-    return entry
+    found = [each for each in list_checkpoints(place.home) if str(path) in each.paths]
+    return next((each for each in found if each.state == "audited"), found[0])  # others are of other data
 
 
 def changed(place: Workplace, entry: CheckpointEntry, **changes: Any) -> CheckpointEntry:
@@ -185,6 +187,61 @@ def test_an_audit_that_fails_is_tried_again_and_then_waits(place: Workplace) -> 
     path.unlink()
 
 
+def test_a_failure_is_told_at_the_first_and_the_last_try_and_its_promotion_by_its_name(place: Workplace) -> None:
+    with catching() as service:
+        told = [{"url": service.url, "on": ["error"]}]
+        config, path = watched(place, data={"path": "missing.tsv"}, notify=told), epoch(place, 15)
+        for _ in range(3):
+            ready = next(each for each in look(config, place.home) if each.path == str(path))
+            take_up(config, place.home, ready.path)
+            entry = CheckpointLedger(place.home).read(ready.id)
+            assert entry is not None and survey(config, place.home)
+            changed(place, entry, retry_at=entry.retry_at and entry.changed)
+        first, last = (each["message"] for each in service.received)
+        assert "is tried again after" in first and "when the configuration changes" in last
+        assert service.titles == ["koda: no verdict on a/checkpoints/epoch_15.pt"] * 2
+    path.unlink()
+
+
+def test_what_is_due_of_one_configuration_is_left_to_it(place: Workplace, audited: Path) -> None:
+    """Another one compares with the same baseline on the same data, and watches another place for other people."""
+    with catching() as ours, catching() as theirs:
+        events = ["pass", "warn", "fail", "inconclusive"]
+        config = watched(place, notify=[{"url": ours.url, "on": events}])
+        other = watched(place, notify=[{"url": theirs.url, "on": events}], watch={"path": "/none/*.pt", "as": AS})
+        entry = entries.audited(
+            place.home, config, entry_of(place, audited), str(entry_of(place, audited).audit_id), "pass"
+        )
+        done = hooks(place, entry.audit_id)
+        survey(other, place.home)
+        assert (theirs.received, hooks(place, entry.audit_id)) == ([], done)
+        survey(config, place.home)
+        assert (len(ours.received), theirs.received, hooks(place, entry.audit_id)) == (1, [], done + 1)
+
+
+def test_a_promotion_that_failed_is_told_as_one(place: Workplace, audited: Path) -> None:
+    with catching() as service:
+        config = watched(place, notify=[{"url": service.url, "on": ["error"]}])
+        changed(place, entry_of(place, audited), promoted="begun")
+        survey(config, place.home)
+        assert service.titles == ["koda: promotion of a/checkpoints/epoch_5.pt failed"]
+
+
+def test_a_log_of_json_lines_has_the_steps_and_what_went_wrong(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, path = watched(place), epoch(place, 16)
+    torn = path.with_name("epoch_17.pt")
+    torn.write_bytes(b"torn")
+    monkeypatch.setenv("KODA_LOG", "json")
+    seen, _ = survey(config, place.home)
+    take_up(config, place.home, next(each.path for each in seen.ready if each.path == str(path)))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [each["checkpoint"] for each in lines if each["event"] == "error"] == [str(torn)]
+    assert {"audit started", "step started", "step finished", "audit finished"} <= {each["event"] for each in lines}
+    path.unlink(), torn.unlink()
+
+
 def command(place: Workplace, *arguments: str) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, ["watch", *arguments], env={"KODA_HOME": str(place.home)})
     return result.exit_code, result.stdout, result.stderr
@@ -196,13 +253,19 @@ def test_the_command_says_what_it_found_and_what_is_missing(place: Workplace, au
     torn.write_bytes(audited.read_bytes()[:1000])
     code, out, _ = command(place, str(place.folder / "watch.yaml"), "--once", "--json")
     result = json.loads(out)
-    told = [each["event"] for each in result["events"] if each["label"] == "a/checkpoints/epoch_20.pt"]
-    assert code == 0 and told == ["refused"] and result["audits"] == []
+    found = [each["event"] for each in result["events"] if each["label"] == "a/checkpoints/epoch_20.pt"]
+    assert code == 0 and found == ["refused"] and result["audits"] == []
     torn.unlink()
+    for section, said in (
+        ("notify", "[{url: 'json://me:a-password@127.0.0.1/x'}]"), ("notify", "[{url: 'json://${KODA_NOT_SET}/x'}]"),
+        ("promote", "{run: [./no-deploy.sh]}"),
+    ):  # fmt: skip
+        code, out, told = command(place, str(place.folder / "watch.yaml"), "--once", "--set", f"{section}={said}")
+        assert (code, out) == (2, "") and section in told and "a-password" not in told
     code, _, missing = command(place, str(place.config), "--once")
     assert code == 2 and "'candidate'" not in missing and "`watch` is missing" in missing and "epoch_*.pt" in missing
-    code, out, _ = command(place, str(place.folder / "watch.yaml"), "--once", "--set", "watch.path=/none/*.pt")
-    assert (code, out) == (0, "")
+    code, out, told = command(place, str(place.folder / "watch.yaml"), "--once", "--set", "watch.path=/none/*.pt")
+    assert (code, out) == (0, "looked at 0 checkpoints: nothing new\n") and "matches watch.path: /none/*.pt" in told
 
 
 def test_a_server_that_does_not_answer_is_said_before_a_look(place: Workplace, audited: Path) -> None:
