@@ -38,6 +38,7 @@ from koda.storage.artifacts import explain_os_errors
 _SCRIPT = Path(__file__).with_name("server_process.py")
 _MOST_RESTARTS = 3
 _SECONDS_TO_END = 5
+_USUAL_PORT = 4200
 _SECONDS_TO_FORGIVE = 600  # one that ran so long was not killed for what it is
 
 
@@ -175,11 +176,36 @@ class OwnServer(SubprocessASGIServer):
 
 
 class ServingServer(OwnServer):
-    """A server for many runs, with Prefect's UI, scheduler and triggers, at a port that people know if it is free."""
+    """A server for many runs, with Prefect's UI, scheduler and triggers, at a port that people know.
 
-    def __init__(self, port: int) -> None:
+    That is PREFECT_SERVER_API_PORT; else the one of the last time, which is remembered in Prefect's home, so that who
+    emits events finds it; else 4200; else, where these are taken, a free one.
+
+    Raises:
+        MachineError: PREFECT_SERVER_API_PORT is taken.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self.port = port if _is_free(port) else None
+        settings = get_current_settings()
+        self._remembered = settings.home.expanduser().absolute() / "serve-port"
+        if "port" in settings.server.api.model_fields_set:
+            self.port = settings.server.api.port
+            if not _is_free(self.port):
+                raise MachineError(
+                    f"PREFECT_SERVER_API_PORT is {self.port}, and another program has that port of 127.0.0.1.",
+                    "End that program, or set another port.",
+                )
+            return
+        self.port = next(
+            (port for port in (_read_port(self._remembered), _USUAL_PORT) if port and _is_free(port)), None
+        )
+
+    def start(self, timeout: int | None = None) -> None:
+        """Start the server, and remember its port."""
+        super().start(timeout)
+        with contextlib.suppress(OSError):
+            self._remembered.write_text(f"{self.port}\n", encoding="utf-8")
 
     @property
     def ui_url(self) -> str:
@@ -197,6 +223,13 @@ class ServingServer(OwnServer):
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
         }
+
+
+def _read_port(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        port = int(path.read_text(encoding="utf-8"))
+        return port if 0 < port < 2**16 else None
+    return None
 
 
 def _is_free(port: int) -> bool:
