@@ -50,7 +50,8 @@ _KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
 
 def name_of(parameters: Mapping[str, Any]) -> str:
     """Name a run of an audit by what it was started with, until it is known what that is called."""
-    return f"audit of {parameters.get('checkpoint') or parameters.get('candidate') or parameters.get('config')}"
+    given = [str(parameters.get(name) or "").strip() for name in ("checkpoint", "candidate", "config")]
+    return f"audit of {next(filter(None, given), 'nothing')}"
 
 
 def _name() -> str:

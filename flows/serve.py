@@ -36,7 +36,7 @@ from prefect.utilities.callables import ParameterSchema
 
 from flows import deployments
 from flows.engine import ask_server_if_set
-from flows.server import ServingServer
+from flows.server import ServingServer, port_to_serve
 from flows.service import Service
 from koda.errors import MachineError
 from koda.storage import ArtifactStore
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).with_name("run_process.py")
 _MOST_RUNS = 4  # processes at once: of each kind of audit one, and a look
 _SECONDS_BETWEEN_POLLS = 2
-#: between two looks at the least: each is a process that takes some seconds to start, and one that is due before the
-#: last one is over leaves a cancelled run
-_LEAST_SECONDS_BETWEEN_LOOKS = 30
 _BY_CLOCK = "-schedule"
 #: in which runs that are told to end may tell Prefect; they end themselves soon after
 _SECONDS_TO_END = 3.2
@@ -72,8 +69,8 @@ def deployments_of(service: Service) -> list[RunnerDeployment]:
                 deployments.audit, f"{service.name}{_BY_CLOCK}", given, schedule=clock, concurrency_limit=_one()
             )
         )
-    if (watched := service.config.watch) is not None:
-        clock = Interval(timedelta(seconds=max(watched.every, _LEAST_SECONDS_BETWEEN_LOOKS)))
+    if (seconds := service.seconds_between_looks) is not None:
+        clock = Interval(timedelta(seconds=seconds))
         made.append(_deployment(deployments.watch, service.name, given, schedule=clock, concurrency_limit=_one()))
         announced = DeploymentEventTrigger(
             name=f"{deployments.READY} {service.name}",
@@ -225,7 +222,7 @@ def _reach_server() -> ServingServer | None:
             "Start the server, or unset PREFECT_API_URL (in a profile: prefect config unset PREFECT_API_URL); "
             "koda serve then starts a server of its own.",
         ) from error
-    server = ServingServer()
+    server = ServingServer(port_to_serve())
     server.start()
     os.environ["PREFECT_API_URL"] = server.api_url
     refresh_global_settings_context()

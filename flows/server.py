@@ -178,34 +178,19 @@ class OwnServer(SubprocessASGIServer):
 class ServingServer(OwnServer):
     """A server for many runs, with Prefect's UI, scheduler and triggers, at a port that people know.
 
-    That is PREFECT_SERVER_API_PORT; else the one of the last time, which is remembered in Prefect's home, so that who
-    emits events finds it; else 4200; else, where these are taken, a free one.
-
-    Raises:
-        MachineError: PREFECT_SERVER_API_PORT is taken.
+    Args:
+        port: that of :func:`port_to_serve`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__()
-        settings = get_current_settings()
-        self._remembered = settings.home.expanduser().absolute() / "serve-port"
-        if "port" in settings.server.api.model_fields_set:
-            self.port = settings.server.api.port
-            if not _is_free(self.port):
-                raise MachineError(
-                    f"PREFECT_SERVER_API_PORT is {self.port}, and another program has that port of 127.0.0.1.",
-                    "End that program, or set another port.",
-                )
-            return
-        self.port = next(
-            (port for port in (_read_port(self._remembered), _USUAL_PORT) if port and _is_free(port)), None
-        )
+        self.port = port
 
     def start(self, timeout: int | None = None) -> None:
         """Start the server, and remember its port."""
         super().start(timeout)
         with contextlib.suppress(OSError):
-            self._remembered.write_text(f"{self.port}\n", encoding="utf-8")
+            _port_file().write_text(f"{self.port}\n", encoding="utf-8")
 
     @property
     def ui_url(self) -> str:
@@ -225,11 +210,41 @@ class ServingServer(OwnServer):
         }
 
 
-def _read_port(path: Path) -> int | None:
+def port_to_serve() -> int:
+    """Return the port of `koda serve`'s own server.
+
+    That is PREFECT_SERVER_API_PORT; else the one of the last time, which is remembered in Prefect's home, so that who
+    emits events finds it; else 4200; else, where these are taken, a free one.
+
+    Raises:
+        MachineError: PREFECT_SERVER_API_PORT is taken.
+    """
+    settings = get_current_settings().server.api
+    if "port" not in settings.model_fields_set:
+        return next(port for port in (_last_port(), _USUAL_PORT, _free_port()) if port is not None and _is_free(port))
+    if not _is_free(settings.port):
+        raise MachineError(
+            f"PREFECT_SERVER_API_PORT is {settings.port}, and another program has that port of 127.0.0.1.",
+            "End that program, or set another port.",
+        )
+    return settings.port
+
+
+def _last_port() -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        port = int(path.read_text(encoding="utf-8"))
+        port = int(_port_file().read_text(encoding="utf-8"))
         return port if 0 < port < 2**16 else None
     return None
+
+
+def _port_file() -> Path:
+    return get_current_settings().home.expanduser().absolute() / "serve-port"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _is_free(port: int) -> bool:
