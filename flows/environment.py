@@ -29,10 +29,11 @@ _PREFECT = {
     # a first start makes a database, which a busy machine may not do in the 20 seconds of the default; a server that
     # ends instead is noticed at once
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
-    # else the history of the tasks is lost when the process ends
+    # else the history of the tasks is lost when the process ends. Prefect cuts the seconds to whole ones, and with none
+    # its server looks again without a pause, which takes a whole core
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 _OTHERS = {
     # the loading code of models is never to phone home about itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import sys
@@ -31,10 +32,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.callables import ParameterSchema
 
 from flows import deployments
 from flows.engine import ask_server_if_set
-from flows.server import ServingServer
+from flows.server import ServingServer, port_to_serve
 from flows.service import Service
 from koda.errors import MachineError
 from koda.storage import ArtifactStore
@@ -42,13 +44,13 @@ from koda.storage import ArtifactStore
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-USUAL_PORT = 4200
 _SCRIPT = Path(__file__).with_name("run_process.py")
 _MOST_RUNS = 4  # processes at once: of each kind of audit one, and a look
 _SECONDS_BETWEEN_POLLS = 2
 _BY_CLOCK = "-schedule"
 #: in which runs that are told to end may tell Prefect; they end themselves soon after
 _SECONDS_TO_END = 3.2
+_ENDED = "koda serve ended while it ran."
 _UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 
@@ -67,8 +69,8 @@ def deployments_of(service: Service) -> list[RunnerDeployment]:
                 deployments.audit, f"{service.name}{_BY_CLOCK}", given, schedule=clock, concurrency_limit=_one()
             )
         )
-    if (watched := service.config.watch) is not None:
-        clock = Interval(timedelta(seconds=watched.every))
+    if (seconds := service.seconds_between_looks) is not None:
+        clock = Interval(timedelta(seconds=seconds))
         made.append(_deployment(deployments.watch, service.name, given, schedule=clock, concurrency_limit=_one()))
         announced = DeploymentEventTrigger(
             name=f"{deployments.READY} {service.name}",
@@ -94,7 +96,16 @@ def _deployment(flow: Any, name: str, given: dict[str, Any], **more: Any) -> Run
         entrypoint_type=EntrypointType.MODULE_PATH,
         **{"concurrency_limit": in_turn, **more},
     )
+    # else Prefect begins a run with a parameter that is misspelt, and its message is a traceback
+    schema = made._parameter_openapi_schema.model_dump()
+    made._parameter_openapi_schema = _StrictSchema(**schema, additionalProperties=False)
     return made
+
+
+class _StrictSchema(ParameterSchema):
+    """The parameters of a deployment, and no others."""
+
+    additionalProperties: bool
 
 
 class KodaRunner(Runner):
@@ -144,9 +155,14 @@ def serve(service: Service, tell: Callable[[str, list[str]], None]) -> None:
         tell: is told the address of Prefect's UI, and what was broken off and is taken up, once it is served.
 
     Raises:
+        ConfigError: somebody who can never be told.
         MachineError: Prefect's server does not answer or does not start, or was killed again and again; or this is
             served already.
     """
+    if service.config.notify:
+        from koda.notification import check_targets  # which brings in Apprise
+
+        check_targets(service.config.notify, with_variables=True)
     with _alone(service):
         server = _reach_server()
         made = deployments_of(service)
@@ -197,9 +213,16 @@ def _reach_server() -> ServingServer | None:
     """Ask the server that is set, or start one and have this process and its runs use it."""
     from prefect.context import refresh_global_settings_context
 
-    if ask_server_if_set():
-        return None
-    server = ServingServer(USUAL_PORT)
+    try:
+        if ask_server_if_set():
+            return None
+    except MachineError as error:
+        raise MachineError(
+            error.message,
+            "Start the server, or unset PREFECT_API_URL (in a profile: prefect config unset PREFECT_API_URL); "
+            "koda serve then starts a server of its own.",
+        ) from error
+    server = ServingServer(port_to_serve())
     server.start()
     os.environ["PREFECT_API_URL"] = server.api_url
     refresh_global_settings_context()
@@ -243,7 +266,7 @@ def _broken_off(client: SyncPrefectClient, made: list[RunnerDeployment]) -> list
         latest = max(begun, key=lambda run: run.start_time or run.created or _now(), default=None)
         for run in begun:
             if run.state_type in _UNFINISHED:
-                client.set_flow_run_state(run.id, Crashed(message="koda serve was killed while it ran."), force=True)
+                client.set_flow_run_state(run.id, Crashed(message=_ENDED), force=True)
         if deployment.flow_name == deployments.watch.name:
             continue
         # what was due while nobody served: Prefect forgets it when the deployment is made anew
@@ -270,10 +293,28 @@ def _now() -> Any:
 
 
 def _take_up(client: SyncPrefectClient, broken_off: list[FlowRun]) -> list[str]:
-    """Have each audit that was broken off run again, once."""
-    for run in broken_off:
+    """Have each audit that was broken off run again, once; return what is audited."""
+    again = {(run.deployment_id, json.dumps(run.parameters, sort_keys=True)): run for run in broken_off}
+    names = []
+    for run in again.values():
         assert run.deployment_id is not None
+        if any(each.parameters == run.parameters for each in _waiting(client, run.deployment_id)):
+            continue
+        names.append(deployments.name_of(run.parameters))
         client.create_flow_run_from_deployment(
-            run.deployment_id, parameters=run.parameters, idempotency_key=f"{run.id}-again", tags=["koda"]
+            run.deployment_id,
+            parameters=run.parameters,
+            idempotency_key=f"{run.id}-again",
+            name=names[-1],
+            tags=[tag for tag in run.tags if tag == "koda" or tag.startswith(deployments.OF_CHECKPOINT)],
         )
-    return [run.name for run in broken_off]
+    return names
+
+
+def _waiting(client: SyncPrefectClient, deployment: Any) -> list[FlowRun]:
+    """Return the runs of a deployment that somebody asked for and that have not begun."""
+    return [
+        run
+        for run in _runs(client, deployment)
+        if run.state_type is StateType.SCHEDULED and run.start_time is None and not run.auto_scheduled
+    ]

@@ -38,6 +38,7 @@ from koda.storage.artifacts import explain_os_errors
 _SCRIPT = Path(__file__).with_name("server_process.py")
 _MOST_RESTARTS = 3
 _SECONDS_TO_END = 5
+_USUAL_PORT = 4200
 _SECONDS_TO_FORGIVE = 600  # one that ran so long was not killed for what it is
 
 
@@ -175,11 +176,21 @@ class OwnServer(SubprocessASGIServer):
 
 
 class ServingServer(OwnServer):
-    """A server for many runs, with Prefect's UI, scheduler and triggers, at a port that people know if it is free."""
+    """A server for many runs, with Prefect's UI, scheduler and triggers, at a port that people know.
+
+    Args:
+        port: that of :func:`port_to_serve`.
+    """
 
     def __init__(self, port: int) -> None:
         super().__init__()
-        self.port = port if _is_free(port) else None
+        self.port = port
+
+    def start(self, timeout: int | None = None) -> None:
+        """Start the server, and remember its port."""
+        super().start(timeout)
+        with contextlib.suppress(OSError):
+            _port_file().write_text(f"{self.port}\n", encoding="utf-8")
 
     @property
     def ui_url(self) -> str:
@@ -197,6 +208,43 @@ class ServingServer(OwnServer):
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
         }
+
+
+def port_to_serve() -> int:
+    """Return the port of `koda serve`'s own server.
+
+    That is PREFECT_SERVER_API_PORT; else the one of the last time, which is remembered in Prefect's home, so that who
+    emits events finds it; else 4200; else, where these are taken, a free one.
+
+    Raises:
+        MachineError: PREFECT_SERVER_API_PORT is taken.
+    """
+    settings = get_current_settings().server.api
+    if "port" not in settings.model_fields_set:
+        return next(port for port in (_last_port(), _USUAL_PORT, _free_port()) if port is not None and _is_free(port))
+    if not _is_free(settings.port):
+        raise MachineError(
+            f"PREFECT_SERVER_API_PORT is {settings.port}, and another program has that port of 127.0.0.1.",
+            "End that program, or set another port.",
+        )
+    return settings.port
+
+
+def _last_port() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        port = int(_port_file().read_text(encoding="utf-8"))
+        return port if 0 < port < 2**16 else None
+    return None
+
+
+def _port_file() -> Path:
+    return get_current_settings().home.expanduser().absolute() / "serve-port"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _is_free(port: int) -> bool:

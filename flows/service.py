@@ -14,6 +14,10 @@ from koda.errors import ConfigError
 from koda.secrets import redact
 from koda.storage import digest_json
 
+#: each look is a process that takes some seconds to start, and one that is due before the last one is over leaves a
+#: cancelled run
+_LEAST_SECONDS_BETWEEN_LOOKS = 30.0
+
 
 @dataclass(frozen=True)
 class Service:
@@ -35,6 +39,12 @@ class Service:
     def name(self) -> str:
         """The name of its deployments: that of the file, and what tells it from others of that name."""
         return f"{self.path.stem}-{digest_json([str(self.path.absolute()), str(self.home)])[:6]}"
+
+    @property
+    def seconds_between_looks(self) -> float | None:
+        """How often it looks for checkpoints, if at all."""
+        watch = self.config.watch
+        return None if watch is None else max(watch.every, _LEAST_SECONDS_BETWEEN_LOOKS)
 
     @property
     def missing(self) -> list[str]:

@@ -198,10 +198,16 @@ def _audit(
 
 
 def _run(plan: AuditPlan, trigger: str) -> dict[str, Any]:
-    """Run the audit flow in this process."""
-    from flows.audit import audit
+    """Run the audit in this process: within the flow run that goes on, if any, which is its own; else as one."""
+    from prefect.context import FlowRunContext
+
+    from flows.audit import audit, run_audit
     from tasks.plans import hand_over
 
+    if (
+        FlowRunContext.get() is not None
+    ):  # who cancels that run cancels the audit, and its name and tags are the audit's
+        return run_audit(plan, trigger=trigger)
     make_prefect_home()
     with progress(hand_over(plan)):
         result: dict[str, Any] = audit(plan.settings, str(plan.home), trigger=trigger)

@@ -43,9 +43,10 @@ def _show(service: Service, url: str, taken_up: list[str]) -> None:
             f"({escape(schedule.timezone)}); next {due:%a %Y-%m-%d %H:%M %Z}"
         )
     if watched is not None:
+        every = f"every {service.seconds_between_looks:g} s (koda-watch/{escape(service.name)})"
         say(
-            f"checkpoints: {escape(watched.path)}, every {watched.every:g} s (koda-watch/{escape(service.name)}) or on "
-            f"the event koda.checkpoint.ready; audited by koda-checkpoint/{escape(service.name)}"
+            f"checkpoints: {escape(watched.path)}, {every} or on the event koda.checkpoint.ready; audited by "
+            f"koda-checkpoint/{escape(service.name)}"
         )
     for line in service.missing:
         say(f"[yellow]{escape(line)}[/]")

@@ -9,6 +9,7 @@ from koda.config.models import ModelSpec
 from koda.config.paths import absolute_model
 from koda.errors import ConfigError
 
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 #: what a checkpoint of one training shares with the others, beside the name
 OF_ONE_TRAINING = ("config", "precision", "image_size", "force_quick_gelu", "image_mean", "image_std")
 
@@ -40,7 +41,8 @@ def with_candidate(config: AuditConfig, candidate: str, folder: Path) -> AuditCo
         folder: that of the configuration.
 
     Raises:
-        ConfigError: a name of nothing, or a checkpoint file of a model that the configuration does not state.
+        ConfigError: a name of nothing, a file that is not there, or a checkpoint file of a model that the configuration
+            does not state.
     """
     if not candidate.strip():
         raise ConfigError("The candidate is named by an empty text.", "Give a model's name, or leave it out.")
@@ -48,6 +50,9 @@ def with_candidate(config: AuditConfig, candidate: str, folder: Path) -> AuditCo
     if path is not None:
         return _changed(config, _of_training(config).model_copy(update={"pretrained": str(path), "label": None}))
     spec, own = named_model(candidate, folder), config.candidate
+    if spec.kind == "open_clip" and spec.pretrained is None and _is_missing_path(candidate, folder):
+        where = folder.absolute() / candidate
+        raise ConfigError(f"There is no file {where}.", f"Relative paths are relative to {folder.absolute()}.")
     if (spec.name, spec.pretrained) == (own.name, own.pretrained):
         return config
     if spec.name == own.name and spec.pretrained is not None and Path(spec.pretrained).is_absolute():
@@ -75,6 +80,15 @@ def _file(candidate: str, folder: Path) -> Path | None:
         return path if path.is_file() else None
     except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL, ~nobody
         return None
+
+
+def _is_missing_path(candidate: str, folder: Path) -> bool:
+    """Tell the path of nothing from an open_clip name, which has no slash, and from a URL."""
+    written = ("/" in candidate or candidate.endswith(_WEIGHTS)) and "://" not in candidate
+    try:
+        return written and not (folder / Path(candidate).expanduser()).exists()
+    except (OSError, ValueError, RuntimeError):  # as above
+        return written
 
 
 def _changed(config: AuditConfig, candidate: ModelSpec) -> AuditConfig:

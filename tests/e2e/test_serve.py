@@ -217,6 +217,11 @@ def test_each_checkpoint_is_audited_once_and_told_of_once(place: Workplace) -> N
             drop(place, "one", 11)
             drop(place, "two", 12)
             wait(lambda: sorted(served.ledger().values()) == ["audited", "audited"])
+            # the oldest first, each in one run, which has its name and tags
+            begun = served.runs("koda-checkpoint")
+            assert [run["name"] for run in begun] == ["one vs old on pairs", "two vs old on pairs"]
+            assert all("baseline:old" in run["tags"] for run in begun)
+            assert not served.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["koda-audit"]}}})
             # one that is being written is none, until it is complete
             half = place.folder / "runs" / "half"
             write_tiny_model(place.folder / "whole", 13)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.deployments import audit, checkpoint
 from flows.serve import deployments_of
+from flows.server import port_to_serve
 from flows.service import load, service_of
 from koda.config.naming import with_candidate
-from koda.errors import ConfigError
+from koda.errors import ConfigError, MachineError
+from tests.catcher import catching
 from tests.flows.workplace import Workplace, make_workplace
 
 _PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
@@ -60,6 +63,17 @@ def test_bad_input_is_a_failed_state_in_words(place: Workplace) -> None:
     assert audit(**given, candidate=["no"], return_state=True).is_failed()  # which Prefect itself refuses
 
 
+def test_what_is_refused_before_its_audit_is_told(place: Workplace) -> None:
+    with catching() as catcher:
+        given = {"config": change(place, notify=[{"url": catcher.url, "on": ["error"]}]), "home": place.home}
+        assert audit(**given, overrides={"discrepancy.n_directons": "1"}, return_state=True).is_failed()
+        assert audit(**given, candidate="", return_state=True).is_failed()
+        assert checkpoint(checkpoint="", **given, return_state=True).is_failed()
+        said = [told["message"] for told in catcher.received]
+    assert len(said) == 3
+    assert "n_directons" in said[0] and "empty" in said[1] and "names no checkpoint" in said[2]
+
+
 def test_an_audit_started_by_prefect_is_that_of_the_command(place: Workplace) -> None:
     result = audit(config=place.config, candidate="new", overrides={"discrepancy.n_directions": "1"}, home=place.home)
     code, again, _ = place.run("--set", "discrepancy.n_directions=1")
@@ -81,8 +95,9 @@ def test_a_candidate_is_a_name_or_a_checkpoint_of_the_model_that_is_trained(tmp_
     tagged = with_candidate(config, "ViT-B-32@laion2b_s34b_b79k", tmp_path).candidate
     assert tagged.pretrained == "laion2b_s34b_b79k" and tagged.image_mean is None
     assert with_candidate(config, "hf-hub:a/b", tmp_path).candidate.name == "hf-hub:a/b"
-    with pytest.raises(ConfigError, match="empty"):
-        with_candidate(config, " ", tmp_path)
+    for wrong, why in ((" ", "empty"), ("runs/e3.pt", f"no file {tmp_path}/runs/e3.pt"), ("e3.pt", "no file")):
+        with pytest.raises(ConfigError, match=why):
+            with_candidate(config, wrong, tmp_path)
 
 
 def test_what_is_served_follows_the_configuration(place: Workplace) -> None:
@@ -96,6 +111,9 @@ def test_what_is_served_follows_the_configuration(place: Workplace) -> None:
     made = deployments_of(by_clock)
     assert [each.name for each in made] == [by_clock.name, f"{by_clock.name}-schedule"]
     assert all(each.parameters["overrides"] == {"discrepancy.seed": "3"} for each in made)
+    properties = {"config", "candidate", "overrides", "home"}
+    schema = made[0]._parameter_openapi_schema.model_dump(exclude_unset=True)
+    assert set(schema["properties"]) == properties and schema["additionalProperties"] is False
     both = service_of(change(place, watch={"path": "runs/*"}), {}, place.home)
     strategy = {
         f"{each.flow_name}/{each.name.removeprefix(both.name)}": each.concurrency_options.collision_strategy
@@ -118,6 +136,22 @@ def test_the_command_says_what_is_missing_and_a_server_that_does_not_answer(plac
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         told = CliRunner().invoke(app, ["serve", str(place.config)])
     assert told.exit_code == 3 and "no Prefect server answers there" in told.stderr
+
+
+def test_the_port_of_the_server_is_the_one_that_was_set_or_that_of_the_last_time(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, temporary_settings({PREFECT_HOME: tmp_path}):
+        port = taken.getsockname()[1]
+        with (
+            temporary_settings({PREFECT_SERVER_API_PORT: port}),
+            pytest.raises(MachineError, match=f"PREFECT_SERVER_API_PORT is {port}"),
+        ):
+            port_to_serve()
+        (tmp_path / "serve-port").write_text(str(port))
+        assert port_to_serve() != port
+        taken.close()
+        assert port_to_serve() == port
 
 
 def test_prefect_reads_prefect_yaml_and_every_entry_is_there() -> None:
