@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,8 +42,15 @@ class Served:
         request = urllib.request.Request(
             f"{self.url}/api{path}", data=json.dumps(body).encode(), headers={"content-type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        give_up = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:  # its database is busy; Prefect's clients ask again too
+                if error.code != 503 or time.monotonic() > give_up:
+                    raise
+                time.sleep(1)
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """The runs of a flow that have begun."""
