@@ -206,7 +206,8 @@ def test_a_value_lowered_by_a_thousandth_is_rejected(seed):
 
 
 few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
-seeds = st.integers(0, 10_000)
+# of plain integers hypothesis also tries numbers that stand in whatever modules are imported, so others in each worker
+seeds = st.sampled_from(range(10_001))
 
 
 def solve(p: Problem, eps: float | None = None, directions: int = 2) -> RawSolution:
@@ -261,6 +262,6 @@ def test_coordinates_of_features_and_samples_give_the_same(seed):
     space, samples = gram_of(p)
     found = solve_subspace(space, SolverRequest(EnergyLimit(p.eps), 1, tolerance=1e-10))
     x = samples @ found.directions[0].x
-    assert np.linalg.norm(x) == pytest.approx(1, abs=1e-7)  # the rounding of the covariance, as for the energy
+    assert np.linalg.norm(x) == pytest.approx(1, abs=1e-8)
     assert x @ p.b @ x <= p.eps * (1 + 1e-6)
     assert found.directions[0].target_energy == pytest.approx(optimum(p.a, p.b, p.eps), rel=1e-7)
