@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from flows.environment import make_prefect_home, profile_settings, profiles_path, without_proxies
 from flows.prefect_database import fault_of
-from koda.doctor import Check
+from koda.checks import Check
 from koda.errors import MachineError
 
 

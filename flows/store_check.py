@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.prefect_database import fault_of
 from koda.audit.consistency import check_store
-from koda.doctor import Check
+from koda.checks import Check
 from koda.errors import StoreError
 
 
@@ -21,7 +21,7 @@ def look_at_store(home: Path) -> list[Check]:
     """
     if not home.is_dir():
         raise StoreError(f"There is no {home}.", "The first audit makes it; KODA_HOME says where.")
-    checks = [Check(part.name, part.state, part.found, part.remedy) for part in check_store(home)]
+    checks = check_store(home)
     database = home / "prefect" / "prefect.db"
     if database.is_file():
         fault = fault_of(database)

@@ -196,6 +196,11 @@ def _follower() -> Iterator[Listener]:
         yield draw
 
 
+def fits(table: RenderableType) -> bool:
+    """Tell whether the terminal is wide enough for a table whose lines are not to be broken."""
+    return console.measure(table, options=console.options.update(width=UNBROKEN)).maximum <= console.width
+
+
 def say(text: str, indent: int = 2, to: Console = console) -> None:
     """Print text that stays indented where it has to be broken."""
     to.print(Padding(text, (0, 0, 0, indent), expand=False))

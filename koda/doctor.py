@@ -7,19 +7,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 from koda._version import __version__
+from koda.checks import Check, State
 from koda.errors import KodaError, StoreError
-from koda.secrets import redact
 from koda.storage import write_atomically
 from koda.storage.artifacts import nearest_existing
 from koda.wording import counted
 
-State = Literal["ok", "note", "fault"]
 _NEEDED = ("torch", "open_clip_torch", "prefect", "duckdb", "jinja2", "weasyprint", "pyarrow", "fsspec")
 _OPTIONAL = {  # package -> what it is for, and the command that installs it
     "transformers": ("tokenizers of SigLIP and other models from the hub", "pip install 'koda-audit[siglip]'"),
@@ -27,26 +24,6 @@ _OPTIONAL = {  # package -> what it is for, and the command that installs it
     "gcsfs": ("data behind gs://", "pip install gcsfs"),
 }
 _LOW_DISK_BYTES = 2**30
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Args:
-        name: what.
-        state: ok, note (something is not to be had, and koda does without), or fault (no audit can run).
-        found: in words.
-        remedy: the command or step that mends it, or None.
-    """
-
-    name: str
-    state: State
-    found: str
-    remedy: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "found", redact(self.found))
 
 
 def examine(home: Path, more: Sequence[Callable[[], list[Check]]] = ()) -> list[Check]:

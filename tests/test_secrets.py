@@ -16,10 +16,10 @@ import pytest
 from fsspec import AbstractFileSystem
 from PIL import Image
 
+from koda.checks import Check
 from koda.config import AuditConfig, DataConfig, ModelSpec
 from koda.config.audit import check_config
 from koda.datasets import read_dataset
-from koda.doctor import Check
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.secrets import conceal, redact, reveal

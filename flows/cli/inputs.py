@@ -15,8 +15,8 @@ from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 
 if TYPE_CHECKING:
+    from koda.checks import Check
     from koda.config.reference import Setting
-    from koda.doctor import Check
     from koda.policy import Figure
 
 

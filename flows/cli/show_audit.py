@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flows.environment import koda_home
-from flows.terminal import UNBROKEN, VERDICT_LOOKS, console, escape, notes, say, short_path, show_notes, show_steps
+from flows.terminal import VERDICT_LOOKS, console, escape, fits, notes, say, short_path, show_notes, show_steps
 from koda.wording import counted
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def show_history(audits: list[dict[str, Any]], filtered: bool = False) -> None:
         table.add_column(column, no_wrap=True)
     for audit in audits:
         table.add_row(*_history_row(audit))
-    if console.measure(table, options=console.options.update(width=UNBROKEN)).maximum <= console.width:
+    if fits(table):
         console.print(table)
     else:
         _show_long_history(audits)

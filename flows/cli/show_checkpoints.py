@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flows.cli.strict_json import strict_json
-from flows.terminal import UNBROKEN, VERDICT_LOOKS, console, escape, notes, say, short_path
+from flows.terminal import VERDICT_LOOKS, console, escape, fits, notes, say, short_path
 
 if TYPE_CHECKING:
     from koda.checkpoints import Happened
@@ -62,7 +62,7 @@ def show_checkpoints(entries: list[CheckpointEntry]) -> None:
         table.add_column(column, no_wrap=True)
     for entry in entries:
         table.add_row(*_row(entry))
-    if console.measure(table, options=console.options.update(width=UNBROKEN)).maximum <= console.width:
+    if fits(table):
         console.print(table)
     else:
         for entry in entries:

@@ -11,7 +11,7 @@ from flows.terminal import console, escape, escape_lines, notes, short_path
 from koda.wording import counted
 
 if TYPE_CHECKING:
-    from koda.doctor import Check
+    from koda.checks import Check
 
 _STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "fault": ("✕", "red")}
 

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from koda.audit.folders import AUDITS, MANIFEST, RECORD, RUNS, read_record
 from koda.audit.pruning import PRUNED
 from koda.audit.runs import RUNNING, Run, crashed, running_now
 from koda.audit.verification import verify_audit
+from koda.checks import Check, State
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord
-from koda.secrets import redact
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.checkpoints import CHECKPOINTS
 from koda.storage.connection import DatabaseBusyError
@@ -25,7 +25,6 @@ from koda.storage.rows import audit_tables, digest_of_record
 from koda.storage.staging import ASIDE, STAGING, staged
 from koda.wording import counted
 
-State = Literal["ok", "note", "fault"]
 _NO_KINDS = {"locks", "replaced"}
 _AGAIN = "Run the command that made it again: what is damaged is made anew."
 _PUT_BACK = "The command that ran the audit puts its files back."
@@ -33,34 +32,14 @@ _STORES = "The command that ran the audit stores it again; koda history --rebuil
 _LEFTOVER = "A process was killed there; the next audit removes it, and you may."
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Args:
-        name: which part of the home.
-        state: ok, note (something waits or was left behind, and does no harm), or fault.
-        found: what, and where.
-        remedy: what to do, or None.
-    """
-
-    name: str
-    state: State
-    found: str
-    remedy: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "found", redact(self.found))
-
-
-def check_store(home: Path) -> list[Finding]:
+def check_store(home: Path) -> list[Check]:
     """Look at every artifact, audit, row, mark and leftover of a home.
 
     Args:
         home: KODA_HOME.
     """
     home_of = _Home(home)
-    parts: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+    parts: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("artifacts", home_of.artifacts),
         ("audits", home_of.audits),
         ("database", home_of.database),
@@ -69,14 +48,14 @@ def check_store(home: Path) -> list[Finding]:
         ("checkpoints", home_of.checkpoints),
         ("leftovers", home_of.leftovers),
     )
-    found: list[Finding] = []
+    found: list[Check] = []
     for name, look in parts:
         try:
             found += look()
         except KodaError as error:
-            found.append(Finding(name, "fault", error.message, error.remedy))
+            found.append(Check(name, "fault", error.message, error.remedy))
         except Exception as error:  # whatever it is, the others are still to be looked at
-            found.append(Finding(name, "fault", f"it cannot be looked at: {type(error).__name__}: {error}"))
+            found.append(Check(name, "fault", f"it cannot be looked at: {type(error).__name__}: {error}"))
     return found
 
 
@@ -89,7 +68,7 @@ class _Home:
     def store(self) -> ArtifactStore:
         return ArtifactStore(self.home / "artifacts")
 
-    def artifacts(self) -> Iterator[Finding]:
+    def artifacts(self) -> Iterator[Check]:
         """Compare every artifact with its mark, byte for byte."""
         whole = n_bytes = 0
         kinds = [kind for kind in _folders(self.store.root, _NO_KINDS) if not kind.name.startswith(PRUNED)]
@@ -98,13 +77,13 @@ class _Home:
                 being_made = self.store.is_held(folder.name, place.name)
                 problem = None if being_made else _problem(place)
                 if being_made:
-                    yield Finding("artifacts", "ok", f"{place} is being made")
+                    yield Check("artifacts", "ok", f"{place} is being made")
                 elif problem is not None:
                     yield problem
                 else:
                     whole += 1
                     n_bytes += sum(entry.size for entry in Mark.read(place).files.values())
-        yield Finding(
+        yield Check(
             "artifacts",
             "ok",
             f"{counted(whole, 'artifact')} whole, {n_bytes / 2**20:.1f} MiB, byte for byte as written",
@@ -112,14 +91,14 @@ class _Home:
         for place in _folders(self.store.root / "replaced"):
             kind, _, key = place.name.partition("-")
             if not self.store.is_held(kind, key):
-                yield Finding("artifacts", "note", f"{place} was to be made anew, and was not", _AGAIN)
+                yield Check("artifacts", "note", f"{place} was to be made anew, and was not", _AGAIN)
 
-    def audits(self) -> Iterator[Finding]:
+    def audits(self) -> Iterator[Check]:
         """Compare the folder of every audit, and of its former runs, with its manifest."""
         faults = former = 0
         for folder in _folders(self.home / AUDITS):
             if self.store.is_held(AUDITS, folder.name):
-                yield Finding("audits", "ok", f"{folder} is being put in place")
+                yield Check("audits", "ok", f"{folder} is being put in place")
                 continue
             before = faults
             places = [folder, *_folders(folder / RUNS)]
@@ -127,89 +106,87 @@ class _Home:
             for place in places:
                 for problem in _changed(place):
                     faults += 1
-                    yield Finding("audits", "fault", problem, _PUT_BACK if place == folder else None)
+                    yield Check("audits", "fault", problem, _PUT_BACK if place == folder else None)
             if faults == before:
                 record = read_record(folder / RECORD)
                 self.records[record.id] = record
                 if record.id != folder.name:
                     faults += 1
-                    yield Finding("audits", "fault", f"{folder} is the folder of another audit, {record.id}", _PUT_BACK)
+                    yield Check("audits", "fault", f"{folder} is the folder of another audit, {record.id}", _PUT_BACK)
         if not faults:
             words = f"{counted(len(self.records), 'audit')} and {counted(former, 'former run')} of them as written"
-            yield Finding("audits", "ok", words)
+            yield Check("audits", "ok", words)
 
-    def database(self) -> Iterator[Finding]:
+    def database(self) -> Iterator[Check]:
         """Compare the rows of every audit with its record."""
         store = AuditStore(self.home)
         if not store.path.is_file():
             state: State = "fault" if self.records and not staged(self.home) else "ok"
             remedy = _STORES if state == "fault" else None
-            yield Finding("database", state, f"{store.path} is not there", remedy)
+            yield Check("database", state, f"{store.path} is not there", remedy)
             return
         try:
             known = {row["id"]: row["record_digest"] for row in store.query("SELECT id, record_digest FROM audits")}
             counts = {name: _counts(store, name) for name in _tables()}
         except DatabaseBusyError as error:
-            yield Finding("database", "note", error.message, error.remedy)
+            yield Check("database", "note", error.message, error.remedy)
             return
         except StoreError as error:
-            yield Finding("database", "fault", error.message, error.remedy)
+            yield Check("database", "fault", error.message, error.remedy)
             return
         # rows that wait may be the ones that lack
         lacking: State = "note" if staged(self.home) else "fault"
         agreeing = 0
         for audit in sorted(known.keys() - self.records.keys()):
             if not (self.home / AUDITS / audit).exists():
-                yield Finding("database", "fault", f"{audit} has rows, and no folder in {self.home / AUDITS}", _STORES)
+                yield Check("database", "fault", f"{audit} has rows, and no folder in {self.home / AUDITS}", _STORES)
         for audit, record in sorted(self.records.items()):
             if audit not in known:
-                yield Finding("database", lacking, f"{audit} has a folder, and no rows in {store.path}", _STORES)
+                yield Check("database", lacking, f"{audit} has a folder, and no rows in {store.path}", _STORES)
             elif known[audit] is None:
-                yield Finding("database", "note", f"{audit} was stored by an older koda, which kept no digest", _STORES)
+                yield Check("database", "note", f"{audit} was stored by an older koda, which kept no digest", _STORES)
             elif known[audit] != digest_of_record(record):
-                yield Finding(
-                    "database", lacking, f"{audit}: its rows are of another record than its folder's", _STORES
-                )
+                yield Check("database", lacking, f"{audit}: its rows are of another record than its folder's", _STORES)
             elif different := _different(record, counts):
-                yield Finding("database", "fault", f"{audit}: rows are missing or too many: {different}", _STORES)
+                yield Check("database", "fault", f"{audit}: rows are missing or too many: {different}", _STORES)
             else:
                 agreeing += 1
-        yield Finding("database", "ok", f"{store.path}: {counted(agreeing, 'audit')} as in the records")
+        yield Check("database", "ok", f"{store.path}: {counted(agreeing, 'audit')} as in the records")
 
-    def staging(self) -> Iterator[Finding]:
+    def staging(self) -> Iterator[Check]:
         """Look at rows that wait to be merged, and those that could not be."""
         waiting = staged(self.home)
         for folder in waiting:
             if (problem := _unreadable_rows(folder)) is not None:
-                yield Finding("staging", "fault", problem, "The next run sets it aside; koda history --rebuild.")
+                yield Check("staging", "fault", problem, "The next run sets it aside; koda history --rebuild.")
         if waiting:
             words = f"{counted(len(waiting), 'folder')} of rows in {self.home / STAGING} to be merged"
-            yield Finding("staging", "note", words, "The next run stores them.")
+            yield Check("staging", "note", words, "The next run stores them.")
         for folder in _folders(self.home / ASIDE):
             remedy = "koda history --rebuild stores its audit again; then it can be removed."
-            yield Finding("staging", "note", f"{folder} could not be stored", remedy)
+            yield Check("staging", "note", f"{folder} could not be stored", remedy)
 
-    def runs(self) -> Iterator[Finding]:
+    def runs(self) -> Iterator[Check]:
         """Look at the marks of runs."""
         for path in sorted((self.home / RUNNING).glob("[!.]*.json")):
             try:
                 Run.from_json(path.read_bytes())
             except (OSError, ValueError) as error:
-                yield Finding("runs", "fault", f"{path} is no mark of a run: {error}", "Remove it.")
+                yield Check("runs", "fault", f"{path} is no mark of a run: {error}", "Remove it.")
         for run in crashed(self.home):
             what = (
                 f"{run.audit}, begun {run.started:%Y-%m-%d %H:%M} UTC by process {run.process} on {run.host}, crashed"
             )
-            yield Finding("runs", "note", what, "The next run, or koda history, notes that; run its command again.")
+            yield Check("runs", "note", what, "The next run, or koda history, notes that; run its command again.")
         for run in running_now(self.home):
-            yield Finding("runs", "ok", f"{run.audit} goes on, in process {run.process} on {run.host}")
+            yield Check("runs", "ok", f"{run.audit} goes on, in process {run.process} on {run.host}")
         marked = {path.stem for path in (self.home / RUNNING).glob("*.json")}
         for path in sorted((self.store.root / "locks").glob("run-*.lock")):
             run_id = path.stem.removeprefix("run-")
             if run_id not in marked and not self.store.is_held("run", run_id):
-                yield Finding("runs", "note", f"{path} is the lock of no run", "Remove it.")
+                yield Check("runs", "note", f"{path} is the lock of no run", "Remove it.")
 
-    def checkpoints(self) -> Iterator[Finding]:
+    def checkpoints(self) -> Iterator[Check]:
         """Compare the ledger of checkpoints with its table."""
         entries = {}
         for path in sorted((self.home / CHECKPOINTS).glob("[!.]*.json")):
@@ -223,14 +200,14 @@ class _Home:
                 entries[str(entry["id"])] = entry
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 remedy = "Remove it; koda watch looks at the checkpoint again."
-                yield Finding("checkpoints", "fault", f"{path} is no entry of a checkpoint: {error}", remedy)
+                yield Check("checkpoints", "fault", f"{path} is no entry of a checkpoint: {error}", remedy)
         try:
             rows = {
                 row["id"]: row for row in AuditStore(self.home).query("SELECT id, state, audit_id FROM checkpoints")
             }
         except StoreError as error:
             what = f"{counted(len(entries), 'checkpoint')} in the ledger, not compared with the table: {error.message}"
-            yield Finding("checkpoints", "note", what, error.remedy)
+            yield Check("checkpoints", "note", what, error.remedy)
             return
         for name, entry in entries.items():
             row = rows.get(name)
@@ -238,14 +215,14 @@ class _Home:
                 what = (
                     f"{name} is {entry.get('state')} in the ledger, and {row['state'] if row else 'not'} in the table"
                 )
-                yield Finding("checkpoints", "note", what, "The next look of koda watch stores it.")
+                yield Check("checkpoints", "note", what, "The next look of koda watch stores it.")
         for name in sorted(rows.keys() - entries.keys()):
             what = f"{name} is in the table, and has no file in {self.home / CHECKPOINTS}"
-            yield Finding("checkpoints", "note", what, "koda watch may look at the checkpoint again.")
+            yield Check("checkpoints", "note", what, "koda watch may look at the checkpoint again.")
         if entries:
-            yield Finding("checkpoints", "ok", f"{counted(len(entries), 'checkpoint')} in the ledger")
+            yield Check("checkpoints", "ok", f"{counted(len(entries), 'checkpoint')} in the ledger")
 
-    def leftovers(self) -> Iterator[Finding]:
+    def leftovers(self) -> Iterator[Check]:
         """Look for what killed processes left behind."""
         staging = self.home / STAGING
         left = [
@@ -262,7 +239,7 @@ class _Home:
         if self.store.is_held("database", STAGING):
             left = [path for path in left if staging not in path.parents]
         left = [path for path in left if path.exists() and not self._is_of_a_living(path)]
-        yield from (Finding("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
+        yield from (Check("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
 
     def _is_of_a_living(self, path: Path) -> bool:
         """Tell whether a file lies in an artifact that is being made."""
@@ -290,25 +267,25 @@ def _folders(parent: Path, without: set[str] | None = None) -> list[Path]:
     )
 
 
-def _problem(place: Path) -> Finding | None:
+def _problem(place: Path) -> Check | None:
     """Return what is wrong with an artifact, if anything."""
     if not (place / MARK).is_file():
         if not any(place.iterdir()):
-            return Finding("artifacts", "note", f"{place} is empty", _AGAIN)
-        return Finding("artifacts", "note", f"{place} is unfinished", "The next run that needs it takes it up.")
+            return Check("artifacts", "note", f"{place} is empty", _AGAIN)
+        return Check("artifacts", "note", f"{place} is unfinished", "The next run that needs it takes it up.")
     try:
         mark = Mark.read(place)
     except (OSError, ValueError) as error:
-        return Finding("artifacts", "fault", f"{place / MARK} is damaged: {error}", _AGAIN)
+        return Check("artifacts", "fault", f"{place / MARK} is damaged: {error}", _AGAIN)
     if (fault := mark.fault(place)) is not None:
-        return Finding("artifacts", "fault", fault, _AGAIN)
+        return Check("artifacts", "fault", fault, _AGAIN)
     more = [
         path
         for path in sorted(place.rglob("*"))
         if path.is_file() and path.name != MARK and not path.name.startswith(".")
         and path.relative_to(place).as_posix() not in mark.files
     ]  # fmt: skip
-    return Finding("artifacts", "note", f"{more[0]} is in no mark", "Nothing reads it; remove it.") if more else None
+    return Check("artifacts", "note", f"{more[0]} is in no mark", "Nothing reads it; remove it.") if more else None
 
 
 def _changed(folder: Path) -> list[str]:

@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from koda.audit.consistency import Finding, check_store
+from koda.audit.consistency import check_store
 from koda.audit.folders import AUDITS, assemble
+from koda.checks import Check
 from koda.storage import ArtifactStore, digest_once
 from koda.storage.database import AuditStore
 from koda.storage.staging import stage
@@ -42,7 +43,7 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def wrong(home: Path) -> list[Finding]:
+def wrong(home: Path) -> list[Check]:
     return [finding for finding in check_store(home) if finding.state != "ok"]
 
 

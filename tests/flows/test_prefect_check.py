@@ -8,7 +8,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.prefect_check import look_at_prefect
-from koda.doctor import Check
+from koda.checks import Check
 from tests import prefect_server
 
 
