@@ -7,7 +7,7 @@ import functools
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -24,6 +24,7 @@ from prefect.exceptions import Abort
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     temporary_settings,
 )
 
@@ -38,8 +39,9 @@ R = TypeVar("R")
 
 _SECONDS_TO_ANSWER = 5
 _SECONDS_TO_RESOLVE = 4
-#: with a server of one's own that was killed: 2 + 4 + 8 seconds, in which it is started again
-_RETRIES = 3
+#: With a server of the command's own. One that was killed: 2 + 4 + 8 seconds, in which it is started again. Heartbeats
+#: are for those who watch a server from outside, and Prefect waits up to a second for them at the end of a flow.
+_OF_OWN_SERVER: dict[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
 _ended: ContextVar[list[Any]] = ContextVar("_ended")
 
 
@@ -61,7 +63,7 @@ class KodaFlow(Flow[P, R]):
         try:
             if prefect_is_lost():
                 return self.fn(*args, **kwargs)
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES} if own else {}):
+            with temporary_settings(_OF_OWN_SERVER) if own else nullcontext():
                 # Prefect keeps what a flow is called with
                 result: R = super().__call__(*conceal_all(args), **conceal_all(kwargs))
                 return result

@@ -42,6 +42,7 @@ def start() -> None:
     """Start the server, unless another process of this run has."""
     if _FOLDER not in os.environ:
         return
+    _without_heartbeats()
     folder, url = Path(os.environ[_FOLDER]), os.environ["PREFECT_API_URL"]
     with FileLock(folder / "server.lock"):
         if (folder / "server.pid").exists():
@@ -59,6 +60,13 @@ def start() -> None:
                 raise RuntimeError(f"Prefect's server did not start:\n{(folder / 'server.log').read_text()}")
             time.sleep(0.2)
         _let_all_work(url)
+
+
+def _without_heartbeats() -> None:
+    """Run the flows of this process as with a server of koda's own: Prefect waits for heartbeats when a flow ends."""
+    from prefect.flow_engine import BaseFlowRunEngine
+
+    BaseFlowRunEngine.heartbeat_seconds = property(lambda _: None)  # type: ignore[assignment]
 
 
 def _let_all_work(url: str) -> None:

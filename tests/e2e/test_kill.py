@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from koda.audit.runs import crashed
@@ -21,13 +16,11 @@ from koda.storage import ArtifactStore
 from koda.storage.database import AuditStore
 from tests import prefect_server
 from tests.e2e.nursery import Nursery
-from tests.flows.test_signals import as_in_a_terminal
 from tests.flows.workplace import Workplace, make_workplace
 
 KILLS = 20
 _SEED = 16
 _DATED = {"records", "reports"}  # which say when the audit ran, and how long its steps took
-_SECONDS_TO_END = 10
 
 
 @pytest.fixture(scope="module")
@@ -92,37 +85,3 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
         assert states[-1] == "finished" and {*states} <= {"crashed", "finished"}, states
         assert 1 + len(lost) <= len(states) <= 2, states
     assert marked >= KILLS // 3 and kept >= KILLS // 4, (marked, kept)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_has_its_exit_code_and_leaves_no_process(
-    place: Workplace, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    environment = {**prefect_server.without(), "KODA_HOME": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "from flows.cli import main; main()"]
-    process = subprocess.Popen(
-        [*command, "audit", str(place.config)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=as_in_a_terminal,
-    )
-    assert process.stderr is not None
-    while "embed" not in (line := process.stderr.readline()):
-        assert line, "the audit ended before its first step"
-    time.sleep(random.Random(code).uniform(0, 1))
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert family  # its server
-    process.send_signal(number)
-    process.communicate(timeout=_SECONDS_TO_END)
-    assert process.returncode == code
-    _, alive = psutil.wait_procs(family, timeout=_SECONDS_TO_END)
-    for left in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            assert left.status() == psutil.STATUS_ZOMBIE
-    states = AuditStore(tmp_path / "runs")
-    states.merge()
-    assert [row["state"] for row in states.query("SELECT state FROM runs")] == ["cancelled"]
-    content = subprocess.run([*command, "doctor", "--store"], env=environment, capture_output=True, text=True)
-    assert content.returncode == 0, content.stdout

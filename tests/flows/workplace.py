@@ -56,8 +56,9 @@ def make_workplace(folder: Path) -> Workplace:
     for seed, name in enumerate(("old", "new")):
         write_tiny_model(folder / name, seed)
     settings = {
-        "baseline": {"name": "local-dir:old"},
-        "candidate": {"name": "local-dir:new"},
+        # auto is bf16 on some machines, which is compared with fp32 first
+        "baseline": {"name": "local-dir:old", "precision": "fp32"},
+        "candidate": {"name": "local-dir:new", "precision": "fp32"},
         "data": {"path": "data/pairs.tsv"},
         "discrepancy": {"n_directions": 2, "device": "cpu"},
         "significance": {"spike_ins": 0},  # in so few samples none would be found, and no audit could pass
