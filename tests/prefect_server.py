@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from filelock import FileLock
 from flows.environment import settle
 
 _FOLDER = "KODA_TEST_PREFECT"  # variable that tells the workers where the server's files lie
+_EMPTY = "empty.db"  # a database with all tables, and nothing in them
 _SECONDS_TO_START = 120
 
 
@@ -59,6 +62,10 @@ def start() -> None:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise RuntimeError(f"Prefect's server did not start:\n{(folder / 'server.log').read_text()}")
             time.sleep(0.2)
+        with sqlite3.connect(folder / "prefect.db") as database, sqlite3.connect(folder / _EMPTY) as copy:
+            database.backup(copy)
+        database.close()
+        copy.close()
         _let_all_work(url)
 
 
@@ -78,12 +85,17 @@ def _let_all_work(url: str) -> None:
 
 def stop() -> None:
     """Stop the server and remove its files; for the process that chose them."""
-    import shutil
-
     folder = Path(os.environ.pop(_FOLDER, "/nowhere"))
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         os.killpg(int((folder / "server.pid").read_text(encoding="utf-8")), signal.SIGTERM)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def furnish(home: Path) -> None:
+    """Give a KODA_HOME a database for Prefect, which its first server would make in eight seconds."""
+    start()
+    (home / "prefect").mkdir(parents=True)
+    shutil.copy(Path(os.environ[_FOLDER]) / _EMPTY, home / "prefect" / "prefect.db")
 
 
 def without() -> dict[str, str]:

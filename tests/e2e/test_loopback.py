@@ -62,6 +62,7 @@ PROXIES = dict.fromkeys(("HTTP_PROXY", "https_proxy", "ALL_PROXY"), "http://192.
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     place = make_workplace(tmp_path_factory.mktemp("loopback"))
+    prefect_server.furnish(place.home)
     (place.folder / "guard").mkdir()
     (place.folder / "guard" / "sitecustomize.py").write_text(GUARD, encoding="utf-8")
     return place
@@ -93,9 +94,8 @@ def test_the_guard_sees_a_connection(place: Workplace) -> None:
     (place.folder / "violations").unlink()
 
 
-@pytest.mark.parametrize("proxies", [{}, PROXIES], ids=["no proxies", "proxies"])
-def test_the_command_stays_on_this_machine(place: Workplace, proxies: dict[str, str]) -> None:
-    done = run(place, COMMAND, "audit", str(place.config), "--json", **proxies)
+def test_the_command_stays_on_this_machine(place: Workplace) -> None:
+    done = run(place, COMMAND, "audit", str(place.config), "--json")
     assert done.returncode in (0, 1), done.stderr
     assert violations(place) == ""
 

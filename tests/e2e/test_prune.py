@@ -151,6 +151,7 @@ def test_a_store_of_two_hundred_audits_is_pruned(store: tuple[Workplace, dict[st
 
 def test_old_runs_are_removed_from_the_prefect_that_is_koda_s_own(tmp_path: Path) -> None:
     place = make_workplace(tmp_path)
+    prefect_server.furnish(place.home)
     environment = {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
     koda = [sys.executable, "-c", "from flows.cli import main; main()"]
 

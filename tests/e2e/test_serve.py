@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -16,12 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 import yaml
 
+from koda.storage.checkpoints import list_checkpoints
 from tests import prefect_server
+from tests.flows.test_signals import as_in_a_terminal
 from tests.flows.workplace import Workplace, make_workplace
 from tests.tiny import write_tiny_model
 
@@ -29,6 +33,7 @@ _PATIENCE = 500  # seconds for what takes some 20 on a machine that does nothing
 _OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _COMMAND = [sys.executable, "-P", "-c", "from flows.cli import main; main()"]
 _ROOT = Path(__file__).parents[2]
+WEIGHTS = "open_clip_model.safetensors"
 
 
 class Served:
@@ -89,8 +94,7 @@ class Served:
 
     def ledger(self) -> dict[str, str]:
         """State of each checkpoint in the ledger, by its label."""
-        listed = json.loads(command(self.place, "history", "--checkpoints", "--json").stdout)
-        return {entry["label"]: entry["state"] for entry in listed}
+        return {entry.label: entry.state for entry in list_checkpoints(self.place.home)}
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -123,8 +127,9 @@ def wait(what: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
 def serving(place: Workplace) -> Iterator[Served]:
     log = (place.folder / "serve.log").open("a")
     process = subprocess.Popen(
-        [*_COMMAND, "serve", str(place.config)], env=environment(place), stdout=subprocess.PIPE, stderr=log, text=True
-    )
+        [*_COMMAND, "serve", str(place.config)], env=environment(place), stdout=subprocess.PIPE, stderr=log, text=True,
+        preexec_fn=as_in_a_terminal,
+    )  # fmt: skip
     assert process.stdout is not None
     said: list[str] = []
     for line in process.stdout:
@@ -157,7 +162,9 @@ def processes_of(parent: int, place: Workplace) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
-    return make_workplace(tmp_path)
+    place = make_workplace(tmp_path)
+    prefect_server.furnish(place.home)
+    return place
 
 
 def change(place: Workplace, **sections: Any) -> None:
@@ -215,42 +222,48 @@ def test_the_clock_starts_an_audit_the_ui_another_and_what_is_wrong_is_said(plac
 
 
 def test_each_checkpoint_is_audited_once_and_told_of_once(place: Workplace) -> None:
+    whole = write_tiny_model(place.folder / "whole", 13)
+    data = (whole / WEIGHTS).read_bytes()
+    announced = write_tiny_model(place.folder / "announced", 14)
     with catching() as (url, caught):
         change(
             place,
             watch={"path": "runs/*", "every": 8},
             notify=[{"url": url, "on": ["pass", "warn", "fail", "inconclusive", "error"]}],
         )
+        drop(place, "one", 11)
+        drop(place, "two", 12)
+        for name, weights in (("half", data[:1000]), ("corrupt", b"\xff" * 5000)):
+            shutil.copytree(whole, place.folder / "runs" / name)
+            (place.folder / "runs" / name / WEIGHTS).write_bytes(weights)
         with serving(place) as served:
-            drop(place, "one", 11)
-            drop(place, "two", 12)
-            wait(lambda: sorted(served.ledger().values()) == ["audited", "audited"])
-            # the oldest first, each in one run, which has its name and tags
+            # one that is being written, while there are several looks, is none until it is complete
+            written, half = Event(), place.folder / "runs" / "half" / WEIGHTS
+
+            def write() -> None:
+                for size in itertools.count(1000, 10):
+                    half.write_bytes(data[:size])
+                    if written.wait(2):
+                        break
+                half.write_bytes(data)
+
+            writer = threading.Thread(target=write, daemon=True)
+            writer.start()
+            wait(lambda: all(served.ledger().get(name) == "audited" for name in ("one", "two")))
+            wait(lambda: served.ledger().get("corrupt") == "refused")
+            assert served.ledger().get("half") not in ("ready", "auditing", "audited", "refused")
+            # each in one run, which has its name and tags
             begun = served.runs("koda-checkpoint")
-            assert [run["name"] for run in begun] == ["one vs old on pairs", "two vs old on pairs"]
+            assert sorted(run["name"] for run in begun) == ["one vs old on pairs", "two vs old on pairs"]
             assert all("baseline:old" in run["tags"] for run in begun)
             assert not served.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["koda-audit"]}}})
-            # one that is being written is none, until it is complete
-            half = place.folder / "runs" / "half"
-            write_tiny_model(place.folder / "whole", 13)
-            shutil.copytree(place.folder / "whole", half)
-            weights = half / "open_clip_model.safetensors"
-            data = weights.read_bytes()
-            for part in range(6):
-                weights.write_bytes(data[: len(data) * (part + 1) // 8])
-                time.sleep(4)
-            assert "audited" not in {state for label, state in served.ledger().items() if label == "half"}
-            weights.write_bytes(data)
-            wait(lambda: served.ledger().get("half") == "audited")
-            (place.folder / "runs" / "corrupt").mkdir()
-            shutil.copytree(place.folder / "whole", place.folder / "runs" / "corrupt", dirs_exist_ok=True)
-            (place.folder / "runs" / "corrupt" / "open_clip_model.safetensors").write_bytes(b"\xff" * 5000)
-            wait(lambda: served.ledger().get("corrupt") == "refused")
+            written.set()
+            writer.join()
             # a training job says that it is done, twice, and again after the audit
-            announced = write_tiny_model(place.folder / "announced", 14)
             served.emit({"checkpoint": str(announced)})
             served.emit({"checkpoint": str(announced)})
             wait(lambda: served.ledger().get("announced") == "audited")
+            wait(lambda: served.ledger().get("half") == "audited")
             served.emit({"checkpoint": str(announced)})
             before = len(served.over("koda-checkpoint"))
             wait(lambda: len(served.over("koda-checkpoint")) > before)

@@ -25,7 +25,9 @@ _SECONDS_TO_END = 10
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    return make_workplace(tmp_path_factory.mktemp("place"))
+    place = make_workplace(tmp_path_factory.mktemp("place"))
+    prefect_server.furnish(place.home)
+    return place
 
 
 @pytest.fixture(scope="module")
