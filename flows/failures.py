@@ -31,7 +31,7 @@ def in_words(error: BaseException) -> KodaError | None:
     """Find the error that was meant for people in a chain that a flow may have wrapped, or what the machine lacked."""
     from shutil import disk_usage
 
-    from koda.storage.artifacts import explain_os_error, full_disk, nearest_existing
+    from koda.storage.writing import explain_os_error, full_disk, nearest_existing
 
     chain = _chain(error)
     for here in chain:

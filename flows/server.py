@@ -33,7 +33,7 @@ from flows.prefect_database import fault_of, is_up_to_date, set_aside
 from flows.server_process import NOT_STARTED
 from flows.terminal import escape, notes, say
 from koda.errors import MachineError
-from koda.storage.artifacts import explain_os_errors
+from koda.storage.writing import explain_os_errors
 
 _SCRIPT = Path(__file__).with_name("server_process.py")
 _MOST_RESTARTS = 3

@@ -19,7 +19,7 @@ from koda.embeddings import EmbeddingTable, ShardedTable, TableLike, check_same_
 from koda.errors import ConfigError, DataError, StoreError, did_you_mean, nearest
 from koda.slicing.export import SLICE_COLUMNS, metadata_names, table_csv
 from koda.storage import digest_file, digest_json, write_atomically
-from koda.storage.artifacts import nearest_existing
+from koda.storage.writing import nearest_existing
 from koda.typing import MODALITIES
 
 if TYPE_CHECKING:

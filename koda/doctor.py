@@ -14,7 +14,7 @@ from koda._version import __version__
 from koda.checks import Check, State
 from koda.errors import KodaError, StoreError
 from koda.storage import write_atomically
-from koda.storage.artifacts import nearest_existing
+from koda.storage.writing import nearest_existing
 from koda.wording import counted
 
 _NEEDED = ("torch", "open_clip_torch", "prefect", "duckdb", "jinja2", "weasyprint", "pyarrow", "fsspec")

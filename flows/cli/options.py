@@ -160,7 +160,7 @@ def _no_stale(junit: Path | None) -> None:
         StoreError: it cannot be removed.
     """
     from koda.errors import ConfigError
-    from koda.storage.artifacts import explain_os_errors
+    from koda.storage.writing import explain_os_errors
 
     if junit is None:
         return

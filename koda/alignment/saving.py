@@ -14,7 +14,7 @@ from koda.models import ResolvedModel
 from koda.models.tokenizers import files_in
 from koda.records import RECORD_FILE, SEEN_FILE
 from koda.storage import write_atomically
-from koda.storage.artifacts import explain_os_errors, new_folder
+from koda.storage.writing import explain_os_errors, new_folder
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _WEIGHTS_OF_THE_STUDENT = {".safetensors", ".pt", ".bin", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"}

@@ -17,8 +17,8 @@ from koda.extraction import embedding_key, extract, load_embeddings
 from koda.models import ResolvedModel, resolve_model
 from koda.records import RECORD_FILE, SEEN_FILE, AlignmentRecord, GroupRecord, SeenSamples, SplitRecord, State
 from koda.storage import write_atomically
-from koda.storage.artifacts import explain_os_errors
 from koda.storage.digests import digest_keys
+from koda.storage.writing import explain_os_errors
 
 
 def align(plan: AlignmentPlan, progress: Progress | None = None) -> str:

@@ -23,6 +23,7 @@ from koda.storage.database import AuditStore
 from koda.storage.marks import MARK, Mark
 from koda.storage.rows import audit_tables, digest_of_record
 from koda.storage.staging import ASIDE, STAGING, staged
+from koda.storage.writing import is_locked
 from koda.wording import counted
 
 _NO_KINDS = {"locks", "replaced"}
@@ -242,9 +243,11 @@ class _Home:
         yield from (Check("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
 
     def _is_of_a_living(self, path: Path) -> bool:
-        """Tell whether a file lies in an artifact that is being made."""
+        """Tell whether a file is being written, or lies in an artifact that is being made."""
         parts = path.relative_to(self.home).parts
-        return len(parts) > 3 and parts[0] == "artifacts" and self.store.is_held(parts[1], parts[2])
+        return is_locked(path) or (
+            len(parts) > 3 and parts[0] == "artifacts" and self.store.is_held(parts[1], parts[2])
+        )
 
 
 def _temporary_files(home: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 from koda.errors import StoreError
 from koda.records import AuditRecord
 from koda.storage import ArtifactStore, digest_once, write_atomically
-from koda.storage.artifacts import explain_os_errors, new_folder
+from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
 MANIFEST, RECORD = "manifest.json", "audit.json"

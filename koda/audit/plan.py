@@ -25,7 +25,7 @@ from koda.metrics.zero_shot import classes_of
 from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy, waivers_in_force
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
-from koda.storage.artifacts import nearest_existing
+from koda.storage.writing import nearest_existing
 from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
 COVARIANCES = "covariances"

@@ -40,10 +40,10 @@ from koda.audit.runs import RUNNING, Run, book, crashed, running_now
 from koda.config.amounts import size_in_words
 from koda.errors import StoreError
 from koda.storage import ArtifactStore, write_atomically
-from koda.storage.artifacts import explain_os_errors, new_folder
 from koda.storage.database import AuditStore
 from koda.storage.marks import MARK
 from koda.storage.staging import ASIDE, STAGING, staged
+from koda.storage.writing import explain_os_errors, new_folder
 from koda.wording import counted
 
 LOGS = "logs"

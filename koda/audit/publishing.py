@@ -27,9 +27,9 @@ from koda.audit.runs import Run, StepCost, step_rows
 from koda.errors import ConfigError, StoreError
 from koda.records import AuditRecord
 from koda.storage import digest_once
-from koda.storage.artifacts import explain_os_errors
 from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
+from koda.storage.writing import explain_os_errors
 from koda.typing import SIDES
 
 FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")

@@ -19,6 +19,7 @@ from typing import Any
 
 from koda.storage import ArtifactStore, digest_json, write_atomically
 from koda.storage.staging import stage
+from koda.storage.writing import remove_unfinished
 
 RUNNING = "running"
 #: runs that go on in this process, by id, each with its home
@@ -166,6 +167,7 @@ def running(
     with contextlib.ExitStack() as held:
         with book(home):
             held.enter_context(store.lock(_LOCK, run.id))
+            remove_unfinished(home)
             write_atomically(mark, run.to_json())
         _of_this_process[run.id] = home, run
         try:

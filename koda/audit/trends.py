@@ -22,10 +22,10 @@ from koda.policy import FIGURES
 from koda.records import AuditRecord, Estimate
 from koda.slicing.export import table_csv
 from koda.storage import digest_json, write_atomically
-from koda.storage.artifacts import explain_os_errors
 from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
 from koda.storage.parquet import write_parquet
+from koda.storage.writing import explain_os_errors
 
 Break = Literal["data", "policy"]
 _AUDITS = """

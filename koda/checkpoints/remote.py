@@ -16,8 +16,8 @@ from koda.errors import ConfigError, KodaError, MachineError, PrerequisiteError
 from koda.models import FOLDER_CONFIGS
 from koda.secrets import conceal, reveal
 from koda.storage import ArtifactStore, digest_json
-from koda.storage.artifacts import explain_os_errors, new_folder
 from koda.storage.checkpoints import CHECKPOINTS
+from koda.storage.writing import explain_os_errors, new_folder
 
 FETCHED = "fetched"
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")

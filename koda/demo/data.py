@@ -13,7 +13,7 @@ from typing import Any
 
 from koda.demo.scenes import ATTRIBUTES, N_TEMPLATES, Scene, caption, draw, sample_scenes
 from koda.errors import DataError
-from koda.storage.artifacts import new_folder
+from koda.storage.writing import new_folder
 
 DATA_VERSION = 1  # raise it when the same seed would give other pictures or captions
 TABLE, IMAGES, MANIFEST = "pairs.tsv", "images", "demo.json"

@@ -21,8 +21,8 @@ from koda.embeddings.matrix_files import NOTES
 from koda.embeddings.rows import TableLike
 from koda.errors import DataError
 from koda.storage import write_atomically
-from koda.storage.artifacts import explain_os_errors
 from koda.storage.parquet import write_parquet
+from koda.storage.writing import explain_os_errors
 from koda.typing import FloatArray
 
 

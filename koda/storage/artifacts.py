@@ -13,9 +13,7 @@ complete.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,89 +26,13 @@ from filelock import FileLock, Timeout
 from koda.errors import StoreError
 from koda.storage.digests import digest_once
 from koda.storage.marks import MARK, Mark
+from koda.storage.writing import explain_os_errors, is_locked, write_atomically
 
 T = TypeVar("T")
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TRIES = 20  # to read an artifact that others are replacing
 _LOOKS = 4  # for one that is in neither place: it is between two only for an instant
 _REMEDY = "Run the same command again: what is damaged is made anew."
-
-
-@contextlib.contextmanager
-def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn failures to write below `path` into a :class:`StoreError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if (explained := explain_os_error(error, path)) is None:
-            raise
-        raise explained from error
-
-
-def explain_os_error(error: OSError, path: Path) -> StoreError | None:
-    """Return a StoreError for a full, read-only or forbidden disk; None for any other failure."""
-    if error.errno in _NO_SPACE:
-        return full_disk(Path(error.filename or path))
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
-        return StoreError(
-            f"{error.filename or path} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own."
-        )
-    return None
-
-
-def full_disk(path: Path) -> StoreError:
-    """Return the error that says that there is no room to write a path."""
-    free = shutil.disk_usage(nearest_existing(path)).free
-    return StoreError(
-        f"The disk is full: writing {path} failed ({free / 2**20:.0f} MiB are free there).",
-        "Free some space or set KODA_HOME to a larger disk, and run the same command again: it finishes what is "
-        "missing.",
-    )
-
-
-def nearest_existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
-    path = path.absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the whole of it or nothing, whatever happens to this process.
-
-    Who may read it is what the umask leaves.
-
-    Raises:
-        StoreError: the disk is full, read-only or forbidden.
-    """
-    with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            # the modules for temporary files make private ones, and the umask can only be asked by setting it
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def new_folder(parent: Path, prefix: str) -> Path:
-    """Make a folder of a name that nobody has, for whom the umask leaves it to.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = parent / f"{prefix}{secrets.token_hex(6)}"
-    folder.mkdir()
-    return folder
 
 
 @dataclass(frozen=True)
@@ -273,19 +195,7 @@ class ArtifactStore:
 
     def is_held(self, kind: str, key: str) -> bool:
         """Tell whether somebody holds the lock on one key; nothing is written, so that it can be asked anywhere."""
-        import fcntl
-
-        try:
-            handle = os.open(self._lock_file(kind, key), os.O_RDONLY)
-        except OSError:
-            return False  # nobody can hold what is not there
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self._lock_file(kind, key))
 
     def forget_lock(self, kind: str, key: str) -> None:
         """Remove the file of a lock that nobody will ask for again."""

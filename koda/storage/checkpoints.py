@@ -15,10 +15,11 @@ from typing import Any
 
 from koda.errors import StoreError
 from koda.records.checkpoint import CheckpointEntry
-from koda.storage.artifacts import ArtifactStore, write_atomically
+from koda.storage.artifacts import ArtifactStore
 from koda.storage.database import AuditStore
 from koda.storage.digests import digest_json
 from koda.storage.staging import stage
+from koda.storage.writing import write_atomically
 
 CHECKPOINTS = "checkpoints"
 _BOOK = ("checkpoints", "book")

@@ -15,8 +15,9 @@ from typing import TypeVar
 import duckdb
 
 from koda.errors import StoreError
-from koda.storage.artifacts import ArtifactStore, write_atomically
+from koda.storage.artifacts import ArtifactStore
 from koda.storage.schema import MIGRATIONS, migrate, schema_of
+from koda.storage.writing import write_atomically
 
 T = TypeVar("T")
 

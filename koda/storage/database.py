@@ -18,10 +18,10 @@ from typing import Any
 
 from koda.errors import StoreError
 from koda.records import AlignmentRecord, AuditRecord
-from koda.storage.artifacts import explain_os_errors
 from koda.storage.connection import DatabaseBusyError, patiently, reading, writing
 from koda.storage.rows import alignment_tables, audit_tables
 from koda.storage.staging import STAGING, merge_all, stage, staged
+from koda.storage.writing import explain_os_errors
 
 DATABASE = "koda.duckdb"
 _merging = threading.Lock()  # threads of one process share the database, where processes shut each other out

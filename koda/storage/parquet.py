@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from koda.storage.artifacts import write_atomically
+from koda.storage.writing import write_atomically
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

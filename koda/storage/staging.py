@@ -13,10 +13,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from koda.storage.artifacts import ArtifactStore, explain_os_errors, new_folder, write_atomically
+from koda.storage.artifacts import ArtifactStore
 from koda.storage.marks import MARK, Mark
 from koda.storage.parquet import write_parquet
 from koda.storage.schema import merge_folder, migrate
+from koda.storage.writing import explain_os_errors, new_folder, write_atomically
 
 STAGING, ASIDE = "staging", "staging-aside"
 _UNFINISHED = ".new-"

@@ -211,7 +211,7 @@ def test_the_umask_holds_for_files_and_folders(tmp_path: Path, umask: int, mode:
         import os, pathlib
         os.umask({umask})
         from koda.storage import ArtifactStore, write_atomically
-        from koda.storage.artifacts import new_folder
+        from koda.storage.writing import new_folder
         place = pathlib.Path({str(tmp_path)!r})
         write_atomically(place / "f" / "x.bin", b"123")
         new_folder(place, "new-")
