@@ -29,9 +29,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-# real servers, schedules, signals and crashes: minutes, not seconds
+# real servers, schedules, signals and crashes: minutes, not seconds. Much of it waits, so three at once
 e2e: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -n 3 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -160,9 +160,14 @@ def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]
 
 
 def nearest(audit: str, before: Members, place: Place, keys: frozenset[str]) -> NearestPrevious | None:
-    """Return the finding of an earlier audit whose slice overlaps most with one; None where none does at all."""
+    """Return the finding of an earlier audit whose slice overlaps most with one; None where none does at all.
+
+    Of findings with one slice it is the one whose number is nearest.
+    """
     overlaps = [(jaccard(others, keys), old) for old, others in before.items() if old[0] == place[0]]
-    share, (side, direction) = max(overlaps, key=lambda item: (item[0], -item[1][1]), default=(0.0, place))
+    share, (side, direction) = max(
+        overlaps, key=lambda item: (item[0], -abs(item[1][1] - place[1]), -item[1][1]), default=(0.0, place)
+    )
     return NearestPrevious(audit=audit, side=side, direction=direction, overlap=share) if share > 0 else None
 
 

@@ -21,9 +21,6 @@ def _import_all() -> None:
     import open_clip  # noqa: F401
     import torch
 
-    import flows.align
-    import flows.audit
-    import flows.cli.app  # noqa: F401
     import koda.audit.controls
     import koda.audit.evaluation
     import koda.audit.recording
@@ -86,20 +83,33 @@ class Nursery:
             arguments: of the command.
             kill_after: seconds, after which it gets a SIGKILL.
         """
-        assert self._process.stdin is not None
-        asked = {"arguments": arguments, "home": str(home), "answer": str(self._answer_file), "log": str(self._log)}
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
-        begun, process = time.monotonic(), int(self._answer())
+        begun, process = time.monotonic(), self.start(home, *arguments)
         if kill_after is not None:
             time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):  # it has ended before
-                os.kill(process, signal.SIGKILL)
-        return int(self._answer()), time.monotonic() - begun
+            self.kill(process)
+        return self.wait(), time.monotonic() - begun
+
+    def start(self, home: Path, *arguments: str) -> int:
+        """Start the command in a home; return the id of its process, for which :meth:`wait` waits."""
+        assert self._process.stdin is not None
+        asked = {"arguments": arguments, "home": str(home), "answer": str(self._answer_file), "log": str(self._log)}
+        self._log.unlink(missing_ok=True)
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        return int(self._answer())
+
+    def kill(self, process: int) -> None:
+        """Send it a SIGKILL, unless it has ended before."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for the end of the command, and return its exit code."""
+        return int(self._answer())
 
     @property
     def said(self) -> str:
         """What the last run told people."""
-        return self._log.read_text(encoding="utf-8")
+        return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
 
     @property
     def answer(self) -> str:

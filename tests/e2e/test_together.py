@@ -71,7 +71,7 @@ def test_eight_audits_a_reader_and_a_holder_of_the_database(tmp_path: Path) -> N
             told += [polled.stdout, polled.stderr]
             assert polled.returncode == 0, polled.stderr
             assert isinstance(json.loads(polled.stdout), list)
-            time.sleep(max(0.0, 5 - (time.monotonic() - asked)))
+            time.sleep(max(0.0, 10 - (time.monotonic() - asked)))
         for process in audits:
             out, said = process.communicate(timeout=300)
             assert process.returncode in (0, 1), said

@@ -19,6 +19,7 @@ from koda.storage.checkpoints import list_checkpoints
 from koda.storage.database import AuditStore
 from tests import prefect_server
 from tests.checkpoints.place import AS, PATTERN, write_checkpoint
+from tests.e2e.nursery import Nursery
 from tests.flows.test_signals import as_in_a_terminal
 from tests.flows.workplace import Workplace, make_workplace
 from tests.tiny import _CONFIG
@@ -39,7 +40,7 @@ def test_killed_at_ten_moments(tmp_path: Path) -> None:
     checkpoints = place.folder / "runs" / "a" / "checkpoints"
     write_checkpoint(checkpoints / "epoch_1.pt", 1)
     whole = write_checkpoint(tmp_path / "aside" / "2.pt", 2).read_bytes()
-    moments = random.Random(16)
+    moments, nursery = random.Random(16), Nursery(tmp_path)
     for kill, said in enumerate(SAID):
         if kill == 3:
             (checkpoints / "epoch_2.pt").write_bytes(whole[: len(whole) // 2])
@@ -47,16 +48,14 @@ def test_killed_at_ten_moments(tmp_path: Path) -> None:
         if kill == 6:
             with (checkpoints / "epoch_2.pt").open("ab") as file:
                 file.write(whole[len(whole) // 2 :])
-        log = tmp_path / f"watcher-{kill}.txt"
-        with log.open("wb") as output:
-            watcher = subprocess.Popen(
-                [*COMMAND, "watch", str(place.config)], env=environment, start_new_session=True,
-                stdout=output, stderr=output, preexec_fn=as_in_a_terminal,
-            )  # fmt: skip
-        wait_for(said, log)
-        time.sleep(moments.uniform(0, LATER))
-        os.killpg(watcher.pid, signal.SIGKILL)
-        watcher.wait()
+        watcher = nursery.start(place.home, "watch", str(place.config))
+        try:
+            wait_for(said, nursery)
+            time.sleep(moments.uniform(0, LATER))
+        finally:
+            nursery.kill(watcher)
+        assert nursery.wait() == -signal.SIGKILL
+    nursery.close()
     done = subprocess.run(
         [*COMMAND, "watch", str(place.config), "--once", "--json"],
         env=environment, capture_output=True, text=True, timeout=300, preexec_fn=as_in_a_terminal,
@@ -69,10 +68,10 @@ def test_killed_at_ten_moments(tmp_path: Path) -> None:
     assert result["events"] == [] and result["audits"] == [] and result["unsettled"] == []
 
 
-def wait_for(said: str, log: Path) -> None:
+def wait_for(said: str, nursery: Nursery) -> None:
     """Wait until the watcher says something; where everything is audited it never does, which is a moment too."""
     give_up, idle = time.monotonic() + PATIENCE, 0.0
-    while said not in (text := log.read_text(encoding="utf-8")) and time.monotonic() < give_up:
+    while said not in (text := nursery.said) and time.monotonic() < give_up:
         time.sleep(0.02)
         idle = idle + 0.02 if "watching" in text and "against" not in text else 0.0
         if idle > 15:
