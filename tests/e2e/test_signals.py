@@ -19,6 +19,8 @@ from tests import prefect_server
 from tests.flows.test_signals import as_in_a_terminal
 from tests.flows.workplace import Workplace, make_workplace
 
+pytestmark = pytest.mark.xdist_group("signals")  # they share what is costly to make
+
 _COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 _SECONDS_TO_END = 10
 

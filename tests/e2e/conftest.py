@@ -1,0 +1,14 @@
+"""The long tests, the longest first, so that no worker begins one when the others have ended."""
+
+from __future__ import annotations
+
+import pytest
+
+_ORDER = ("test_serve", "test_kill", "test_prune", "test_together", "test_watch_killed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return _ORDER.index(item.path.stem) if item.path.stem in _ORDER else len(_ORDER)
+
+    items.sort(key=place)
