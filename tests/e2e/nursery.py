@@ -64,15 +64,21 @@ def _serve() -> None:
 
 
 class Nursery:
-    """The process, for those who ask it."""
+    """The process, for those who ask it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for what its runs say.
+        environment: of its runs; Prefect's home is settled when it is imported, by KODA_HOME.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
         import subprocess
 
         self._answer_file, self._log = folder / "stdout", folder / "stderr"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-m", "tests.e2e.nursery"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
         assert self._answer() == "ready"
 
     def run(self, home: Path, *arguments: str, kill_after: float | None = None) -> tuple[int, float]:

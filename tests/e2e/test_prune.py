@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from koda.report import render
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.database import AuditStore
 from tests import prefect_server
+from tests.e2e.nursery import Nursery
 from tests.flows.workplace import Workplace, make_workplace
 
 N = 200
@@ -152,13 +151,12 @@ def test_a_store_of_two_hundred_audits_is_pruned(store: tuple[Workplace, dict[st
 def test_old_runs_are_removed_from_the_prefect_that_is_koda_s_own(tmp_path: Path) -> None:
     place = make_workplace(tmp_path)
     prefect_server.furnish(place.home)
-    environment = {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
-    koda = [sys.executable, "-c", "from flows.cli import main; main()"]
+    nursery = Nursery(tmp_path, {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"})
 
     def command(*arguments: str) -> dict[str, Any]:
-        done = subprocess.run([*koda, *arguments, "--json"], env=environment, capture_output=True, text=True)
-        assert done.returncode in (0, 1), done.stderr
-        return dict(json.loads(done.stdout))
+        code, _ = nursery.run(place.home, *arguments, "--json")
+        assert code in (0, 1), nursery.said
+        return dict(json.loads(nursery.answer))
 
     for _ in range(2):
         result = command("audit", str(place.config))
@@ -180,3 +178,4 @@ def test_old_runs_are_removed_from_the_prefect_that_is_koda_s_own(tmp_path: Path
     assert len(kept) == 2  # of the record and the report, which stay
     again = command("audit", str(place.config))
     assert (again["id"], again["verdict"], again["steps_cached"]) == (result["id"], result["verdict"], 2)
+    nursery.close()
