@@ -31,7 +31,7 @@ test: $(STAMP)
 
 # real servers, schedules, signals and crashes: minutes, not seconds. Much of it waits, so three at once
 e2e: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -n 3 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,10 +1,10 @@
-"""The long tests, the longest first, so that no worker begins one when the others have ended."""
+"""The long tests, the longest files first, so that no worker begins one when the others have ended."""
 
 from __future__ import annotations
 
 import pytest
 
-_ORDER = ("test_serve", "test_kill", "test_prune", "test_together", "test_watch_killed")
+_ORDER = ("test_serve", "test_damage", "test_kill", "test_prune", "test_together", "test_watch_killed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,8 +24,6 @@ from koda.storage.staging import stage, staged
 from tests import prefect_server
 from tests.flows.workplace import Workplace, make_workplace
 
-pytestmark = pytest.mark.xdist_group("damage")  # they share what is costly to make
-
 FEATURES = ["--set", "discrepancy.features=orf", "--set", "discrepancy.n_features=6"]
 
 

@@ -11,8 +11,6 @@ import pytest
 from tests import prefect_server
 from tests.flows.workplace import Workplace, make_workplace
 
-pytestmark = pytest.mark.xdist_group("loopback")  # they share what is costly to make
-
 #: in every process of Python that is started, the server's too
 GUARD = """
 import ipaddress, os, sys

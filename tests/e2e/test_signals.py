@@ -17,8 +17,6 @@ from tests import prefect_server
 from tests.e2e.nursery import Nursery
 from tests.flows.workplace import Workplace, make_workplace
 
-pytestmark = pytest.mark.xdist_group("signals")  # they share what is costly to make
-
 _SECONDS_TO_END = 10
 
 
