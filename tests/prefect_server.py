@@ -25,7 +25,7 @@ from filelock import FileLock
 from flows.environment import settle
 
 _FOLDER = "KODA_TEST_PREFECT"  # variable that tells the workers where the server's files lie
-_EMPTY = "empty.db"  # a database with all tables, and nothing in them
+_EMPTY = "empty.db"  # a database with all tables, of a server that ran nothing
 _SECONDS_TO_START = 120
 
 
@@ -73,6 +73,7 @@ def _without_heartbeats() -> None:
     """Run the flows of this process as with a server of koda's own: Prefect waits for heartbeats when a flow ends."""
     from prefect.flow_engine import BaseFlowRunEngine
 
+    assert hasattr(BaseFlowRunEngine, "heartbeat_seconds")
     BaseFlowRunEngine.heartbeat_seconds = property(lambda _: None)  # type: ignore[assignment]
 
 

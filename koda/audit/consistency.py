@@ -23,14 +23,14 @@ from koda.storage.database import AuditStore
 from koda.storage.marks import MARK, Mark
 from koda.storage.rows import audit_tables, digest_of_record
 from koda.storage.staging import ASIDE, STAGING, staged
-from koda.storage.writing import is_locked
+from koda.storage.writing import is_locked, is_unfinished
 from koda.wording import counted
 
 _NO_KINDS = {"locks", "replaced"}
 _AGAIN = "Run the command that made it again: what is damaged is made anew."
 _PUT_BACK = "The command that ran the audit puts its files back."
 _STORES = "The command that ran the audit stores it again; koda history --rebuild does so for all."
-_LEFTOVER = "A process was killed there; the next audit removes it, and you may."
+_LEFTOVER = "A process was killed there; an audit removes it, of another machine after a day, and you may."
 
 
 def check_store(home: Path) -> list[Check]:
@@ -239,7 +239,7 @@ class _Home:
         # whoever stages rows holds the lock until his folder has its name: what is there before and after was left
         if self.store.is_held("database", STAGING):
             left = [path for path in left if staging not in path.parents]
-        left = [path for path in left if path.exists() and not self._is_of_a_living(path)]
+        left = [path for path in left if not self._is_of_a_living(path) and path.exists()]
         yield from (Check("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
 
     def _is_of_a_living(self, path: Path) -> bool:
@@ -252,12 +252,7 @@ class _Home:
 
 def _temporary_files(home: Path) -> list[Path]:
     """Return files that were to be renamed; folders that go meanwhile are passed over."""
-    return [
-        Path(folder, name)
-        for folder, _, names in os.walk(home)
-        for name in names
-        if name.startswith(".") and name.endswith(".tmp")
-    ]
+    return [Path(folder, name) for folder, _, names in os.walk(home) for name in names if is_unfinished(Path(name))]
 
 
 def _folders(parent: Path, without: set[str] | None = None) -> list[Path]:

@@ -143,7 +143,10 @@ def members_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[Place, frozenset[
 
 
 def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]:
-    """Pair the findings of one side whose slices overlap, the best overlap first; each finding once."""
+    """Pair the findings of one side whose slices overlap, the best overlap first; each finding once.
+
+    Of findings with one slice those are paired whose numbers are nearest.
+    """
     overlaps = [
         (jaccard(keys, others), old, new)
         for old, keys in before.items()
@@ -152,7 +155,7 @@ def matched(before: Members, after: Members) -> list[tuple[Place, Place, float]]
     ]
     pairs: list[tuple[Place, Place, float]] = []
     taken: set[tuple[str, Place]] = set()
-    for share, old, new in sorted(overlaps, key=lambda item: (-item[0], item[1], item[2])):
+    for share, old, new in sorted(overlaps, key=lambda item: (-item[0], abs(item[1][1] - item[2][1]), *item[1:])):
         if share >= LEAST_OVERLAP and not taken & {("old", old), ("new", new)}:
             taken |= {("old", old), ("new", new)}
             pairs.append((old, new, share))

@@ -164,10 +164,10 @@ def running(
         tuple(artifacts), flow_run, server,
     )  # fmt: skip
     store, mark = ArtifactStore(home / "artifacts"), _mark(home, run.id)
+    remove_unfinished(home)
     with contextlib.ExitStack() as held:
         with book(home):
             held.enter_context(store.lock(_LOCK, run.id))
-            remove_unfinished(home)
             write_atomically(mark, run.to_json())
         _of_this_process[run.id] = home, run
         try:

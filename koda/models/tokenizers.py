@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,7 @@ def load_tokenizer(label: str, config: Mapping[str, Any], found: TokenizerFiles)
         ) from error
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)
 def _clip_tokenizer(length: int | None) -> Any:
     """Load open_clip's own tokenizer, whose vocabulary comes with the package, once for all models of a process.
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from koda.errors import StoreError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_UNFINISHED = re.compile(r"\.((?P<machine>[0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")  # an older koda named no machine
+_DEEPER = ("calibrations", "notifications", "sweeps")  # with folders of their own, in which files are written
+_A_DAY = 86400  # seconds
 
 
 @contextlib.contextmanager
@@ -81,27 +87,55 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def _open_unfinished(folder: Path) -> tuple[Path, int]:
-    """Make a file that is to be renamed; the kernel's lock on it says that its writer lives."""
+    """Make a file that is to be renamed, and hold the kernel's lock on it, which says that its writer lives."""
     while True:
-        temporary = folder / f".{secrets.token_hex(8)}.tmp"
+        temporary = folder / f".{_this_machine()}-{secrets.token_hex(8)}.tmp"
         # the modules for temporary files make private ones, and the umask can only be asked by setting it
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(OSError):  # where a file system has no locks, nobody removes files by them
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if temporary.exists():
-            return temporary, handle
-        os.close(handle)  # it was removed in the instant before it was locked
+        try:
+            if _locked_by_us(handle) and os.fstat(handle).st_nlink:
+                return temporary, handle
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
+            raise
+        os.close(handle)  # it was removed, or is about to be, in the instant before it was locked
+
+
+def _locked_by_us(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, where nobody gets one to remove files by
+        return True
+    return True
+
+
+@functools.cache
+def _this_machine() -> str:
+    """Return eight digits that no other machine has: a lock may say nothing of the writers of another one."""
+    try:
+        name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        name = socket.gethostname()
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def is_unfinished(path: Path) -> bool:
+    """Tell by its name whether a file was to be renamed when it is whole."""
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds the lock on a file; nothing is written, so that it can be asked anywhere."""
+    """Tell whether somebody holds the lock on a file, or may hold it; nothing is written."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False  # nobody can hold what is not there
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return True
     finally:
         os.close(handle)
@@ -111,19 +145,32 @@ def is_locked(path: Path) -> bool:
 def remove_unfinished(home: Path) -> None:
     """Remove the files that killed processes were writing in a KODA_HOME, outside its artifacts.
 
-    Those of an artifact are removed by whoever completes it, those of an audit's folder with the folder.
+    Those of this machine are removed when the lock on them is free, those of others a day later. Those of an artifact
+    are removed by whoever completes it, those of an audit's folder with the folder. What cannot be removed stays.
     """
-    for pattern in (".*.tmp", "[!.]*/.*.tmp", "notifications/*/.*.tmp"):
-        for path in home.glob(pattern):
-            if not _UNFINISHED.fullmatch(path.name):
-                continue
-            with contextlib.suppress(OSError):  # it was renamed just now, or its writer lives
-                handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-                finally:
-                    os.close(handle)
+    with contextlib.suppress(OSError):  # folders come and go
+        for pattern in (".*.tmp", "[!.]*/.*.tmp", *(f"{folder}/*/.*.tmp" for folder in _DEEPER)):
+            for path in home.glob(pattern):
+                with contextlib.suppress(OSError):  # it was renamed just now, or its writer lives
+                    _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    """Remove an unfinished file of this machine that nobody is writing, or one that nobody wrote to for a day.
+
+    Raises:
+        OSError: it is being written, gone, or not ours to remove.
+    """
+    if (found := _UNFINISHED.fullmatch(path.name)) is None:
+        return
+    if found["machine"] != _this_machine() and time.time() - path.stat().st_mtime < _A_DAY:
+        return
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(handle)
 
 
 def new_folder(parent: Path, prefix: str) -> Path:

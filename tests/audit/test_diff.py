@@ -32,6 +32,14 @@ def test_the_best_overlap_is_paired_first_and_each_finding_once() -> None:
     assert jaccard(keys(), keys()) == 0
 
 
+def test_of_findings_with_one_slice_those_of_one_number_belong_together() -> None:
+    same = {("lost", number): keys(1, 2, 3) for number in (1, 2, 3)}
+    assert matched(same, same) == [(place, place, 1.0) for place in same]  # type: ignore[arg-type]
+    for place in same:
+        found = nearest("audit-1", same, place, keys(1, 2, 3))  # type: ignore[arg-type]
+        assert found is not None and (found.side, found.direction) == place
+
+
 def test_an_audit_does_not_differ_from_itself() -> None:
     one = record(map_points=0)
     changes = compare(one, one)

@@ -95,14 +95,16 @@ def test_the_guard_sees_a_connection(place: Workplace) -> None:
 
 
 def test_the_command_stays_on_this_machine(place: Workplace) -> None:
-    done = run(place, COMMAND, "audit", str(place.config), "--json")
+    done = run(place, COMMAND, "audit", str(place.config), "--json", **PROXIES)
     assert done.returncode in (0, 1), done.stderr
     assert violations(place) == ""
 
 
-@pytest.mark.parametrize("code", [LIBRARY, NOTEBOOK], ids=["a script", "a notebook's event loop"])
-def test_library_use_stays_on_this_machine(place: Workplace, code: str) -> None:
-    done = run(place, code, str(place.config), str(place.home), **PROXIES)
+@pytest.mark.parametrize(
+    ("code", "proxies"), [(LIBRARY, {}), (NOTEBOOK, PROXIES)], ids=["a script", "a notebook's event loop, proxies"]
+)
+def test_library_use_stays_on_this_machine(place: Workplace, code: str, proxies: dict[str, str]) -> None:
+    done = run(place, code, str(place.config), str(place.home), **proxies)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] in ("pass", "warn", "fail", "inconclusive")
     assert violations(place) == ""

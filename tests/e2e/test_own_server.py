@@ -10,6 +10,7 @@ from tests import prefect_server
 
 _FLOW = """
 import sys, time
+from prefect.settings import get_current_settings
 from flows.engine import koda_flow
 from flows.server import own_server
 
@@ -21,7 +22,7 @@ def body(home):
         killed.kill()
         while not own.gave_up and own.server_process is killed:
             time.sleep(0.02)
-    return f"the result, {own.gave_up}"
+    return f"the result, {own.gave_up}, {get_current_settings().flows.heartbeat_frequency}"
 
 print(body("home"))
 """
@@ -43,7 +44,7 @@ def test_a_server_that_is_killed_is_started_again_and_at_any_path_without_what_i
     (home / "prefect").mkdir(parents=True)
     (home / "prefect" / "prefect.db").write_bytes(b"no database" * 1000)
     done = run_alone(home, kills=1)
-    assert done.stdout == "the result, False\n"
+    assert done.stdout == "the result, False, None\n"
     assert "is damaged" in done.stderr and "could not be told" not in done.stderr
     names = {path.name.partition("-")[0] for path in (home / "prefect").iterdir()}
     assert names >= {"prefect.db", "prefect.db.unusable"}
@@ -52,7 +53,7 @@ def test_a_server_that_is_killed_is_started_again_and_at_any_path_without_what_i
 
 def test_the_result_is_told_where_the_server_is_killed_again_and_again(tmp_path: Path) -> None:
     done = run_alone(tmp_path / "runs", kills=4)
-    assert done.stdout == "the result, True\n"
+    assert done.stdout == "the result, True, None\n"
     assert "could not be told" in done.stderr
 
 
@@ -60,5 +61,5 @@ def test_a_home_for_prefect_that_is_not_there_is_made(tmp_path: Path) -> None:
     """Its server would not start in one whose parent is missing, and the run would wait for it in vain."""
     missing = tmp_path / "not" / "there" / "prefect"
     done = run_alone(tmp_path / "runs", kills=0, PREFECT_HOME=str(missing))
-    assert done.stdout == "the result, False\n"
+    assert done.stdout == "the result, False, None\n"
     assert (missing / "prefect.db").is_file()

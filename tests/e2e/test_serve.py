@@ -249,16 +249,18 @@ def test_each_checkpoint_is_audited_once_and_told_of_once(place: Workplace) -> N
 
             writer = threading.Thread(target=write, daemon=True)
             writer.start()
-            wait(lambda: all(served.ledger().get(name) == "audited" for name in ("one", "two")))
-            wait(lambda: served.ledger().get("corrupt") == "refused")
-            assert served.ledger().get("half") not in ("ready", "auditing", "audited", "refused")
-            # each in one run, which has its name and tags
-            begun = served.runs("koda-checkpoint")
-            assert sorted(run["name"] for run in begun) == ["one vs old on pairs", "two vs old on pairs"]
-            assert all("baseline:old" in run["tags"] for run in begun)
-            assert not served.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["koda-audit"]}}})
-            written.set()
-            writer.join()
+            try:
+                wait(lambda: all(served.ledger().get(name) == "audited" for name in ("one", "two")))
+                wait(lambda: served.ledger().get("corrupt") == "refused")
+                assert served.ledger().get("half") not in ("ready", "auditing", "audited", "refused")
+                # the oldest first, each in one run, which has its name and tags
+                begun = served.runs("koda-checkpoint")
+                assert [run["name"] for run in begun] == ["one vs old on pairs", "two vs old on pairs"]
+                assert all("baseline:old" in run["tags"] for run in begun)
+                assert not served.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["koda-audit"]}}})
+            finally:
+                written.set()
+                writer.join()
             # a training job says that it is done, twice, and again after the audit
             served.emit({"checkpoint": str(announced)})
             served.emit({"checkpoint": str(announced)})

@@ -13,7 +13,6 @@ from tests.flows.workplace import make_workplace
 
 def test_two_audits_of_one_configuration_at_once_both_come_out(tmp_path: Path) -> None:
     place = make_workplace(tmp_path)
-    prefect_server.furnish(place.home)
     environment = {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from flows.cli import main; main()", "audit", str(place.config), "--json"]
     running = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -40,7 +41,24 @@ def test_killed_at_ten_moments(tmp_path: Path) -> None:
     checkpoints = place.folder / "runs" / "a" / "checkpoints"
     write_checkpoint(checkpoints / "epoch_1.pt", 1)
     whole = write_checkpoint(tmp_path / "aside" / "2.pt", 2).read_bytes()
-    moments, nursery = random.Random(16), Nursery(tmp_path)
+    moments = random.Random(16)
+    with contextlib.closing(Nursery(tmp_path)) as nursery:
+        kill_again_and_again(place, nursery, moments, checkpoints, whole)
+    done = subprocess.run(
+        [*COMMAND, "watch", str(place.config), "--once", "--json"],
+        env=environment, capture_output=True, text=True, timeout=300, preexec_fn=as_in_a_terminal,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(place, environment)
+    again = subprocess.run([*COMMAND, "watch", str(place.config), "--once", "--json"], env=environment,
+                           capture_output=True, text=True, timeout=300)  # fmt: skip
+    result: dict[str, Any] = json.loads(again.stdout)
+    assert result["events"] == [] and result["audits"] == [] and result["unsettled"] == []
+
+
+def kill_again_and_again(
+    place: Workplace, nursery: Nursery, moments: random.Random, checkpoints: Path, whole: bytes
+) -> None:
     for kill, said in enumerate(SAID):
         if kill == 3:
             (checkpoints / "epoch_2.pt").write_bytes(whole[: len(whole) // 2])
@@ -55,17 +73,6 @@ def test_killed_at_ten_moments(tmp_path: Path) -> None:
         finally:
             nursery.kill(watcher)
         assert nursery.wait() == -signal.SIGKILL
-    nursery.close()
-    done = subprocess.run(
-        [*COMMAND, "watch", str(place.config), "--once", "--json"],
-        env=environment, capture_output=True, text=True, timeout=300, preexec_fn=as_in_a_terminal,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    check(place, environment)
-    again = subprocess.run([*COMMAND, "watch", str(place.config), "--once", "--json"], env=environment,
-                           capture_output=True, text=True, timeout=300)  # fmt: skip
-    result: dict[str, Any] = json.loads(again.stdout)
-    assert result["events"] == [] and result["audits"] == [] and result["unsettled"] == []
 
 
 def wait_for(said: str, nursery: Nursery) -> None:

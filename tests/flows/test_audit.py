@@ -13,12 +13,14 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from koda.audit.plan import prepare
-from koda.config import load_config
+from koda.config import ModelSpec, load_config
 from koda.extraction import load_embeddings
+from koda.models.precision import resolve_precision
 from koda.records import ALL, AuditRecord
 from koda.typing import ROLES
 from tests.flows.workplace import N, Workplace, make_workplace
@@ -34,6 +36,18 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workplace,
 STEPS = [
     "embed baseline", "embed candidate", "discover lost", "discover gained", "control", "evaluate", "record", "render",
 ]  # fmt: skip
+
+
+def test_the_precision_that_is_chosen_by_itself_is_that_of_the_machine(
+    first: tuple[Workplace, int, dict[str, Any]],
+) -> None:
+    place, _, result = first
+    auto = ["--set", "baseline.precision=auto", "--set", "candidate.precision=auto"]
+    _, again, _ = place.run(*auto)
+    record = AuditRecord.from_json(Path(again["paths"]["record"]).read_bytes())
+    precision = resolve_precision(ModelSpec(name="local-dir:old"), torch.device("cpu"))
+    assert (record.baseline.precision, record.candidate.precision) == (precision, precision)
+    assert (again["id"] == result["id"]) == (precision == "fp32")
 
 
 def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplace, int, dict[str, Any]]) -> None:

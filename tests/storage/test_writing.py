@@ -26,11 +26,25 @@ def killed(handle):
 os.fsync = killed
 writing.write_atomically(Path(sys.argv[1]), b"half")
 """
-PLACES = ["references/audit-1.json", "running/run.json", "notifications/waiting/a.json", "serve.json"]
+PLACES = [
+    "references/audit-1.json",
+    "running/run.json",
+    "notifications/waiting/a.json",
+    "serve.json",
+    "sweeps/sweep-1/sweep.json",
+]
 
 
 def write_and(signal: str, path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", _WRITER.format(signal=signal), str(path)])
+
+
+def test_a_folder_that_goes_meanwhile_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> list[Path]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "glob", gone)
+    remove_unfinished(tmp_path)
 
 
 def unfinished(home: Path) -> list[Path]:
@@ -41,10 +55,13 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_run(tmp_path: Path) ->
     writers = [write_and("SIGKILL", tmp_path / place) for place in PLACES]
     assert [writer.wait(60) for writer in writers] == [-9] * len(PLACES)
     assert len(unfinished(tmp_path)) == len(PLACES)
-    theirs = tmp_path / "references" / ".somebody-else-s.tmp"
-    theirs.write_bytes(b"x")
+    others = [tmp_path / "references" / name for name in (".somebody-else-s.tmp", ".01234567-0123456789abcdef.tmp")]
+    old = tmp_path / "references" / ".76543210-0123456789abcdef.tmp"  # of another machine, a week ago
+    for path in (*others, old):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
     with running(tmp_path, "audit-1", []):
-        assert unfinished(tmp_path) == [theirs]
+        assert sorted(unfinished(tmp_path)) == sorted(others)
     assert not [tmp_path / place for place in PLACES if (tmp_path / place).exists()]
 
 
