@@ -81,18 +81,10 @@ class Nursery:
         )  # fmt: skip
         assert self._answer() == "ready"
 
-    def run(self, home: Path, *arguments: str, kill_after: float | None = None) -> tuple[int, float]:
-        """Run the command in a home; return its exit code and how many seconds it took.
-
-        Args:
-            home: KODA_HOME.
-            arguments: of the command.
-            kill_after: seconds, after which it gets a SIGKILL.
-        """
-        begun, process = time.monotonic(), self.start(home, *arguments)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            self.kill(process)
+    def run(self, home: Path, *arguments: str) -> tuple[int, float]:
+        """Run the command in a home; return its exit code and how many seconds it took."""
+        begun = time.monotonic()
+        self.start(home, *arguments)
         return self.wait(), time.monotonic() - begun
 
     def start(self, home: Path, *arguments: str) -> int:

@@ -85,8 +85,16 @@ def test_no_kind_of_file_is_forgotten_here(first: tuple[Workplace, dict[str, Any
     assert there == known
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{kind}-{name}" for kind, name in CASES])
+# a truncated file is noticed as a flipped one is, by its digest: the first of each kind, and its mark
+@pytest.mark.parametrize(
+    ("kind", "name", "damage"),
+    [
+        pytest.param(kind, name, damage, id=f"{kind}-{name}-{damage.__name__}")
+        for kind, name in CASES
+        for damage in DAMAGES
+        if damage is not truncated or name in (FILES[kind][0][0], MARK)
+    ],
+)
 def test_a_file_of_an_artifact(own: tuple[Workplace, dict[str, Any]], kind: str, name: str, damage: Damage) -> None:
     place, result = own
     path = sorted((place.home / "artifacts" / kind).glob(f"*/{name}"))[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from koda.audit.runs import crashed
@@ -19,6 +21,10 @@ from tests.e2e.nursery import Nursery
 from tests.flows.workplace import Workplace, make_workplace
 
 KILLS = 20
+#: what the audit has said last when it is killed, some random moment later: nothing yet, then each of its steps
+SAID = ("", "embed baseline", "embed candidate", "discover lost", "discover gained", "control", "evaluate", "record",
+        "render")  # fmt: skip
+LATER = 0.5  # seconds
 _SEED = 16
 _DATED = {"records", "reports"}  # which say when the audit ran, and how long its steps took
 
@@ -46,6 +52,16 @@ def digests(home: Path) -> dict[str, str]:
     }
 
 
+def kill(nursery: Nursery, home: Path, command: tuple[str, ...], said: str, later: float) -> int:
+    """Run a command, and kill it some seconds after it has said something; return its exit code."""
+    process = psutil.Process(nursery.start(home, *command))
+    while said not in nursery.said and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    time.sleep(later)
+    nursery.kill(process.pid)
+    return nursery.wait()
+
+
 def record_of(home: Path) -> dict[str, Any]:
     (path,) = (home / "audits").glob("[!.]*/audit.json")
     record: dict[str, Any] = json.loads(path.read_bytes())
@@ -56,32 +72,30 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
     nursery: Nursery, place: Workplace, tmp_path: Path
 ) -> None:
     audit = ("audit", str(place.config), "--json")
-    nursery.run(tmp_path / "first", *audit)  # which fills the caches of files
-    code, seconds = nursery.run(tmp_path / "undisturbed", *audit)
+    code, _ = nursery.run(tmp_path / "undisturbed", *audit)
     assert code == 0, nursery.said
     wanted, record = digests(tmp_path / "undisturbed"), record_of(tmp_path / "undisturbed")
     assert {name.partition("/")[0] for name in wanted} >= {"embeddings", "solutions", "controls", "evaluations"}
     draw, marked, kept = random.Random(_SEED), 0, 0
     for number in range(KILLS):
-        share = (number + draw.random()) / KILLS
-        for again in range(5):  # on a machine that has less to do than before an audit may end before its moment
-            home, moment = tmp_path / f"home-{number}-{again}", share * seconds
-            code, took = nursery.run(home, *audit, kill_after=moment)
+        moment, later = SAID[number * len(SAID) // KILLS], draw.uniform(0, LATER)
+        for again in range(5):  # it may end before its moment: then a little sooner
+            home = tmp_path / f"home-{number}-{again}"
+            code = kill(nursery, home, audit, moment, later / 2**again)
             if code == -signal.SIGKILL:
                 break
-            seconds = took * 0.95
         assert code == -signal.SIGKILL
         lost = crashed(home)
         marked += len(lost)
         code, _ = nursery.run(home, *audit)
-        assert code == 0, f"killed at {moment:.2f} s, then: {nursery.said}"
+        assert code == 0, f"killed {later:.2f} s after {moment!r}, then: {nursery.said}"
         kept += json.loads(nursery.answer)["steps_cached"] > 0
         code, _ = nursery.run(home, "doctor", "--store", "--json")
         left = [check for check in json.loads(nursery.answer)["checks"] if check["state"] != "ok"]
-        assert code == 0 and not left, f"killed at {moment:.2f} s, then: {left}"
+        assert code == 0 and not left, f"killed {later:.2f} s after {moment!r}, then: {left}"
         assert digests(home) == wanted and record_of(home) == record
         states = [row["state"] for row in AuditStore(home).query("SELECT state FROM runs ORDER BY started")]
         # one that was killed when its end was stored already is finished
         assert states[-1] == "finished" and {*states} <= {"crashed", "finished"}, states
         assert 1 + len(lost) <= len(states) <= 2, states
-    assert marked >= KILLS // 3 and kept >= KILLS // 4, (marked, kept)
+    assert marked >= KILLS // 2 and kept >= KILLS // 4, (marked, kept)
