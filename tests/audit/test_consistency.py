@@ -106,13 +106,14 @@ def test_what_is_damaged_or_does_not_agree_is_at_fault(home: Path, name: str) ->
     assert len(found) == 1 and words in found[0].found and found[0].remedy, found
 
 
+UNFINISHED = ".0123456789abcdef.tmp"
 NOTES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished": (lambda home: (artifact(home) / "complete.json").unlink(), "is unfinished"),
     "replaced": (lambda home: ArtifactStore(home / "artifacts").retire("solutions", KEY), "to be made anew"),
     "more": (lambda home: written(artifact(home) / "y.bin"), "in no mark"),
     "staged": (lambda home: stage(home, {"datasets": [{"digest": "d"}]}), "1 folder of rows"),
     "aside": (lambda home: (home / "staging-aside" / "1").mkdir(parents=True), "could not be stored"),
-    "temporary": (lambda home: written(home / "index" / ".abc.tmp"), ".abc.tmp"),
+    "temporary": (lambda home: written(home / "index" / UNFINISHED), UNFINISHED),
     "half an audit": (lambda home: (home / AUDITS / f".{AUDIT}.xyz").mkdir(), f".{AUDIT}.xyz"),
     "half a staging": (lambda home: (home / "staging" / ".new-1").mkdir(), ".new-1"),
     "a lock": (lambda home: written(home / "artifacts" / "locks" / "run-1.lock"), "the lock of no run"),
@@ -134,7 +135,7 @@ def test_what_waits_or_was_left_behind_is_a_note(home: Path, name: str) -> None:
 def test_rows_that_a_process_stages_now_are_no_leftovers(home: Path) -> None:
     with ArtifactStore(home / "artifacts").lock("database", "staging"):
         (home / "staging" / ".new-1").mkdir(parents=True)
-        written(home / "staging" / ".new-1" / ".runs.tmp")
+        written(home / "staging" / ".new-1" / UNFINISHED)
         assert wrong(home) == []
     assert [finding.name for finding in wrong(home)] == ["leftovers"] * 2
 
