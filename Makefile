@@ -1,6 +1,7 @@
 # `make demo` and `make test` are the two commands of a fresh machine; each makes .venv first.
 PYTHON ?= python3
 VENV ?= .venv
+E2E ?= tests/e2e
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # WeasyPrint draws with Pango; koda's own thread pools must not fight torch's
@@ -29,9 +30,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-# real servers, schedules, signals and crashes: minutes, not seconds. Much of it waits, so four at once
+# real servers, schedules, signals and crashes: minutes, not seconds. Much of it waits, so three at once
 e2e: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(E2E) -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .
