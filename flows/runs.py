@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.crashed import take_note
 from flows.observation import of_prefect
+from flows.signals import told_as_signal
 from flows.terminal import escape, notes, say
 from koda.audit.runs import Run, running
 from tasks.slots import HOME, place, places_of_home
@@ -28,7 +29,7 @@ def marked(home: Path, what: str, artifacts: Iterable[tuple[str, str]], trigger:
     """
     with place_in(home):
         take_note(home)
-        with running(home, what, artifacts, trigger=trigger, **of_prefect()) as run:
+        with running(home, what, artifacts, trigger=trigger, **of_prefect()) as run, told_as_signal():
             yield run
 
 

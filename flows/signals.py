@@ -89,6 +89,17 @@ def first_signal() -> Stopped | None:
     return Stopped(came[0]) if came else None
 
 
+@contextlib.contextmanager
+def told_as_signal() -> Iterator[None]:
+    """Have an error that a signal broke something off with say so: the run then was cancelled, and did not fail."""
+    try:
+        yield
+    except Exception as error:
+        if (told := first_signal()) is not None:
+            raise told from error
+        raise
+
+
 def _stop(number: int, _: FrameType | None) -> None:
     if _stopping:  # who asks twice is not kept waiting
         leave(Stopped(_stopping[0]).exit_code)

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from koda.storage.database import AuditStore
 
 _WAITS = "import time; from flows.signals import stoppable\nwith stoppable():\n    print('ready', flush=True)\n    {}"
 # some minutes in native code, where Python hears of no signal
@@ -60,6 +63,22 @@ def test_a_signal_that_another_handler_makes_an_error_of_has_its_exit_code_all_t
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert process.returncode == 143
+
+
+def test_a_run_that_a_signal_broke_off_with_an_error_was_cancelled(tmp_path: Path) -> None:
+    process = started(
+        "import pathlib; from flows.signals import told_as_signal; from koda.audit.runs import running\n"
+        f"    with running(pathlib.Path({str(tmp_path)!r}), 'audit-1', []), told_as_signal():\n"
+        "        print('now', flush=True)\n        try: time.sleep(60)\n"
+        "        except BaseException: raise ValueError('half a file') from None"
+    )
+    assert process.stdout is not None and process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    store = AuditStore(tmp_path)
+    assert store.merge() == []
+    assert [row["state"] for row in store.query("SELECT state FROM runs")] == ["cancelled"]
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
