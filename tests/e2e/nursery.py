@@ -8,25 +8,25 @@ with the process's id, and when that has ended, with its exit code, negative for
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+#: what a command imports when it comes to it
+_MODULES = (
+    "open_clip", "flows.align", "flows.audit", "flows.cli.app", "flows.watch", "koda.audit.controls",
+    "koda.audit.evaluation", "koda.audit.recording", "koda.audit.solutions", "koda.report", "koda.storage.database",
+)  # fmt: skip
+
 
 def _import_all() -> None:
-    import open_clip  # noqa: F401
+    for name in _MODULES:
+        importlib.import_module(name)
     import torch
-
-    import koda.audit.controls
-    import koda.audit.evaluation
-    import koda.audit.recording
-    import koda.audit.solutions
-    import koda.report
-    import koda.storage.database  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -81,11 +81,10 @@ class Nursery:
         )  # fmt: skip
         assert self._answer() == "ready"
 
-    def run(self, home: Path, *arguments: str) -> tuple[int, float]:
-        """Run the command in a home; return its exit code and how many seconds it took."""
-        begun = time.monotonic()
+    def run(self, home: Path, *arguments: str) -> int:
+        """Run the command in a home, and return its exit code."""
         self.start(home, *arguments)
-        return self.wait(), time.monotonic() - begun
+        return self.wait()
 
     def start(self, home: Path, *arguments: str) -> int:
         """Start the command in a home; return the id of its process, for which :meth:`wait` waits."""

@@ -72,7 +72,7 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
     nursery: Nursery, place: Workplace, tmp_path: Path
 ) -> None:
     audit = ("audit", str(place.config), "--json")
-    code, _ = nursery.run(tmp_path / "undisturbed", *audit)
+    code = nursery.run(tmp_path / "undisturbed", *audit)
     assert code == 0, nursery.said
     wanted, record = digests(tmp_path / "undisturbed"), record_of(tmp_path / "undisturbed")
     assert {name.partition("/")[0] for name in wanted} >= {"embeddings", "solutions", "controls", "evaluations"}
@@ -87,10 +87,10 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
         assert code == -signal.SIGKILL
         lost = crashed(home)
         marked += len(lost)
-        code, _ = nursery.run(home, *audit)
+        code = nursery.run(home, *audit)
         assert code == 0, f"killed {later:.2f} s after {moment!r}, then: {nursery.said}"
         kept += json.loads(nursery.answer)["steps_cached"] > 0
-        code, _ = nursery.run(home, "doctor", "--store", "--json")
+        code = nursery.run(home, "doctor", "--store", "--json")
         left = [check for check in json.loads(nursery.answer)["checks"] if check["state"] != "ok"]
         assert code == 0 and not left, f"killed {later:.2f} s after {moment!r}, then: {left}"
         assert digests(home) == wanted and record_of(home) == record

@@ -154,7 +154,7 @@ def test_old_runs_are_removed_from_the_prefect_that_is_koda_s_own(tmp_path: Path
     nursery = Nursery(tmp_path, {**prefect_server.without(), "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"})
 
     def command(*arguments: str) -> dict[str, Any]:
-        code, _ = nursery.run(place.home, *arguments, "--json")
+        code = nursery.run(place.home, *arguments, "--json")
         assert code in (0, 1), nursery.said
         return dict(json.loads(nursery.answer))
 

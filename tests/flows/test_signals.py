@@ -35,6 +35,15 @@ def started(body: str, before: Callable[[], object] = as_in_a_terminal) -> subpr
     return process
 
 
+def break_off(body: str) -> None:
+    """Send SIGTERM when the body has said `now`; its exit code is to be that of the signal."""
+    process = started(body)
+    assert process.stdout is not None and process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_each_signal_has_its_exit_code_and_its_words(number: signal.Signals, code: int) -> None:
     process = started("time.sleep(60)")
@@ -55,27 +64,19 @@ def test_native_code_that_does_not_end_is_ended() -> None:
 
 def test_a_signal_that_another_handler_makes_an_error_of_has_its_exit_code_all_the_same() -> None:
     """As Prefect's does while a flow runs, and what it broke off."""
-    process = started(
+    break_off(
         "import signal\n    def fail(*_): raise ValueError\n    signal.signal(signal.SIGTERM, fail)\n"
         "    print('now', flush=True)\n    try: time.sleep(60)\n    except ValueError: raise SystemExit(3)"
     )
-    assert process.stdout is not None and process.stdout.readline() == "now\n"
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
-    assert process.returncode == 143
 
 
 def test_a_run_that_a_signal_broke_off_with_an_error_was_cancelled(tmp_path: Path) -> None:
-    process = started(
+    break_off(
         "import pathlib; from flows.signals import told_as_signal; from koda.audit.runs import running\n"
         f"    with running(pathlib.Path({str(tmp_path)!r}), 'audit-1', []), told_as_signal():\n"
         "        print('now', flush=True)\n        try: time.sleep(60)\n"
         "        except BaseException: raise ValueError('half a file') from None"
     )
-    assert process.stdout is not None and process.stdout.readline() == "now\n"
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
-    assert process.returncode == 143
     store = AuditStore(tmp_path)
     assert store.merge() == []
     assert [row["state"] for row in store.query("SELECT state FROM runs")] == ["cancelled"]
