@@ -20,7 +20,7 @@ from koda.storage.schema import merge_folder, migrate
 from koda.storage.writing import explain_os_errors, new_folder, write_atomically
 
 STAGING, ASIDE = "staging", "staging-aside"
-_UNFINISHED = ".new-"
+_UNFINISHED, _MERGED = ".new-", ".merged-"
 
 
 def stage(home: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -65,6 +65,8 @@ def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
         duckdb.Error: the database is at fault.
     """
     notes = []
+    for merged in (home / STAGING).glob(f"{_MERGED}*"):  # whose removal was killed
+        shutil.rmtree(merged, ignore_errors=True)
     for folder in staged(home):
         try:
             _check(folder)
@@ -80,7 +82,9 @@ def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
                 "koda history --rebuild stores its audit again from the audit's folder"
             )
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            # half removed it would look damaged to the next merge: one rename takes all of it out of sight
+            merged = folder.rename(folder.with_name(f"{_MERGED}{folder.name}"))
+            shutil.rmtree(merged, ignore_errors=True)
     return notes
 
 

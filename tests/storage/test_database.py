@@ -260,6 +260,24 @@ def test_leftovers_of_a_process_that_was_killed_while_staging_are_removed(tmp_pa
     assert not list((tmp_path / "staging").iterdir())
 
 
+def test_a_merge_that_is_killed_while_it_removes_what_it_has_stored_leaves_nothing_that_looks_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = AuditStore(tmp_path)
+    store.stage_run(run(1))
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        next(folder.glob("*.parquet")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("koda.storage.staging.shutil.rmtree", killed)
+        store.merge()
+    assert add_run(store, run(2)) == []
+    assert not list((tmp_path / "staging").iterdir())
+    assert sorted(row["run_id"] for row in store.query("SELECT run_id FROM runs")) == ["r1", "r2"]
+
+
 def test_a_database_that_is_set_aside_takes_nothing_with_it(tmp_path: Path) -> None:
     store = AuditStore(tmp_path)
     assert store.set_aside() is None
