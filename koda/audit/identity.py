@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 #: under which keys a model or a data set is found; what is found there is known by its digest
-_PLACES = {"baseline": ("name", "pretrained"), "candidate": ("name", "pretrained"), "data": ("path", "images")}
+_PLACES = {
+    "baseline": ("name", "pretrained"),
+    "candidate": ("name", "pretrained"),
+    "data": ("path", "images"),
+    "report": ("fonts", "crosswalk"),
+}
 _ABSOLUTE = re.compile(r"([\w+.-]+:)?/(?!/)")  # with or without a prefix such as local-dir:, but no URL
 
 

@@ -20,7 +20,8 @@ from koda.config.operation import (
     absolute_promote,
     absolute_watch,
 )
-from koda.config.paths import absolute_data, absolute_model
+from koda.config.paths import absolute_data, absolute_model, absolute_report
+from koda.config.report import IntendedUseConfig, ReportConfig
 from koda.config.strict import Strict, check_settings, read_settings
 from koda.typing import MODALITIES
 
@@ -237,15 +238,6 @@ class ZeroShotConfig(Strict):
         return self.label_column or self.column or ""
 
 
-class ReportConfig(Strict):
-    """What the report looks like."""
-
-    title: str | None = Field(default=None, description="default: the names of the models")
-    thumbnails: int = Field(default=160, ge=16, le=1024, description="pixels of the longer side")
-    gallery: int = Field(default=12, ge=1, le=200, description="samples shown of each lobe")
-    pdf: bool = Field(default=True, description="whether report.pdf is made too")
-
-
 class AuditConfig(Strict):
     """Everything an audit needs: two models, a data set, and how to compare them."""
 
@@ -260,6 +252,7 @@ class AuditConfig(Strict):
     )
     waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = ReportConfig()
+    intended_use: IntendedUseConfig = IntendedUseConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     schedule: ScheduleConfig | None = None
     watch: WatchConfig | None = None
@@ -338,6 +331,7 @@ def check_config(raw: dict[str, Any], where: str, folder: Path, file: Path | Non
             "baseline": absolute_model(config.baseline, folder),
             "candidate": absolute_model(config.candidate, folder),
             "data": absolute_data(config.data, folder),
+            "report": absolute_report(config.report, folder),
             "watch": config.watch and absolute_watch(config.watch, folder),
             "promote": config.promote and absolute_promote(config.promote, folder),
         }

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from koda.config.data import DataConfig
 from koda.config.models import ModelSpec, model_name
+from koda.config.report import ReportConfig
 from koda.errors import ConfigError
 
 
@@ -44,6 +45,16 @@ def absolute_data(data: DataConfig, folder: Path) -> DataConfig:
             "path": "::".join(_absolute(part, folder) if part else "" for part in data.path.split("::")),
             "images": None if data.images is None else _absolute(data.images, folder),
             "roots": tuple(_absolute(root, folder) for root in data.roots),
+        }
+    )
+
+
+def absolute_report(report: ReportConfig, folder: Path) -> ReportConfig:
+    """Make the paths of a report's fonts and crosswalk, which are relative to `folder`, absolute."""
+    return report.model_copy(
+        update={
+            "fonts": tuple(_absolute(font, folder) for font in report.fonts),
+            "crosswalk": None if report.crosswalk is None else _absolute(report.crosswalk, folder),
         }
     )
 

@@ -59,16 +59,25 @@ from koda.records.changes import (
     FindingSeen,
     NearestPrevious,
 )
+from koda.records.compliance import Crosswalk, CrosswalkRow, IntendedUse
 from koda.records.controls import Controls, SelfControlRecord, SpikeInRecord
 from koda.records.figure_names import FigureName
 from koda.records.ledger import Ledger, RejectedKind
+from koda.records.looks import (
+    ConfusionRecord,
+    Looks,
+    MapRecord,
+    Neighbour,
+    Overlap,
+    SampleNeighbours,
+    ShownSample,
+)
 from koda.records.mending import Mending, mending_of
 from koda.records.metrics import (
     AccuracyDifference,
     AccuracyRecord,
     ClusterScores,
     Estimate,
-    MapRecord,
     Metrics,
     PairedShares,
     QuotientCurve,
@@ -81,6 +90,7 @@ from koda.records.metrics import (
 )
 from koda.records.subsets import ALL, REST, SIGNS, Sign, Subset
 from koda.records.sweep import SweepCell, SweepRecord, SweepSide
+from koda.records.trend import Trend, TrendPoint
 
 __all__ = [
     "ALL",
@@ -98,7 +108,10 @@ __all__ = [
     "CalibrationRecord",
     "Changes",
     "ClusterScores",
+    "ConfusionRecord",
     "Controls",
+    "Crosswalk",
+    "CrosswalkRow",
     "DataRecord",
     "Difference",
     "EqualModel",
@@ -112,15 +125,19 @@ __all__ = [
     "GroupRecord",
     "GroupScores",
     "GroupShares",
+    "IntendedUse",
     "Ledger",
     "LobeRecord",
+    "Looks",
     "MapRecord",
     "Mending",
     "MethodRecord",
     "Metrics",
     "ModelRecord",
     "NearestPrevious",
+    "Neighbour",
     "OverRepresented",
+    "Overlap",
     "PairedShares",
     "Provenance",
     "QuotientCurve",
@@ -134,11 +151,13 @@ __all__ = [
     "RetestedFinding",
     "RuleResult",
     "Sample",
+    "SampleNeighbours",
     "SampleRecord",
     "SeenFigure",
     "SeenSamples",
     "SelfControlRecord",
     "SharesAtTie",
+    "ShownSample",
     "SideMethod",
     "Sign",
     "Similarity",
@@ -152,6 +171,8 @@ __all__ = [
     "SweepRecord",
     "SweepSide",
     "Theme",
+    "Trend",
+    "TrendPoint",
     "ValidationPoint",
     "ValueDifference",
     "Verdict",

@@ -16,13 +16,16 @@ from pydantic import Field
 from koda.records.alignment import AlignmentRecord
 from koda.records.base import Part, Record, parse_record, titled
 from koda.records.changes import Changes, NearestPrevious
+from koda.records.compliance import Crosswalk, IntendedUse
 from koda.records.controls import Controls
 from koda.records.ledger import Ledger
+from koda.records.looks import Looks
 from koda.records.metrics import Estimate, Metrics
 from koda.records.subsets import Sign, Subset
+from koda.records.trend import Trend
 from koda.typing import SIDES, Side
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 ShareUnit = Literal["ties", "raw"]
 
@@ -60,6 +63,7 @@ class RuleResult(Part):
         default=[], description="the findings of the audit before the alignment that decide, in place of one of this"
     )
     min_stability: float | None = None
+    stability: float | None = Field(default=None, description="observed, of the finding that decides")
     note: str | None = Field(default=None, description="why it is inconclusive, where the interval is not the reason")
     waiver: WaiverRecord | None = None
     waived: Literal["warn", "fail"] | None = Field(default=None, description="what the result is without the waiver")
@@ -130,6 +134,9 @@ class DataRecord(Part):
     )
     n_rejected: int
     n_duplicate_images: int
+    n_repeated_captions: int | None = Field(
+        default=None, description="samples whose caption another one has too; None in older records"
+    )
     n_empty_captions: int = 0
     format: str = "csv"
     n_long_captions: dict[str, int] = Field(
@@ -209,6 +216,11 @@ class SampleRecord(Part):
     score: float
     split: Literal["discovery", "confirmation"]
     metadata: dict[str, Any] = Field(default={})
+    pick: Literal["top", "member", "near miss"] = Field(
+        default="top",
+        description="top: the first of the ranking; member: drawn from all members; near miss: the first of the "
+        "ranking that are no members",
+    )
 
 
 class Word(Part):
@@ -369,7 +381,11 @@ class AuditRecord(Record):
     controls: Controls | None = Field(default=None, description="none in version 1")
     provenance: Provenance
     config: dict[str, Any]
+    looks: Looks = Looks()
     changes: Changes | None = Field(default=None, description="since the last audit of the same line")
+    trend: Trend | None = Field(default=None, description="of the line, where it has audits before this one")
+    intended_use: IntendedUse = IntendedUse()
+    crosswalk: Crosswalk | None = Field(default=None, description="references of frameworks; none in older records")
     alignment: AlignmentRecord | None = Field(
         default=None, description="of the candidate or the baseline, where koda fine-tuned it after an audit"
     )

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from koda.records.base import Part
+from koda.records.looks import MapRecord
 from koda.records.subsets import Subset
 from koda.typing import Role, Side
 
@@ -123,19 +124,6 @@ class WholeSimilarity(Part):
     n: int = Field(description="samples that the neighbours were found among")
 
 
-class MapRecord(Part):
-    """The same samples in two dimensions under each model; for looking only."""
-
-    method: str
-    seed: int
-    keys: list[str]
-    baseline: list[tuple[float, float]]
-    candidate: list[tuple[float, float]]
-    group: list[int] = Field(
-        description="index of the finding in `findings`, signed by lobe (+1-based, -1-based), 0 for none"
-    )
-
-
 class PairedShares(Part):
     """A share under both models on the same queries, and whether the two differ."""
 
@@ -190,5 +178,7 @@ class Metrics(Part):
     clusters: list[ClusterScores] = Field(default=[])
     quotients: list[QuotientCurve] = Field(default=[])
     whole: dict[str, WholeSimilarity] = Field(default={}, description="modality -> similarity of the two models")
-    spectra: dict[str, list[float]] = Field(default={}, description="leading kernel eigenvalues by model role")
+    spectra: dict[str, list[float]] = Field(
+        default={}, description="model role -> leading eigenvalues of its kernel matrix K / n, of discovery samples"
+    )
     map: MapRecord | None = None

@@ -69,8 +69,10 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
         ("findings", "Findings", True),
         ("maps", looks, maps or curves),
         ("retrieval", tasks, recalls or accuracies),
+        ("trend", "Trend over audits", record.trend is not None and len(record.trend.points) > 1),
         ("alignment", "Alignment", record.alignment is not None),
         ("provenance", "Provenance and how to verify", True),
+        ("crosswalk", "Crosswalk to frameworks", record.crosswalk is not None),
     ]
     annexes = [
         ("samples", "Samples of the slices", any(f.positive.samples or f.negative.samples for f in record.findings)),

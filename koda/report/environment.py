@@ -59,8 +59,8 @@ def environment(folder: Path) -> Environment:
 
 def style(folder: Path, target: str) -> str:
     """Return the style sheet of a target, html (with its fonts in it) or pdf."""
-    sheets = (folder / "report.css").read_text(encoding="utf-8")
-    sheets += (folder / f"{'screen' if target == 'html' else 'paper'}.css").read_text(encoding="utf-8")
+    names = ("report", "front", "findings", "screen" if target == "html" else "paper")
+    sheets = "".join((folder / f"{name}.css").read_text(encoding="utf-8") for name in names)
     return (_font_faces(folder) if target == "html" else "") + sheets
 
 

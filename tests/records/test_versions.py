@@ -7,8 +7,8 @@ import json
 import pytest
 
 from koda.errors import DataError
-from koda.records import AuditRecord
-from tests.records.versions import of_version_1
+from koda.records import AuditRecord, IntendedUse, Looks
+from tests.records.versions import of_version_1, of_version_2
 from tests.report import factory
 
 
@@ -17,9 +17,9 @@ def record() -> AuditRecord:
     return factory.record(n_findings=2, map_points=0)
 
 
-def test_a_record_is_of_version_2_and_says_that_its_shares_are_in_ties(record: AuditRecord) -> None:
+def test_a_record_is_of_version_3_and_says_that_its_shares_are_in_ties(record: AuditRecord) -> None:
     raw = json.loads(record.to_json())
-    assert raw["version"] == 2
+    assert raw["version"] == 3
     assert raw["method"]["share_unit"] == "ties"
     assert AuditRecord.from_json(json.dumps(raw)) == record
 
@@ -55,14 +55,21 @@ def test_a_record_of_version_1_that_lacks_its_method_is_refused_in_words(record:
         AuditRecord.from_json(json.dumps(raw), "old.json")
 
 
-def test_what_was_tried_is_no_field_of_version_2(record: AuditRecord) -> None:
+def test_what_was_tried_is_no_field_of_later_versions(record: AuditRecord) -> None:
     raw = json.loads(record.to_json())
     raw["method"]["lost"]["sigma_tuning"] = [[0.25, 0.0123]]
     with pytest.raises(DataError, match="sigma_tuning"):
         AuditRecord.from_json(json.dumps(raw))
 
 
+def test_a_record_of_version_2_has_nothing_to_look_at(record: AuditRecord) -> None:
+    old = AuditRecord.from_json(of_version_2(record))
+    assert (old.looks, old.trend, old.crosswalk, old.intended_use) == (Looks(), None, None, IntendedUse())
+    assert {sample.pick for finding in old.findings for sample in finding.positive.samples} == {"top"}
+    assert old.findings == record.findings
+
+
 def test_a_record_of_a_newer_koda_is_refused_in_words(record: AuditRecord) -> None:
-    raw = json.loads(record.to_json()) | {"version": 3}
-    with pytest.raises(DataError, match=r"record version 3; this koda reads versions up to 2"):
+    raw = json.loads(record.to_json()) | {"version": 4}
+    with pytest.raises(DataError, match=r"record version 4; this koda reads versions up to 3"):
         AuditRecord.from_json(json.dumps(raw))

@@ -17,3 +17,16 @@ def of_version_1(record: AuditRecord) -> str:
         del method["ties"], method["modality_ties"]
         method["sigma_tuning"] = [[0.25, 0.0123], [0.4, 0.0045]] if side == "lost" else []
     return json.dumps(raw)
+
+
+def of_version_2(record: AuditRecord) -> str:
+    """The same record as version 2 wrote it, without what there is to look at."""
+    raw = json.loads(record.to_json())
+    raw["version"] = 2
+    for name in ("looks", "trend", "intended_use", "crosswalk"):
+        del raw[name]
+    del raw["data"]["n_repeated_captions"]
+    for finding in raw["findings"]:
+        for sample in [*finding["positive"]["samples"], *finding["negative"]["samples"]]:
+            del sample["pick"]
+    return json.dumps(raw)
