@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koda._version import __version__
 from koda.audit.aligned import AlignedModel, aligned_models
@@ -27,6 +27,9 @@ from koda.policy import check_policy, waivers_in_force
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
 from koda.storage.writing import nearest_existing
 from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
+
+if TYPE_CHECKING:
+    from koda.records import Crosswalk
 
 COVARIANCES = "covariances"
 SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
@@ -183,8 +186,15 @@ class AuditPlan:
         in_force = [waiver.model_dump(mode="json") for waiver in waivers]
         aligned = [digest_file(item.path) for item in self.aligned] or None
         rejected = [[item.key, item.kind] for item in self.dataset.rejections]
-        parts = [without_places(settings), self.dataset.n_source, rejected, in_force, aligned]
+        parts = [without_places(settings), self.dataset.n_source, rejected, in_force, aligned, self.crosswalk.digest]
         return digest_json([_STEP_VERSIONS[RECORDS], __version__, self.evaluation_key, self.control_key, *parts])
+
+    @cached_property
+    def crosswalk(self) -> Crosswalk:
+        """The references of frameworks that the report is to hold, as they are when they are first asked for."""
+        from koda.audit.crosswalk import read_crosswalk
+
+        return read_crosswalk(self.config.report.crosswalk)
 
     @cached_property
     def report_key(self) -> str:
@@ -246,13 +256,17 @@ def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> Aud
         reads_only: nothing is to be written there; what audits left is only read.
 
     Raises:
-        ConfigError: a rule on an unknown figure, a waiver of none, or a zero-shot column that the data set lacks.
+        ConfigError: a rule on an unknown figure, a waiver of none, a crosswalk that cannot be read, or a zero-shot
+            column that the data set lacks.
         ModelError: a model that cannot be found or has no weights, or lacks the modality that is compared.
         DataError: no data set, no usable pair, too many rejections.
         StoreError: no room for what the audit will write.
     """
+    from koda.audit.crosswalk import read_crosswalk
+
     config = config.audited()
     check_policy(config.policy, config.waivers, config.significance.stability)
+    read_crosswalk(config.report.crosswalk)
     device = config.discrepancy.device
     models: dict[Role, ResolvedModel] = {
         "baseline": resolve_model(config.baseline, device),

@@ -25,6 +25,7 @@ from koda.policy.export import verdict_json
 from koda.records import (
     AuditRecord,
     DataRecord,
+    IntendedUse,
     MethodRecord,
     ModelRecord,
     Provenance,
@@ -95,6 +96,8 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         controls=controls,
         provenance=provenance,
         config=settings,
+        intended_use=IntendedUse(**config.intended_use.model_dump()),
+        crosswalk=plan.crosswalk,
         alignment=None if aligned is None else aligned.record,
     )
 

@@ -18,7 +18,7 @@ from koda.config.audit import (
 from koda.config.data import DataConfig
 from koda.config.models import ModelSpec
 from koda.config.operation import LimitsConfig
-from koda.config.paths import absolute_data, absolute_model
+from koda.config.paths import absolute_data, absolute_model, absolute_report
 from koda.config.strict import Strict, check_settings, read_settings
 
 
@@ -81,6 +81,7 @@ def load_sweep(path: str | Path, overrides: dict[str, Any] | None = None) -> Swe
             "models": tuple(absolute_model(spec, folder) for spec in config.models),
             "baseline": None if config.baseline is None else absolute_model(config.baseline, folder),
             "data": tuple(absolute_data(data, folder) for data in config.data),
+            "report": absolute_report(config.report, folder),
         }
     )
 
