@@ -13,6 +13,7 @@ from koda.report import text
 from koda.report.figures import limit_in_words
 from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
+from koda.slicing.naming import DOMINANT, says_something
 from koda.typing import roles_of
 
 _LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
@@ -167,7 +168,7 @@ def _by_words(finding: Finding) -> str:
     """Name a finding of a record without names by the words of its lobes."""
     first, second = (_telling(*pair) for pair in _both_ways(finding))
     words = " against ".join(", ".join(text.shorten(w, 32) for w in side) for side in (first, second) if side)
-    return words or ", ".join(text.shorten(w, 32) for w in finding.words[:4])
+    return words or f"a group of {text.plural(finding.positive.size, 'sample')} against one of {finding.negative.size}"
 
 
 def _both_ways(finding: Finding) -> list[tuple[LobeRecord, LobeRecord]]:
@@ -179,20 +180,21 @@ def _telling(lobe: LobeRecord, other: LobeRecord, count: int = 2) -> list[str]:
 
     With p the share of the lobe's captions that hold the word, and q that of the other's, it tells p log(p / q). A
     word that the other lobe does not list is as common there as elsewhere. One that tells little beside the first is
-    left out; where no word is commoner than in the other lobe, the first words stand for the lobe.
+    left out, and so are those that hold for a minority of the lobe, or only join others.
     """
     there = {word.text: word.share_in for word in other.words}
     more = {
         word.text: word.share_in
         * math.log(max(word.share_in, _LEAST_SHARE) / max(there.get(word.text, word.share_out), _LEAST_SHARE))
         for word in lobe.words
+        if word.share_in >= DOMINANT and says_something(word.text)
     }
     first = max(more.values(), default=0.0)
     ranked = [
         word for word in sorted(more, key=lambda word: -more[word]) if more[word] > max(0.0, _LEAST_TELLING * first)
     ]
     chosen: list[str] = []
-    for word in ranked or more:
+    for word in ranked:
         tokens = set(word.split())
         if len(chosen) < count and not any(tokens & set(before.split()) for before in chosen):
             chosen.append(word)

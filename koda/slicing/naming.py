@@ -10,7 +10,7 @@ from typing import Any
 from koda.records import OverRepresented, Word
 from koda.slicing.words import TermCounts, label_counts
 
-LEAST_SHARE = 0.6  # of the members that a metadata value, or captions with a word, have to cover to name a lobe
+DOMINANT = 0.6  # of the members that a metadata value, or captions with a word, have to cover to name a lobe
 LEADING, LEAST_LEADING = 12, 0.5  # the first of the ranking, which a gallery shows, and the share of them to cover
 LEAST_LIFT = 1.5  # that the lower end of the interval of the lift of a value has to exceed
 MOST_ELSEWHERE = 0.5  # of its share in a lobe: what a name may cover of the other lobe at most
@@ -239,7 +239,7 @@ def _dominant(lobe: LobeFacts) -> list[OverRepresented]:
 
 def _dominates(share: float, leading: float) -> bool:
     """Tell whether so much of the members, and of the first of them, is what a lobe may be called."""
-    return share >= LEAST_SHARE and leading >= LEAST_LEADING
+    return share >= DOMINANT and leading >= LEAST_LEADING
 
 
 def _shared_value(positive: LobeFacts, negative: LobeFacts) -> str | None:
