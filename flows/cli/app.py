@@ -15,6 +15,7 @@ from flows.cli.align import align
 from flows.cli.audit import audit, compare, demo
 from flows.cli.calibrate import calibrate
 from flows.cli.command import Command, Group
+from flows.cli.init import init
 from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.prune import prune
 from flows.cli.serve import serve
@@ -48,8 +49,8 @@ def _version(
 
 
 for _command in (
-    audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
-    calibrate, watch, serve, prune,
+    init, audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff,
+    sweep, calibrate, watch, serve, prune,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 

@@ -140,7 +140,8 @@ def show_sweep(result: dict[str, Any]) -> None:
         console.print(Padding(table, (0, 0, 0, 2), expand=False))
     for cell in record.cells:
         if cell.error is not None:
-            say(f"\n[red]✕[/] {escape(cell.candidate)} against {escape(cell.baseline)} on {escape(cell.data)}:")
+            names = f"{escape(cell.candidate)} against {escape(cell.baseline)} on {escape(cell.data)}"
+            say(f"\n[dim]– not run:[/] {names}:")
             say(escape_lines(cell.error), 4)
     console.print()
     for name, path in result["paths"].items():
@@ -151,7 +152,7 @@ def _cell(cell: SweepCell | None) -> str:
     if cell is None:
         return "-"
     if cell.verdict is None or cell.lost is None or cell.gained is None:
-        return "[red]✕ not run[/]"
+        return "[dim]– not run[/]"
     lines = [_verdict(cell.verdict)]
     for name, side in (("lost", cell.lost), ("gained", cell.gained)):
         lines.append(f"nothing {name}" if side.share is None else f"{name} {side.share:.4f}")

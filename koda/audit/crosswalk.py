@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import date
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from koda.config.strict import Strict, check_settings
 from koda.config.yaml_files import read_mapping
@@ -56,7 +56,7 @@ class _File(Strict):
     title: str
     as_of: date
     kept_by: str = ""
-    rows: tuple[_Row, ...] = Field(min_length=1)
+    rows: tuple[_Row, ...]
 
     @field_validator("title")
     @classmethod
@@ -65,6 +65,8 @@ class _File(Strict):
 
     @model_validator(mode="after")
     def _each_once(self) -> _File:
+        if not self.rows:
+            raise ValueError("rows is empty: a crosswalk has at least one row")
         named = Counter(f"{row.framework}: {row.reference}" for row in self.rows)
         if twice := [name for name, count in named.items() if count > 1]:
             raise ValueError(f"two rows are of {twice[0]!r}; put what both say into one")
@@ -97,9 +99,7 @@ def read_crosswalk(path: str | Path | None = None) -> Crosswalk:
         title=file.title,
         as_of=file.as_of,
         kept_by=file.kept_by,
-        rows=[
-            CrosswalkRow(**row.model_dump()) for name in frameworks for row in file.rows if row.framework == name
-        ],
+        rows=[CrosswalkRow(**row.model_dump()) for name in frameworks for row in file.rows if row.framework == name],
         digest=digest_file(path),
     )
 

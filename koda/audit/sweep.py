@@ -36,6 +36,7 @@ def cell_figures(record: AuditRecord) -> dict[str, Any]:
         return SweepSide(
             confirmed=sum(f.side == name and f.confirmed is True for f in record.findings),
             share=None if finding is None else finding.target_share.value,
+            estimate=None if observation is None else observation.estimate,
             name="" if finding is None else finding.name,
             words=[] if finding is None else finding.words,
         )
@@ -44,6 +45,7 @@ def cell_figures(record: AuditRecord) -> dict[str, Any]:
     return {
         **{name: side(name) for name in SIDES},
         "retrieval_drop": None if drop is None else drop.estimate.value,
+        "retrieval": None if drop is None else drop.estimate,
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from koda.records.base import Part, Record, titled
 from koda.records.changes import Status
+from koda.records.metrics import Estimate
 
 
 class SweepSide(Part):
@@ -16,6 +17,10 @@ class SweepSide(Part):
 
     confirmed: int = Field(description="directions")
     share: float | None = Field(default=None, description="largest held-out share, as max_share; None: no finding")
+    estimate: Estimate | None = Field(
+        default=None,
+        description="the same, with an interval that holds for all findings of the side; None in older ones",
+    )
     name: str = Field(default="", description="of the finding with that share")
     words: list[str] = Field(default=[], description="of the same")
 
@@ -38,6 +43,7 @@ class SweepCell(Part):
     lost: SweepSide | None = None
     gained: SweepSide | None = None
     retrieval_drop: float | None = Field(default=None, description="fall of R@1 on the whole set, if it was measured")
+    retrieval: Estimate | None = Field(default=None, description="the same with its interval; None in older summaries")
     error: str | None = None
     report: str | None = Field(default=None, description="path of the audit's report, relative to the summary")
 

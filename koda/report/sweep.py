@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from koda.records import SweepRecord
+from koda.records.changes import Status
 from koda.report import environment, text
 
 
@@ -31,9 +32,12 @@ def render_sweep(record: SweepRecord) -> bytes:
 
 
 def _counts(record: SweepRecord) -> str:
-    """Say how many audits had which verdict, the worst first."""
-    kinds = {"fail": "failed", "inconclusive": "inconclusive", "warn": "warned", "pass": "passed"}
+    """Say how many audits were asked for, how many ran, and how those came out, the worst first."""
+    kinds: dict[Status, str] = {"fail": "failed", "inconclusive": "inconclusive", "warn": "warned", "pass": "passed"}
     verdicts = [cell.verdict for cell in record.cells]
-    parts = [f"{n} {word}" for word, n in ((word, verdicts.count(kind)) for kind, word in kinds.items()) if n]  # type: ignore[arg-type]
-    missing = verdicts.count(None)
-    return ", ".join(([f"{missing} could not be run"] if missing else []) + parts)
+    ran = len(verdicts) - verdicts.count(None)
+    outcomes = ", ".join(f"{n} {word}" for kind, word in kinds.items() if (n := verdicts.count(kind)))
+    asked = (
+        f"{text.plural(len(verdicts), 'audit')} asked for, {'all' if ran == len(verdicts) > 1 else ran or 'none'} ran"
+    )
+    return f"{asked}: {outcomes}" if outcomes else asked

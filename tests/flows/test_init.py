@@ -1,0 +1,100 @@
+"""`koda init`: files to begin with, that never overwrite and that an audit of the demo's data runs from."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from koda.audit.crosswalk import read_crosswalk
+from koda.config import AuditConfig, load_config
+from tests.tiny import write_tiny_model
+
+
+def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(app, ["init", *arguments, "--json"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, json.loads(result.stdout)
+
+
+def config_of(folder: Path) -> AuditConfig:
+    return load_config(folder / "audit.yaml")
+
+
+def test_both_files_are_written_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, written = run("new/audit")
+    folder = tmp_path / "new" / "audit"
+    assert (code, sorted(path.name for path in folder.iterdir())) == (0, ["audit.yaml", "crosswalk.yaml"])
+    assert written["paths"] == {name: str(folder / f"{name}.yaml") for name in ("audit", "crosswalk")}
+    config = config_of(folder)
+    assert config.report.crosswalk == str(folder / "crosswalk.yaml")
+    assert read_crosswalk(config.report.crosswalk) == read_crosswalk()
+    assert (config.baseline.name, config.data.path) == ("ViT-B-32", str(folder / "pairs.tsv"))
+
+
+def test_what_is_there_is_never_replaced_unless_it_is_said_to(tmp_path: Path) -> None:
+    for name in ("audit.yaml", "crosswalk.yaml"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("mine", encoding="utf-8")
+        code, said = run(str(folder))
+        assert code == 2 and str(folder / name) in said["error"] and "--force" in said["error"]
+        assert [path.read_text(encoding="utf-8") for path in folder.iterdir()] == ["mine"]
+        assert run(str(folder), "--force")[0] == 0 and config_of(folder).candidate.kind == "local-dir"
+    link = tmp_path / "link"
+    link.mkdir()
+    (link / "audit.yaml").symlink_to(tmp_path / "nowhere")
+    assert run(str(link))[0] == 2 and not (tmp_path / "nowhere").exists()
+
+
+def test_models_and_data_are_named_as_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny_model(tmp_path / "mine" / "old", 0)
+    checkpoint = tmp_path / "mine" / "epoch_9.pt"
+    checkpoint.write_bytes(b"weights")
+    assert run("mine", "--baseline", "mine/old", "--candidate", "mine/epoch_9.pt", "--data", "elsewhere/p.tsv")[0] == 0
+    config = config_of(tmp_path / "mine")
+    assert config.baseline.name == config.candidate.name == f"local-dir:{tmp_path / 'mine' / 'old'}"
+    assert config.candidate.pretrained == str(checkpoint)
+    assert config.data.path == str(tmp_path / "elsewhere" / "p.tsv")
+    text = (tmp_path / "mine" / "audit.yaml").read_text(encoding="utf-8")
+    assert 'name: "local-dir:old"' in text and 'pretrained: "epoch_9.pt"' in text  # so that the folder may move
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    assert config_of(tmp_path / "moved").candidate.pretrained == str(tmp_path / "moved" / "epoch_9.pt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--baseline", " "], "--baseline is given an empty text"),
+        (["--candidate", ""], "empty text"),
+        (["--data", ""], "--data is given an empty text"),
+        (["--candidate", "gone/epoch_1.pt"], "There is no file"),
+        (["--baseline", "here.pt"], "--baseline ViT-B-32@here.pt"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_nothing_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.pt").write_bytes(b"weights")
+    code, said = run("new", *arguments)
+    assert code == 2 and words in said["error"] and not (tmp_path / "new").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    code, said = run(str(tmp_path / "file"))
+    assert code in (2, 3) and "file" in said["error"] and "Traceback" not in said["error"]
+
+
+def test_people_are_told_what_to_do_next(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["init", str(tmp_path)])
+    assert shown.exit_code == 0 and "intended use" in shown.stdout
+    assert f"koda audit {tmp_path / 'audit.yaml'}" in shown.stdout.replace(os.linesep, "\n")
