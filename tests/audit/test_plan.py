@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import tasks.plans
+from koda.audit.crosswalk import shipped_crosswalk
 from koda.audit.plan import AuditPlan, prepare
 from koda.config import AuditConfig
-from koda.errors import ModelError
+from koda.errors import ConfigError, ModelError
 from tests.tiny import write_tiny_model
 
 SOURCES = {
@@ -163,3 +164,26 @@ def test_an_audit_has_one_id_wherever_its_models_its_data_and_its_home_lie(
     licensed = {**moved["image"], "source": "https://example.org/image"}
     sourced = prepare(config(table, moved["both"], licensed, "image"), tmp_path / "other")
     assert sourced.audit_id != more.audit_id
+
+
+def test_a_crosswalk_is_part_of_the_audit_by_its_content(
+    models: dict[str, dict[str, object]], pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    wanted = config(pairs_folder(8), models["both"], models["image"], "image")
+    plain = prepare(wanted, tmp_path / "home")
+
+    def with_file(name: str, text: str) -> AuditPlan:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        report = wanted.report.model_copy(update={"crosswalk": str(path)})
+        return prepare(wanted.model_copy(update={"report": report}), tmp_path / "home")
+
+    shipped = shipped_crosswalk().read_text(encoding="utf-8")
+    copied, edited = with_file("copy.yaml", shipped), with_file("ours.yaml", shipped.replace("product team", "the lab"))
+    assert copied.audit_id == plain.audit_id != edited.audit_id
+    assert edited.record_key != copied.record_key and edited.evaluation_key == plain.evaluation_key
+    with pytest.raises(ConfigError, match=r"ours\.yaml, line 1: title"):
+        with_file("ours.yaml", "title: []\nas_of: 2026-11-01\nrows: []\n")
+    (tmp_path / "copy.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"copy\.yaml"):
+        prepare(copied.config, tmp_path / "home")

@@ -14,14 +14,16 @@ import duckdb
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from koda.audit.crosswalk import read_crosswalk
 from koda.audit.plan import prepare
 from koda.config import ModelSpec, load_config
 from koda.extraction import load_embeddings
 from koda.models.precision import resolve_precision
-from koda.records import ALL, AuditRecord
+from koda.records import ALL, AuditRecord, IntendedUse
 from koda.typing import ROLES
 from tests.flows.workplace import N, Workplace, make_workplace
 
@@ -143,6 +145,24 @@ def test_a_changed_setting_executes_what_depends_on_it(
     _, other, _ = place.run("--set", setting)
     assert place.executed(other) == steps
     assert other["id"] != result["id"]
+
+
+def test_intended_use_and_a_crosswalk_of_the_teams_own_are_in_the_record(
+    first: tuple[Workplace, int, dict[str, Any]],
+) -> None:
+    place, _, result = first
+    plain = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    assert (plain.crosswalk, plain.intended_use) == (read_crosswalk(), IntendedUse())
+    rows = [{"framework": "House rules", "reference": "Rule 1", "asks_for": "a test", "status": "part"}]
+    ours = place.folder / "ours.yaml"
+    ours.write_text(yaml.safe_dump({"title": "Ours", "as_of": "2026-11-01", "rows": rows}), encoding="utf-8")
+    use = "{purpose: search of pictures, owner: the lab}"
+    _, other, _ = place.run("--set", "report.crosswalk=ours.yaml", "--set", f"intended_use={use}")
+    assert place.executed(other) == STEPS[6:]
+    record = AuditRecord.from_json(Path(other["paths"]["record"]).read_bytes())
+    assert record.crosswalk == read_crosswalk(ours)
+    assert record.intended_use == IntendedUse(purpose="search of pictures", owner="the lab")
+    assert "House rules" in Path(other["paths"]["html"]).read_text(encoding="utf-8")
 
 
 def test_the_covariance_of_features_is_summed_once(
