@@ -114,7 +114,7 @@ def test_a_file_of_an_artifact(own: tuple[Workplace, dict[str, Any]], kind: str,
             assert path.read_bytes() == whole
     if damage is not deleted or name != MARK:  # without a mark it is work that was not finished
         assert any(str(path) in note for note in again["notes"])
-    if damage is not truncated:  # which is told as a flipped one is
+    if damage is flipped:  # and what was made again is whole, whatever was wrong with it
         assert place.run(*FEATURES)[1]["steps_executed"] == 0
 
 
