@@ -16,7 +16,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing koda and its dependencies into $(VENV) (some minutes, once) ..."
 	@$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' 2>$(VENV)/pip.log \
 		|| { cat $(VENV)/pip.log; exit 1; }
-	@$(BIN)/python -m compileall -q -j 2 $(VENV)/lib >/dev/null 2>&1 || true # some packages ship files for other Pythons
 	@touch $@
 
 demo: $(STAMP)

@@ -13,13 +13,17 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 #: what a command imports when it comes to it
 _MODULES = (
-    "open_clip", "flows.align", "flows.audit", "flows.cli.app", "flows.watch", "koda.audit.controls",
-    "koda.audit.evaluation", "koda.audit.recording", "koda.audit.solutions", "koda.report", "koda.storage.database",
+    "open_clip", "pandas", "prefect.task_engine", "prefect.utilities.visualization", "sklearn.cluster",
+    "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
+    "flows.align", "flows.audit", "flows.cli.app", "flows.prefect_artifacts", "flows.watch", "koda.audit.comparison",
+    "koda.audit.controls", "koda.audit.evaluation", "koda.audit.recording", "koda.audit.rerun", "koda.audit.solutions",
+    "koda.report", "koda.storage.database",
 )  # fmt: skip
 
 
@@ -28,7 +32,19 @@ def _import_all() -> None:
         importlib.import_module(name)
     import torch
 
+    from koda.config.models import ModelSpec
+    from koda.models import load_encoder, resolve_model
+    from koda.report.environment import environment, template_folder
+    from tests.tiny import write_tiny_model
+
     torch.set_num_threads(1)
+    # what is read and kept once a process: the tokenizer's vocabulary, the compiled templates
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_tiny_model(Path(folder, "tiny"), 0)
+        load_encoder(resolve_model(ModelSpec(name=f"local-dir:{model}", precision="fp32"), "cpu"), "cpu")
+    templates = environment(template_folder())
+    for name in templates.list_templates(extensions=("j2",)):
+        templates.get_template(name)
 
 
 def _run(asked: dict[str, Any]) -> None:

@@ -18,9 +18,10 @@ from koda.storage import ArtifactStore
 from koda.storage.database import AuditStore
 from tests import prefect_server
 from tests.e2e.nursery import Nursery
+from tests.e2e.scale import SHORT
 from tests.flows.workplace import Workplace, make_workplace
 
-KILLS = 20
+KILLS = 6 if SHORT else 20
 #: what the audit has said last when it is killed, some random moment later: nothing yet, then each of its steps
 SAID = ("", "embed baseline", "embed candidate", "discover lost", "discover gained", "control", "evaluate", "record",
         "render")  # fmt: skip
