@@ -10,7 +10,7 @@ from typing import Any, assert_never
 from koda.audit.aligned import AlignedModel
 from koda.audit.controls import load_controls
 from koda.audit.evaluation import Evaluation, load_evaluation
-from koda.audit.history import with_changes
+from koda.audit.line import with_line
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
 from koda.audit.provenance import describe_hardware, describe_software
 from koda.audit.samples import all_rejections, load_samples
@@ -45,7 +45,7 @@ def write_record(plan: AuditPlan, started: datetime) -> str:
     key = plan.record_key
     folder = plan.artifacts.folder(RECORDS, key)
     evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
-    record = with_changes(plan.home, build_record(plan, evaluation, started), evaluation.slices)
+    record = with_line(plan.home, build_record(plan, evaluation, started), evaluation.slices)
     write_atomically(folder / "slices.csv", slices_csv(evaluation.slices, plan.dataset.metadata_columns))
     write_parquet(folder / "thumbnails.parquet", _thumbnails(plan, record))
     write_atomically(folder / "verdict.json", verdict_json(record))

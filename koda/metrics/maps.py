@@ -12,7 +12,8 @@ from koda.typing import FloatArray
 
 MIN_SAMPLES, MAX_SAMPLES = 10, 1500
 PERPLEXITY = 30
-ITERATIONS = 500
+ITERATIONS = 400  # of 1500 scenes of the demo the nearest 10 in the map are as right as after 1000, to a point in 100
+_ANGLE = 0.8  # of Barnes-Hut
 _SPREAD = 1e-4  # standard deviation of the first coordinate at the start
 _DIGITS = 4
 
@@ -60,8 +61,8 @@ def maps(baseline: EmbeddingTable, candidate: EmbeddingTable, modalities: Sequen
     names = " and ".join(modalities)
     method = (
         f"t-SNE (scikit-learn) of the {names} embeddings at length 1, Euclidean distances, perplexity {perplexity:g}, "
-        f"{ITERATIONS} iterations; the baseline's map starts from the first two principal components, the candidate's "
-        "from the baseline's map, and is turned upon it"
+        f"{ITERATIONS} iterations, Barnes-Hut angle {_ANGLE:g}; the baseline's map starts from the first two principal "
+        "components, the candidate's from the baseline's map, and is turned upon it"
     )
     return Maps(_rounded(first), _rounded(second), method)
 
@@ -96,7 +97,12 @@ def _mapped(x: FloatArray, start: FloatArray, seed: int) -> FloatArray:
     # samples that are all alike have no principal components, and stay where they are
     begin = start * (_SPREAD / spread) if spread > 1e-12 else np.zeros_like(start)
     search = TSNE(
-        perplexity=_perplexity(len(x)), max_iter=ITERATIONS, init=begin.astype(np.float32), random_state=seed, n_jobs=1
+        perplexity=_perplexity(len(x)),
+        max_iter=ITERATIONS,
+        angle=_ANGLE,
+        init=begin.astype(np.float32),
+        random_state=seed,
+        n_jobs=1,
     )
     found = np.asarray(search.fit_transform(x), dtype=np.float64)
     centred: FloatArray = found - found.mean(axis=0)
