@@ -129,7 +129,9 @@ def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Pla
             if int(row["rank"]) <= sizes.get((row["side"], row["direction"], row["lobe"]), 0)
         )
     return {
-        (f.side, f.direction): frozenset(s.key for lobe in (f.positive, f.negative) for s in lobe.samples)
+        (f.side, f.direction): frozenset(
+            s.key for lobe in (f.positive, f.negative) for s in lobe.samples if s.pick != "near miss"
+        )
         for f in record.findings
     }
 

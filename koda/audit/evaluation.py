@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koda.audit.galleries import lobe_record
 from koda.audit.kernels import kernels_by_side
+from koda.audit.looks import looks_of, map_of, spectra_of
 from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import load_samples
@@ -22,7 +24,7 @@ from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
 from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, held_out_shares, tested_keys
-from koda.records import Estimate, Finding, LobeRecord, Metrics, SampleRecord, SharesAtTie, Stability, Subset, Theme
+from koda.records import Estimate, Finding, LobeRecord, Looks, Metrics, SharesAtTie, Stability, Subset, Theme
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.slicing.themes import themes_of
@@ -41,6 +43,7 @@ class Evaluation:
     findings: list[Finding]
     themes: list[Theme]
     metrics: Metrics
+    looks: Looks
     n_discovery: int
     n_confirmation: int
     slices: list[dict[str, Any]]
@@ -96,7 +99,12 @@ def evaluate(plan: AuditPlan) -> str:
         for row in _rows(side, piece.direction, lobe, tables[side][0].metadata, row_of, confirmation)
     ]
     findings = with_duplicates(plan, samples, pieces, findings, row_of)
-    metrics = measure(plan, samples, solutions, pieces, findings)
+    metrics, class_ranks = measure(plan, samples, solutions, pieces, findings)
+    looks = Looks()
+    if not plan.is_brief:
+        drawn = map_of(plan, samples, pieces, findings)
+        metrics = metrics.model_copy(update={"map": drawn, "spectra": spectra_of(plan, samples, solutions)})
+        looks = looks_of(plan, samples, solutions, pieces, findings, class_ranks, drawn)
     members = {
         Subset(side, piece.direction): frozenset(piece.positive.members + piece.negative.members)
         for side in SIDES
@@ -109,6 +117,7 @@ def evaluate(plan: AuditPlan) -> str:
         "findings": [finding.model_dump(mode="json") for finding in findings],
         "themes": [theme.model_dump(mode="json") for theme in themes_of(findings, members, around)],
         "metrics": metrics.model_dump(mode="json"),
+        "looks": looks.model_dump(mode="json"),
         "n_discovery": len(samples.discovery),
         "n_confirmation": len(samples.confirmation),
     }
@@ -127,6 +136,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         [Finding.model_validate(finding) for finding in note["findings"]],
         [Theme.model_validate(theme) for theme in note["themes"]],
         Metrics.model_validate(note["metrics"]),
+        Looks.model_validate(note["looks"]),
         note["n_discovery"],
         note["n_confirmation"],
         pq.ParquetFile(folder / "slices.parquet").read().to_pylist(),
@@ -196,39 +206,17 @@ def _finding(
         similarity_searched=dict(piece.similarity_searched),
         bandwidths=list(bandwidths),
         depends_on_bandwidth=any(at.difference.value <= held.materiality for at in bandwidths) if bandwidths else None,
-        positive=_lobe(pairs, piece.positive, gallery),
-        negative=_lobe(pairs, piece.negative, gallery),
+        **_lobes(pairs, piece, gallery, [plan.config.discrepancy.seed, SIDES.index(side), piece.direction]),
         stability=again,
         note=held.reason or None,
     )
 
 
-def _lobe(pairs: Mapping[str, Pair], lobe: Lobe, gallery: int) -> LobeRecord:
-    """Return a lobe with the samples shown: held-out ones first, for a third at most those that the search chose."""
-    places = range(len(lobe.keys))
-    new, seen = ([place for place in places if bool(lobe.in_sample[place]) is searched] for searched in (False, True))
-    n_seen = min(len(seen), max(gallery // 3, gallery - len(new)))
-    shown = [*new[: gallery - n_seen], *seen[:n_seen]]
-    samples = [
-        SampleRecord(
-            key=key,
-            caption=pairs[key].caption,
-            score=float(lobe.scores[place]),
-            split="discovery" if lobe.in_sample[place] else "confirmation",
-            metadata=pairs[key].metadata,
-        )
-        for place in shown
-        for key in [lobe.keys[place]]
-    ]
-    return LobeRecord(
-        sign=lobe.sign,
-        size=lobe.size,
-        n_held_out=int((~lobe.in_sample[: lobe.size]).sum()),
-        samples=samples,
-        words=list(lobe.words),
-        metadata=list(lobe.metadata),
-        name=lobe.name,
-    )
+def _lobes(pairs: Mapping[str, Pair], piece: Slice, gallery: int, seed: Sequence[int]) -> dict[str, LobeRecord]:
+    return {
+        lobe.sign: lobe_record(pairs, lobe, gallery, [*seed, place])
+        for place, lobe in enumerate((piece.positive, piece.negative))
+    }
 
 
 def _rows(

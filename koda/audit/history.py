@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from koda.audit.diff import Members, compare_audits, members_of, members_of_rows, nearest
+from koda.audit.diff import Members, compare_audits, members_of
 from koda.audit.folders import AUDITS, RECORD, checked_bytes, read_record
 from koda.audit.publishing import find_published, read_published
 from koda.audit.selection import EVERY_AUDIT, Selection
-from koda.errors import KodaError, StoreError
+from koda.errors import KodaError
 from koda.records import AuditRecord, Changes
 from koda.storage.checkpoints import list_checkpoints
 from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
-
-
-def with_changes(home: Path, record: AuditRecord, slices: Sequence[dict[str, Any]]) -> AuditRecord:
-    """Say in a new record what changed since the last audit of its line: the same baseline, and data of one name.
-
-    The audit before is no input of the record: it is no part of the record's key, and an audit that is asked for
-    again keeps the record, and so the comparison, that was made of it the first time. Executing every step again
-    (`--fresh`) compares again.
-
-    Args:
-        home: KODA_HOME.
-        record: the new record.
-        slices: the rows of its slices.
-    """
-    before = previous_audit(home, record)
-    if before is None:
-        return record
-    try:
-        listed = _listed(before, home / AUDITS / before.id)
-    except KodaError:  # damaged since, which is no reason to stop this audit: the samples in its record will do
-        listed = None
-    was, now = _both(before, record, listed, members_of_rows(row for row in slices if row["in_slice"]))
-    findings = record.findings
-    if before.data.digest == record.data.digest:
-        findings = [
-            finding.model_copy(update={"nearest_previous": nearest(before.id, was, place, now.get(place, frozenset()))})
-            for finding in findings
-            for place in [(finding.side, finding.direction)]
-        ]
-    changes = compare_audits(before, record, (was, now))
-    return record.model_copy(update={"findings": findings, "changes": changes})
-
-
-def previous_audit(home: Path, record: AuditRecord) -> AuditRecord | None:
-    """Return the latest audit of the same line that ended before this one, if its folder can still be read."""
-    for ended, path in sorted(_of_line(home, record), reverse=True):
-        if path.parent.name == record.id or ended > record.ended:
-            continue
-        try:
-            return read_record(path)
-        except (OSError, KodaError):
-            continue  # removed or damaged since, or of a newer koda
-    return None
-
-
-def _of_line(home: Path, record: AuditRecord) -> list[tuple[datetime, Path]]:
-    """Return the audits of the same line, by end and record.
-
-    Those that the database does not know yet, since it could not be written or read, are read from their folders.
-    """
-    try:
-        store = AuditStore(home)
-        known = {audit["id"] for audit in store.list_audits()}
-        line = store.audits_of_line(record.baseline.weights_digest, record.data.name)
-    except StoreError:
-        known, line = set(), []
-    others = [
-        (other.ended, path)
-        for path, other in unknown_audits(home, known)
-        if (other.baseline.weights_digest, other.data.name) == (record.baseline.weights_digest, record.data.name)
-    ]
-    return [(audit["ended"], home / AUDITS / audit["id"] / RECORD) for audit in line] + others
 
 
 def unknown_audits(home: Path, known: AbstractSet[str]) -> list[tuple[Path, AuditRecord]]:
@@ -187,15 +123,15 @@ def diff_audits(home: Path, a: str, b: str) -> Changes:
         StoreError: a file of an audit that is damaged.
     """
     (before, was), (after, now) = (_read(home, name) for name in (a, b))
-    return compare_audits(before, after, _both(before, after, was, now))
+    return compare_audits(before, after, members_of_both(before, after, was, now))
 
 
 def _read(home: Path, name: str) -> tuple[AuditRecord, Members | None]:
     record = read_published(home, name)
-    return record, _listed(record, find_published(home, name))
+    return record, listed_members(record, find_published(home, name))
 
 
-def _listed(record: AuditRecord, folder: Path) -> Members | None:
+def listed_members(record: AuditRecord, folder: Path) -> Members | None:
     """The slices of an audit by the file beside its record; None where it is not there."""
     try:
         return members_of(record, checked_bytes(folder / "slices.csv"))
@@ -203,6 +139,8 @@ def _listed(record: AuditRecord, folder: Path) -> Members | None:
         return None
 
 
-def _both(before: AuditRecord, after: AuditRecord, was: Members | None, now: Members | None) -> tuple[Members, Members]:
+def members_of_both(
+    before: AuditRecord, after: AuditRecord, was: Members | None, now: Members | None
+) -> tuple[Members, Members]:
     """The slices of two audits; where those of one are not there, the samples in the records stand for both."""
     return (members_of(before), members_of(after)) if was is None or now is None else (was, now)

@@ -50,8 +50,8 @@ def measure(
     solutions: Mapping[Side, Solution],
     pieces: SlicesBySide,
     findings: Sequence[Finding],
-) -> Metrics:
-    """Return the figures beside the findings.
+) -> tuple[Metrics, Mapping[Role, ClassRanks]]:
+    """Return the figures beside the findings, and the zero-shot ranks of all labelled samples that some are made of.
 
     Args:
         plan: of the audit.
@@ -68,7 +68,7 @@ def measure(
     accuracies, class_ranks = zero_shot(plan, samples, subsets)
     whole = _whole(plan, samples)
     looked_at = {} if plan.is_brief else tied  # of what no rule may limit: cluster scores and curves
-    return Metrics(
+    metrics = Metrics(
         queries="held out" if samples.is_aligned else "all",
         retrieval=_recalls(plan, retrieval),
         retrieval_differences=[part.difference for part in retrieval if part.difference is not None],
@@ -78,6 +78,7 @@ def measure(
         quotients=[curve for side in looked_at if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole=whole,
     )
+    return metrics, class_ranks
 
 
 def with_duplicates(

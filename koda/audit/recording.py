@@ -10,11 +10,11 @@ from typing import Any, assert_never
 from koda.audit.aligned import AlignedModel
 from koda.audit.controls import load_controls
 from koda.audit.evaluation import Evaluation, load_evaluation
-from koda.audit.history import with_changes
+from koda.audit.line import with_line
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
 from koda.audit.provenance import describe_hardware, describe_software
 from koda.audit.samples import all_rejections, load_samples
-from koda.audit.thumbnails import make_thumbnails
+from koda.audit.thumbnails import make_thumbnails, sizes_of
 from koda.datasets import count_kinds
 from koda.discrepancy import Solution
 from koda.discrepancy.limits import EnergyLimit, FixedWeight, Limit, QuantileLimit, ShareLimit, limit_from
@@ -46,7 +46,7 @@ def write_record(plan: AuditPlan, started: datetime) -> str:
     key = plan.record_key
     folder = plan.artifacts.folder(RECORDS, key)
     evaluation = plan.artifacts.read(EVALUATIONS, plan.evaluation_key, load_evaluation)
-    record = with_changes(plan.home, build_record(plan, evaluation, started), evaluation.slices)
+    record = with_line(plan.home, build_record(plan, evaluation, started), evaluation.slices)
     write_atomically(folder / "slices.csv", slices_csv(evaluation.slices, plan.dataset.metadata_columns))
     write_parquet(folder / "thumbnails.parquet", _thumbnails(plan, record))
     write_atomically(folder / "verdict.json", verdict_json(record))
@@ -93,6 +93,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
         findings=evaluation.findings,
         themes=evaluation.themes,
         metrics=evaluation.metrics,
+        looks=evaluation.looks,
         controls=controls,
         provenance=provenance,
         config=settings,
@@ -145,6 +146,7 @@ def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, di
         n_confirmation=evaluation.n_confirmation,
         n_rejected=len(rejections),
         n_duplicate_images=data.n_duplicate_images,
+        n_repeated_captions=_repeated(pair.caption for pair in data.pairs),
         n_empty_captions=data.n_empty_captions,
         format=data.format,
         n_long_captions={plan.label(role): int(infos[role]["n_long"]) for role in plan.models},
@@ -161,6 +163,11 @@ def data_record(plan: AuditPlan, evaluation: Evaluation, infos: Mapping[Role, di
         ),
         **_held_out(plan),
     )
+
+
+def _repeated(captions: Iterable[str | None]) -> int:
+    """Return how many captions are those of more than one sample; empty ones are none."""
+    return sum(n for caption, n in Counter(captions).items() if caption and n > 1)
 
 
 def _altered(infos: Iterable[dict[str, Any]]) -> dict[str, int]:
@@ -245,10 +252,11 @@ def _side_method(plan: AuditPlan, side: Side, solution: Solution) -> SideMethod:
 
 
 def _thumbnails(plan: AuditPlan, record: AuditRecord) -> dict[str, list[Any]]:
-    """Make the thumbnails of every sample that a gallery shows, as columns key and jpeg."""
-    lobes = [lobe for finding in record.findings for lobe in (finding.positive, finding.negative)]
-    shown = {sample.key for lobe in lobes for sample in lobe.samples}
-    thumbnails = make_thumbnails(
-        [pair for pair in plan.dataset.pairs if pair.key in shown], plan.config.report.thumbnails
-    )
+    """Make the thumbnails of every sample that the report shows, as columns key and jpeg; smaller ones beside a map."""
+    size = plan.config.report.thumbnails
+    sizes = sizes_of(record, size)
+    thumbnails: dict[str, bytes] = {}
+    for pixels in sorted(set(sizes.values()), reverse=True):
+        pairs = [pair for pair in plan.dataset.pairs if sizes.get(pair.key) == pixels]
+        thumbnails |= make_thumbnails(pairs, pixels)
     return {"key": list(thumbnails), "jpeg": list(thumbnails.values())}

@@ -86,8 +86,12 @@ def class_vectors(
     return _unit(means, classes)
 
 
-def class_ranks(images: FloatArray, vectors: FloatArray, right: IntArray, device: torch.device) -> IntArray:
-    """Return the rank of the right class of each image by cosine, (n,); ties count against the model.
+def classify(
+    images: FloatArray, vectors: FloatArray, right: IntArray, device: torch.device
+) -> tuple[IntArray, IntArray]:
+    """Return the rank of the right class of each image by cosine, and the class chosen, (n,) each.
+
+    Ties count against the model: where another class comes as near as the right one, that one is chosen.
 
     Args:
         images: (n, d), of any length.
@@ -98,16 +102,20 @@ def class_ranks(images: FloatArray, vectors: FloatArray, right: IntArray, device
 
     from koda.metrics.retrieval import TIE
 
-    ranks = np.empty(len(images), dtype=np.int64)
+    ranks, chosen = np.empty((2, len(images)), dtype=np.int64)
     step = max(1, _CHUNK_ELEMENTS // max(vectors.shape))
     classes = torch.from_numpy(np.ascontiguousarray(vectors)).to(device, torch.float32)
     for start in range(0, len(images), step):
         rows = slice(start, start + step)
         block = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device, torch.float32)
         scores = torch.nn.functional.normalize(block, dim=1) @ classes.T  # (b, c)
-        own = scores.gather(1, torch.from_numpy(right[rows, None]).to(device))  # (b, 1)
-        ranks[rows] = torch.count_nonzero(scores >= own - TIE, dim=1).cpu().numpy()  # the right one is among them
-    return ranks
+        of_right = torch.from_numpy(right[rows, None]).to(device)  # (b, 1)
+        own = scores.gather(1, of_right)  # (b, 1)
+        rank = torch.count_nonzero(scores >= own - TIE, dim=1)  # the right one is among them
+        others = scores.scatter(1, of_right, -torch.inf).argmax(dim=1)
+        ranks[rows] = rank.cpu().numpy()
+        chosen[rows] = torch.where(rank == 1, of_right[:, 0], others).cpu().numpy()
+    return ranks, chosen
 
 
 @dataclass(frozen=True)
@@ -116,13 +124,16 @@ class ClassRanks:
 
     Args:
         keys: (n,) the samples that were classified.
-        ranks: (n,) from 1; see :func:`class_ranks` for ties.
+        ranks: (n,) from 1; see :func:`classify` for ties.
         images: (n,) the number of the image that each sample shows.
+        right, chosen: (n,) the number of the right class, and of the one chosen.
     """
 
     keys: tuple[str, ...]
     ranks: IntArray
     images: IntArray
+    right: IntArray
+    chosen: IntArray
 
     def hits(self, k: int) -> BoolArray:
         """Return whether the right class of each sample is among the first k, (n,)."""
@@ -131,7 +142,8 @@ class ClassRanks:
     def among(self, keys: Iterable[str]) -> ClassRanks:
         """Return the ranks of the samples named, in the order of these; those that were not classified are left out."""
         rows = np.array(sorted(self._row_of[key] for key in keys if key in self._row_of), dtype=np.int64)
-        return ClassRanks(tuple(self.keys[row] for row in rows.tolist()), self.ranks[rows], self.images[rows])
+        parts = (part[rows] for part in (self.ranks, self.images, self.right, self.chosen))
+        return ClassRanks(tuple(self.keys[row] for row in rows.tolist()), *parts)
 
     @cached_property
     def _row_of(self) -> Mapping[str, int]:
@@ -197,7 +209,8 @@ def zero_shot_by_subset(
     for key, of_classes in vectors.items():
         images = tables[key].select(keys).image
         assert images is not None, "class vectors are compared with images"
-        whole[key] = ClassRanks(tuple(keys), class_ranks(images, of_classes, right, device_of(device)), image_of)
+        ranks, chosen = classify(images, of_classes, right, device_of(device))
+        whole[key] = ClassRanks(tuple(keys), ranks, image_of, right, chosen)
     depths = [k for k in _DEPTHS if k < len(next(iter(vectors.values())))]
     measured = []
     for subset, members in {ALL: keys, **subsets}.items():

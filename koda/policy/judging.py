@@ -126,6 +126,7 @@ def _still_confirmed(retests: Sequence[RetestedFinding]) -> str:
 
 def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: date) -> RuleResult:
     seen, result, note = _decide(rule, facts)
+    decides = None if seen is None or seen.retests else seen.finding
     waiver = waiver_of(rule, waivers, day)
     waived: Literal["warn", "fail"] | None = None
     if waiver is not None and not waiver.expired and (result == "warn" or result == "fail"):
@@ -139,10 +140,11 @@ def _apply(rule: PolicyRule, facts: AuditFacts, waivers: Sequence[Waiver], day: 
         result="waived" if waived else result,
         owner=rule.owner,
         reason=rule.reason,
-        finding=None if seen is None or seen.finding is None or seen.retests else seen.finding.subset,
+        finding=None if decides is None else decides.subset,
         detail=None if seen is None else _detail(seen),
         retests=[] if seen is None else _named(seen.retests),
         min_stability=rule.min_stability,
+        stability=None if decides is None or decides.stability is None else decides.stability.jaccard,
         note=note,
         waiver=waiver,
         waived=waived,

@@ -28,6 +28,7 @@ from koda.typing import SIDES, Side
 RECORD_VERSION = 3
 
 ShareUnit = Literal["ties", "raw"]
+Pick = Literal["top", "member", "near miss"]
 
 
 class WaiverRecord(Part):
@@ -216,7 +217,7 @@ class SampleRecord(Part):
     score: float
     split: Literal["discovery", "confirmation"]
     metadata: dict[str, Any] = Field(default={})
-    pick: Literal["top", "member", "near miss"] = Field(
+    pick: Pick = Field(
         default="top",
         description="top: the first of the ranking; member: drawn from all members; near miss: the first of the "
         "ranking that are no members",
@@ -251,7 +252,8 @@ class LobeRecord(Part):
     size: int = Field(description="samples in the slice by the size rule")
     n_held_out: int | None = Field(default=None, description="of them, that the search did not see")
     samples: list[SampleRecord] = Field(
-        description="the gallery: the first of the ranking that the search did not see, then of those that it saw"
+        description="the gallery: the first members of the ranking, members drawn from the others, and near misses; "
+        "in each the samples that the search did not see come first"
     )
     words: list[Word] = Field(default=[])
     metadata: list[OverRepresented] = Field(default=[])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FLOOR, CAP = 5, 0.1  # size of a lobe: samples at least, share of all samples at most
 LISTED = 50  # samples that a ranking holds at least, where so many have the sign
+_BEYOND = 10  # samples after the last member that it holds at least, to be shown as near misses
 _HEIGHT, _WIDE_HEIGHT = 1 / 2, 1 / 3  # of a lobe, at which it ends; of its neighbourhood
 _LEADING = 0.0025  # share of the samples whose scores are the height of a lobe
 _SUBSAMPLE = 2000  # samples of a lobe, or of the rest, in the similarity table
@@ -38,7 +39,7 @@ class Lobe:
     Args:
         sign: "positive" (the heavier lobe: the slice) or "negative" (its counterpart).
         size: samples in the slice by the size rule; the first ``size`` of the ranking are the members.
-        keys: the ranking, at least ``max(size, 50)`` samples where so many have the sign.
+        keys: the ranking, at least ``max(size + 10, 50)`` samples where so many have the sign.
         scores: (len(keys),) signed values of the direction, farthest from 0 first.
         in_sample: (len(keys),) whether the search used the sample; the others are extended, see
             :mod:`koda.discrepancy.extension`.
@@ -157,7 +158,7 @@ def slices(
         sizes = {sign: len(rows) for sign, rows in inside.items()}
         lobes = {}
         for sign, order in orders.items():
-            shown = order[: max(sizes[sign], listed)]
+            shown = order[: max(sizes[sign] + _BEYOND, listed)]
             lobes[sign] = Lobe(
                 sign="positive" if sign > 0 else "negative",
                 size=sizes[sign],

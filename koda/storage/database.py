@@ -139,12 +139,13 @@ class AuditStore:
         )
 
     def audits_of_line(self, baseline_weights: str, dataset: str) -> list[dict[str, Any]]:
-        """Return id and end of the audits against one baseline on data of one name, the latest first.
+        """Return the audits against one baseline on data of one name, the latest first: id, end, models' fingerprints.
 
         The baseline is known by the digest of its weights, so that a line goes on when a library gets a new version.
         """
         return self.query(
-            "SELECT id, ended FROM audits JOIN models ON fingerprint = baseline_fingerprint "
+            "SELECT id, ended, baseline_fingerprint, candidate_fingerprint "
+            "FROM audits JOIN models ON fingerprint = baseline_fingerprint "
             "WHERE weights_digest = ? AND dataset = ? ORDER BY ended DESC, id",
             [baseline_weights, dataset],
         )

@@ -174,3 +174,12 @@ def test_what_models_and_data_say_is_not_said_again_of_the_configuration() -> No
     changes = compare(one, one.model_copy(update={"config": named, "candidate": candidate}))
     assert "candidate.name" in [row.name for row in changes.models]
     assert "candidate.name" not in [row.name for row in changes.config]
+
+
+def test_a_near_miss_in_a_gallery_is_no_member_of_the_slice() -> None:
+    one = record(n_findings=1, gallery=2, map_points=0)
+    finding = one.findings[0]
+    first, second = finding.positive.samples
+    missed = finding.positive.model_copy(update={"samples": [first, second.model_copy(update={"pick": "near miss"})]})
+    one = one.model_copy(update={"findings": [finding.model_copy(update={"positive": missed})]})
+    assert members_of(one)[finding.side, 1] == {first.key, *(sample.key for sample in finding.negative.samples)}

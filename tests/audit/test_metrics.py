@@ -52,7 +52,7 @@ def test_without_directions_only_the_models_as_a_whole_are_measured(planned):
         side: find_discrepancies(same.baseline, same.candidate, plan.config.discrepancy) for side in ("lost", "gained")
     }
     found = {"lost": (), "gained": ()}
-    metrics = measure(plan, same, empty, found, [])
+    metrics, _ = measure(plan, same, empty, found, [])
     assert {str(r.subset) for r in metrics.retrieval} == {"all"}
     (difference,) = metrics.retrieval_differences
     assert {(e.value, e.low, e.high) for e in difference.image_to_text.values()} == {(0.0, None, None)}
@@ -95,7 +95,7 @@ def test_figures_by_metadata_value_are_of_held_out_samples(planned, monkeypatch)
     held_out = [key for key in sorted(pairs) if int(pairs[key].metadata["number"]) < 80]
     same = replace(samples, baseline=table, candidate=table, confirmation=tuple(held_out))
     empty = {side: find_discrepancies(table, table, plan.config.discrepancy) for side in ("lost", "gained")}
-    metrics = measure(plan, same, empty, {"lost": (), "gained": ()}, [])
+    metrics, _ = measure(plan, same, empty, {"lost": (), "gained": ()}, [])
     assert [(item.column, item.value, item.n) for item in metrics.by_value] == [
         ("colour", "blue", 40),
         ("colour", "red", 40),

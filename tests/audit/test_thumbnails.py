@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from koda.audit.thumbnails import make_thumbnails
+from koda.audit.thumbnails import make_thumbnails, sizes_of
 from koda.config import DataConfig
 from koda.datasets import decode_image, read_dataset
+from koda.records import Looks, Neighbour, SampleNeighbours
+from tests.report import factory
 
 
 def write(folder: Path) -> None:
@@ -41,3 +43,17 @@ def test_thumbnails_are_turned_scaled_and_composed_as_the_pictures_are(tmp_path:
                 assert far < 3
         assert decode_image(pairs[0]).size == size
         assert decode_image(pairs[1]).getpixel((3, 3)) == (78, 78, 78)  # 20000 of 65535
+
+
+def test_a_thumbnail_is_as_large_as_the_largest_place_that_shows_it() -> None:
+    record = factory.record(1, gallery=1, map_points=0)
+    finding, drawn = record.findings[0], factory.record(1, gallery=1, map_points=6).metrics.map
+    shown, other = finding.positive.samples[0].key, finding.negative.samples[0].key
+    assert drawn is not None
+    drawn = drawn.model_copy(update={"keys": [shown, "b", "c", "d"]})
+    near = [Neighbour(key=key, similarity=0.5) for key in (shown, "a", "b")]
+    looks = Looks(neighbours=[SampleNeighbours(key=shown, baseline=near[1:], candidate=near[:1], shared=0)])
+    metrics = record.metrics.model_copy(update={"map": drawn})
+    record = record.model_copy(update={"looks": looks, "metrics": metrics})
+    assert sizes_of(record, 160) == {shown: 160, other: 160, "a": 96, "b": 96, "c": 40, "d": 40}
+    assert set(sizes_of(record, 32).values()) == {32}

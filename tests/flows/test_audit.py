@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.crosswalk import read_crosswalk
 from koda.audit.plan import prepare
+from koda.audit.thumbnails import sizes_of
 from koda.config import ModelSpec, load_config
 from koda.extraction import load_embeddings
 from koda.models.precision import resolve_precision
@@ -67,6 +69,21 @@ def test_an_audit_executes_every_step_and_leaves_its_files(first: tuple[Workplac
     assert list(record.provenance.artifacts) == STEPS[:6]
     assert all(0 <= finding.gap < 1e-5 for finding in record.findings)
     assert "old" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_there_is_something_to_look_at_and_a_thumbnail_of_all_of_it(
+    first: tuple[Workplace, int, dict[str, Any]],
+) -> None:
+    place, _, result = first
+    record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
+    assert record.metrics.map is not None and len(record.metrics.map.keys) == N
+    assert set(record.metrics.spectra) == set(ROLES)
+    lobes = [lobe for finding in record.findings for lobe in (finding.positive, finding.negative)]
+    shown = {sample.key for lobe in lobes for sample in lobe.samples}
+    assert shown | set(record.looks.samples) == set(record.metrics.map.keys)
+    (path,) = (place.home / "artifacts" / "records").glob("*/thumbnails.parquet")
+    assert set(pq.read_table(path)["key"].to_pylist()) == set(sizes_of(record, 160)) == set(record.metrics.map.keys)
+    assert record.data.n_repeated_captions is not None and record.trend is None
 
 
 def test_the_slices_are_listed_with_metadata(first: tuple[Workplace, int, dict[str, Any]]) -> None:

@@ -316,3 +316,11 @@ def test_min_stability_needs_searches_to_compare_with() -> None:
 def test_min_stability_needs_a_finding() -> None:
     with pytest.raises(ConfigError, match=r"min_stability has no meaning for rejections\.share"):
         check_policy([PolicyRule(figure="rejections.share", fail=1, min_stability=0.5)])
+
+
+def test_a_rule_says_how_stable_the_finding_is_that_decides() -> None:
+    shaky = finding(0.004).model_copy(update={"stability": Stability(jaccard=0.25, subspace=0.5, n_runs=3)})
+    for rule in ({"fail": 0.002}, {"fail": 0.002, "min_stability": 0.5}, {"fail": 0.1}):
+        assert result_of(facts(shaky), figure="lost.max_share", **rule).stability == 0.25
+    assert result_of(facts(finding(0.004)), figure="lost.max_share", fail=0.002).stability is None
+    assert result_of(facts(shaky), figure="rejections.count", fail=1).stability is None
