@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls and DEL move the cursor, recolour, retitle; directional controls reorder what stands beside them;
-# U+2028 and U+2029 end a line; a lone surrogate is a byte of a file name that is not UTF-8
-_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+# C0 and C1 controls and DEL move the cursor, recolour, retitle; directional controls reorder what stands beside them,
+# and so may the deprecated ones up to U+206F; U+FFF9 to U+FFFB hide what they annotate; U+2028 and U+2029 end a line; a
+# lone surrogate is a byte of a file name that is not UTF-8
+_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff"
 _UNSAFE_TEXT = re.compile(f"[{_UNSAFE}]")
 _UNSAFE_LINE = re.compile(f"[\t\n{_UNSAFE}]")
 _SPELLED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}

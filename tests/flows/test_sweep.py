@@ -112,8 +112,8 @@ def test_two_models_and_one_that_is_not_there(tmp_path: Path, monkeypatch: pytes
     ]
     assert cells["gone"]["verdict"] is None and "does not exist" in cells["gone"]["error"]
     page = Path(result["paths"]["html"]).read_text(encoding="utf-8")
-    assert "✗ fail" in page and "✗ not run" in page
-    assert "2 audits:</b> 1 could not be run, 1 failed" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "✗ fail" in page and "– not run" in page
+    assert "2 audits asked for, 1 ran: 1 failed." in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "Traceback" not in shown
 
     os.environ["KODA_HOME"] = str(place.home)
@@ -159,6 +159,8 @@ def test_a_cell_says_what_its_audit_found() -> None:
     lost = [f for f in full.findings if f.side == "lost"]
     assert told["lost"].confirmed == sum(f.confirmed is True for f in lost)
     assert told["lost"].share == max(f.target_share.value for f in lost if f.confirmed)
+    assert told["lost"].estimate.value == told["lost"].share and told["lost"].estimate.low is not None
+    assert told["retrieval"].value == told["retrieval_drop"]
     assert told["lost"].words == next(f.words for f in lost if f.target_share.value == told["lost"].share)
     assert cell_figures(full.model_copy(update={"findings": []}))["lost"].share is None
 

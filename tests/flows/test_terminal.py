@@ -25,7 +25,9 @@ from flows.cli.show_changes import show_sweep
 from flows.terminal import console, escape, follow
 from koda.embeddings import EmbeddingTable
 from koda.records import AuditRecord, CalibratedRule, Spread, SweepCell, SweepRecord, Theme
+from koda.records.checkpoint import CheckpointEntry
 from koda.storage import digest_file
+from koda.storage.checkpoints import CheckpointLedger, entry_id
 from koda.storage.database import AuditStore
 from tasks.progress import report
 from tests import prefect_server
@@ -33,8 +35,8 @@ from tests.discrepancy.problems import tables
 from tests.report import factory
 from tests.tiny import write_tiny_model
 
-EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u202e\u2066[red]:skull:[/nonsense]\\"
-_SENT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u202e\u2066\u206a\ufffb[red]:skull:[/nonsense]\\"
+_SENT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb]")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -127,6 +129,23 @@ def test_what_stored_audits_say_is_shown_and_not_obeyed(home: Path, columns: str
     assert "unchanged" in told("verify", "audit-1f", code=1, **where)
     for arguments in (["show", "audit-1f"], ["diff", "audit-1f", "audit-2c"], ["history"], ["verify", "2c"]):
         json.loads(told(*arguments, "--json", **where))
+
+
+@pytest.mark.parametrize("columns", ["40", "300"])
+def test_trends_costs_and_checkpoints_of_hostile_names_are_shown_and_not_obeyed(home: Path, columns: str) -> None:
+    where = {"KODA_HOME": str(home), "COLUMNS": columns, "TTY_COMPATIBLE": "1"}
+    seen = datetime(2026, 1, 1, tzinfo=UTC)
+    refused = CheckpointEntry(
+        id=entry_id("1", "line"), digest="1", line="line", paths=(f"/runs/{EVIL}.pt",), label=f"epoch{EVIL}",
+        first_seen=seen, changed=seen, state="refused", reason=f"it is {EVIL}\nforged",
+    )  # fmt: skip
+    CheckpointLedger(home).change(refused.id, lambda _: refused)
+    assert r"\u202e" in told("history", "--figure", "lost.max_share", code=0, **where)
+    assert r"\u202e" in told("history", "--checkpoints", code=0, **where)
+    told("history", "--costs", **where)
+    told("history", "--baseline", EVIL, "--data", EVIL, code=0, **where)
+    for option in ("--checkpoints", "--figure=lost.max_share", "--costs"):
+        json.loads(told("history", option, "--json", **where))
 
 
 def test_json_says_the_same_with_control_characters_escaped(home: Path) -> None:
