@@ -24,7 +24,7 @@ from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
 from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, held_out_shares, tested_keys
-from koda.records import Estimate, Finding, LobeRecord, Looks, Metrics, SharesAtTie, Stability, Subset, Theme
+from koda.records import Estimate, Finding, Looks, Metrics, SharesAtTie, Stability, Subset, Theme
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
 from koda.slicing.themes import themes_of
@@ -183,6 +183,7 @@ def _finding(
     gallery = plan.config.report.gallery
     if confirmed is False:
         gallery = min(gallery, _BRIEF_GALLERY)
+    seed = [plan.config.discrepancy.seed, SIDES.index(side), piece.direction]
     words = [word.text for lobe in (piece.positive, piece.negative) for word in lobe.words[:_WORDS_SHOWN]]
     return Finding(
         side=side,
@@ -206,17 +207,11 @@ def _finding(
         similarity_searched=dict(piece.similarity_searched),
         bandwidths=list(bandwidths),
         depends_on_bandwidth=any(at.difference.value <= held.materiality for at in bandwidths) if bandwidths else None,
-        **_lobes(pairs, piece, gallery, [plan.config.discrepancy.seed, SIDES.index(side), piece.direction]),
+        positive=lobe_record(pairs, piece.positive, gallery, [*seed, 0]),
+        negative=lobe_record(pairs, piece.negative, gallery, [*seed, 1]),
         stability=again,
         note=held.reason or None,
     )
-
-
-def _lobes(pairs: Mapping[str, Pair], piece: Slice, gallery: int, seed: Sequence[int]) -> dict[str, LobeRecord]:
-    return {
-        lobe.sign: lobe_record(pairs, lobe, gallery, [*seed, place])
-        for place, lobe in enumerate((piece.positive, piece.negative))
-    }
 
 
 def _rows(
