@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from koda.config.audit import (
     DiscrepancyConfig,
     PolicyRule,
-    ReportConfig,
     SignificanceConfig,
     Waiver,
     ZeroShotConfig,
@@ -19,6 +18,7 @@ from koda.config.data import DataConfig
 from koda.config.models import ModelSpec
 from koda.config.operation import LimitsConfig
 from koda.config.paths import absolute_data, absolute_model, absolute_report
+from koda.config.report import ReportConfig
 from koda.config.strict import Strict, check_settings, read_settings
 
 
