@@ -81,5 +81,8 @@ class Looks(Part):
     neighbours: list[SampleNeighbours] = Field(
         default=[], description="of every sample in the gallery of a finding that the held-out test did not refute"
     )
+    n_among: int | None = Field(
+        default=None, description="samples that neighbours were looked for among; of more than 50 000 as many are drawn"
+    )
     overlaps: list[Overlap] = Field(default=[], description="of findings that it did not refute, where they share any")
     confusions: list[ConfusionRecord] = Field(default=[], description="of the lobes of confirmed findings, held out")
