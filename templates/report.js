@@ -1,6 +1,6 @@
 "use strict";
 (function () {
-  var SVG = "http://www.w3.org/2000/svg";
+  var SVG = (document.querySelector("svg") || {}).namespaceURI;
   var all = (what, from) => Array.prototype.slice.call((from || document).querySelectorAll(what));
   var on = (what, event, run) => what.addEventListener(event, run);
   var one = id => document.getElementById(id);
