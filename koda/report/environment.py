@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from koda.errors import PrerequisiteError
 from koda.report import cover, figures, text
-from koda.report.plots import mark_icon
+from koda.report.map_plot import mark_icon
 
 # templates call each of these by its own name
 _FILTERS = (
@@ -65,8 +65,9 @@ def style(folder: Path, target: str) -> str:
 
 
 def script(folder: Path) -> str:
-    """Return the script of the HTML report."""
-    return (folder / "report.js").read_text(encoding="utf-8")
+    """Return the script of the HTML report, without its indentation and comments."""
+    lines = (line.strip() for line in (folder / "report.js").read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("/*"))
 
 
 def policy(style_text: str, script_text: str) -> str:

@@ -1,43 +1,25 @@
-"""Figures of the report as SVG text, drawn by hand so that one figure serves browser and PDF alike.
-
-Only presentation attributes are used (no classes, no custom properties, no ``currentColor``): the
-PDF renderer gives inline SVG none of the document's style. The palette is a set of named constants
-so that the style sheet of the HTML report can override each colour in the dark.
-"""
+"""Figures of the report as SVG text, drawn by hand so that one figure serves browser and PDF alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from koda.records import Estimate
-from koda.report.text import clean
+from koda.report.svg import BASELINE, CANDIDATE, INK, LIMIT, MUTED, PAPER, RULE, WARN
+from koda.report.svg import fit as _fit
+from koda.report.svg import line as _line
+from koda.report.svg import svg as _svg
+from koda.report.svg import text_at as _text
+from koda.report.svg import text_width as _text_width
+from koda.report.svg import tick_text as _tick_text
+from koda.report.svg import ticks as _ticks
+from koda.typing import Role
 
-INK = "#1b2230"
-MUTED = "#545d6e"
-RULE = "#d3d9e2"
-PANEL = "#f6f7f9"
-PAPER = "#ffffff"
-DOT = "#8b94a5"
-TARGET = "#1d5fb8"
-REFERENCE = "#b4530a"
-LIMIT = "#b3151f"
-MARK_COLOURS = ("#1d5fb8", "#b4530a", "#0b7a53", "#8a3ba8", "#a8326e", "#6b6100")
-FONT = "Inter, DejaVu Sans, sans-serif"
-
-# A mark is told apart by shape as well as colour; 5 and 6 are coprime, so 30 findings differ.
-_SHAPES = (
-    "m-{r} 0a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z",  # disc
-    "m0 -{r}l{r} {d}h-{d}z",  # triangle
-    "m-{r} -{r}h{d}v{d}h-{d}z",  # square
-    "m0 -{r}l{r} {r}l-{r} {r}l-{r} -{r}z",  # diamond
-    "m0 {r}l{r} -{d}h-{d}z",  # triangle, point down
-)
-
-
+_LINES = (BASELINE, CANDIDATE, "#0b7a53", "#8a3ba8", "#a8326e", "#6b6100")
 _DASHES = ("", "6 3", "2 3")  # lines of a figure are told apart without colour too
 
 
@@ -57,69 +39,91 @@ class Interval:
 
 @dataclass(frozen=True)
 class IntervalRow:
-    """One line of an interval plot: the same quantity under two models."""
+    """One line of an interval plot: the same quantity under two models, or one quantity alone.
+
+    A faint row, of what a test did not confirm, is drawn in grey and hollow.
+    """
 
     label: str
     target: Interval
-    reference: Interval
+    reference: Interval | None = None
+    faint: bool = False
 
 
 def interval_plot(
     rows: Sequence[IntervalRow],
     *,
     title: str,
-    target_name: str,
-    reference_name: str,
     axis: str,
+    target_name: str = "",
+    reference_name: str = "",
+    target_role: Role = "baseline",
     limits: Mapping[str, float] | None = None,
+    warn: Collection[str] = (),
     scale: float = 1.0,
     width: int = 640,
     label_width: int = 190,
 ) -> Markup:
-    """Draw values with whiskers, a row each, the target filled and the reference hollow.
+    """Draw values with whiskers, a row each: the baseline as a disc in its colour, the candidate as a box in its own.
 
     Args:
         rows: top to bottom.
         title: said to readers who cannot see the figure.
-        target_name: in the legend, as is `reference_name`.
-        reference_name: see `target_name`.
         axis: what the horizontal axis measures, with its unit.
+        target_name: in the legend, as is `reference_name`; without them there is none.
+        reference_name: see `target_name`.
+        target_role: which of the two models is the target.
         limits: name -> value, drawn as broken vertical lines.
+        warn: those of the limits that only warn; they are amber.
         scale: factor from the given values to the axis (100 for percent).
         width: of the view box, in px.
-        label_width: px kept at the left for the labels.
+        label_width: px kept at the left for the labels; 0 writes each over its row.
     """
     limits = {name: value for name, value in (limits or {}).items() if math.isfinite(value)}
     values = [0.0, *limits.values()]
     for row in rows:
-        for entry in (row.target, row.reference):
+        for entry in (row.target, row.reference) if row.reference else (row.target,):
             values += [v for v in (entry.value, entry.low, entry.high) if v is not None and math.isfinite(v)]
     ticks = _ticks(min(values) * scale, max(values) * scale)
-    left, right, top = label_width, width - 16, 34 + 15 * len(limits)
-    step = 30
+    first = 34 if target_name else 14
+    left, right, top = label_width or 16, width - 16, first + 15 * len(limits)
+    head = 0 if label_width else 17
+    step = head + 30
     bottom = top + step * len(rows)
 
     def x(value: float) -> float:
         return left + (value * scale - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
 
-    parts = [_legend(left, target_name, reference_name, right)]
+    drawn = ((BASELINE, "disc"), (CANDIDATE, "box"))
+    if not any(row.reference for row in rows):
+        drawn = ((INK, "disc"), (INK, "box"))  # of neither model
+    if target_role == "candidate":
+        drawn = (drawn[1], drawn[0])
+    parts = [_legend(left, target_name, reference_name, right, drawn)] if target_name else []
     for tick in ticks:
         at = left + (tick - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
         parts.append(_line(at, top, at, bottom, RULE))
         parts.append(_text(at, bottom + 15, _tick_text(tick, ticks), anchor="middle"))
     parts.append(_text((left + right) / 2, bottom + 32, axis, anchor="middle"))
     for number, (name, value) in enumerate(limits.items()):
-        at, height = x(value), 34 + 15 * number
-        parts.append(_line(at, height + 2, at, bottom, LIMIT, dash="4 3"))
-        near_right = at > left + 0.66 * (right - left)
+        at, height = x(value), first + 15 * number
+        colour = WARN if name in warn else LIMIT
+        parts.append(_line(at, height + 2, at, bottom, colour, dash="4 3"))
+        near_right = at > left + 0.5 * (right - left)
         parts.append(
-            _text(at + (-4 if near_right else 4), height + 9, name, LIMIT, "end" if near_right else "start", size=10)
+            _text(at + (-4 if near_right else 4), height + 9, name, colour, "end" if near_right else "start", size=10)
         )
     for number, row in enumerate(rows):
-        y = top + step * (number + 0.5)
-        parts.append(_text(left - 10, y + 4, _fit(row.label, left - 14, 11), INK, "end"))
-        for entry, colour, dy, mark in ((row.target, TARGET, -5, "disc"), (row.reference, REFERENCE, 6, "box")):
-            parts.append(_whisker(entry, x, y + dy, colour, mark))
+        y = top + step * number + head + 15
+        if label_width:
+            parts.append(_text(left - 10, y + 4, _fit(row.label, left - 14, 11), INK, "end"))
+        else:
+            parts.append(_text(left, y - 12, _fit(row.label, right - left, 11), MUTED if row.faint else INK))
+        for entry, (colour, mark), dy in zip(
+            (row.target, row.reference), drawn, (-5, 6) if row.reference else (0, 0), strict=True
+        ):
+            if entry is not None:
+                parts.append(_whisker(entry, x, y + dy, MUTED if row.faint else colour, mark, hollow=row.faint))
     return _svg(width, bottom + 40, title, parts)
 
 
@@ -236,7 +240,7 @@ def _drawn(lines: Mapping[str, Sequence[tuple[float, float]]], right: float) -> 
     parts: list[str] = []
     at = float(right)
     for number, (name, points) in reversed(list(enumerate(lines.items()))):
-        colour = (TARGET, REFERENCE, *MARK_COLOURS[2:])[number % 6]
+        colour = _LINES[number % len(_LINES)]
         dash = f' stroke-dasharray="{_DASHES[number % len(_DASHES)]}"' if number else ""
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         parts.append(
@@ -251,96 +255,19 @@ def _drawn(lines: Mapping[str, Sequence[tuple[float, float]]], right: float) -> 
     return parts
 
 
-def map_plot(
-    points: Sequence[tuple[float, float]], group: Sequence[int], *, title: str, size: int = 320, mark: float = 3.2
-) -> Markup:
-    """Draw samples in two dimensions: all of them as one path of dots, the marked ones over it.
-
-    Args:
-        points: (x, y) of each sample; those not finite are left out.
-        group: 0 for none, +k or -k for the positive or negative lobe of the k-th finding.
-        title: said to readers who cannot see the figure.
-        size: of the square view box, in px.
-        mark: radius of a mark, in px.
-    """
-    finite = [(x, y, g) for (x, y), g in zip(points, group, strict=True) if math.isfinite(x) and math.isfinite(y)]
-    if not finite:
-        return Markup("")
-    xs, ys = [p[0] for p in finite], [p[1] for p in finite]
-    middle_x, middle_y = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
-    # One scale for both axes: a map whose axes are stretched apart shows other distances.
-    half = max(max(xs) - min(xs), max(ys) - min(ys), 1e-12) / 2
-    factor = (size / 2 - 12) / half
-    placed = [(size / 2 + (x - middle_x) * factor, size / 2 - (y - middle_y) * factor, g) for x, y, g in finite]
-    dot = 3.0 if len(placed) <= 2000 else 2.2 if len(placed) <= 8000 else 1.5
-    dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y, g in placed if g == 0)
-    parts = [
-        f'<rect x="0.5" y="0.5" width="{size - 1}" height="{size - 1}" fill="{PANEL}" stroke="{RULE}"/>',
-        f'<path d="{dots}" fill="none" stroke="{DOT}" stroke-opacity="0.55" stroke-width="{dot}" '
-        'stroke-linecap="round"/>'
-        if dots
-        else "",
-    ]
-    for key in sorted({g for _, _, g in placed if g}, key=lambda g: (-abs(g), g)):
-        shape = _shape(key, mark)
-        marks = "".join(f"M{x:.1f} {y:.1f}{shape}" for x, y, g in placed if g == key)
-        parts.append(f'<path d="{marks}" {_paint(key)}/>')
-    return _svg(size, size, title, parts)
-
-
-def mark_icon(key: int, size: int = 14) -> Markup:
-    """Draw the mark that :func:`map_plot` gives to group `key`, for a legend; it says nothing by itself."""
-    path = f'<path d="M{size / 2:g} {size / 2:g}{_shape(key, 4.2)}" {_paint(key)}/>'
-    return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}" viewBox="0 0 {size} {size}" '
-        f'aria-hidden="true" focusable="false"><title>mark</title>{path}</svg>'
-    )
-
-
-def _shape(key: int, radius: float) -> str:
-    return _SHAPES[(abs(key) - 1) % len(_SHAPES)].format(r=f"{radius:g}", d=f"{2 * radius:g}")
-
-
-def _paint(key: int) -> str:
-    """Positive lobes are filled, negative ones hollow."""
-    colour = MARK_COLOURS[(abs(key) - 1) % len(MARK_COLOURS)]
-    if key > 0:
-        return f'fill="{colour}" stroke="{PAPER}" stroke-width="0.7"'
-    return f'fill="{PAPER}" stroke="{colour}" stroke-width="1.4"'
-
-
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup:
-    name = escape(clean(title))
-    return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-label="{name}" font-family="{FONT}"><title>{name}</title>'
-        + "".join(parts)
-        + "</svg>"
-    )
-
-
-def _text(x: float, y: float, text: str, fill: str = MUTED, anchor: str = "start", size: float = 11) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}" text-anchor="{anchor}">'
-        f"{escape(clean(text))}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, stroke: str, dash: str = "") -> str:
-    broken = f' stroke-dasharray="{dash}"' if dash else ""
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" fill="none" stroke="{stroke}" stroke-width="1"{broken}/>'
-
-
-def _marker(x: float, y: float, colour: str, mark: str) -> str:
+def _marker(x: float, y: float, colour: str, mark: str, *, hollow: bool = False) -> str:
     if mark == "disc":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
+        paint = f'fill="{PAPER}" stroke="{colour}" stroke-width="1.6"' if hollow else f'fill="{colour}"'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {paint}/>'
     return (
         f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" fill="{PAPER}" stroke="{colour}" '
         'stroke-width="1.6"/>'
     )
 
 
-def _whisker(entry: Interval, x: Callable[[float], float], y: float, colour: str, mark: str) -> str:
+def _whisker(
+    entry: Interval, x: Callable[[float], float], y: float, colour: str, mark: str, *, hollow: bool = False
+) -> str:
     """Draw one value with its whisker; nothing at all where the value is not finite."""
     if not math.isfinite(entry.value):
         return ""
@@ -351,47 +278,17 @@ def _whisker(entry: Interval, x: Callable[[float], float], y: float, colour: str
             f'<path d="M{a:.1f} {y:.1f}H{b:.1f}M{a:.1f} {y - 3:.1f}v6M{b:.1f} {y - 3:.1f}v6" fill="none" '
             f'stroke="{colour}" stroke-width="1.4"/>'
         )
-    return drawn + _marker(x(entry.value), y, colour, mark)
+    return drawn + _marker(x(entry.value), y, colour, mark, hollow=hollow)
 
 
-def _legend(left: float, target: str, reference: str, right: float) -> str:
+def _legend(left: float, target: str, reference: str, right: float, drawn: Sequence[tuple[str, str]]) -> str:
     half = (right - left) / 2
     names = (_fit(target, half - 30, 11), _fit(reference, half - 30, 11))
     second = left + 16 + _text_width(names[0], 11) + 24
     return "".join(
         _marker(at + 5, 12, colour, mark) + _text(at + 16, 16, name, INK)
-        for at, name, colour, mark in ((left, names[0], TARGET, "disc"), (second, names[1], REFERENCE, "box"))
+        for at, name, (colour, mark) in zip((left, second), names, drawn, strict=True)
     )
-
-
-def _text_width(text: str, size: float) -> float:
-    """Width of a text in px, near enough to lay out a legend (wide scripts count double)."""
-    return sum(1.0 if ord(c) > 0x1100 else 0.56 for c in text) * size
-
-
-def _fit(text: str, width: float, size: float) -> str:
-    """Shorten a text to a width in px."""
-    if _text_width(text, size) <= width:
-        return text
-    while text and _text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round numbers that enclose [low, high]."""
-    span = high - low if high - low > 1e-12 * max(1.0, abs(high)) else abs(high) or 1.0
-    raw = span / wanted
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [i * step for i in range(first, max(last, first + 1) + 1)]
-
-
-def _tick_text(value: float, ticks: Sequence[float]) -> str:
-    step = ticks[1] - ticks[0]
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _power(exponent: int) -> str:

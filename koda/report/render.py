@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from koda.errors import DataError, PrerequisiteError
-from koda.records import AuditRecord
-from koda.report import alignment, cover, environment, fonts, metric_tables, text, view
+from koda.errors import PrerequisiteError
+from koda.records import AuditRecord, Finding
+from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.found_subset import found_table
 from koda.report.pdf import write_pdf
-from koda.report.plots import line_plot, map_plot
+from koda.report.plots import line_plot
 from koda.report.system_fonts import code_points, family_of, fonts_for
 from koda.report.thumbnails import Gallery, gallery
 from koda.storage import write_atomically
@@ -51,7 +50,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     folder = environment.template_folder()
     out_dir = Path(out_dir)
     pictures = gallery(record, thumbnails)
-    notes = []
+    notes = list(pictures.notes)
     if pictures.missing:
         notes.append(
             f"{text.number(pictures.missing)} of {text.plural(pictures.total, 'gallery picture')} could not be had; "
@@ -119,9 +118,13 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             overviews={side: view.overview(record, side, findings) for side in SIDES},
             pictures=pictures,
             notes=notes,
-            maps=_maps(record),
+            forest=view.forest(record, findings),
+            folded=outline.FOLDED,
+            lines=outline.in_a_line(record),
+            maps=map_view.maps(record),
+            data=map_view.data(record, findings, pictures) if target == "html" else "",
             spectra=line_plot(
-                record.metrics.spectra,
+                {role: record.metrics.spectra[role] for role in sorted(record.metrics.spectra)},
                 title="Leading kernel eigenvalues of both models",
                 x_axis="number of the eigenvalue",
                 y_axis="eigenvalue of K / n",
@@ -140,28 +143,9 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
     )
 
 
-def _ordered(record: AuditRecord) -> list[Any]:
+def _ordered(record: AuditRecord) -> list[Finding]:
     """Return the findings as the report shows them: lost, then gained, the strongest first."""
     return sorted(record.findings, key=lambda finding: (finding.side == "gained", finding.direction))
-
-
-def _maps(record: AuditRecord) -> dict[str, Any] | None:
-    """Return the two maps and the groups that they mark."""
-    points = record.metrics.map
-    if points is None or not points.keys:
-        return None
-    if not len(points.keys) == len(points.group) == len(points.candidate) == len(points.baseline):
-        raise DataError("The map of the audit record is damaged: its keys, groups and points differ in number.")
-    names = [f"{f.side} {f.direction}" for f in record.findings]
-    return {
-        "candidate": map_plot(points.candidate, points.group, title="Map of the samples under the candidate"),
-        "baseline": map_plot(points.baseline, points.group, title="Map of the same samples under the baseline"),
-        "legend": [
-            (g, f"{names[abs(g) - 1] if abs(g) <= len(names) else abs(g)}, {'first lobe' if g > 0 else 'counterpart'}")
-            for g in sorted(set(points.group), key=lambda g: (abs(g), -g))
-            if g
-        ],
-    }
 
 
 def _captions(record: AuditRecord) -> list[str]:

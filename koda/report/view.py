@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from koda.records import AuditRecord, Finding, LobeRecord, Subset
 from koda.report import text
+from koda.report.confusion import Matrix, confusions, similarities
 from koda.report.figures import limit_in_words
 from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import Gallery, Shot
@@ -18,23 +19,20 @@ from koda.typing import roles_of
 
 _LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
 _LEAST_SHARE = 1e-3  # a share that stands for those below it
-_SIMILARITIES = (
-    ("inside_positive", "inside first lobe"),
-    ("inside_negative", "inside counterpart"),
-    ("across", "across the lobes"),
-    ("positive_to_rest", "first lobe to rest"),
-    ("negative_to_rest", "counterpart to rest"),
-)
+# what the pictures of a gallery were chosen as, in the order in which they stand there
+_PICKS = {"top": "Top of the ranking", "member": "Drawn from the members", "near miss": "Near misses, no members"}
 
 
 @dataclass(frozen=True)
 class LobeView:
-    """One lobe of a finding, as its gallery shows it."""
+    """One lobe of a finding, as its gallery shows it; `groups` are the same shots under what they were chosen as."""
 
     lobe: LobeRecord
     name: str
     heading: str
     shots: list[Shot]
+    groups: list[tuple[str, list[Shot]]]
+    confusions: list[Matrix]
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,12 @@ class FindingView:
     name: str
     heading: str
     state: str
+    theme: str
     sentence: str
+    members: str
     figures: list[tuple[str, str]]
     pairs: list[tuple[str, str, str]]
+    similarities: list[Matrix]
     plot: Markup
     lobes: list[LobeView]
 
@@ -69,7 +70,6 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         ("gap to the optimum, at most", text.scientific(finding.gap)),
         ("solver", finding.status),
     ]
-    under = (finding.similarity.get("target"), finding.similarity.get("reference"))
     pairs = [
         ("share (held out)", text.share(finding.target_share), text.share(finding.reference_share)),
         (
@@ -79,20 +79,21 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         ),
         ("energy", text.power(finding.target_energy), text.power(finding.reference_energy)),
     ]
-    searched = [finding.similarity_searched.get(name) for name in ("target", "reference")]
-    for field, label in _SIMILARITIES:
-        a, b = (
-            _similarities(*(None if table is None else getattr(table, field) for table in tables))
-            for tables in zip(under, searched, strict=True)
-        )
-        pairs.append((label, a, b))
+    n = finding.target_share.n or record.data.n_confirmation
+    pairs.insert(
+        1,
+        (
+            f"the same in samples, of {text.number(n)}",
+            _in_samples(finding.target_share.value, n),
+            _in_samples(finding.reference_share.value, n),
+        ),
+    )
     plot = interval_plot(
-        [
-            IntervalRow("", Interval.of(finding.target_share), Interval.of(finding.reference_share)),
-        ],
+        [_row("", finding)],
         title=f"{name}: held-out shares under {target} and {reference}, with intervals",
         target_name=target,
         reference_name=reference,
+        target_role=roles_of(finding.side)[0],
         axis="share of the data, %",
         scale=100,
         width=330,
@@ -104,14 +105,51 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         name=name,
         heading=f"{name}: {title}" if title else name,
         state=state(finding),
+        theme=next((f"{t.side} {t.number}" for t in record.themes if finding.subset in t.findings), ""),
         sentence=_sentence(record, finding),
+        members=_members(record, finding),
         figures=figures,
         pairs=pairs,
+        similarities=similarities(finding),
         plot=plot,
         lobes=[
-            LobeView(lobe, place, _lobe_heading(place, lobe), [gallery.shot(sample) for sample in lobe.samples])
+            _lobe(record, finding, lobe, place, gallery)
             for lobe, place in ((finding.positive, "First lobe"), (finding.negative, "Counterpart"))
         ],
+    )
+
+
+def _lobe(record: AuditRecord, finding: Finding, lobe: LobeRecord, place: str, gallery: Gallery) -> LobeView:
+    picks = list(_PICKS)
+    samples = sorted(lobe.samples, key=lambda s: (picks.index(s.pick), s.split != "confirmation"))
+    grouped = [(pick, [gallery.shot(s) for s in samples if s.pick == pick]) for pick in picks]
+    return LobeView(
+        lobe,
+        place,
+        _lobe_heading(place, lobe),
+        [shot for _, shots in grouped for shot in shots],
+        [(_PICKS[pick], shots) for pick, shots in grouped if shots],
+        confusions(record, finding.subset.of_lobe(lobe.sign)),
+    )
+
+
+def forest(record: AuditRecord, views: Sequence[FindingView]) -> Markup:
+    """Draw the held-out difference of every finding beside the materiality; those not confirmed hollow and grey."""
+    shown = [v for v in views if math.isfinite(v.finding.difference.value)]
+    if not shown:
+        return Markup("")
+    rows = [
+        IntervalRow(v.heading, Interval.of(v.finding.difference), faint=v.finding.confirmed is not True) for v in shown
+    ]
+    return interval_plot(
+        rows,
+        title="Held-out difference of each finding, with its interval, and the materiality",
+        axis="target's share less the reference's, % of the data (held out)",
+        limits={f"materiality {text.percent(record.method.materiality)}": record.method.materiality},
+        warn=[f"materiality {text.percent(record.method.materiality)}"],
+        scale=100,
+        width=460,
+        label_width=0,
     )
 
 
@@ -121,26 +159,33 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
     if not shown:
         return Markup("")
     limits = {
-        f"{which} limit {limit_in_words(rule, value)}": value
+        f"{which} limit {limit_in_words(rule, value)}": (value, which)
         for rule in record.verdict.rules
         if rule.figure == f"{side}.max_share"
         for which, value in (("warn", rule.warn), ("fail", rule.fail))
         if value is not None
     }
     return interval_plot(
-        [
-            IntervalRow(
-                text.clean(v.heading), Interval.of(v.finding.target_share), Interval.of(v.finding.reference_share)
-            )
-            for v in shown
-        ],
+        [_row(v.heading, v.finding) for v in shown],
         title=f"Held-out shares of the directions {side}, under both models, with intervals",
-        target_name=text.clean(shown[0].finding.target),
-        reference_name=text.clean(shown[0].finding.reference),
+        target_name=shown[0].finding.target,
+        reference_name=shown[0].finding.reference,
+        target_role=roles_of(shown[0].finding.side)[0],
         axis="share of the data, % (held out)",
-        limits=limits,
+        limits={name: value for name, (value, _) in limits.items()},
+        warn=[name for name, (_, which) in limits.items() if which == "warn"],
         scale=100,
-        label_width=220,
+        width=460,
+        label_width=0,
+    )
+
+
+def _row(label: str, finding: Finding) -> IntervalRow:
+    return IntervalRow(
+        label,
+        Interval.of(finding.target_share),
+        Interval.of(finding.reference_share),
+        faint=finding.confirmed is False,
     )
 
 
@@ -224,13 +269,30 @@ def _previous(finding: Finding) -> list[tuple[str, str]]:
     return [("nearest direction of the last audit", f"{where}, overlap {text.percent(seen.overlap, 0)}")]
 
 
-def _similarities(held_out: float | None, searched: float | None) -> str:
-    """Write a mean similarity, and beside it that of the samples searched."""
-    return _similarity(held_out) + (f" ({_similarity(searched)})" if searched is not None else "")
+def _in_samples(share: float, n: int) -> str:
+    """Write what a share is in samples: the size of the group that it would be the share of."""
+    return f"{share * n:.1f}".replace("-", "−") if math.isfinite(share) else text.NONE
 
 
-def _similarity(value: float | None) -> str:
-    return text.NONE if value is None else f"{value:.3f}".replace("-", "−")
+def _members(record: AuditRecord, finding: Finding) -> str:
+    """Say how many samples the slice has, how many of them were tested, and why its share is less than their part."""
+    lobes = (finding.positive, finding.negative)
+    held_out = [lobe.n_held_out for lobe in lobes]
+    said = f"The lobes have {' and '.join(text.number(lobe.size) for lobe in lobes)} members"
+    if all(n is not None for n in held_out):
+        said += f" ({' and '.join(text.number(n) for n in held_out)} of them held out)"
+    tied = (
+        "samples that are as alike as a sample and its nearest 1 %"
+        if record.method.share_unit == "ties"
+        else "samples that are all alike"
+    )
+    value, n = finding.target_share.value, finding.target_share.n or record.data.n_confirmation
+    if not math.isfinite(value):
+        return f"{said}."
+    return (
+        f"{said}. The share counts how closely they are tied, not how many they are: it is what "
+        f"{_in_samples(value, n)} {tied} would have among the {text.number(n)} held out."
+    ).replace("1 %", f"1{text.NBSP}%")
 
 
 def _sentence(record: AuditRecord, finding: Finding) -> str:
@@ -251,8 +313,19 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
         under = f"{reference} does not: {there}" if slight else f"under {reference} the figure is {there}"
         over = f"The difference is over the materiality of {text.percent(record.method.materiality)}"
         return f"{opening}; {under}. {over} (p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
-    ending = "The difference is not confirmed on held-out samples." if finding.confirmed is False else ""
+    ending = _not_confirmed(record, finding) if finding.confirmed is False else ""
     return f"{opening}; under {reference} the figure is {there}. {ending}".rstrip()
+
+
+def _not_confirmed(record: AuditRecord, finding: Finding) -> str:
+    """Say why a difference is not confirmed: where its interval is, for how many samples, and the p-value."""
+    n = finding.difference.n or finding.target_share.n or record.data.n_confirmation
+    return (
+        "The difference is not confirmed on held-out samples: it is "
+        f"{text.share(finding.difference, words=True)} for n{text.NBSP}={text.NBSP}{text.number(n)}, which does not "
+        f"show that it is over the materiality of {text.percent(record.method.materiality)} "
+        f"(p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
+    )
 
 
 def _p(value: float | None) -> str:

@@ -63,10 +63,12 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag in ("script", "style"):
-            self.inside.append(tag)
+            self.inside.append("data" if dict(attrs).get("type") == "application/json" else tag)
+        if tag == "nav" and dict(attrs).get("class") == "sidebar":  # says again what the page says
+            self.inside.append("sidebar")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("script", "style"):
+        if tag in ("script", "style") or (tag == "nav" and self.inside):
             self.inside.pop()
 
     def handle_data(self, data: str) -> None:

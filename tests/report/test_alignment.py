@@ -247,7 +247,7 @@ def test_it_claims_nothing_it_may_not_and_is_as_harmless_as_the_rest(section: st
         record(student=evil, teacher=evil, groups=groups, split=split, stopped=evil, id=evil, settings={evil: evil}),
         tmp_path,
     )
-    assert drawn.html.read_text(encoding="utf-8").count("<script") == 1
+    assert drawn.html.read_text(encoding="utf-8").count("<script") == 2
     assert {tag for tag, _ in page.tags} <= calm
 
 

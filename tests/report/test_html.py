@@ -57,7 +57,8 @@ def test_the_policy_of_the_page_allows_its_own_style_and_script_only(page: Page)
     for part in ("style", "script"):
         hashed = base64.b64encode(hashlib.sha256(page.content[part].encode()).digest()).decode()
         assert f"{part}-src 'sha256-{hashed}'" in policy
-    assert len(page.named("script")) == len(page.named("style")) == 1
+    assert [script.get("type") for script in page.named("script")] == ["application/json", None]
+    assert len(page.named("style")) == 1
 
 
 def test_it_can_be_read_without_eyes_or_mouse(page: Page) -> None:

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot, line_plot, map_plot, mark_icon
+from koda.report.map_plot import map_plot, mark_icon
+from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot, line_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
