@@ -266,7 +266,8 @@ def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> Aud
 
     config = config.audited()
     check_policy(config.policy, config.waivers, config.significance.stability)
-    read_crosswalk(config.report.crosswalk)
+    if not reads_only:
+        read_crosswalk(config.report.crosswalk)
     device = config.discrepancy.device
     models: dict[Role, ResolvedModel] = {
         "baseline": resolve_model(config.baseline, device),

@@ -187,3 +187,4 @@ def test_a_crosswalk_is_part_of_the_audit_by_its_content(
     (tmp_path / "copy.yaml").unlink()
     with pytest.raises(ConfigError, match=r"copy\.yaml"):
         prepare(copied.config, tmp_path / "home")
+    assert prepare(copied.config, tmp_path / "home", reads_only=True).evaluation_key == plain.evaluation_key

@@ -53,6 +53,7 @@ def test_sections_that_the_report_has_are_linked(page: Page) -> None:
     links = [link["href"] for link in page.named("a")]
     assert "#policy" in links and "#crosswalk" in links
     assert {link[1:] for link in links if link and link.startswith("#")} <= ids
+    assert re.search(r"See section \d+, Policy \.", page.text.replace("\u00a0", " "))
     assert "trend" not in ids  # which a row names, and this report has not
     followed = page.text[page.text.index("MEASURE 3.1") :]
     assert "over the audits of this line. Not in this report , which has no such section." in followed[:250]
