@@ -132,7 +132,11 @@ def subject(finding: Finding, sign: Sign) -> str | None:
 def effect_of(record: AuditRecord, finding: Finding) -> Effect | None:
     """Return the largest paired fall on the held-out members of a lobe; None where each interval holds 0."""
     falls = list(_falls(record, finding))
-    clear = [fall for fall in falls if fall.difference.high is not None and fall.difference.high < 0]
+    clear = [
+        fall
+        for fall in falls
+        if fall.difference.low is not None and fall.difference.high is not None and fall.difference.high < 0
+    ]
     return min(clear, key=lambda fall: fall.difference.value, default=None)
 
 
