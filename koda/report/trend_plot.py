@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeGuard
 
 from markupsafe import Markup
 
@@ -202,5 +203,5 @@ def _finite(estimate: Estimate | None) -> list[float]:
     return [estimate.value, *ends] if len(ends) == 2 else [estimate.value]
 
 
-def _is_finite(value: float | None) -> bool:
+def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

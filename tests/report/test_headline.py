@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,9 @@ def test_pictures_are_of_members_held_out_first(record: AuditRecord) -> None:
 
 
 def test_the_cover_shows_waivers_in_full_links_and_no_path(record: AuditRecord, tmp_path: Path) -> None:
-    waiver = WaiverRecord(person="A. Reviewer", reason="not used in production.", expires="2027-01-31", expired=False)
+    waiver = WaiverRecord(
+        person="A. Reviewer", reason="not used in production.", expires=date(2027, 1, 31), expired=False
+    )
     rules = [
         record.verdict.rules[0].model_copy(update={"result": "waived", "waived": "fail", "waiver": waiver}),
         record.verdict.rules[2].model_copy(update={"waiver": waiver.model_copy(update={"expired": True})}),
