@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koda.records import AuditRecord, Finding, RuleResult
+from koda.records import AuditRecord, Finding, ModelRecord, RuleResult
 from koda.report import text
 from koda.report.figures import figure_name, figure_value, limit_in_words
 from koda.report.view import anchor, numbered, state
-from koda.typing import SIDES
+from koda.typing import SIDES, roles_of
 
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
 _RESULT_WORDS = {
@@ -87,7 +87,7 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
 
 
 def cards(record: AuditRecord) -> list[Card]:
-    """Return the key figures of the cover."""
+    """Return the key figures of the cover; each is of confirmed findings, or says that there is none."""
     made = [_side_card(record, side) for side in SIDES]
     lost, gained = (([f for f in record.findings if f.side == s]) for s in SIDES)
     tested = any(f.confirmed is not None for f in record.findings)
@@ -129,35 +129,82 @@ def theme_lines(record: AuditRecord) -> list[ThemeLine]:
 
 
 def _side_card(record: AuditRecord, side: str) -> Card:
-    """Return the card of a side: the figure that the policy looks at, where it has a rule on it."""
+    """Return the card of a side: its largest confirmed share, and what the policy's rules look at where it differs."""
     findings = [f for f in record.findings if f.side == side]
-    label = f"largest {'raw ' if record.method.share_unit == 'raw' else ''}share {side}, held out"
-    rule = next((r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed), None)
-    if rule is not None and rule.observed is not None and rule.retests:
-        value, interval = text.share_parts(rule.observed)
-        return Card(value, label, "; ".join(filter(None, (interval, _retests(rule)))))
-    if not findings:
-        return Card("none", f"no direction {side}", "over the limit with this search")
-    if rule is not None:
-        kept = [f for f in findings if f.target_share == rule.observed]
-    else:
-        kept = [f for f in findings if f.confirmed is not False] or findings
-    if not kept:
-        return Card("none", f"no direction {side} that counts", _why_none_counts(findings))
-    top = max(kept, key=lambda f: f.target_share.value)
-    value, interval = text.share_parts(top.target_share)
-    notes = ["" if top.confirmed else state(top), interval]
-    notes.append(f"{top.reference}: {text.share_parts(top.reference_share)[0]}")
-    return Card(value, label, "; ".join(note for note in notes if note))
-
-
-def _why_none_counts(findings: Sequence[Finding]) -> str:
-    """Say why a rule on the largest share looks at none of the findings of a side."""
-    confirmed = [finding for finding in findings if finding.confirmed is not False]
+    label = f"largest confirmed {'raw ' if record.method.share_unit == 'raw' else ''}share {side}, held out"
+    rules = [r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed is not None]
+    for rule in rules:
+        if rule.retests and rule.observed is not None:
+            value, interval = text.share_parts(rule.observed)
+            return Card(value, label, "; ".join(filter(None, (interval, _retests(rule)))))
+    confirmed = [f for f in findings if f.confirmed]
     if not confirmed:
-        return f"none of {text.plural(len(findings), 'direction')} found was confirmed"
-    other = confirmed[0].reference
-    return f"of {len(findings)} found, {len(confirmed)} confirmed; but {other} has too much of their share"
+        if not findings:
+            return Card("none", label, "no direction over the limit with this search")
+        tested = any(f.confirmed is not None for f in findings)
+        said = f"of {text.plural(len(findings), 'direction')} found none was {'confirmed' if tested else 'tested'}"
+        return Card("none" if tested else "not tested", label, "; ".join([said, *_elsewhere(rules, None)]))
+    top = max(confirmed, key=lambda f: f.target_share.value)
+    value, interval = text.share_parts(top.target_share)
+    notes = [interval, f"{roles_of(top.side)[1]}: {text.share_parts(top.reference_share)[0]}"]
+    return Card(value, label, "; ".join(filter(None, [*notes, *_elsewhere(rules, top)])))
+
+
+def _elsewhere(rules: Sequence[RuleResult], top: Finding | None) -> list[str]:
+    """Say which finding a rule on the largest share looks at, where it is not the one of the card."""
+    said = []
+    for rule in rules:
+        seen = rule.observed
+        if seen is None or (top is not None and seen.value == top.target_share.value):
+            continue
+        if rule.finding is None:
+            if top is not None:
+                said.append("the policy counts none, since under the other model each has too much of its share")
+            continue
+        said.append(
+            f"the policy, which leaves out what both models have, looks at {rule.finding}: {text.share_parts(seen)[0]}"
+        )
+    return said
+
+
+def also(record: AuditRecord) -> str:
+    """Name the other rules with the result that the verdict has, each with what was observed."""
+    same = [rule for rule in record.verdict.rules if rule.result == record.verdict.status]
+    if len(same) < 2 or record.verdict.status == "pass":
+        return ""
+    named = [f"{figure_name(rule.figure)} {_value_alone(rule)}" for rule in same[1:]]
+    return f"Also {_RESULT_WORDS[record.verdict.status]}: {'; '.join(named)}."
+
+
+def waivers(record: AuditRecord) -> list[str]:
+    """Say of each waiver what it is of, who decided it, why, until when, and what the result is without it."""
+    lines = []
+    for rule in record.verdict.rules:
+        waiver = rule.waiver
+        if waiver is None:
+            continue
+        what = f"{figure_name(rule.figure).capitalize()}, {figure_value(rule)}"
+        why = text.shorten(waiver.reason, 300).rstrip(".")
+        by = f"by {text.shorten(waiver.person, 80)}: {why}"
+        if waiver.expired:
+            lines.append(f"{what}: a waiver expired on {waiver.expires} and counts for nothing; it was {by}.")
+        else:
+            without = f" Without it the result is {rule.waived}." if rule.waived else ""
+            lines.append(f"{what}: waived until {waiver.expires} {by}.{without}")
+    return lines
+
+
+def weights(model: ModelRecord) -> str:
+    """Say which weights a model has, without where they lie on the machine of the audit."""
+    size = "" if model.parameters is None else f", {text.number(model.parameters)} parameters"
+    return f"{text.shorten(model.architecture, 80)}{size}, weights {text.clean(model.weights_digest)[:12]}…"
+
+
+def _value_alone(rule: RuleResult) -> str:
+    if rule.observed is None:
+        return "not observed"
+    estimate = rule.observed.model_copy(update={"low": None, "high": None})
+    return figure_value(rule.model_copy(update={"observed": estimate}))
 
 
 def verdict_counts(record: AuditRecord) -> str:

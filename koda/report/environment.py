@@ -21,7 +21,14 @@ _FILTERS = (
     *(text.percent, text.number, text.share, text.share_parts, text.plain, text.utc, text.digest),
     *(text.settings, text.shorten, text.rough, text.statistics),
 )
-_FUNCTIONS = (text.plural, figures.figure_name, figures.figure_value, figures.figure_limit, figures.changed, mark_icon)
+_FUNCTIONS = (
+    text.plural,
+    figures.figure_name,
+    figures.rule_parts,
+    figures.figure_limit,
+    mark_icon,
+    cover.weights,
+)
 
 
 def template_folder() -> Path:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from koda.policy import FIGURES
-from koda.records import FigureName, RuleResult
+from koda.records import AuditRecord, Estimate, FigureName, RuleResult
 from koda.records.figure_names import Task
 from koda.report import text
+from koda.typing import Role
 
 _TASK_WORDS: dict[Task, str] = {"I2T": "image to text,", "T2I": "text to image,", "zero-shot": "zero-shot"}
+
+
+def labels(record: AuditRecord) -> dict[Role, str]:
+    """Return the labels of both models; where they are the same, each with its role."""
+    models: dict[Role, str] = {"baseline": record.baseline.label, "candidate": record.candidate.label}
+    if len(set(models.values())) == len(models):
+        return models
+    return {role: f"{label} ({role})" for role, label in models.items()}
 
 
 def figure_name(figure: str) -> str:
@@ -19,9 +28,25 @@ def figure_name(figure: str) -> str:
 
 def figure_value(rule: RuleResult, *, words: bool = False) -> str:
     """Write what was observed, with its interval, as a share or as a plain number."""
-    if rule.observed is None:
-        return "not observed"
-    return (text.share if is_share(rule.figure) else text.plain)(rule.observed, words=words)
+    return "not observed" if rule.observed is None else estimate_of(rule.figure, rule.observed, words=words)
+
+
+def estimate_of(figure: str, estimate: Estimate, *, words: bool = False) -> str:
+    """Write an estimate of a figure in its unit, with its interval."""
+    if is_share(figure):
+        return text.share(estimate, words=words)
+    return text.plain(estimate, words=words, digits=_digits(figure))
+
+
+def estimate_parts(figure: str, estimate: Estimate) -> tuple[str, str]:
+    """Write an estimate of a figure and its interval apart, the level beside the latter; it is "" where none is."""
+    value, _, interval = estimate_of(figure, estimate).partition(" [")
+    return value, f"[{interval} at{text.NBSP}{text.level(estimate)}" if interval else ""
+
+
+def rule_parts(rule: RuleResult) -> tuple[str, str]:
+    """Write what a rule observed, and its interval, as :func:`estimate_parts` does."""
+    return ("not observed", "") if rule.observed is None else estimate_parts(rule.figure, rule.observed)
 
 
 def figure_limit(rule: RuleResult, which: str) -> str:
@@ -34,7 +59,15 @@ def figure_limit(rule: RuleResult, which: str) -> str:
 
 def limit_in_words(rule: RuleResult, limit: float) -> str:
     """Write a limit in the unit of its figure."""
-    return text.percent(limit) if is_share(rule.figure) else text.number(limit)
+    return number_of(rule.figure, limit)
+
+
+def number_of(figure: str, value: float | None) -> str:
+    """Write a number in the unit of a figure."""
+    if is_share(figure):
+        return text.percent(value)
+    digits = _digits(figure)
+    return text.number(value) if digits is None or value is None else text.fixed(value, digits)
 
 
 def changed(figure: FigureName, before: Any, after: Any) -> tuple[str, str, str]:
@@ -45,8 +78,15 @@ def changed(figure: FigureName, before: Any, after: Any) -> tuple[str, str, str]
         name, share = f"number of directions {figure.side}", False
     else:
         name, share = figure_name(str(figure)), is_share(str(figure))
+    if not share and figure.policy is not None:
+        return name, number_of(figure.policy, before), number_of(figure.policy, after)
     written = text.percent if share else text.number
     return name, written(before), written(after)
+
+
+def _digits(figure: str) -> int | None:
+    """Return the decimals that a figure always has, so that two of them compare at a glance; None: as it asks for."""
+    return 3 if ".cka" in figure else None
 
 
 def is_share(figure: str) -> bool:

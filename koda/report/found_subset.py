@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from koda.records import ALL, AuditRecord, ClusterScores, RecallDifference, RecallRecord, Subset
 from koda.report import text
+from koda.report.figures import labels
 from koda.report.metric_tables import Cell, cell
 from koda.typing import RETRIEVAL_DIRECTIONS, ROLES, SIDES, Side, roles_of
 
@@ -46,7 +47,7 @@ def found_table(record: AuditRecord) -> FoundTable | None:
     for side in SIDES:
         scores = {_role_of(s): s for s in metrics.clusters if s.side == side}
         rows = []
-        for role, label in (("baseline", record.baseline.label), ("candidate", record.candidate.label)):
+        for role, label in labels(record).items():
             whole, part = recalls.get((ALL, role)), recalls.get((Subset(side), role))
             if part is not None or role in scores:
                 rows.append(FoundRow(label, _recalls(whole, part) if has_recalls else [], _scores(scores.get(role))))
@@ -78,23 +79,24 @@ def _heading(record: AuditRecord, side: Side) -> str:
 
 
 def _recalls(whole: RecallRecord | RecallDifference | None, part: RecallRecord | RecallDifference | None) -> list[Cell]:
-    """Return recall at 1 on the whole and on the part in both directions, and the mean of the two falls."""
+    """Return recall at 1 on the whole and on the part in both directions, and the mean change from whole to part."""
     signed = isinstance(part, RecallDifference)
-    cells, falls = [], []
+    cells, changes = [], []
     for way in RETRIEVAL_DIRECTIONS:
         pair = [None if source is None else getattr(source, way).get(_DEPTH) for source in (whole, part)]
         cells += [cell(estimate, signed=signed) for estimate in pair]
         if pair[0] is not None and pair[1] is not None:
-            falls.append(pair[0].value - pair[1].value)
+            changes.append(pair[1].value - pair[0].value)
     return [
         *cells,
-        Cell(_fall(sum(falls) / len(falls), signed) if len(falls) == len(RETRIEVAL_DIRECTIONS) else text.NONE),
+        Cell(_change(sum(changes) / len(changes)) if len(changes) == len(RETRIEVAL_DIRECTIONS) else text.NONE),
     ]
 
 
-def _fall(value: float, signed: bool) -> str:
+def _change(value: float) -> str:
+    """Write a change in percentage points: below 0 the part is retrieved less often than the whole."""
     points = round(100 * value, 1) + 0.0  # no minus before a zero
-    return f"{points:{'+' if signed and points else ''}.1f}".replace("-", "−")
+    return f"{points:{'+' if points else ''}.1f}".replace("-", "−")
 
 
 def _scores(score: ClusterScores | None) -> list[str]:
@@ -104,3 +106,38 @@ def _scores(score: ClusterScores | None) -> list[str]:
 def _two(value: float) -> str:
     """Write a score with two decimals and no minus before a zero."""
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class OverlapMatrix:
+    """Samples that each two findings of a side share; `rows` hold a name, the size of its slice, and cells."""
+
+    side: Side
+    names: list[str]
+    rows: list[tuple[str, int, list[tuple[str, str]]]]
+
+
+def overlaps(record: AuditRecord) -> list[OverlapMatrix]:
+    """Return a matrix for each side with findings that share samples: several directions may be one difference."""
+    matrices = []
+    for side in SIDES:
+        shared = {(o.first, o.second): o for o in record.looks.overlaps if o.first.side == side}
+        shared |= {(second, first): o for (first, second), o in shared.items()}
+        found = [f for f in record.findings if f.side == side and any(f.subset in pair for pair in shared)]
+        if not found:
+            continue
+        rows = []
+        for f in found:
+            pairs = [shared.get((f.subset, other.subset)) for other in found]
+            cells = [
+                (text.NONE, "") if o is None else (text.number(o.shared), text.percent(o.jaccard, 0)) for o in pairs
+            ]
+            rows.append((str(f.subset).capitalize(), f.positive.size + f.negative.size, cells))
+        matrices.append(OverlapMatrix(side, [name for name, _, _ in rows], rows))
+    return matrices
+
+
+def stops(record: AuditRecord) -> list[tuple[Side, str]]:
+    """Return what the solver says of where each side's search stopped; nothing of a side without a finding."""
+    sides = {finding.side for finding in record.findings}
+    return [(side, getattr(record.method, side).status) for side in SIDES if side in sides]

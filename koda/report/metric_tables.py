@@ -11,6 +11,7 @@ from markupsafe import Markup
 from koda.policy.by_value import ALPHA
 from koda.records import ALL, AuditRecord, Estimate, PairedShares, Sign, Subset
 from koda.report import text
+from koda.report.figures import labels
 from koda.report.plots import curve_plot
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
@@ -87,11 +88,11 @@ def retrieval(record: AuditRecord) -> Table | None:
         return None
     columns = _columns([part for r in recalls for part in (r.image_to_text, r.text_to_image)])
     differences = {d.subset: d for d in record.metrics.retrieval_differences}
-    groups = []
+    groups, names = [], labels(record)
     for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.rest):
         rows = [
             Row(
-                r.model,
+                names[r.role] if r.role else r.model,
                 text.number(r.n),
                 f"of {text.number(r.n_gallery)}",
                 _cells((r.image_to_text, r.text_to_image), columns),
@@ -114,10 +115,10 @@ def zero_shot(record: AuditRecord) -> Table | None:
         return None
     columns = _columns([a.top for a in figures.accuracies])
     differences = {d.subset: d for d in figures.differences}
-    groups = []
+    groups, names = [], labels(record)
     for subset in dict.fromkeys(a.subset for a in figures.accuracies):
         rows = [
-            Row(a.model, text.number(a.n), "", _cells((a.top,), columns))
+            Row(names[a.role], text.number(a.n), "", _cells((a.top,), columns))
             for a in figures.accuracies
             if a.subset == subset
         ]

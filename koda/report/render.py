@@ -10,11 +10,14 @@ from pathlib import Path
 from koda.errors import PrerequisiteError
 from koda.records import AuditRecord, Finding
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
-from koda.report.found_subset import found_table
+from koda.report.changed_figures import changed_figures
+from koda.report.found_subset import found_table, overlaps, stops
+from koda.report.headline import headline
 from koda.report.pdf import write_pdf
 from koda.report.plots import line_plot
 from koda.report.system_fonts import code_points, family_of, fonts_for
 from koda.report.thumbnails import Gallery, gallery
+from koda.report.trend_plot import trend
 from koda.storage import write_atomically
 from koda.typing import SIDES
 
@@ -111,6 +114,10 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             annexes=annexes,
             numbers={section.id: section.number for section in (*chapters, *annexes)},
             cards=cover.cards(record),
+            headline=headline(record),
+            changed=changed_figures(record),
+            also=cover.also(record),
+            waivers=cover.waivers(record),
             themes=cover.theme_lines(record),
             counts=cover.verdict_counts(record),
             sentence=cover.verdict_sentence(record),
@@ -131,6 +138,9 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             ),
             quotients=metric_tables.quotients(record),
             found=found_table(record),
+            overlaps=overlaps(record),
+            stops=stops(record),
+            trend=trend(record),
             retrieval=metric_tables.retrieval(record),
             zero_shot=metric_tables.zero_shot(record),
             by_value=metric_tables.by_value(record),

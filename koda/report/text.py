@@ -134,20 +134,29 @@ def share_parts(estimate: Estimate | None) -> tuple[str, str]:
     return value, "" if ends is None else f"[{ends[0]},{NBSP}{ends[1]}]"
 
 
-def plain(estimate: Estimate | None, *, words: bool = False) -> str:
-    """Write an estimate that is not a share, with its interval."""
+def plain(estimate: Estimate | None, *, words: bool = False, digits: int | None = None) -> str:
+    """Write an estimate that is not a share, with its interval; `digits` decimals, or as many as it asks for."""
     if estimate is None:
         return NONE
-    text = number(estimate.value)
+
+    def written(value: float) -> str:
+        return number(value) if digits is None else fixed(value, digits)
+
+    text = written(estimate.value)
     if estimate.low is None or estimate.high is None:
         return text
-    low, high = number(estimate.low), number(estimate.high)
+    low, high = written(estimate.low), written(estimate.high)
     return f"{text} ({level(estimate)} interval {low} to {high})" if words else f"{text} [{low},{NBSP}{high}]"
+
+
+def fixed(value: float, digits: int) -> str:
+    """Write a number with so many decimals, and no minus before a zero."""
+    return _minus(f"{round(value, digits) + 0.0:.{digits}f}") if math.isfinite(value) else NONE
 
 
 def level(estimate: Estimate) -> str:
     """Write the level of an interval: `95 %`."""
-    return f"{100 * estimate.level:g}{NBSP}%"
+    return f"{100 * estimate.level:.4g}{NBSP}%"
 
 
 def utc(moment: datetime) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from koda.records import AuditRecord, SampleRecord
+from koda.report.headline import shown_samples
 from koda.report.text import shorten
 
 CAPTION_LENGTH = 140
@@ -77,6 +78,7 @@ class Gallery:
 def gallery(record: AuditRecord, thumbnails: Mapping[str, bytes]) -> Gallery:
     """Read the pictures that the record needs; what is no readable picture of a gallery counts as missing."""
     shown = Counter(s.key for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples)
+    shown.update(sample.key for sample in shown_samples(record))  # on the cover too
     jpegs = {key: jpeg for key in shown if (jpeg := _jpeg(thumbnails.get(key))) is not None}
     for quality, side in _LIGHTER_ENCODINGS:
         if sum(map(len, jpegs.values())) <= _MAX_BYTES:

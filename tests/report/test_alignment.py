@@ -280,6 +280,6 @@ def test_the_pdf_has_the_section_and_its_curves(tmp_path: Path) -> None:
     command = ["pdftotext", "-layout", str(made.pdf), "-"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     pages = text.split("\f")
-    found = re.search(r"Alignment ?\.+ *(\d+)", pages[0])
+    found = re.search(r"Alignment ?\.+ *(\d+)", pages[1])  # the contents
     assert found and re.search(r"^ *\d+ +Alignment$", pages[int(found[1]) - 1], re.M)
     assert "the guard stops below" in text and "an aligned model" in pages[0]

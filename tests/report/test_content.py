@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from koda.records import AuditRecord, Estimate, Metrics, Theme, Word
+from koda.records import AuditRecord, Estimate, Finding, Metrics, RuleResult, Theme, Word
 from tests.report import factory
 from tests.report.page import FORBIDDEN, Page, page_of, small
 
@@ -27,7 +27,7 @@ def test_the_verdict_has_a_symbol_a_word_and_a_sentence_with_value_limit_and_int
     symbol = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?"}[status]
     assert f"{symbol} {status.upper()}" in page.text
     limit = {"warn": "above the warn limit of 0.10 %", "fail": "above the fail limit of 0.20 %"}.get(status, "0.20 %")
-    banner = page.text[page.text.index(status.upper()) :][:330]
+    banner = page.text[page.text.index("Decided by.") :][:330]
     assert "0.19 % (95 % interval 0.12 to 0.26 %)" in banner and "n = 1 234" in banner and limit in banner
 
 
@@ -102,11 +102,11 @@ def test_full_set_against_found_subset_is_one_table(page: Page) -> None:
     table = text[text.index("Full set against found subset, both models") :]
     lost, gained = table.index("Lost: 150 samples at the top of"), table.index("Gained: 150 samples at the top of")
     assert "of them confirmed" in table[lost:gained]
-    baseline = "ViT-B-32 step 8000 63.0 [60.0, 66.0] 59.0 [56.0, 62.0] 61.0 [58.0, 64.0] 57.0 [54.0, 60.0] 4.0"
+    baseline = "ViT-B-32 step 8000 63.0 [60.0, 66.0] 59.0 [56.0, 62.0] 61.0 [58.0, 64.0] 57.0 [54.0, 60.0] −4.0"
     assert f"{baseline} 0.83 0.84 0.73" in table[lost:gained]
-    candidate = "ViT-B-32 step 9000 62.0 [59.0, 65.0] 43.0 [40.0, 46.0] 60.0 [57.0, 63.0] 41.0 [38.0, 44.0] 19.0"
+    candidate = "ViT-B-32 step 9000 62.0 [59.0, 65.0] 43.0 [40.0, 46.0] 60.0 [57.0, 63.0] 41.0 [38.0, 44.0] −19.0"
     assert f"{candidate} 0.37 0.38 0.27" in table[lost:gained]
-    gap = "candidate − baseline −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] +15.0"
+    gap = "candidate − baseline −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] −1.0 [−4.0, +2.0] −16.0 [−19.0, −13.0] −15.0"
     assert f"{gap} – – –" in table[lost:gained]
     assert "ViT-B-32 step 8000 63.0 [60.0, 66.0]" in table[gained:]  # what was gained has the candidate as its target
     assert "0.37 0.38 0.27 ViT-B-32 step 9000" in table[gained:]
@@ -123,7 +123,7 @@ def test_what_was_not_measured_has_no_column(absent: str, tmp_path: Path) -> Non
     table = table[
         : table.index("held-out test is the evidence") if absent == "retrieval" else table.index("Lost: tied")
     ]
-    assert ("Mean fall" in table) == (absent == "clusters")
+    assert ("Found − full" in table) == (absent == "clusters")
     assert ("AMI" in table) == (absent == "retrieval")
     assert "Lost: 150 samples" in table and "Gained: 150 samples" in table
 
@@ -229,15 +229,27 @@ def test_no_findings_is_said_in_a_sentence_with_its_limits(tmp_path: Path) -> No
     assert "Search captions" not in page.text
 
 
-def test_the_card_shows_the_finding_that_the_policy_counts(tmp_path: Path) -> None:
+def test_a_card_is_of_confirmed_findings_and_says_what_the_policy_looks_at(tmp_path: Path) -> None:
     record = small()
-    rule = record.verdict.rules[0].model_copy(update={"observed": record.findings[1].target_share})
-    verdict = record.verdict.model_copy(update={"rules": [rule]})
-    text = page_of(record.model_copy(update={"verdict": verdict}), tmp_path)[0].text
-    assert "0.52 % largest share lost, held out" in text
-    nothing = verdict.model_copy(update={"rules": [rule.model_copy(update={"observed": Estimate(value=0.0)})]})
-    text = page_of(record.model_copy(update={"verdict": nothing}), tmp_path)[0].text
-    assert "none no direction lost that counts of 2 found, 2 confirmed; but" in text
+    second = record.findings[1]
+    rule = record.verdict.rules[0].model_copy(update={"observed": second.target_share, "finding": second.subset})
+
+    def cover(findings: list[Finding], changed: RuleResult) -> str:
+        verdict = record.verdict.model_copy(update={"rules": [changed]})
+        text = page_of(record.model_copy(update={"verdict": verdict, "findings": findings}), tmp_path)[0].text
+        return text[: text.index("Contents")]
+
+    text = cover(record.findings, rule)
+    assert "0.81 % largest confirmed share lost, held out" in text
+    assert "the policy, which leaves out what both models have, looks at lost 2: 0.52 %" in text
+    unconfirmed = [f.model_copy(update={"confirmed": False}) for f in record.findings]
+    text = cover(unconfirmed, rule)
+    assert "none largest confirmed share lost, held out of 2 directions found none was confirmed" in text
+    assert "0.81 %" not in text and "No loss over 0.10 % of the data was confirmed" in text
+    untested = [f.model_copy(update={"confirmed": None, "p_value": None}) for f in record.findings]
+    assert "not tested largest confirmed share lost" in cover(untested, rule)
+    nothing = rule.model_copy(update={"observed": Estimate(value=0.0), "finding": None})
+    assert "the policy counts none" in cover(record.findings, nothing)
 
 
 @pytest.mark.parametrize("count", [0, 6])

@@ -143,7 +143,8 @@ def test_contents_have_page_numbers_and_pages_have_headers(pdf: Path) -> None:
     text = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
     pages = text.split("\f")[:-1]
     for title in ("Findings", "Retrieval and zero-shot", "Provenance and how to verify"):
-        found = re.search(rf"{title} ?\.+ *(\d+)", pages[0])
+        found = re.search(rf"{title} ?\.+ *(\d+)", pages[1])
         assert found and re.search(rf"^ *\d +{title}$", pages[int(found[1]) - 1], re.M), title
     assert all(f"Page {number} of {len(pages)}" in page for number, page in enumerate(pages, 1))
+    assert "The candidate no longer keeps purple" in pages[0] and "Contents" not in pages[0]
     assert all("Model audit 2026-11-23" in page for page in pages)

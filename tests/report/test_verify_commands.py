@@ -1,0 +1,37 @@
+"""The commands that the report prints to verify itself run as they are printed."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.report.page import Page, needs_pango, small
+
+
+def test_the_printed_commands_name_every_file(page: Page) -> None:
+    for name in ("audit.json", "report.html", "report.pdf", "slices.csv", "verdict.json"):
+        assert name in page.text[page.text.index("How to verify") :]
+
+
+@needs_pango
+@pytest.mark.skipif(shutil.which("pdfdetach") is None, reason="pdfdetach is not installed")
+def test_the_printed_commands_run_and_give_the_digest_of_the_record(pdf: Path, tmp_path: Path) -> None:
+    shutil.copytree(pdf.parent, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "audit.json").write_text(small().to_json(), encoding="utf-8")
+    for name in ("slices.csv", "verdict.json"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    printed = re.search(r"<pre>(sha256sum.*?)</pre>", page, re.S)
+    assert printed is not None
+    first, second, last = html.unescape(printed[1]).splitlines()
+    digest = hashlib.sha256((tmp_path / "audit.json").read_bytes()).hexdigest()
+    for command in (first, second):
+        ran = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0 and digest in ran.stdout, ran.stderr
+    assert last == "koda verify ."
