@@ -150,6 +150,9 @@
         shot.hidden = !(fits && hit && (!held || shot.dataset.split === "confirmation"));
         seen += shot.hidden ? 0 : 1;
       });
+      all(".count", finding).forEach(part => {
+        part.textContent = all(".shot:not([hidden])", part.closest(".lobe")).length;
+      });
       all(".group, .lobe", finding).forEach(part => { part.hidden = active && !part.querySelector(".shot:not([hidden])"); });
       finding.hidden = !fits || active && !seen;
       if (narrow && seen) all(".refuted", finding).forEach(part => { part.open = true; });

@@ -122,11 +122,11 @@ def interval_plot(
             parts.append(
                 _text(left, top + step * number + 14, _fit(row.label, right - left, 11), MUTED if row.faint else INK)
             )
-        for entry, (colour, mark), dy in zip(
+        for shown, (colour, mark), dy in zip(
             (row.target, row.reference), drawn, (-5, 6) if row.reference else (0, 0), strict=True
         ):
-            if entry is not None:
-                parts.append(_whisker(entry, x, y + dy, MUTED if row.faint else colour, mark, hollow=row.faint))
+            if shown is not None:
+                parts.append(_whisker(shown, x, y + dy, MUTED if row.faint else colour, mark, hollow=row.faint))
     return _svg(width, bottom + 40, title, parts)
 
 

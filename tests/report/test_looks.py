@@ -52,7 +52,7 @@ def test_a_gallery_says_why_each_picture_is_in_it_and_begins_with_what_was_held_
         ("confirmation", "near miss"),
     ]
     assert all("colour\u00a0purple" in meta for _, _, meta in shots)
-    assert "20 of them held out (shown first)" in page.text
+    assert "20 of them held out" in page.text and "come first in each group" in page.text
     captions = {image["alt"] for image in page.named("img") if not str(image["alt"]).startswith("Picture of")}
     assert any("A purple umbrella" in str(caption) for caption in captions)
 
