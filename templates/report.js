@@ -140,7 +140,7 @@
   function filter() {
     var words = find.value.toLowerCase().split(/\s+/).filter(Boolean), side = one("side").value;
     var theme = one("theme") ? one("theme").value : "", confirmed = one("confirmed").checked, held = one("held").checked;
-    var active = words.length || side || theme || confirmed || held, count = 0, findings = 0;
+    var active = words.length || side || theme || confirmed || held, narrow = Boolean(words.length || held), count = 0, findings = 0;
     all(".finding").forEach(finding => {
       var fits = (!side || finding.dataset.side === side) && (!theme || finding.dataset.theme === theme) && (!confirmed || finding.dataset.state === "confirmed");
       var title = finding.querySelector(".title").textContent.toLowerCase(), seen = 0;
@@ -150,15 +150,19 @@
         shot.hidden = !(fits && hit && (!held || shot.dataset.split === "confirmation"));
         seen += shot.hidden ? 0 : 1;
       });
+      all(".count", finding).forEach(part => {
+        part.textContent = all(".shot:not([hidden])", part.closest(".lobe")).length;
+      });
       all(".group, .lobe", finding).forEach(part => { part.hidden = active && !part.querySelector(".shot:not([hidden])"); });
       finding.hidden = !fits || active && !seen;
+      if (narrow && seen) all(".refuted", finding).forEach(part => { part.open = true; });
       count += seen;
       findings += finding.hidden ? 0 : 1;
     });
     all(".block").forEach(block => {
       block.hidden = active && !block.querySelector(".finding:not([hidden])");
-      block.classList.toggle("filtering", Boolean(words.length || held));
     });
+    find.closest("section").classList.toggle("filtering", narrow);
     one("nothing").hidden = !active || findings > 0;
     one("reset").hidden = !active;
     told.textContent = !active ? "" : findings ? count + " of " + shots.length + " samples, in " + findings + " of " + all(".finding").length + " findings" : "Nothing found";

@@ -157,13 +157,13 @@ def _elsewhere(rules: Sequence[RuleResult], top: Finding | None) -> list[str]:
         seen = rule.observed
         if seen is None or (top is not None and seen.value == top.target_share.value):
             continue
-        if rule.finding is None:
-            if top is not None:
-                said.append("the policy counts none, since under the other model each has too much of its share")
-            continue
-        said.append(
-            f"the policy, which leaves out what both models have, looks at {rule.finding}: {text.share_parts(seen)[0]}"
-        )
+        if rule.finding is not None and top is None:
+            said.append(f"the policy looks at {rule.finding}, which is not confirmed")
+        elif rule.finding is not None:
+            value = text.share_parts(seen)[0]
+            said.append(f"the policy, which leaves out what both models have, looks at {rule.finding}: {value}")
+        elif top is not None:
+            said.append("the policy counts none, since under the other model each has too much of its share")
     return said
 
 

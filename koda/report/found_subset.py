@@ -129,15 +129,14 @@ def overlaps(record: AuditRecord) -> list[OverlapMatrix]:
         rows = []
         for f in found:
             pairs = [shared.get((f.subset, other.subset)) for other in found]
-            cells = [
-                (text.NONE, "") if o is None else (text.number(o.shared), text.percent(o.jaccard, 0)) for o in pairs
-            ]
+            cells = [("0", "") if o is None else (text.number(o.shared), text.percent(o.jaccard, 0)) for o in pairs]
+            cells[found.index(f)] = (text.NONE, "")
             rows.append((str(f.subset).capitalize(), f.positive.size + f.negative.size, cells))
         matrices.append(OverlapMatrix(side, [name for name, _, _ in rows], rows))
     return matrices
 
 
 def stops(record: AuditRecord) -> list[tuple[Side, str]]:
-    """Return what the solver says of where each side's search stopped; nothing of a side without a finding."""
+    """Return the end of what the solver says, where each side's search stopped; nothing of a side without a finding."""
     sides = {finding.side for finding in record.findings}
-    return [(side, getattr(record.method, side).status) for side in SIDES if side in sides]
+    return [(side, getattr(record.method, side).status.rsplit("; ", 1)[-1]) for side in SIDES if side in sides]

@@ -244,7 +244,12 @@ def _nothing(record: AuditRecord) -> Markup:
 
 def _gained(record: AuditRecord) -> Markup:
     """Say in one line what was gained."""
-    confirmed = [finding for finding in record.findings if finding.side == "gained" and finding.confirmed]
+    gained = [finding for finding in record.findings if finding.side == "gained"]
+    confirmed = [finding for finding in gained if finding.confirmed]
+    if gained and all(finding.confirmed is None for finding in gained):
+        return Markup("Gained: {} found; none was tested on held-out samples.").format(
+            text.plural(len(gained), "direction")
+        )
     if not confirmed:
         return Markup("Gained: nothing over {} of the data was confirmed.").format(
             text.percent(record.method.materiality)

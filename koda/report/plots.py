@@ -88,7 +88,8 @@ def interval_plot(
     first = 34 if target_name else 14
     left, right, top = label_width or 16, width - 16, first + 15 * len(limits)
     head = 0 if label_width else 17
-    step = head + 30
+    body = 30 if any(row.reference for row in rows) else 18
+    step = head + body
     bottom = top + step * len(rows)
 
     def x(value: float) -> float:
@@ -114,16 +115,18 @@ def interval_plot(
             _text(at + (-4 if near_right else 4), height + 9, name, colour, "end" if near_right else "start", size=10)
         )
     for number, row in enumerate(rows):
-        y = top + step * number + head + 15
+        y = top + step * number + head + body / 2
         if label_width:
             parts.append(_text(left - 10, y + 4, _fit(row.label, left - 14, 11), INK, "end"))
         else:
-            parts.append(_text(left, y - 12, _fit(row.label, right - left, 11), MUTED if row.faint else INK))
-        for entry, (colour, mark), dy in zip(
+            parts.append(
+                _text(left, top + step * number + 14, _fit(row.label, right - left, 11), MUTED if row.faint else INK)
+            )
+        for shown, (colour, mark), dy in zip(
             (row.target, row.reference), drawn, (-5, 6) if row.reference else (0, 0), strict=True
         ):
-            if entry is not None:
-                parts.append(_whisker(entry, x, y + dy, MUTED if row.faint else colour, mark, hollow=row.faint))
+            if shown is not None:
+                parts.append(_whisker(shown, x, y + dy, MUTED if row.faint else colour, mark, hollow=row.faint))
     return _svg(width, bottom + 40, title, parts)
 
 

@@ -60,7 +60,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
             "an empty frame stands in their place."
         )
     html = out_dir / "report.html"
-    write_atomically(html, _document(record, pictures, folder, "html", notes).encode("utf-8"))
+    write_atomically(html, _document(record, pictures, folder, "html", notes, with_pdf=pdf).encode("utf-8"))
     if not pdf:
         return RenderedReport(html, None, notes)
     draft = _document(record, pictures, folder, "pdf", notes)
@@ -96,8 +96,10 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     return RenderedReport(html, out, notes)
 
 
-def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str, notes: list[str]) -> str:
-    """Return the HTML of one target, html or pdf."""
+def _document(
+    record: AuditRecord, pictures: Gallery, folder: Path, target: str, notes: list[str], *, with_pdf: bool = True
+) -> str:
+    """Return the HTML of one target, html or pdf; `with_pdf` says whether there is a PDF to link to."""
     chapters, annexes = cover.sections(record)
     findings = [view.view(record, finding, pictures) for finding in _ordered(record)]
     style, script = environment.style(folder, target), environment.script(folder)
@@ -115,6 +117,7 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             numbers={section.id: section.number for section in (*chapters, *annexes)},
             cards=cover.cards(record),
             headline=headline(record),
+            with_pdf=with_pdf,
             changed=changed_figures(record),
             also=cover.also(record),
             waivers=cover.waivers(record),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +106,8 @@ def test_search_and_filters_fold_away_what_does_not_fit(page: Any) -> None:
     assert page.locator(".finding:visible").count() == 1
     page.fill("#find", "camera")  # metadata, that no caption says
     assert page.locator(".finding:visible").count() == 3
+    assert page.locator(".refuted[open]").count() == 1  # what is found in a finding not confirmed is opened
+    page.locator(".refuted").evaluate("part => { part.open = false; }")
     page.fill("#find", "nothing of the kind")
     assert shots.count() == 0 and page.locator(".finding:visible").count() == 0
     assert told.inner_text() == "Nothing found" and page.locator("#nothing").is_visible()
@@ -114,6 +115,7 @@ def test_search_and_filters_fold_away_what_does_not_fit(page: Any) -> None:
     assert page.locator(".finding:visible").count() == 3 and told.inner_text() == ""
     page.check("#confirmed")
     assert page.locator(".finding:visible").count() == 2
+    assert not page.locator(".refuted[open]").count()
     page.check("#held")
     assert page.locator(".shot[data-split=discovery]:visible").count() == 0 < shots.count()
     page.click("#reset")
@@ -127,6 +129,7 @@ def test_the_keys_that_are_copied_are_those_shown(page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.check("#held")
     button = page.locator("button[data-copy=lost-1-positive]")
+    assert "of the 3 shown; all 46 are in slices.csv" in button.locator("..").inner_text()
     button.click()
     page.wait_for_function("text => document.querySelector('[data-copy]').textContent === text", arg="Copied")
     shown = page.locator("#lost-1-positive .shot:visible").evaluate_all("all => all.map(shot => shot.dataset.key)")

@@ -247,7 +247,9 @@ def test_a_card_is_of_confirmed_findings_and_says_what_the_policy_looks_at(tmp_p
     assert "none largest confirmed share lost, held out of 2 directions found none was confirmed" in text
     assert "0.81 %" not in text and "No loss over 0.10 % of the data was confirmed" in text
     untested = [f.model_copy(update={"confirmed": None, "p_value": None}) for f in record.findings]
-    assert "not tested largest confirmed share lost" in cover(untested, rule)
+    text = cover(untested, rule)
+    assert "not tested largest confirmed share lost" in text
+    assert "the policy looks at lost 2, which is not confirmed" in text
     nothing = rule.model_copy(update={"observed": Estimate(value=0.0), "finding": None})
     assert "the policy counts none" in cover(record.findings, nothing)
 

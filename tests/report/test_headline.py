@@ -162,6 +162,15 @@ def test_where_nothing_was_lost_it_says_what_would_have_been_seen() -> None:
     assert _plain(_nothing().gained) == "Gained: nothing over 0.10 % of the data was confirmed."
 
 
+def test_what_was_not_tested_is_said_so_on_both_sides() -> None:
+    record = factory.record(6, gallery=2, map_points=0)
+    untested = [f.model_copy(update={"confirmed": None, "p_value": None}) for f in record.findings]
+    said = headline(record.model_copy(update={"findings": untested}))
+    assert _plain(said.sentence).endswith("may have lost; none was tested on held-out samples.")
+    assert _plain(said.gained) == "Gained: 2 directions found; none was tested on held-out samples."
+    assert "0.81" not in str(said) and said.lobes == []
+
+
 def test_pictures_are_of_members_held_out_first(record: AuditRecord) -> None:
     first = record.findings[0]
     picks = [("discovery", "top"), ("confirmation", "near miss"), ("confirmation", "member")]
@@ -189,7 +198,8 @@ def test_the_cover_shows_waivers_in_full_links_and_no_path(record: AuditRecord, 
     assert "Without it the result is fail." in cover
     assert "a waiver expired on 2027-01-31 and counts for nothing; it was by A. Reviewer" in cover
     assert "checkpoints/step" not in cover and "ViT-B-32, 151 277 313 parameters" in cover.replace("\u202f", " ")
-    assert {"report.pdf", "audit.json", "slices.csv", "verdict.json"} <= {a.get("href") for _, a in page.tags}
+    links = {a.get("href") for _, a in page.tags}
+    assert {"audit.json", "slices.csv", "verdict.json"} <= links and "report.pdf" not in links  # none was asked for
     assert "Intended use not stated" in cover and page.text.count("not stated") >= 5
 
 

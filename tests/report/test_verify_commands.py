@@ -28,7 +28,7 @@ def test_the_printed_commands_run_and_give_the_digest_of_the_record(pdf: Path, t
         (tmp_path / name).write_text("", encoding="utf-8")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     printed = re.search(r"<pre>(sha256sum.*?)</pre>", page, re.S)
-    assert printed is not None
+    assert printed is not None and '<a href="report.pdf">' in page
     first, second, last = html.unescape(printed[1]).splitlines()
     digest = hashlib.sha256((tmp_path / "audit.json").read_bytes()).hexdigest()
     for command in (first, second):
