@@ -1,7 +1,8 @@
 """Thumbnails: those of the galleries as data addresses, of neighbours as base64, of the map as one sheet.
 
 Everything together has to leave the HTML under 5 MB. Where the pictures are too heavy, those of the galleries are
-encoded again, smaller step by step; where too little room is left, neighbours lose theirs first, then the map.
+encoded again, smaller step by step; where too little room is left, neighbours go without, and the map where there is
+none for its sheet.
 """
 
 from __future__ import annotations
