@@ -19,8 +19,9 @@ from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.prune import prune
 from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
-from flows.cli.stored import diff, export, history, show, verify
+from flows.cli.stored import diff, export, history, show
 from flows.cli.sweep import sweep
+from flows.cli.verify import verify
 from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
 from flows.logs import all_lines_only
