@@ -19,6 +19,7 @@ from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.prune import prune
 from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
+from flows.cli.sign import sign
 from flows.cli.stored import diff, export, history, show
 from flows.cli.sweep import sweep
 from flows.cli.verify import verify
@@ -49,8 +50,8 @@ def _version(
 
 
 for _command in (
-    audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff, sweep,
-    calibrate, watch, serve, prune,
+    audit, demo, compare, history, show, verify, sign, models, data, config, figures, export, doctor, align, diff,
+    sweep, calibrate, watch, serve, prune,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 

@@ -22,10 +22,13 @@ def verify(
     head: Annotated[
         Path | None, typer.Option("--head", metavar="FILE", help="The head of the chain, as it was kept elsewhere.")
     ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The public key of who is to have signed, in PEM.")
+    ] = None,
     chain: Annotated[bool, typer.Option("--chain", help="Check the chain of all audits of the home.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check an audit's files against its manifest, its reports and the chain; exit with 1 where one fails.
+    """Check an audit's files against its manifest, its reports, signature and chain; exit with 1 where one fails.
 
     A folder is enough. Each check says verified, not verified because, or FAILED. With --chain, check the chain of
     KODA_HOME instead; its JSON holds the head, which is to be kept elsewhere.
@@ -45,7 +48,7 @@ def verify(
         from koda.audit.publishing import find_published
         from koda.evidence.verify import verify as check
 
-        return check(find_published(home(), audit), kept).as_json()
+        return check(find_published(home(), audit), kept, key).as_json()
 
     result = answer(work, as_json, show_verification)
     raise typer.Exit(0 if result["verified"] else 1)

@@ -51,8 +51,8 @@ def _slices_problem(path: Path, record: AuditRecord) -> str | None:
     """Look for every sample that the record shows, and for as many members as it counts."""
     listed: dict[tuple[str, int, str], dict[str, int]] = {}
     for row in csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")):
-        lobe = (row["side"], int(row["direction"]), row["lobe"])
-        listed.setdefault(lobe, {})[original(row["key"])] = int(row["rank"])
+        where = (row["side"], int(row["direction"]), row["lobe"])
+        listed.setdefault(where, {})[original(row["key"])] = int(row["rank"])
     known = set()
     for finding in record.findings:
         for lobe in (finding.positive, finding.negative):

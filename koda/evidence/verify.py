@@ -8,10 +8,12 @@ from typing import Any
 
 from koda.audit.verification import FileCheck, verify_audit
 from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry, home_of
+from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
 from koda.evidence.printed import check_reports
 from koda.evidence.result import Evidence, failed
+from koda.evidence.statement import check_statement
 from koda.storage.chain import ChainHead
 
 CANNOT_KNOW = (
@@ -47,17 +49,21 @@ class Verification:
         }
 
 
-def verify(path: Path, head: ChainHead | None = None) -> Verification:
+def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -> Verification:
     """Check an audit's folder, which need not lie in a home.
 
     Args:
         path: the folder, or a file in it.
         head: of the chain, as kept elsewhere.
+        key: PEM file of the public key of who is to have signed.
 
     Raises:
         DataError: no manifest there, or one that cannot be read.
+        ConfigError: a key that cannot be used.
+        PrerequisiteError: a key, and the extra `sign` is not installed.
     """
     folder = path if path.is_dir() else path.parent
+    signer = None if key is None else public_key(key)
     audit, files = verify_audit(folder)
     checks = [check_manifest(folder), *map(as_evidence, files)]
     whole = read_whole(folder)
@@ -67,6 +73,7 @@ def verify(path: Path, head: ChainHead | None = None) -> Verification:
         return Verification(audit, files, checks)
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
+    checks.append(check_statement(folder, record, signer))
     home = home_of(folder)
     if home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
