@@ -20,8 +20,10 @@ from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.prune import prune
 from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
-from flows.cli.stored import diff, export, history, show, verify
+from flows.cli.sign import sign
+from flows.cli.stored import diff, export, history, show
 from flows.cli.sweep import sweep
+from flows.cli.verify import verify
 from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
 from flows.logs import all_lines_only
@@ -49,8 +51,8 @@ def _version(
 
 
 for _command in (
-    init, audit, demo, compare, history, show, verify, models, data, config, figures, export, doctor, align, diff,
-    sweep, calibrate, watch, serve, prune,
+    init, audit, demo, compare, history, show, verify, sign, models, data, config, figures, export, doctor, align,
+    diff, sweep, calibrate, watch, serve, prune,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 

@@ -248,13 +248,6 @@ def show_record(record: AuditRecord) -> None:
     console.print(f"  {escape(short_path(str(koda_home() / 'audits' / record.id)))}")
 
 
-def show_verification(result: dict[str, Any]) -> None:
-    """Show for each file of an audit whether it is still the one that was written."""
-    for name, state in result["files"].items():
-        mark, found = ("[green]✓[/]", "unchanged") if state == "ok" else ("[red]✕[/]", state)
-        console.print(f"  {mark} {escape(name)}: {escape(found)}", soft_wrap=True)
-
-
 def _alignment_line(alignment: AlignmentRecord, alpha: float) -> str:
     """Say who learnt from whom, how much of the clusters came back, after which audit, and what was mended."""
     from koda.records import mending_of

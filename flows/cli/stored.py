@@ -1,4 +1,4 @@
-"""The commands that read what audits left in KODA_HOME: history, show, verify, export and diff."""
+"""The commands that read what audits left in KODA_HOME: history, show, export and diff."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import AUDIT_HELP, AuditArgument, JsonOption, answer, home
-from flows.cli.show_audit import show_history, show_rebuilt, show_record, show_unfinished, show_verification
+from flows.cli.show_audit import show_history, show_rebuilt, show_record, show_unfinished
 from flows.cli.show_changes import show_changes
 from flows.cli.show_checkpoints import checkpoints_as_json, show_checkpoints
 from flows.cli.show_inputs import show_export
@@ -122,24 +122,6 @@ def show(audit_id: AuditArgument, as_json: JsonOption = False) -> None:
         return read_published(home(), audit_id)
 
     answer(work, as_json, show_record, lambda record: record.to_json().removesuffix("\n"))
-
-
-def verify(
-    audit: AuditArgument,
-    as_json: JsonOption = False,
-) -> None:
-    """Check that an audit's files are still those that it wrote; exit with 1 if not."""
-
-    def work() -> dict[str, Any]:
-        from koda.audit.publishing import find_published
-        from koda.audit.verification import verify_audit
-
-        audit_id, checks = verify_audit(find_published(home(), audit))
-        files = {check.name: check.problem or "ok" for check in checks}
-        return {"id": audit_id, "verified": all(check.problem is None for check in checks), "files": files}
-
-    result = answer(work, as_json, show_verification)
-    raise typer.Exit(0 if result["verified"] else 1)
 
 
 def export(

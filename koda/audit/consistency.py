@@ -17,6 +17,7 @@ from koda.checks import Check, State
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord
 from koda.storage import ArtifactStore, digest_json
+from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault
 from koda.storage.checkpoints import CHECKPOINTS
 from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
@@ -44,6 +45,7 @@ def check_store(home: Path) -> list[Check]:
         ("artifacts", home_of.artifacts),
         ("audits", home_of.audits),
         ("database", home_of.database),
+        ("chain", home_of.chain),
         ("staging", home_of.staging),
         ("runs", home_of.runs),
         ("checkpoints", home_of.checkpoints),
@@ -153,6 +155,25 @@ class _Home:
             else:
                 agreeing += 1
         yield Check("database", "ok", f"{store.path}: {counted(agreeing, 'audit')} as in the records")
+
+    def chain(self) -> Iterator[Check]:
+        """Compute the rows of the chain again, and compare them with the head in the home."""
+        store = AuditStore(self.home)
+        if not store.path.is_file():
+            return
+        try:
+            rows = store.query("SELECT * FROM chain ORDER BY seq")
+        except StoreError:
+            return  # what is wrong with the database is said of the database
+        fault = first_fault(rows)
+        head = self.home / CHAIN_HEAD
+        if fault is None and head.is_file():
+            fault = head_fault(rows, ChainHead.read(head))
+        if fault is not None:
+            remedy = f"Restore {store.path} from a copy; koda verify --chain --head FILE compares it with a head."
+            yield Check("chain", "fault", f"{store.path}: {fault}", remedy)
+        elif rows:
+            yield Check("chain", "ok", f"{counted(len(rows), 'row')}, each on the one before it")
 
     def staging(self) -> Iterator[Check]:
         """Look at rows that wait to be merged, and those that could not be."""

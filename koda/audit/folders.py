@@ -16,6 +16,7 @@ from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
 MANIFEST, RECORD = "manifest.json", "audit.json"
+SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
 _OLD = ".old"
 
 
@@ -154,7 +155,10 @@ def _keep_runs(folder: Path, temporary: Path, wanted: Mapping[str, str]) -> None
         shutil.copytree(runs, temporary / RUNS, copy_function=_link)
     kept = [path for path in (temporary / RUNS).glob("*") if path.is_dir()]
     listed = _listed(folder)
-    if listed == wanted or any(listed is not None and _listed(run) == listed for run in kept):
+    if listed == wanted:
+        _keep_signatures(folder, temporary)  # they are over the same files
+        return
+    if any(listed is not None and _listed(run) == listed for run in kept):
         return
     number = 1 + max((int(path.name) for path in kept if path.name.isdigit()), default=0)
     place = temporary / RUNS / str(number)
@@ -162,6 +166,12 @@ def _keep_runs(folder: Path, temporary: Path, wanted: Mapping[str, str]) -> None
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             _link(path, place / path.name)
+    _keep_signatures(folder, place)
+
+
+def _keep_signatures(folder: Path, place: Path) -> None:
+    if (folder / SIGNED).is_dir():
+        shutil.copytree(folder / SIGNED, place / SIGNED, copy_function=_link)
 
 
 def _link(source: str | Path, target: str | Path) -> None:

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from koda.errors import StoreError
+from koda.storage.chain import CHAIN_TABLE, add_to_chain
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -106,6 +107,7 @@ MIGRATIONS: tuple[str, ...] = (
         state TEXT, attempts INTEGER, audit_id TEXT, verdict TEXT, reason TEXT
     );
     """,
+    CHAIN_TABLE,
 )
 AUDIT_TABLES = (
     "controls",
@@ -157,8 +159,13 @@ def schema_of(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     return version
 
 
-def merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Merge the staged Parquet files of one folder, a table each, in one transaction.
+def merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path, home: Path) -> None:
+    """Merge the staged Parquet files of one folder, a table each, in one transaction, and chain the audits in it.
+
+    Args:
+        connection: of the database.
+        folder: the staged files.
+        home: KODA_HOME, whose manifests the chain names.
 
     Raises:
         duckdb.Error: they do not fit the tables, or the database cannot be written.
@@ -168,6 +175,8 @@ def merge_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     tables = {path.stem: pq.ParquetFile(path).read() for path in sorted(folder.glob("*.parquet"))}
     connection.execute("BEGIN")
     try:
+        if "audits" in tables:
+            add_to_chain(connection, tables["audits"].to_pylist(), home)
         for name, own in (("audits", AUDIT_TABLES), ("alignments", ("alignment_metrics",))):
             if name in tables:
                 ids = tables[name].column("id").to_pylist()

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from koda.storage.artifacts import ArtifactStore
+from koda.storage.chain import write_head
 from koda.storage.marks import MARK, Mark
 from koda.storage.parquet import write_parquet
 from koda.storage.schema import merge_folder, migrate
@@ -70,7 +71,7 @@ def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
     for folder in staged(home):
         try:
             _check(folder)
-            merge_folder(connection, folder)
+            merge_folder(connection, folder, home)
         except (duckdb.Error, OSError, ValueError, pa.ArrowException) as error:
             if _fits(folder):
                 raise
@@ -85,6 +86,7 @@ def merge_all(home: Path, connection: duckdb.DuckDBPyConnection) -> list[str]:
             # half removed it would look damaged to the next merge: one rename takes all of it out of sight
             merged = folder.rename(folder.with_name(f"{_MERGED}{folder.name}"))
             shutil.rmtree(merged, ignore_errors=True)
+    write_head(connection, home)
     return notes
 
 
@@ -106,7 +108,7 @@ def _fits(folder: Path) -> bool:
         migrate(empty, folder)
         try:
             _check(folder)
-            merge_folder(empty, folder)
+            merge_folder(empty, folder, folder.parent.parent)
         except (duckdb.Error, OSError, ValueError, pa.ArrowException):
             return False
     return True

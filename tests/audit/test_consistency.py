@@ -89,6 +89,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another record": (lambda home: database(home, "UPDATE audits SET record_digest = 'x'"), "another record"),
     "the database": (lambda home: (home / "koda.duckdb").write_bytes(b"none" * 5000), "cannot be used"),
     "no database": (lambda home: (home / "koda.duckdb").unlink(), "is not there"),
+    "a row of the chain": (lambda home: database(home, "UPDATE chain SET ended = 'x'"), "row 1"),
+    "the tail of the chain": (lambda home: database(home, "DELETE FROM chain"), "its tail is cut"),
+    "the head of the chain": (lambda home: (home / "chain-head.json").write_bytes(b"{"), "not the head"),
     "the mark of a run": (lambda home: written(home / "running" / "a.json"), "no mark of a run"),
     "an entry of the ledger": (lambda home: written(home / "checkpoints" / "a.json"), "no entry"),
     "the seal of an entry": (

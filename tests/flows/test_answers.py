@@ -36,9 +36,11 @@ def put(home: Path, record: AuditRecord) -> Path:
     store.merge()
     folder = home / "audits" / record.id
     folder.mkdir(parents=True)
-    (folder / "audit.json").write_text(record.to_json(), encoding="utf-8")
-    files = {"audit.json": {"sha256": digest_file(folder / "audit.json")}}
-    (folder / "manifest.json").write_text(json.dumps({"audit": record.id, "files": files}), encoding="utf-8")
+    path = folder / "audit.json"
+    path.write_text(record.to_json(), encoding="utf-8")
+    manifest = {"audit": record.id, "files": {path.name: {"sha256": digest_file(path), "size": path.stat().st_size}}}
+    text = json.dumps(manifest, indent=2, sort_keys=True)
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
     return folder
 
 

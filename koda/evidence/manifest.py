@@ -1,0 +1,50 @@
+"""The manifest of an audit, its files, and its record: what the other checks stand on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from koda.audit.folders import MANIFEST, RECORD
+from koda.audit.verification import FileCheck
+from koda.errors import KodaError
+from koda.evidence.result import Evidence
+from koda.records import AuditRecord
+
+
+def check_manifest(folder: Path) -> Evidence:
+    """Check that a manifest is as koda writes it, to the byte, and gives the sizes of the files that are there."""
+    data = (folder / MANIFEST).read_bytes()
+    raw: dict[str, Any] = json.loads(data)
+    what = "its form and the sizes in it"
+    if set(raw) != {"audit", "files"} or data.strip() != json.dumps(raw, indent=2, sort_keys=True).encode():
+        return Evidence(MANIFEST, what, "FAILED", "it is not as koda writes one: it was changed")
+    for name, entry in raw["files"].items():
+        path = folder / Path(name).name
+        if set(entry) != {"size", "sha256"}:
+            return Evidence(MANIFEST, what, "FAILED", f"its entry of {name} is not as koda writes one")
+        if path.is_file() and path.stat().st_size != entry["size"]:
+            why = f"it gives {entry['size']} bytes for {name}, which has {path.stat().st_size}"
+            return Evidence(MANIFEST, what, "FAILED", why)
+    if RECORD not in raw["files"]:
+        return Evidence(MANIFEST, what, "FAILED", f"it does not list {RECORD}")
+    return Evidence(MANIFEST, what, "verified")
+
+
+def as_evidence(check: FileCheck) -> Evidence:
+    """Return what a manifest says of one of its files."""
+    what = f"against {MANIFEST}"
+    if check.problem is None:
+        return Evidence(check.name, what, "verified")
+    return Evidence(check.name, what, "FAILED", check.problem)
+
+
+def read_whole(folder: Path) -> tuple[bytes, AuditRecord] | None:
+    """Return the bytes of a record and what they hold; None where it cannot be read."""
+    path = folder / RECORD
+    try:
+        data = path.read_bytes()
+        return data, AuditRecord.from_json(data, str(path))
+    except (OSError, KodaError):
+        return None

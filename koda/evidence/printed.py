@@ -1,0 +1,110 @@
+"""What a report says of its own record: the digest that HTML and PDF print, and the record attached to the PDF."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from koda.evidence.result import Evidence
+from koda.records import AuditRecord
+from koda.records.audit import RECORD_VERSION
+
+HTML, PDF, RECORD = "report.html", "report.pdf", "audit.json"
+_OTHER = f"it is of another record than {RECORD}; one of the two was changed, or the report was not drawn of it"
+
+
+def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Evidence]:
+    """Compare the reports of an audit with its record.
+
+    Args:
+        folder: of the audit.
+        data: bytes of its `audit.json`.
+        record: what they hold.
+    """
+    accepted = _forms(data, record)
+    digests = {hashlib.sha256(form).hexdigest() for form in accepted}
+    what = f"digest of {RECORD} that it prints"
+    if (html := folder / HTML).is_file():
+        yield _printed(HTML, what, _text_of_html(html.read_bytes()), digests)
+    else:
+        yield Evidence(HTML, what, "not verified", "there is no such file")
+    if not (folder / PDF).is_file():
+        yield Evidence(PDF, what, "not verified", "there is no such file")
+        return
+    yield from _check_pdf((folder / PDF).read_bytes(), what, accepted, digests)
+
+
+def _forms(data: bytes, record: AuditRecord) -> list[bytes]:
+    """Return the record's bytes; of a record of an older koda also as a newer one writes it, which draws it again."""
+    return [data] if record.version == RECORD_VERSION else [data, record.to_json().encode()]
+
+
+def _check_pdf(data: bytes, what: str, accepted: list[bytes], digests: set[str]) -> Iterator[Evidence]:
+    from pypdf import PdfReader
+
+    try:
+        reader = PdfReader(io.BytesIO(data))
+        attached = dict(reader.attachments.items())
+        text = _text_with_digest(reader, digests)
+    except Exception as error:  # a damaged PDF raises whatever its parser meets
+        yield Evidence(PDF, "that it can be read", "FAILED", f"{type(error).__name__}: {error}")
+        return
+    yield _printed(PDF, what, text, digests)
+    what = f"the {RECORD} attached to it"
+    contents = attached.get(RECORD)
+    if not contents:
+        yield Evidence(PDF, what, "FAILED", "nothing of that name is attached")
+    elif any(each not in accepted for each in contents):
+        yield Evidence(PDF, what, "FAILED", f"it is not the {RECORD} beside it; one of the two was changed")
+    else:
+        yield Evidence(PDF, what, "verified", "byte for byte the file beside it")
+
+
+def _text_with_digest(reader: Any, digests: set[str]) -> str:
+    """Return the text of pages from the last to the first, as far as the first that prints one of the digests."""
+    found = ""
+    for page in reversed(reader.pages):
+        text = re.sub(r"\s+", "", page.extract_text())
+        found = text + found
+        if any(digest in text for digest in digests):
+            break
+    return found
+
+
+def _printed(name: str, what: str, text: str, digests: set[str]) -> Evidence:
+    if any(digest in text for digest in digests):
+        return Evidence(name, what, "verified")
+    return Evidence(name, what, "FAILED", f"it does not print that of the {RECORD} beside it: {_OTHER}")
+
+
+class _Text(HTMLParser):
+    """The text of a page without its markup and its scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self._script = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note where a script or style begins."""
+        self._script += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note where it ends."""
+        self._script -= tag in ("script", "style") and self._script > 0
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text that a reader sees."""
+        if not self._script:
+            self.pieces.append(data)
+
+
+def _text_of_html(data: bytes) -> str:
+    parser = _Text()
+    parser.feed(data.decode("utf-8", errors="replace"))
+    return re.sub(r"\s+", "", "".join(parser.pieces))

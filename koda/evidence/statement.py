@@ -1,0 +1,112 @@
+"""A signed statement of an audit's verdict: an in-toto test result over its files, in a DSSE envelope."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from koda.audit.folders import MANIFEST, SIGNED
+from koda.errors import ConfigError
+from koda.evidence.result import Evidence
+from koda.records import AuditRecord
+from koda.storage import digest_file, write_atomically
+
+STATEMENT = f"{SIGNED}/statement.dsse.json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+_PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+_RESULTS = {"pass": "PASSED", "fail": "FAILED"}  # the predicate knows no other but WARNED
+
+
+def sign_statement(folder: Path, record: AuditRecord, key: Any) -> Path:
+    """Write the signed statement of an audit beside its files, which stay as they are.
+
+    Args:
+        folder: of the audit.
+        record: of the audit.
+        key: the private key.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner
+
+    payload = json.dumps(_statement(folder, record), sort_keys=True, separators=(",", ":")).encode()
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(key))
+    (folder / SIGNED).mkdir(exist_ok=True)
+    write_atomically(folder / STATEMENT, _written(envelope.to_dict()))
+    return folder / STATEMENT
+
+
+def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evidence:
+    """Check the signature of an audit's statement, and that it is of the files that are there.
+
+    Args:
+        folder: of the audit.
+        record: of the audit.
+        key: the public key of who is to have signed; None where none was given.
+    """
+    what, path = "its signature, and the files that it names", folder / STATEMENT
+    if not path.is_file():
+        return Evidence(STATEMENT, what, "not verified", "there is none: the audit is not signed, or no longer")
+    if key is None:
+        return Evidence(STATEMENT, what, "not verified", "no key was given (--key PUBLIC)")
+    try:
+        problem = _problem(path.read_bytes(), _statement(folder, record), key)
+    except Exception as error:  # a damaged envelope raises whatever its parser meets
+        problem = f"it cannot be read: {type(error).__name__}: {error}"
+    return Evidence(STATEMENT, what, "verified") if problem is None else Evidence(STATEMENT, what, "FAILED", problem)
+
+
+def _problem(data: bytes, wanted: dict[str, Any], key: Any) -> str | None:
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+
+    raw = json.loads(data)
+    if data != _written(raw):
+        return "it is not as koda writes one: it was changed"
+    envelope = Envelope.from_dict(raw)
+    try:
+        envelope.verify([SSlibKey.from_crypto(key)], 1)
+    except VerificationError:
+        return "it is not signed with this key, or was changed after it was signed"
+    if envelope.payload_type != PAYLOAD_TYPE:
+        return f"it is a statement of another type, {envelope.payload_type}"
+    said = json.loads(envelope.payload)
+    named = {subject["name"]: subject["digest"]["sha256"] for subject in said["subject"]}
+    there = {subject["name"]: subject["digest"]["sha256"] for subject in wanted["subject"]}
+    if different := sorted(name for name in named.keys() | there.keys() if named.get(name) != there.get(name)):
+        return f"it was signed over other files: {', '.join(different)}"
+    return None if said == wanted else "it states another result than the record"
+
+
+def _statement(folder: Path, record: AuditRecord) -> dict[str, Any]:
+    names = sorted([MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]])
+    if odd := [name for name in names if Path(name).name != name]:
+        raise ConfigError(f"{folder / MANIFEST} names a file outside the folder: {odd[0]}.")
+    verdict = record.verdict
+    policy = [] if not verdict.policy_digest else [{"name": "policy", "digest": {"sha256": verdict.policy_digest}}]
+    return {
+        "_type": _STATEMENT_TYPE,
+        "subject": [
+            {"name": name, "digest": {"sha256": digest_file(folder / name)}}
+            for name in names
+            if (folder / name).is_file()
+        ],
+        "predicateType": _PREDICATE_TYPE,
+        "predicate": {
+            "result": _RESULTS.get(verdict.status, "WARNED"),
+            "configuration": policy,
+            "audit": record.id,
+            "verdict": verdict.status,
+            "ended": record.ended.isoformat(),
+        },
+    }
+
+
+def _written(envelope: dict[str, Any]) -> bytes:
+    return json.dumps(envelope, indent=2, sort_keys=True).encode() + b"\n"

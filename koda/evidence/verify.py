@@ -1,0 +1,82 @@
+"""All checks of an audit's folder, in the order in which one stands on the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koda.audit.verification import FileCheck, verify_audit
+from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry, home_of
+from koda.evidence.keys import public_key
+from koda.evidence.listed import check_listed
+from koda.evidence.manifest import as_evidence, check_manifest, read_whole
+from koda.evidence.printed import check_reports
+from koda.evidence.result import Evidence, failed
+from koda.evidence.statement import check_statement
+from koda.storage.chain import ChainHead
+
+CANNOT_KNOW = (
+    "Digests say that files belong together and were not changed since; they say nothing of who wrote them, nor "
+    "whether what was measured is right.",
+    LIMIT,
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the checks of an audit came to.
+
+    Args:
+        audit: id.
+        files: each file of its manifest, and what is wrong with it.
+        checks: all of them.
+    """
+
+    audit: str
+    files: list[FileCheck]
+    checks: list[Evidence]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the verification as a JSON object; `verified` says that nothing failed."""
+        return {
+            "id": self.audit,
+            "verified": not failed(self.checks),
+            "files": {check.name: check.problem or "ok" for check in self.files},
+            "failed": failed(self.checks),
+            "checks": [check.as_json() for check in self.checks],
+            "cannot_know": list(CANNOT_KNOW),
+        }
+
+
+def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -> Verification:
+    """Check an audit's folder, which need not lie in a home.
+
+    Args:
+        path: the folder, or a file in it.
+        head: of the chain, as kept elsewhere.
+        key: PEM file of the public key of who is to have signed.
+
+    Raises:
+        DataError: no manifest there, or one that cannot be read.
+        ConfigError: a key that cannot be used.
+        PrerequisiteError: a key, and the extra `sign` is not installed.
+    """
+    folder = path if path.is_dir() else path.parent
+    signer = None if key is None else public_key(key)
+    audit, files = verify_audit(folder)
+    checks = [check_manifest(folder), *map(as_evidence, files)]
+    whole = read_whole(folder)
+    if whole is None:
+        if not any(check.name == "audit.json" and check.problem for check in files):
+            checks.append(Evidence("audit.json", "that it reads as a record", "FAILED", "it does not"))
+        return Verification(audit, files, checks)
+    data, record = whole
+    checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
+    checks.append(check_statement(folder, record, signer))
+    home = home_of(folder)
+    if home is None:
+        checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
+    else:
+        checks += [*check_chain(home, head), check_entry(home, folder, data, record)]
+    return Verification(audit, files, checks)

@@ -1,0 +1,97 @@
+"""One whole audit in a home, drawn once; each test damages a copy of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from koda.audit.folders import AUDITS, assemble
+from koda.policy.export import verdict_json
+from koda.records import AuditRecord
+from koda.report import render
+from koda.slicing.export import slices_csv
+from koda.storage import digest_once
+from koda.storage.database import AuditStore
+from tests.report import factory
+from tests.report.page import small
+
+AUDIT = "audit-77b0aa"
+
+
+def rows_of(record: AuditRecord) -> list[dict[str, object]]:
+    """Return as many listed samples as the record counts, the shown ones among them."""
+    rows: list[dict[str, object]] = []
+    for finding in record.findings:
+        for lobe in (finding.positive, finding.negative):
+            keys = list(dict.fromkeys(sample.key for sample in lobe.samples))
+            keys += [f"more-{number}" for number in range(max(0, lobe.size - len(keys)))]
+            rows += [
+                {
+                    "side": finding.side, "direction": finding.direction, "lobe": lobe.sign, "rank": rank, "key": key,
+                    "score": 1 / rank, "caption": "a caption", "metadata": "{}", "in_slice": rank <= lobe.size,
+                    "split": "discovery",
+                }
+                for rank, key in enumerate(keys, 1)
+            ]  # fmt: skip
+    return rows
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("evidence") / "home"
+    source = home.parent / "source"
+    record = small(id=AUDIT)
+    render(record, factory.thumbnails(record), source)
+    (source / "audit.json").write_bytes(record.to_json().encode())
+    (source / "verdict.json").write_bytes(verdict_json(record))
+    (source / "slices.csv").write_bytes(slices_csv(rows_of(record), []))
+    sources = {path.name: path for path in sorted(source.iterdir())}
+    assemble(AUDIT, sources, {name: digest_once(path) for name, path in sources.items()}, home / AUDITS / AUDIT)
+    store = AuditStore(home)
+    for made in (factory.record(1, map_points=0, id="audit-1"), record, factory.record(1, map_points=0, id="audit-3")):
+        store.stage_audit(made, [])
+        assert store.merged() == []
+    return home
+
+
+@pytest.fixture
+def home(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "home", copy_function=_copy))
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+
+
+@pytest.fixture
+def folder(home: Path) -> Path:
+    return home / AUDITS / AUDIT
+
+
+def list_again(folder: Path) -> None:
+    """Write the manifest anew for the files as they are, as someone would who changed them."""
+    names = [path.name for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
+    files = {
+        name: {"size": (folder / name).stat().st_size, "sha256": digest_once(folder / name)} for name in sorted(names)
+    }
+    manifest = {"audit": AUDIT, "files": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def change(path: Path, old: bytes, new: bytes) -> None:
+    """Put other bytes in a file, once."""
+    data = path.read_bytes()
+    assert old in data and len(old) == len(new)
+    path.write_bytes(data.replace(old, new, 1))
+
+
+def flip(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path)

@@ -1,0 +1,205 @@
+"""What `koda verify` says of a clean audit, and that a change of one byte fails and names the file."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from pypdf import PdfReader, PdfWriter
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from koda.records import AuditRecord
+from koda.report import render
+from koda.storage.database import AuditStore
+from tests.evidence.conftest import AUDIT, change, flip, list_again
+from tests.report import factory
+from tests.report.page import needs_pango
+
+pytestmark = needs_pango
+
+
+def told(*arguments: str | Path, home: Path | None = None) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(
+        app,
+        ["verify", "--json", *map(str, arguments)],
+        env={"KODA_HOME": str(home or Path("/nonexistent-home"))},
+    )
+    return result.exit_code, json.loads(result.stdout)
+
+
+def states(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
+    return {(check["name"], check["what"]): check["state"] for check in answer["checks"]}
+
+
+def test_a_clean_audit_verifies_in_its_home(home: Path, folder: Path) -> None:
+    code, answer = told(folder)
+    assert code == 0 and answer["verified"] and answer["failed"] == []
+    not_verified = {key for key, state in states(answer).items() if state == "not verified"}
+    assert {name for name, _ in not_verified} == {"chain", "signed/statement.dsse.json"}
+    assert any("against its own author" in remark for remark in answer["cannot_know"])
+
+
+def test_a_folder_alone_verifies_but_for_the_chain(folder: Path, tmp_path: Path) -> None:
+    alone = Path(shutil.copytree(folder, tmp_path / "alone"))
+    code, answer = told(alone)
+    assert code == 0
+    assert [check["name"] for check in answer["checks"] if check["state"] != "verified"] == [
+        "signed/statement.dsse.json",
+        "chain",
+    ]
+    (alone / "report.pdf").unlink()
+    list_again(alone)
+    code, answer = told(alone)
+    assert code == 0
+    assert {check["name"] for check in answer["checks"] if check["state"] != "verified"} == {
+        "chain",
+        "report.pdf",
+        "signed/statement.dsse.json",
+    }
+
+
+def attach_another(folder: Path) -> None:
+    """Write the PDF again, with another record attached, and list it."""
+    writer = PdfWriter()
+    for page in PdfReader(io.BytesIO((folder / "report.pdf").read_bytes())).pages:
+        writer.add_page(page)
+    data = bytearray((folder / "audit.json").read_bytes())
+    data[-3] ^= 1
+    writer.add_attachment("audit.json", bytes(data))
+    out = io.BytesIO()
+    writer.write(out)
+    (folder / "report.pdf").write_bytes(out.getvalue())
+    list_again(folder)
+
+
+def other_verdict(folder: Path) -> None:
+    """Let the record say another verdict, in all files that a program reads."""
+    record = AuditRecord.from_json((folder / "audit.json").read_bytes())
+    status = "pass" if record.verdict.status != "pass" else "fail"
+    verdict = record.verdict.model_copy(update={"status": status})
+    (folder / "audit.json").write_bytes(record.model_copy(update={"verdict": verdict}).to_json().encode())
+    raw = json.loads((folder / "verdict.json").read_bytes())
+    (folder / "verdict.json").write_text(json.dumps({**raw, "verdict": status}), encoding="utf-8")
+    list_again(folder)
+
+
+def without_a_slice(folder: Path) -> None:
+    lines = (folder / "slices.csv").read_bytes().splitlines(keepends=True)
+    (folder / "slices.csv").write_bytes(b"".join([lines[0], *lines[2:]]))
+    list_again(folder)
+
+
+def of_another_digest(folder: Path) -> None:
+    """Let the page print another digest of the record, and list it."""
+    record = AuditRecord.from_json((folder / "audit.json").read_bytes())
+    other = record.model_copy(update={"title": "another"})
+    render(other, factory.thumbnails(record), folder, pdf=False)
+    list_again(folder)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "record": (lambda folder: flip(folder / "audit.json"), {"audit.json"}),
+    "report.html": (lambda folder: flip(folder / "report.html"), {"report.html"}),
+    "report.pdf": (lambda folder: flip(folder / "report.pdf"), {"report.pdf"}),
+    "slices": (lambda folder: flip(folder / "slices.csv"), {"slices.csv"}),
+    "verdict": (lambda folder: flip(folder / "verdict.json"), {"verdict.json"}),
+    "a space in the manifest": (lambda folder: change(folder / "manifest.json", b'": ', b'" :'), {"manifest.json"}),
+    "a size in the manifest": (
+        lambda folder: change(folder / "manifest.json", b'"size": ', b'"size":9'),
+        {"manifest.json"},
+    ),
+    "attachment, listed": (attach_another, {"report.pdf"}),
+    "record and manifest": (other_verdict, {"report.html", "report.pdf", "chain"}),
+    "slices and manifest": (without_a_slice, {"slices.csv"}),
+    "page and manifest": (of_another_digest, {"report.html"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_was_changed_fails_and_is_named(folder: Path, name: str) -> None:
+    damage, files = DAMAGE[name]
+    damage(folder)
+    code, answer = told(folder)
+    assert code == 1 and not answer["verified"]
+    assert files <= set(answer["failed"]), answer["failed"]
+    shown = CliRunner().invoke(app, ["verify", str(folder)]).stdout
+    assert all(f"{file}: " in shown for file in files) and "FAILED" in shown
+
+
+def sql(home: Path, text: str) -> None:
+    with duckdb.connect(str(home / "koda.duckdb")) as connection:
+        connection.execute(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE chain SET record_digest = replace(record_digest, '0', '1') WHERE seq = 2",
+        "UPDATE chain SET ended = 'x' WHERE seq = 1",
+        "UPDATE chain SET digest = replace(digest, '0', '1') WHERE seq = 3",
+        "DELETE FROM chain WHERE seq = 1",
+    ],
+)
+def test_a_changed_row_of_the_chain_fails(home: Path, folder: Path, text: str) -> None:
+    sql(home, text)
+    for answer in (told(folder), told("--chain", home=home)):
+        assert answer[0] == 1 and "chain" in answer[1]["failed"]
+
+
+def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tmp_path: Path) -> None:
+    code, answer = told("--chain", home=home)
+    assert code == 0 and answer["head"]["seq"] == 3
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(answer["head"]), encoding="utf-8")
+    assert told("--chain", "--head", kept, home=home)[0] == 0
+    sql(home, "DELETE FROM chain WHERE seq = 3")
+    (home / "chain-head.json").unlink()
+    assert told("--chain", home=home)[0] == 0  # what is cut leaves no trace but in a head
+    code, answer = told("--chain", "--head", kept, home=home)
+    assert code == 1 and "its tail is cut" in str(answer["checks"])
+    assert told(folder, "--head", kept)[0] == 1
+
+
+def test_the_chain_grows_with_each_new_record_and_no_other(home: Path) -> None:
+    def rows() -> list[dict[str, Any]]:
+        return AuditStore(home).query("SELECT seq, kind, audit_id, previous FROM chain ORDER BY seq")
+
+    store = AuditStore(home)
+    same = factory.record(1, map_points=0, id="audit-3")
+    for record in (same, same.model_copy(update={"title": "another"})):
+        store.stage_audit(record, [])
+        store.merge()
+    assert [row["audit_id"] for row in rows()] == ["audit-1", AUDIT, "audit-3", "audit-3"]
+    before = json.loads((home / "chain-head.json").read_bytes())
+    store.set_aside()
+    store.stage_audit(same, [])
+    store.merge()
+    assert [row["kind"] for row in rows()] == ["rebuilt", "audit"]
+    assert rows()[0]["previous"] == before["digest"]
+    assert told("--chain", home=home)[0] == 0
+
+
+def test_an_older_home_begins_its_chain_with_the_audits_that_are_there(home: Path) -> None:
+    sql(home, "DELETE FROM chain")
+    (home / "chain-head.json").unlink()
+    store = AuditStore(home)
+    store.stage_audit(factory.record(1, map_points=0, id="audit-4"), [])
+    store.merge()
+    rows = store.query("SELECT audit_id FROM chain ORDER BY seq")
+    assert sorted(row["audit_id"] for row in rows[:3]) == ["audit-1", "audit-3", AUDIT]
+    assert rows[3]["audit_id"] == "audit-4"
+
+
+def test_what_is_no_head_or_no_question_is_said_in_words(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "head.json").write_text("[]", encoding="utf-8")
+    code, answer = told("--chain", "--head", tmp_path / "head.json", home=home)
+    assert code == 2 and "not the head of a chain" in answer["error"]
+    assert told(home=home)[0] == 2 and told("--chain", AUDIT, home=home)[0] == 2
+    assert told("--chain", home=tmp_path / "empty")[0] == 0
