@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from koda.errors import DataError, PrerequisiteError
-from koda.records import AuditRecord
+from koda.records import Annotation, AuditRecord
 from koda.report import alignment, cover, environment, fonts, metric_tables, text, view
 from koda.report.found_subset import found_table
 from koda.report.pdf import write_pdf
+from koda.report.people import People, people
 from koda.report.plots import line_plot, map_plot
 from koda.report.system_fonts import code_points, family_of, fonts_for
 from koda.report.thumbnails import Gallery, gallery
@@ -29,7 +30,14 @@ class RenderedReport:
     notes: list[str] = field(default_factory=list)
 
 
-def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, *, pdf: bool = True) -> RenderedReport:
+def render(
+    record: AuditRecord,
+    thumbnails: Mapping[str, bytes],
+    out_dir: Path,
+    *,
+    pdf: bool = True,
+    annotations: Sequence[Annotation] = (),
+) -> RenderedReport:
     """Write the report of an audit.
 
     Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same input; what
@@ -42,6 +50,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
         out_dir: folder of `report.html` and `report.pdf`, made if need be.
         pdf: whether to make the PDF. Where Pango is not installed, only the HTML comes out and a note
             says what to install.
+        annotations: what people said of the audit after it, the oldest first.
 
     Raises:
         PrerequisiteError: the templates are not installed.
@@ -51,6 +60,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     folder = environment.template_folder()
     out_dir = Path(out_dir)
     pictures = gallery(record, thumbnails)
+    named = people(record, annotations)
     notes = []
     if pictures.missing:
         notes.append(
@@ -58,10 +68,10 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
             "an empty frame stands in their place."
         )
     html = out_dir / "report.html"
-    write_atomically(html, _document(record, pictures, folder, "html", notes).encode("utf-8"))
+    write_atomically(html, _document(record, pictures, named, folder, "html", notes).encode("utf-8"))
     if not pdf:
         return RenderedReport(html, None, notes)
-    draft = _document(record, pictures, folder, "pdf", notes)
+    draft = _document(record, pictures, named, folder, "pdf", notes)
     own = fonts.coverage(folder / "fonts")
     more = fonts_for(fonts.lacking(draft, own))
     covered = own.union(*map(code_points, more))
@@ -80,7 +90,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
             "have it in the PDF, install fonts for it (apt-get "
             f"install {' '.join(fonts.packages_for(lacking))}) and run the same command again."
         )
-    paper = fonts.spell_lacking(_document(record, pictures, folder, "pdf", notes), covered)
+    paper = fonts.spell_lacking(_document(record, pictures, named, folder, "pdf", notes), covered)
     out = out_dir / "report.pdf"
     try:
         write_atomically(
@@ -94,7 +104,9 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     return RenderedReport(html, out, notes)
 
 
-def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str, notes: list[str]) -> str:
+def _document(
+    record: AuditRecord, pictures: Gallery, named: People, folder: Path, target: str, notes: list[str]
+) -> str:
     """Return the HTML of one target, html or pdf."""
     chapters, annexes = cover.sections(record)
     findings = [view.view(record, finding, pictures) for finding in _ordered(record)]
@@ -118,6 +130,7 @@ def _document(record: AuditRecord, pictures: Gallery, folder: Path, target: str,
             findings=findings,
             overviews={side: view.overview(record, side, findings) for side in SIDES},
             pictures=pictures,
+            people=named,
             notes=notes,
             maps=_maps(record),
             spectra=line_plot(
