@@ -10,6 +10,7 @@
   var rows = Array.prototype.slice.call(body.rows);
   var heads = Array.prototype.slice.call(document.querySelectorAll("th[data-sort]"));
   var form = document.querySelector(".filters");
+  var trends = document.querySelector(".trends");
   var sorts = document.getElementById("sort");
   var sorted = { by: "ended", down: true };
   function get(id) { return document.getElementById(id); }
@@ -71,8 +72,8 @@
     parent.appendChild(made);
     return made;
   }
-  function mark(verdict, x, y, parent) {
-    var r = 4.2, shape = SHAPES[verdict];
+  function mark(verdict, x, y, r, parent) {
+    var shape = SHAPES[verdict];
     if (shape === "circle") { return el("circle", { "class": verdict, cx: x, cy: y, r: r }, parent); }
     if (shape === "square") { return el("rect", { "class": verdict, x: x - r + 0.4, y: y - r + 0.4, width: 2 * r - 0.8, height: 2 * r - 0.8 }, parent); }
     var d = shape === "triangle" ? [[0, -r], [r, r], [-r, r]] : [[0, -r - 0.6], [r + 0.6, 0], [0, r + 0.6], [-r - 0.6, 0]];
@@ -80,7 +81,7 @@
   }
   function shown(number, share) {
     if (number === null) { return "–"; }
-    return share ? (100 * number).toPrecision(3) + " %" : String(Number(number.toPrecision(4)));
+    return share ? (100 * number).toPrecision(3) + "\u00a0%" : String(Number(number.toPrecision(4)));
   }
   function points(figure) {
     var lines = {}, order = [];
@@ -129,8 +130,9 @@
     line.forEach(function (p, i) {
       if (p.v[1] !== null && p.v[2] !== null) { el("line", { "class": "ci", x1: x(i), x2: x(i), y1: y(p.v[1]), y2: y(p.v[2]) }, svg); }
     });
+    var r = Math.max(1.6, Math.min(4.2, 0.42 * (width - left - right) / line.length));
     line.forEach(function (p, i) {
-      var dot = mark(p.row.dataset.verdict, x(i), y(p.v[0]), svg);
+      var dot = mark(p.row.dataset.verdict, x(i), y(p.v[0]), r, svg);
       el("title", {}, dot, p.row.dataset.candidate + ", " + p.ended.slice(0, 16).replace("T", " ") + ": " + shown(p.v[0], share));
     });
     el("text", { x: x(0), y: height - 8, "text-anchor": "start" }, svg, line[0].ended.slice(0, 10));
@@ -163,19 +165,21 @@
     });
   }
   function draw() {
+    if (!trends.open) { return; }
     var figure = get("figure").value, share = data.shares.indexOf(figure) >= 0, place = get("lines");
     var lines = points(figure);
     place.textContent = "";
     if (!lines.length) { tag("p", place, "No audit of the list has this figure.", "muted"); return; }
     var key = tag("p", place, undefined, "line key");
     ["pass", "warn", "fail", "inconclusive"].forEach(function (verdict) {
-      mark(verdict, 6, 6, el("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, key));
-      key.appendChild(document.createTextNode(" " + verdict + "   "));
+      var entry = tag("span", key);
+      mark(verdict, 6, 6, 4.2, el("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, entry));
+      entry.appendChild(document.createTextNode(verdict));
     });
     lines.slice(0, MOST).forEach(function (line) {
       var last = line[line.length - 1].row.dataset, title = "against " + last.baseline + " on " + last.data;
       var part = tag("div", place, undefined, "line");
-      tag("bdi", tag("h3", part), title);
+      tag("bdi", tag("h2", part), title);
       chart(line, share, part, title);
       table(line, share, part, title);
     });
@@ -200,7 +204,8 @@
   form.addEventListener("reset", function () { setTimeout(function () { sort("ended", true); filter(); }, 0); });
   get("figure").addEventListener("input", draw);
   form.hidden = false;
-  document.querySelector(".trends").hidden = false;
+  trends.hidden = false;
+  trends.addEventListener("toggle", draw);
   sort("ended", true);
   filter();
 })();

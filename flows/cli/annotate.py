@@ -67,7 +67,7 @@ def annotate(
         if what in signed:
             return Statement(what, signed[what] or "")  # type: ignore[arg-type]
         if what == "waiver":
-            return Statement(what, by or "", reason or "", figure=waive, until=_day(until or ""))
+            return Statement("waiver", by or "", reason or "", figure=waive, until=_day(until or ""))
         return Statement(what, by or "", texts[what] or "", finding)  # type: ignore[arg-type]
 
     def work() -> Redrawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from koda.records import SIGN_OFFS, Annotation, AuditRecord, Subset
@@ -74,7 +74,7 @@ def _missing(roles: Sequence[str]) -> str:
     return f"Nobody is named who {' or '.join(roles)} it." if roles else ""
 
 
-def _said(entry: Annotation, results: dict[str, str]) -> Said:
+def _said(entry: Annotation, results: Mapping[str, str]) -> Said:
     on = entry.finding
     return Said(
         number=entry.number,

@@ -86,15 +86,16 @@ def page(audits: Sequence[SeenAudit], out: Path) -> str:
     rows = sorted((_row(seen, out) for seen in audits), key=lambda row: (row["ended"] or "9", row["id"]), reverse=True)
     readable = [row for row in rows if row["ended"]]
     counts = Counter(row["verdict"] for row in rows)
-    damaged = any(row["damage"] for row in rows)
+    damaged = sum(1 for row in rows if row["damage"])
     return (
         environment.environment(folder)
         .get_template("site.html.j2")
         .render(
             rows=rows,
             headings=list(HEADLINES.values()),
-            counts=", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS if counts[verdict]),
+            counts=", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS[:-1] if counts[verdict]),
             verdicts=[verdict for verdict in _VERDICTS if counts[verdict] or (verdict == _DAMAGED and damaged)],
+            damaged=damaged,
             baselines=sorted({row["baseline"] for row in readable}),
             datasets=sorted({row["data"] for row in readable}),
             figures=_names(readable),

@@ -103,7 +103,7 @@ def _numbers(seen: Estimate) -> list[float | None]:
 def _people(annotations: tuple[Annotation, ...]) -> dict[str, str]:
     """Return who signed off, the latest of each role, and how much else was said."""
     found = {entry.what: text.shorten(one_line(entry.who), _NAME) for entry in annotations if entry.what in SIGN_OFFS}
-    signed = {role: found[role] for role in reversed(SIGN_OFFS) if role in found}
+    signed: dict[str, str] = {role: found[role] for role in reversed(SIGN_OFFS) if role in found}
     counts = {what: sum(entry.what == what for entry in annotations) for what in ("dissent", "waiver", "note")}
     more = ", ".join(counted(count, what) for what, count in counts.items() if count)
     return {**signed, **({"more": more} if more else {})}
