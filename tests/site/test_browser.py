@@ -85,6 +85,7 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser: Any, index: Pat
     visit = Visit(browser, index, width, scheme)
     visit.page.click(".trends summary")
     visit.page.click("#lines details summary")
+    visit.page.wait_for_selector("#lines table")
     found = axe.Axe().run(visit.page)
     assert [item["id"] for item in found.response["violations"]] == []
     assert visit.page.evaluate("document.documentElement.scrollWidth") == width
@@ -127,10 +128,12 @@ def test_the_trend_follows_the_filters_and_breaks_where_the_data_changed(visit: 
     page = visit.page
     page.focus(".trends summary")
     page.keyboard.press("Enter")
+    page.wait_for_selector("#lines .line svg[role=img]")
     assert page.locator("#lines .line svg[role=img]").count() == 2
     assert page.locator("#lines .break").count() == 1
     assert "changed: data" in page.locator("#lines .break title").text_content()
     page.click("#lines details summary")
+    page.wait_for_selector("#lines table")
     cells = page.locator("#lines table tbody tr").nth(3).locator("td").all_inner_texts()
     assert cells == ["2025-11-04 02:11", "epoch 3", "0.810\u00a0%", "0.730\u00a0% to 0.900\u00a0%", "pass", "data"]
     page.select_option("#verdict", "pass")
