@@ -12,15 +12,18 @@ from typing import Annotated
 import typer
 
 from flows.cli.align import align
+from flows.cli.annotate import annotate
 from flows.cli.audit import audit, compare, demo
 from flows.cli.calibrate import calibrate
 from flows.cli.command import Command, Group
 from flows.cli.init import init
 from flows.cli.inputs import config, data, doctor, figures, models
 from flows.cli.prune import prune
+from flows.cli.report import report
 from flows.cli.serve import serve
 from flows.cli.several import SeveralEquals
 from flows.cli.sign import sign
+from flows.cli.site import site
 from flows.cli.stored import diff, export, history, show
 from flows.cli.sweep import sweep
 from flows.cli.verify import verify
@@ -51,8 +54,8 @@ def _version(
 
 
 for _command in (
-    init, audit, demo, compare, history, show, verify, sign, models, data, config, figures, export, doctor, align,
-    diff, sweep, calibrate, watch, serve, prune,
+    init, audit, demo, compare, history, show, report, annotate, site, verify, sign, models, data, config, figures,
+    export, doctor, align, diff, sweep, calibrate, watch, serve, prune,
 ):  # fmt: skip
     app.command(cls=SeveralEquals if _command is calibrate else Command)(_command)
 

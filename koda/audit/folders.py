@@ -1,4 +1,8 @@
-"""The folder of an audit: put in place whole, with the runs that it replaces, and read back as it was written."""
+"""The folder of an audit: put in place whole, with the runs that it replaces, and read back as it was written.
+
+Its manifest lists every file by digest. A report that was drawn again from the same record is listed as it is now, and
+under `as_audited` as the audit wrote it, by which the audit knows its folder again.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from koda.errors import StoreError
-from koda.records import AuditRecord
+from koda.errors import DataError, StoreError
+from koda.records import Annotations, AuditRecord
 from koda.storage import ArtifactStore, digest_once, write_atomically
 from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
-MANIFEST, RECORD = "manifest.json", "audit.json"
+MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json"
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
+FILES = ("report.html", "report.pdf", RECORD, "verdict.json", "slices.csv")
+OF_A_FOLDER = frozenset((*FILES, MANIFEST, ANNOTATIONS))  # any of them tells the folder of an audit
+_AS_AUDITED = "as_audited"
 _OLD = ".old"
 
 
 def is_current(folder: Path, wanted: Mapping[str, str]) -> bool:
-    """Tell whether a folder holds just these files: name -> digest, by its manifest and by their bytes."""
-    return _listed(folder) == wanted and not changed_files(folder)
+    """Tell whether a folder holds just what an audit wrote: name -> digest, by its manifest and by the bytes.
+
+    A report drawn again from it counts, and so do annotations, which the audit neither makes nor mends.
+    """
+    return _as_audited(folder) == wanted and not {*changed_files(folder)} - {ANNOTATIONS}
 
 
 def changed_files(folder: Path) -> list[str]:
@@ -45,6 +55,8 @@ def changed_files(folder: Path) -> list[str]:
 def assemble(audit: str, sources: Mapping[str, Path], wanted: Mapping[str, str], folder: Path) -> None:
     """Make the folder of an audit beside its place and move it there whole; what was there becomes one of its runs.
 
+    Annotations stay where the record that they are about does.
+
     Args:
         audit: id.
         sources: name -> the file to copy.
@@ -63,19 +75,67 @@ def assemble(audit: str, sources: Mapping[str, Path], wanted: Mapping[str, str],
                 if digest_once(temporary / name) != wanted[name]:
                     raise StoreError(f"{source} is damaged.", "Run the same command again: it is made anew.")
                 entries[name] = {"size": source.stat().st_size, "sha256": wanted[name]}
-            manifest = {"audit": audit, "files": entries}
-            write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
+            if (annotations := _annotations_of(folder, wanted[RECORD])) is not None:
+                entries[ANNOTATIONS] = annotations
+                if (folder / ANNOTATIONS).is_file():
+                    _link(folder / ANNOTATIONS, temporary / ANNOTATIONS)
+            _write_manifest(temporary, {"audit": audit, "files": entries})
             if folder.exists():
                 _keep_runs(folder, temporary, wanted)
-                old = folder.with_name(f".{folder.name}{_OLD}")
-                folder.rename(old)
-                temporary.rename(folder)
-                shutil.rmtree(old, ignore_errors=True)
+                _exchange(folder, temporary)
             else:
                 temporary.rename(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def replace_files(folder: Path, new: Mapping[str, Path | None]) -> None:
+    """Put files beside the record of an audit, in place of those of their names; all of them at once, or none.
+
+    Args:
+        folder: of the audit; the caller holds its lock.
+        new: name -> the file to copy, None to take that of the name away.
+
+    Raises:
+        StoreError: a manifest that cannot be read, or a disk that is full or read-only.
+    """
+    manifest = _read_manifest(folder)
+    files, as_audited = dict(manifest["files"]), dict(manifest.get(_AS_AUDITED, {}))
+    with explain_os_errors(folder):
+        temporary = new_folder(folder.parent, f".{folder.name}.")
+        try:
+            for path in folder.iterdir():
+                if path.is_dir():
+                    shutil.copytree(path, temporary / path.name, copy_function=_link)
+                elif path.name not in (MANIFEST, *new) and not path.name.startswith("."):
+                    _link(path, temporary / path.name)
+            for name, source in new.items():
+                if name != ANNOTATIONS:
+                    as_audited.setdefault(name, files.get(name))
+                files.pop(name, None)
+                if source is not None:
+                    shutil.copyfile(source, temporary / name)
+                    files[name] = _entry(temporary / name)
+            _write_manifest(temporary, {**manifest, "files": files, _AS_AUDITED: as_audited})
+            _exchange(folder, temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def lacks_annotations(folder: Path) -> bool:
+    """Tell whether a folder has annotations, and the report in it was drawn by the audit, which knew none."""
+    try:
+        manifest = _read_manifest(folder)
+    except StoreError:
+        return False
+    return ANNOTATIONS in manifest["files"] and not manifest.get(_AS_AUDITED)
+
+
+def is_listed(folder: Path, name: str) -> bool:
+    """Tell whether the manifest of a folder lists a file."""
+    return name in (_listed(folder) or {})
 
 
 def sweep(artifacts: ArtifactStore, audits: Path, own: str) -> None:
@@ -128,14 +188,30 @@ def read_record(path: Path) -> AuditRecord:
 
 def _manifest(folder: Path) -> dict[str, str]:
     """Return name -> digest as the manifest of a folder says."""
+    return {name: entry["sha256"] for name, entry in _read_manifest(folder)["files"].items()}
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
     where = folder / MANIFEST
     try:
-        entries: dict[str, Any] = json.loads(where.read_bytes())["files"]
-        return {str(name): str(entry["sha256"]) for name, entry in entries.items()}
+        manifest: dict[str, Any] = json.loads(where.read_bytes())
+        drawn_again = manifest.get(_AS_AUDITED, {}).values()
+        for entry in (*manifest["files"].values(), *filter(None, drawn_again)):
+            if not isinstance(entry["sha256"], str):
+                raise TypeError("a digest is no text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{where} is not a manifest of koda: {error}.", "The command that ran the audit puts its files back."
         ) from error
+    return manifest
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": digest_once(path)}
 
 
 def _listed(folder: Path) -> dict[str, str] | None:
@@ -143,6 +219,40 @@ def _listed(folder: Path) -> dict[str, str] | None:
         return _manifest(folder)
     except StoreError:
         return None
+
+
+def _as_audited(folder: Path) -> dict[str, str] | None:
+    """Return name -> digest of the files that the audit wrote, as it wrote them."""
+    try:
+        manifest = _read_manifest(folder)
+    except StoreError:
+        return None
+    files = {**manifest["files"], **manifest.get(_AS_AUDITED, {})}
+    return {name: entry["sha256"] for name, entry in files.items() if entry is not None and name != ANNOTATIONS}
+
+
+def _annotations_of(folder: Path, record: str) -> dict[str, Any] | None:
+    """Return the line of a manifest for the annotations of a folder, if they are about the record of a digest."""
+    path = folder / ANNOTATIONS
+    try:
+        files = _read_manifest(folder)["files"]
+    except StoreError:
+        files = {}
+    if files.get(RECORD, {}).get("sha256") == record and ANNOTATIONS in files:
+        return dict(files[ANNOTATIONS])
+    try:
+        return _entry(path) if Annotations.from_json(path.read_bytes(), str(path)).record == record else None
+    except (OSError, DataError):
+        return None
+
+
+def _exchange(folder: Path, temporary: Path) -> None:
+    """Put a folder in the place of another."""
+    old = folder.with_name(f".{folder.name}{_OLD}")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _keep_runs(folder: Path, temporary: Path, wanted: Mapping[str, str]) -> None:
@@ -155,7 +265,7 @@ def _keep_runs(folder: Path, temporary: Path, wanted: Mapping[str, str]) -> None
         shutil.copytree(runs, temporary / RUNS, copy_function=_link)
     kept = [path for path in (temporary / RUNS).glob("*") if path.is_dir()]
     listed = _listed(folder)
-    if listed == wanted:
+    if _as_audited(folder) == wanted:
         _keep_signatures(folder, temporary)  # they are over the same files
         return
     if any(listed is not None and _listed(run) == listed for run in kept):

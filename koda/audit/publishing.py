@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from koda.audit.drawing import draw_with_annotations, read_thumbnails
 from koda.audit.figures_of import figure_rows
 from koda.audit.folders import (
+    ANNOTATIONS,
     AUDITS,
+    FILES,
     MANIFEST,
+    OF_A_FOLDER,
     RECORD,
     assemble,
     changed_files,
     is_current,
+    lacks_annotations,
     read_record,
     sweep,
 )
@@ -24,7 +27,7 @@ from koda.audit.plan import EVALUATIONS, RECORDS, REPORTS, AuditPlan
 from koda.audit.pruning import sweep_pruned
 from koda.audit.references import note_references
 from koda.audit.runs import Run, StepCost, step_rows
-from koda.errors import ConfigError, StoreError
+from koda.errors import ConfigError, KodaError, StoreError
 from koda.records import AuditRecord
 from koda.storage import digest_once
 from koda.storage.database import AuditStore
@@ -32,9 +35,7 @@ from koda.storage.rows import digest_of_record
 from koda.storage.writing import explain_os_errors
 from koda.typing import SIDES
 
-FILES = ("report.html", "report.pdf", "audit.json", "verdict.json", "slices.csv")
 _MAY_LACK = {"report.pdf"}
-_OF_A_FOLDER = (*FILES, "manifest.json")  # any of them tells the folder of an audit
 
 
 def write_report(plan: AuditPlan) -> str:
@@ -59,10 +60,7 @@ def report_is_stale(plan: AuditPlan) -> bool:
 def _read_record(folder: Path) -> tuple[AuditRecord, dict[str, bytes]]:
     """Read what the record step left: the record, and the thumbnails by key."""
     path = folder / RECORD
-    pictures = pq.ParquetFile(folder / "thumbnails.parquet").read().to_pydict()
-    return AuditRecord.from_json(path.read_bytes(), str(path)), dict(
-        zip(pictures["key"], pictures["jpeg"], strict=True)
-    )
+    return AuditRecord.from_json(path.read_bytes(), str(path)), read_thumbnails(folder)
 
 
 def publish(plan: AuditPlan, run: Run, steps: Sequence[StepCost]) -> dict[str, Any]:
@@ -79,9 +77,11 @@ def publish(plan: AuditPlan, run: Run, steps: Sequence[StepCost]) -> dict[str, A
     store = AuditStore(plan.home)
     with plan.artifacts.lock(AUDITS, plan.audit_id):
         sweep(plan.artifacts, folder.parent, plan.audit_id)
-        record, _ = plan.artifacts.read(RECORDS, plan.record_key, _read_record)
+        record, thumbnails = plan.artifacts.read(RECORDS, plan.record_key, _read_record)
         damaged = _damaged(folder)
         plan.artifacts.read(RECORDS, plan.record_key, lambda records: _put(plan, records, folder))
+        if lacks_annotations(folder):
+            damaged += _annotate_again(record, thumbnails, folder)
         if store.record_digest(record.id) != digest_of_record(record):
             from koda.audit.evaluation import load_evaluation  # brings in torch, which a cached audit can do without
 
@@ -141,7 +141,20 @@ def _damaged(folder: Path) -> list[str]:
         changed = changed_files(folder)
     except StoreError:  # a manifest that cannot be read
         changed = [MANIFEST]
-    return [f"{folder / name} was not as the audit wrote it, and is put back." for name in changed]
+    return [
+        f"{folder / name} is not as it was written; koda cannot make it again, and leaves it as it is."
+        if name == ANNOTATIONS
+        else f"{folder / name} was not as the audit wrote it, and is put back."
+        for name in changed
+    ]
+
+
+def _annotate_again(record: AuditRecord, thumbnails: Mapping[str, bytes], folder: Path) -> list[str]:
+    """Draw the report that was just put in place again, with the annotations that stayed; say why where it fails."""
+    try:
+        return draw_with_annotations(record, thumbnails, folder, pdf=(folder / "report.pdf").is_file())
+    except KodaError as error:
+        return [f"The report is without the annotations of {folder / ANNOTATIONS}: {error.message}"]
 
 
 def _of_the_data(record: AuditRecord) -> list[str]:
@@ -190,7 +203,7 @@ def read_published(home: Path, name: str) -> AuditRecord:
         StoreError: it is damaged.
     """
     path = _existing(name)
-    if path is None or not path.is_file() or path.name in _OF_A_FOLDER:
+    if path is None or not path.is_file() or path.name in OF_A_FOLDER:
         path = find_published(home, name) / RECORD
     if not path.is_file():
         raise ConfigError(f"{path.parent} is not the folder of an audit: it has no {RECORD}.")
@@ -210,10 +223,10 @@ def find_published(home: Path, name: str) -> Path:
     path = _existing(name)
     if path is not None and path.is_file():
         return path.parent
-    if path is not None and any((path / file).exists() for file in _OF_A_FOLDER):
+    if path is not None and any((path / file).exists() for file in OF_A_FOLDER):
         return path
     folder = home / AUDITS
-    found = (path.parent.name for path in folder.glob("[!.]*/*") if path.name in _OF_A_FOLDER)
+    found = (path.parent.name for path in folder.glob("[!.]*/*") if path.name in OF_A_FOLDER)
     names = sorted(set(found)) if name and folder.is_dir() else []
     matches = [known for known in names if known == name] or [
         known for known in names if known.startswith((name, f"audit-{name}"))

@@ -21,6 +21,7 @@ from koda.records.alignment import (
     read_alignment,
     read_seen,
 )
+from koda.records.annotations import SIGN_OFFS, Annotation, Annotations, What
 from koda.records.audit import (
     AuditRecord,
     DataRecord,
@@ -99,11 +100,14 @@ __all__ = [
     "REST",
     "SEEN_FILE",
     "SIGNS",
+    "SIGN_OFFS",
     "STATES",
     "AccuracyDifference",
     "AccuracyRecord",
     "AccuracyState",
     "AlignmentRecord",
+    "Annotation",
+    "Annotations",
     "AuditRecord",
     "CalibratedRule",
     "CalibrationRecord",
@@ -179,6 +183,7 @@ __all__ = [
     "ValueDifference",
     "Verdict",
     "WaiverRecord",
+    "What",
     "WholeSimilarity",
     "Word",
     "ZeroShotRecord",

@@ -73,6 +73,7 @@ def sections(record: AuditRecord) -> tuple[list[Section], list[Section]]:
         ("alignment", "Alignment", record.alignment is not None),
         ("provenance", "Provenance and how to verify", True),
         ("crosswalk", "Crosswalk to frameworks", record.crosswalk is not None),
+        ("people", "People", True),
     ]
     annexes = [
         ("samples", "Samples of the slices", any(f.positive.samples or f.negative.samples for f in record.findings)),

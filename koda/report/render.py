@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from koda.errors import PrerequisiteError
-from koda.records import AuditRecord, Finding
+from koda.records import Annotation, AuditRecord, Finding
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.changed_figures import changed_figures
 from koda.report.found_subset import found_table, overlaps, stops
 from koda.report.headline import headline
 from koda.report.pdf import write_pdf
+from koda.report.people import People, people
 from koda.report.plots import line_plot
 from koda.report.system_fonts import code_points, family_of, fonts_for
 from koda.report.thumbnails import Gallery, gallery
@@ -31,7 +32,14 @@ class RenderedReport:
     notes: list[str] = field(default_factory=list)
 
 
-def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, *, pdf: bool = True) -> RenderedReport:
+def render(
+    record: AuditRecord,
+    thumbnails: Mapping[str, bytes],
+    out_dir: Path,
+    *,
+    pdf: bool = True,
+    annotations: Sequence[Annotation] = (),
+) -> RenderedReport:
     """Write the report of an audit.
 
     Both files are drawn from the record and the thumbnails alone, and are the same bytes for the same input; what
@@ -44,6 +52,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
         out_dir: folder of `report.html` and `report.pdf`, made if need be.
         pdf: whether to make the PDF. Where Pango is not installed, only the HTML comes out and a note
             says what to install.
+        annotations: what people said of the audit after it, the oldest first.
 
     Raises:
         PrerequisiteError: the templates are not installed.
@@ -54,16 +63,17 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
     out_dir = Path(out_dir)
     pictures = gallery(record, thumbnails)
     notes = list(pictures.notes)
+    named = people(record, annotations)
     if pictures.missing:
         notes.append(
             f"{text.number(pictures.missing)} of {text.plural(pictures.total, 'gallery picture')} could not be had; "
             "an empty frame stands in their place."
         )
     html = out_dir / "report.html"
-    write_atomically(html, _document(record, pictures, folder, "html", notes, with_pdf=pdf).encode("utf-8"))
+    write_atomically(html, _document(record, pictures, named, folder, "html", notes, with_pdf=pdf).encode("utf-8"))
     if not pdf:
         return RenderedReport(html, None, notes)
-    draft = _document(record, pictures, folder, "pdf", notes)
+    draft = _document(record, pictures, named, folder, "pdf", notes)
     own = fonts.coverage(folder / "fonts")
     more = fonts_for(fonts.lacking(draft, own))
     covered = own.union(*map(code_points, more))
@@ -82,7 +92,7 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
             "have it in the PDF, install fonts for it (apt-get "
             f"install {' '.join(fonts.packages_for(lacking))}) and run the same command again."
         )
-    paper = fonts.spell_lacking(_document(record, pictures, folder, "pdf", notes), covered)
+    paper = fonts.spell_lacking(_document(record, pictures, named, folder, "pdf", notes), covered)
     out = out_dir / "report.pdf"
     try:
         write_atomically(
@@ -97,7 +107,14 @@ def render(record: AuditRecord, thumbnails: Mapping[str, bytes], out_dir: Path, 
 
 
 def _document(
-    record: AuditRecord, pictures: Gallery, folder: Path, target: str, notes: list[str], *, with_pdf: bool = True
+    record: AuditRecord,
+    pictures: Gallery,
+    named: People,
+    folder: Path,
+    target: str,
+    notes: list[str],
+    *,
+    with_pdf: bool = True,
 ) -> str:
     """Return the HTML of one target, html or pdf; `with_pdf` says whether there is a PDF to link to."""
     chapters, annexes = cover.sections(record)
@@ -127,6 +144,7 @@ def _document(
             findings=findings,
             overviews={side: view.overview(record, side, findings) for side in SIDES},
             pictures=pictures,
+            people=named,
             notes=notes,
             forest=view.forest(record, findings),
             folded=outline.FOLDED,

@@ -266,6 +266,26 @@ def test_leftovers_among_the_audits_are_swept_and_a_folder_between_two_is_put_ba
     assert [path.name for path in audits.iterdir()] == [result["id"]]
 
 
+def test_what_people_said_stays_when_the_audit_is_asked_for_again(own: tuple[Workplace, dict[str, Any]]) -> None:
+    place, result = own
+    folder = Path(result["paths"]["folder"])
+    assert command(place, "annotate", result["id"], "--approved", "Ada")[0] == 0
+    again = place.run(*FEATURES)[1]
+    assert (again["notes"], again["steps_executed"]) == (result["notes"], 0)
+    assert "<bdi>Ada</bdi>" in (folder / "report.html").read_text(encoding="utf-8")
+    flip(folder / "report.html")
+    again = place.run(*FEATURES)[1]
+    assert f"{folder / 'report.html'} was not as the audit wrote it, and is put back." in again["notes"]
+    assert "<bdi>Ada</bdi>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert command(place, "verify", result["id"])[0] == 0
+    changed = (folder / "annotations.json").read_bytes().replace(b"Ada", b"Eve")
+    (folder / "annotations.json").write_bytes(changed)
+    again = place.run(*FEATURES)[1]
+    assert any(f"{folder / 'annotations.json'} is not as it was written; koda cannot" in it for it in again["notes"])
+    assert (folder / "annotations.json").read_bytes() == changed
+    assert command(place, "verify", result["id"])[0] == 1
+
+
 def test_embeddings_are_exported_from_a_home_that_cannot_be_written(
     own: tuple[Workplace, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
