@@ -204,13 +204,15 @@ class AuditPlan:
         """
         from koda.report.environment import template_folder
         from koda.report.fonts import coverage, lacking
-        from koda.report.system_fonts import fonts_for
+        from koda.report.system_fonts import font_files, fonts_for
 
         folder = template_folder()
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         drawn_with = {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
         if self.config.report.pdf and (beyond := lacking(self._characters, coverage(folder / "fonts"))):
-            drawn_with |= {str(path): digest_file(path) for path in fonts_for(beyond)}
+            drawn_with |= {
+                str(path): digest_file(path) for path in fonts_for(beyond, font_files(self.config.report.fonts))
+            }
         return digest_json([_STEP_VERSIONS[REPORTS], __version__, self.record_key, drawn_with])
 
     @property
@@ -274,6 +276,7 @@ def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> Aud
         "candidate": resolve_model(config.candidate, device),
     }
     _check_modalities(config, models)
+    _check_fonts(config)
     index = home / "index" / f"{digest_json([config.data.path, config.data.images])[:32]}.json"
     digests = _load_index(index)
     dataset = read_dataset(config.data, digests)
@@ -290,6 +293,14 @@ def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> Aud
     if digests.changed:
         write_atomically(index, digests.to_json())
     return plan
+
+
+def _check_fonts(config: AuditConfig) -> None:
+    """Refuse fonts that the report could not be drawn with, before anything runs."""
+    if config.report.fonts:
+        from koda.report.system_fonts import font_files  # with fontTools
+
+        font_files(config.report.fonts)
 
 
 def _check_modalities(config: AuditConfig, models: dict[Role, ResolvedModel]) -> None:

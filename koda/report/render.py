@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from koda.errors import PrerequisiteError
+from koda.errors import ConfigError, PrerequisiteError
 from koda.records import Annotation, AuditRecord, Finding
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.changed_figures import changed_figures
@@ -16,7 +16,7 @@ from koda.report.headline import headline
 from koda.report.pdf import write_pdf
 from koda.report.people import People, people
 from koda.report.plots import line_plot
-from koda.report.system_fonts import code_points, family_of, fonts_for
+from koda.report.system_fonts import code_points, family_of, font_files, fonts_for
 from koda.report.thumbnails import Gallery, gallery
 from koda.report.trend_plot import trend
 from koda.storage import write_atomically
@@ -75,12 +75,13 @@ def render(
         return RenderedReport(html, None, notes)
     draft = _document(record, pictures, named, folder, "pdf", notes)
     own = fonts.coverage(folder / "fonts")
-    more = fonts_for(fonts.lacking(draft, own))
+    given = _given_fonts(record, notes)
+    more = fonts_for(fonts.lacking(draft, own), given)
     covered = own.union(*map(code_points, more))
     if drawn := fonts.lacking(draft, own) - fonts.lacking(draft, covered):
         notes.append(
             f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts "
-            f"of the machine that made it: {', '.join(map(family_of, more))}."
+            f"{_whose(more, given)}: {', '.join(map(family_of, more))}."
         )
     if lacking := fonts.lacking(draft, covered):
         count = fonts.count_lacking(_captions(record), covered)
@@ -90,7 +91,8 @@ def render(
             "is said of them; the PDF spells them as code points, such as "
             f"{fonts.spell_lacking(min(lacking), covered)}. The HTML report and audit.json hold the text itself. To "
             "have it in the PDF, install fonts for it (apt-get "
-            f"install {' '.join(fonts.packages_for(lacking))}) and run the same command again."
+            f"install {' '.join(fonts.packages_for(lacking))}), or name them in report.fonts, and run the same command "
+            "again."
         )
     paper = fonts.spell_lacking(_document(record, pictures, named, folder, "pdf", notes), covered)
     out = out_dir / "report.pdf"
@@ -172,6 +174,22 @@ def _document(
             created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
     )
+
+
+def _given_fonts(record: AuditRecord, notes: list[str]) -> tuple[Path, ...]:
+    """Return the fonts that the audit was given, where they are still there; a note says where they are not."""
+    try:
+        return font_files(record.config.get("report", {}).get("fonts", ()))
+    except ConfigError as error:
+        notes.append(error.message)
+        return ()
+
+
+def _whose(used: Sequence[Path], given: Sequence[Path]) -> str:
+    machine, own = "of the machine that made it", sum(path in given for path in used)
+    if not own:
+        return machine
+    return "that it was given" if own == len(used) else f"that it was given, and {machine}"
 
 
 def _ordered(record: AuditRecord) -> list[Finding]:

@@ -1,28 +1,57 @@
-"""Fonts of this machine for what koda's own cannot draw, asked of fontconfig."""
+"""Fonts for what koda's own cannot draw: those that a team gives, then those of this machine, asked of fontconfig."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 
 from fontTools.ttLib import TTFont, TTLibError
 
+from koda.errors import ConfigError
+
 _LIBRARIES = ("libfontconfig.so.1", "libfontconfig.1.dylib", "libfontconfig-1.dll", "libfontconfig.so")
 _SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}  # that a PDF can hold
+_KINDS = "TrueType or OpenType"
 _LOOKED_AT = 6  # fonts that have one character, of which the one with the most others is taken
 _MOST_FONTS = 8  # of one report
 
 
-def fonts_for(characters: Collection[str]) -> tuple[Path, ...]:
-    """Return the font files of this machine that draw the most of some characters; none where fontconfig has none.
+def font_files(given: Sequence[str | Path]) -> tuple[Path, ...]:
+    """Return the fonts that a team gives: files, and what lies in folders, each once.
 
-    The choice depends on the fonts alone, not on the order in which they are listed.
+    Raises:
+        ConfigError: there is no such file or folder, no font in it, or a file that is none.
+    """
+    files: dict[Path, None] = {}
+    for entry in map(Path, given):
+        inside = [entry]
+        if entry.is_dir():
+            inside = sorted(path for path in entry.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        if not inside or not entry.exists():
+            what = "has no font in it" if entry.is_dir() else "is not there"
+            raise ConfigError(f"report.fonts: {entry} {what}.", f"Name {_KINDS} files, or a folder of them.")
+        for path in inside:
+            if not code_points(path):
+                raise ConfigError(f"report.fonts: {path} cannot be read as a font.", f"Name {_KINDS} files.")
+            files[path] = None
+    return tuple(files)
+
+
+def fonts_for(characters: Collection[str], given: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Return the font files that draw the most of some characters: of those given, then of this machine's.
+
+    The choice depends on the fonts alone, not on the order in which the machine lists them. Of the machine's there are
+    none where it has no fontconfig.
     """
     left = {ord(char) for char in characters}
     chosen: list[Path] = []
+    for path in sorted(given, key=lambda path: -len(left & code_points(path))):
+        if drawn := left & code_points(path):
+            chosen.append(path)
+            left -= drawn
     with _configuration() if left else nullcontext() as config:
         while left and len(chosen) < _MOST_FONTS:
             first = min(left)

@@ -15,11 +15,11 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
-from koda.errors import KodaError
+from koda.errors import ConfigError, KodaError
 from koda.report import render, template_folder
 from koda.report.fonts import fontconfig
 from koda.report.pdf import write_pdf
-from koda.report.system_fonts import fonts_for
+from koda.report.system_fonts import font_files, fonts_for
 from tests.report import factory
 from tests.report.page import HOSTILE, PACKAGE, needs_pango, small, with_captions
 
@@ -98,6 +98,35 @@ def test_what_kodas_fonts_lack_is_drawn_with_those_of_the_machine(
         commands = (["pdftotext", made.pdf, "-"], ["pdffonts", made.pdf])
         words, used = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
         assert "红色猫" in words and "红[U+72D7]" in words and "More" in used
+
+
+@needs_pango
+def test_fonts_that_the_audit_was_given_come_before_those_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in (("machine", "Machine Han"), ("given", "Given Han")):
+        (tmp_path / folder).mkdir()
+        write_font(tmp_path / folder / "han.ttf", name, "红色猫" if folder == "machine" else "红色")
+    (tmp_path / "fonts.conf").write_text(fontconfig([tmp_path / "machine"], tmp_path / "cache"))
+    monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "fonts.conf"))
+    given = font_files([tmp_path / "given"])
+    assert fonts_for("红色", given) == (tmp_path / "given/han.ttf",)
+    assert fonts_for("红色猫", given) == (tmp_path / "given/han.ttf", tmp_path / "machine/han.ttf")
+    record = with_captions(factory.record(1, gallery=2, map_points=0), ["红色", "红"])
+    asked = {**record.config, "report": {"fonts": [str(tmp_path / "given")]}}
+    made = render(record.model_copy(update={"config": asked}), {}, tmp_path / "out")
+    assert any("(Han) with fonts that it was given: Given Han." in note for note in made.notes)
+    (tmp_path / "given/han.ttf").unlink()
+    made = render(record.model_copy(update={"config": asked}), {}, tmp_path / "out")
+    assert any("given has no font in it" in note for note in made.notes)
+    assert any("of the machine that made it: Machine Han" in note for note in made.notes)
+
+
+def test_what_is_no_font_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "text.ttf").write_text("no font")
+    for given, words in (("nowhere.ttf", "is not there"), ("text.ttf", "cannot be read as a font")):
+        with pytest.raises(ConfigError, match=words):
+            font_files([tmp_path / given])
 
 
 @needs_pango
