@@ -23,7 +23,7 @@ MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
 FILES = ("report.html", "report.pdf", RECORD, "verdict.json", "slices.csv")
 OF_A_FOLDER = frozenset((*FILES, MANIFEST, ANNOTATIONS))  # any of them tells the folder of an audit
-_AS_AUDITED = "as_audited"
+AS_AUDITED = "as_audited"  # what a manifest calls the entries, as the audit wrote them, of files drawn again since
 _OLD = ".old"
 
 
@@ -101,7 +101,7 @@ def replace_files(folder: Path, new: Mapping[str, Path | None]) -> None:
         StoreError: a manifest that cannot be read, or a disk that is full or read-only.
     """
     manifest = _read_manifest(folder)
-    files, as_audited = dict(manifest["files"]), dict(manifest.get(_AS_AUDITED, {}))
+    files, as_audited = dict(manifest["files"]), dict(manifest.get(AS_AUDITED, {}))
     with explain_os_errors(folder):
         temporary = new_folder(folder.parent, f".{folder.name}.")
         try:
@@ -117,7 +117,7 @@ def replace_files(folder: Path, new: Mapping[str, Path | None]) -> None:
                 if source is not None:
                     shutil.copyfile(source, temporary / name)
                     files[name] = _entry(temporary / name)
-            _write_manifest(temporary, {**manifest, "files": files, _AS_AUDITED: as_audited})
+            _write_manifest(temporary, {**manifest, "files": files, AS_AUDITED: as_audited})
             _exchange(folder, temporary)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -130,7 +130,7 @@ def lacks_annotations(folder: Path) -> bool:
         manifest = _read_manifest(folder)
     except StoreError:
         return False
-    return ANNOTATIONS in manifest["files"] and not manifest.get(_AS_AUDITED)
+    return ANNOTATIONS in manifest["files"] and not manifest.get(AS_AUDITED)
 
 
 def is_listed(folder: Path, name: str) -> bool:
@@ -195,7 +195,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     where = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(where.read_bytes())
-        drawn_again = manifest.get(_AS_AUDITED, {}).values()
+        drawn_again = manifest.get(AS_AUDITED, {}).values()
         for entry in (*manifest["files"].values(), *filter(None, drawn_again)):
             if not isinstance(entry["sha256"], str):
                 raise TypeError("a digest is no text")
@@ -227,7 +227,7 @@ def _as_audited(folder: Path) -> dict[str, str] | None:
         manifest = _read_manifest(folder)
     except StoreError:
         return None
-    files = {**manifest["files"], **manifest.get(_AS_AUDITED, {})}
+    files = {**manifest["files"], **manifest.get(AS_AUDITED, {})}
     return {name: entry["sha256"] for name, entry in files.items() if entry is not None and name != ANNOTATIONS}
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import MANIFEST, RECORD
+from koda.audit.folders import AS_AUDITED, MANIFEST, RECORD
 from koda.audit.verification import FileCheck
 from koda.errors import KodaError
 from koda.evidence.result import Evidence
@@ -18,18 +18,28 @@ def check_manifest(folder: Path) -> Evidence:
     data = (folder / MANIFEST).read_bytes()
     raw: dict[str, Any] = json.loads(data)
     what = "its form and the sizes in it"
-    if set(raw) != {"audit", "files"} or data.strip() != json.dumps(raw, indent=2, sort_keys=True).encode():
+    if (
+        set(raw) - {AS_AUDITED} != {"audit", "files"}
+        or data.strip() != json.dumps(raw, indent=2, sort_keys=True).encode()
+    ):
         return Evidence(MANIFEST, what, "FAILED", "it is not as koda writes one: it was changed")
     for name, entry in raw["files"].items():
         path = folder / Path(name).name
-        if set(entry) != {"size", "sha256"}:
+        if not _is_entry(entry):
             return Evidence(MANIFEST, what, "FAILED", f"its entry of {name} is not as koda writes one")
         if path.is_file() and path.stat().st_size != entry["size"]:
             why = f"it gives {entry['size']} bytes for {name}, which has {path.stat().st_size}"
             return Evidence(MANIFEST, what, "FAILED", why)
+    for name, entry in raw.get(AS_AUDITED, {}).items():  # null: the audit wrote no such file
+        if entry is not None and not _is_entry(entry):
+            return Evidence(MANIFEST, what, "FAILED", f"its former entry of {name} is not as koda writes one")
     if RECORD not in raw["files"]:
         return Evidence(MANIFEST, what, "FAILED", f"it does not list {RECORD}")
     return Evidence(MANIFEST, what, "verified")
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and set(entry) == {"size", "sha256"}
 
 
 def as_evidence(check: FileCheck) -> Evidence:

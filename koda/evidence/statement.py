@@ -51,7 +51,9 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
     """
     what, path = "its signature, and the files that it names", folder / STATEMENT
     if not path.is_file():
-        return Evidence(STATEMENT, what, "not verified", "there is none: the audit is not signed, or no longer")
+        why = "there is none: the audit is not signed, or no longer"
+        # whoever names a key expects a signature; one that was taken away must not pass
+        return Evidence(STATEMENT, what, "not verified" if key is None else "FAILED", why)
     if key is None:
         return Evidence(STATEMENT, what, "not verified", "no key was given (--key PUBLIC)")
     try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koda.audit.annotations import read_annotations
+from koda.audit.folders import ANNOTATIONS
 from koda.audit.verification import FileCheck, verify_audit
+from koda.errors import StoreError
 from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry, home_of
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
@@ -73,10 +77,22 @@ def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -
         return Verification(audit, files, checks)
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
-    checks.append(check_statement(folder, record, signer))
+    checks += [*_annotations(folder), check_statement(folder, record, signer)]
     home = home_of(folder)
     if home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
         checks += [*check_chain(home, head), check_entry(home, folder, data, record)]
     return Verification(audit, files, checks)
+
+
+def _annotations(folder: Path) -> Iterator[Evidence]:
+    """Check the chain of what people said of an audit, where anybody said anything."""
+    what = "its chain, and that it is about this record"
+    try:
+        said = read_annotations(folder)
+    except StoreError as error:
+        yield Evidence(ANNOTATIONS, what, "FAILED", error.message)
+    else:
+        if said:
+            yield Evidence(ANNOTATIONS, what, "verified")

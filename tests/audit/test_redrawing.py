@@ -77,7 +77,7 @@ def test_people_stand_in_the_report_and_figures_stay(home: Path) -> None:
     assert seen.text.count("the colour head") == 2  # beside the finding, and among the people
     assert "Note by Bob" in seen.text
     assert any(link.get("href") == "#lost-1" for link in seen.named("a"))
-    assert len(seen.named("script")) == 1 and "\u202e" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert len(seen.named("script")) == 2 and "\u202e" not in (folder / "report.html").read_text(encoding="utf-8")
     assert ((folder / "audit.json").read_bytes(), (folder / "verdict.json").read_bytes()) == (record, verdict)
     assert all(check.problem is None for check in verify_audit(folder)[1])
     assert ANNOTATIONS in json.loads((folder / MANIFEST).read_bytes())["files"]

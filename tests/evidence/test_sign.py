@@ -52,6 +52,10 @@ def test_a_signed_audit_verifies_with_its_key_alone(folder: Path, tmp_path: Path
     assert "no key was given" in str(run("verify", folder)[1])
     code, answer = run("verify", folder, "--key", other)
     assert code == 1 and answer["failed"] == [STATEMENT]
+    (folder / STATEMENT).unlink()  # whoever gives a key asks for a signature
+    assert run("verify", folder)[0] == 0
+    code, answer = run("verify", folder, "--key", public)
+    assert code == 1 and answer["failed"] == [STATEMENT]
 
 
 def test_what_was_changed_after_signing_fails(folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from pypdf import PdfReader, PdfWriter
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from koda.audit.annotations import Statement
+from koda.audit.redrawing import annotate
 from koda.records import AuditRecord
 from koda.report import render
 from koda.storage.database import AuditStore
@@ -203,3 +205,14 @@ def test_what_is_no_head_or_no_question_is_said_in_words(home: Path, tmp_path: P
     assert code == 2 and "not the head of a chain" in answer["error"]
     assert told(home=home)[0] == 2 and told("--chain", AUDIT, home=home)[0] == 2
     assert told("--chain", home=tmp_path / "empty")[0] == 0
+
+
+def test_what_people_said_is_checked_by_its_own_chain(home: Path, folder: Path) -> None:
+    annotate(home, str(folder), Statement("reviewed", "A Reviewer"))
+    code, answer = told(folder)
+    assert answer["failed"] == []
+    assert states(answer)["annotations.json", "its chain, and that it is about this record"] == "verified"
+    change(folder / "annotations.json", b"A Reviewer", b"B Reviewer")
+    list_again(folder)
+    code, answer = told(folder)
+    assert code == 1 and answer["failed"] == ["annotations.json"]
