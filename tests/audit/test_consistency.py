@@ -109,7 +109,7 @@ def test_what_is_damaged_or_does_not_agree_is_at_fault(home: Path, name: str) ->
     assert len(found) == 1 and words in found[0].found and found[0].remedy, found
 
 
-UNFINISHED = ".0123456789abcdef.tmp"
+UNFINISHED = ".0123456789012345.tmp"  # no part of it is a credential in another test, which koda would not print
 NOTES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished": (lambda home: (artifact(home) / "complete.json").unlink(), "is unfinished"),
     "replaced": (lambda home: ArtifactStore(home / "artifacts").retire("solutions", KEY), "to be made anew"),

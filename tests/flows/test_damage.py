@@ -239,7 +239,7 @@ def test_an_audit_without_its_record_is_verified_by_its_id(own: tuple[Workplace,
     place, result = own
     (place.home / "audits" / result["id"] / "audit.json").unlink()
     code, told, _ = command(place, "verify", result["id"])
-    assert (code, "audit.json: missing" in told) == (1, True)
+    assert (code, "audit.json: against manifest.json: FAILED: missing" in told) == (1, True)
 
 
 def test_a_folder_that_was_removed_is_gone_in_the_history_and_comes_back_with_the_audit(
