@@ -61,6 +61,18 @@ def shorten(text: str | None, limit: int) -> str:
     return line[:limit].rstrip() + "…" if cut else line
 
 
+def direction(text: str | None) -> str:
+    """Return "rtl" where the first letter with a direction runs from right to left, else "ltr"; for `dir`.
+
+    The renderer of the PDF makes nothing of ``dir="auto"``.
+    """
+    for char in text or "":
+        kind = unicodedata.bidirectional(char)
+        if kind in ("L", "R", "AL"):
+            return "ltr" if kind == "L" else "rtl"
+    return "ltr"
+
+
 def percent(value: float | None, digits: int | None = None) -> str:
     """Write a share as a percentage: about two significant digits, at least one decimal."""
     if value is None or not math.isfinite(value):

@@ -19,3 +19,9 @@ def test_shares_are_not_rounded_to_nothing_and_energies_are_in_one_unit() -> Non
 
 def test_a_shortened_text_keeps_figures_and_units_together() -> None:
     assert text.shorten("[0.27, 0.38];  candidate: 0.10\u00a0%\n", 80) == "[0.27, 0.38]; candidate: 0.10\u00a0%"
+
+
+def test_the_first_letter_with_a_direction_gives_that_of_the_text() -> None:
+    runs = {"a red שלום": "ltr", "12 קוביות": "rtl", "«سيارة» red": "rtl", "3 + 4": "ltr", "": "ltr", "猫": "ltr"}
+    assert {words: text.direction(words) for words in runs} == runs
+    assert text.direction(None) == "ltr"
