@@ -14,6 +14,7 @@ from typing import Any
 
 from koda.errors import KodaError, PrerequisiteError
 from koda.report.fonts import fontconfig
+from koda.report.pdf_finishing import finish
 
 VARIANT = "pdf/a-3a"
 _LOCK = threading.Lock()
@@ -47,12 +48,13 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
             url_fetcher=data_only,
         )
         try:
-            pdf: bytes = document.write_pdf(
-                font_config=font_configuration(), pdf_variant=VARIANT, pdf_tags=True, attachments=[attached]
-            )
+            with _one_subsetter():
+                pdf: bytes = document.write_pdf(
+                    font_config=font_configuration(), pdf_variant=VARIANT, pdf_tags=True, attachments=[attached]
+                )
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
-        return pdf
+        return finish(pdf)
 
 
 def _renderer() -> tuple[Any, Any, Any]:
@@ -72,11 +74,28 @@ def _renderer() -> tuple[Any, Any, Any]:
 
 
 @contextmanager
+def _one_subsetter() -> Iterator[None]:
+    """Have fontTools cut the fonts down wherever the report is drawn.
+
+    WeasyPrint takes HarfBuzz's subsetter where the machine has that library; the two give different bytes, so that the
+    same record would give another file on a machine without it. fontTools comes with WeasyPrint.
+    """
+    from weasyprint.pdf import fonts
+
+    before = fonts.harfbuzz_subset
+    fonts.harfbuzz_subset = None
+    try:
+        yield
+    finally:
+        fonts.harfbuzz_subset = before
+
+
+@contextmanager
 def _only_fonts_of(folder: Path, more: Sequence[Path], moment: datetime) -> Iterator[None]:
     """Let fontconfig know one folder of fonts and some files; it reads the variable whenever a configuration is loaded.
 
-    A setting of the user's own does not win: with other fonts the same record would give other pages. Where HarfBuzz
-    cannot cut the fonts down, fontTools does, and dates each by SOURCE_DATE_EPOCH or the clock.
+    A setting of the user's own does not win: with other fonts the same record would give other pages. fontTools,
+    which cuts the fonts down, dates each by SOURCE_DATE_EPOCH or the clock.
     """
     names = ("FONTCONFIG_FILE", "FONTCONFIG_PATH", "FONTCONFIG_SYSROOT", "SOURCE_DATE_EPOCH")
     before = {name: os.environ.get(name) for name in names}

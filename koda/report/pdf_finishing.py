@@ -1,0 +1,173 @@
+"""What an archive and a screen reader ask of a PDF and WeasyPrint leaves out; the same bytes for the same bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pikepdf
+from pikepdf import Array, Dictionary, Name
+
+# PDF/UA's schema is none of those PDF/A knows, so PDF/A asks for its description beside its mark.
+_UA_MARK = b"""<rdf:Description rdf:about="" xmlns:pdfuaid="http://www.aiim.org/pdfua/ns/id/" pdfuaid:part="1" />\
+<rdf:Description rdf:about="" xmlns:pdfaExtension="http://www.aiim.org/pdfa/ns/extension/" \
+xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" xmlns:pdfaProperty="http://www.aiim.org/pdfa/ns/property#">\
+<pdfaExtension:schemas><rdf:Bag><rdf:li rdf:parseType="Resource">\
+<pdfaSchema:schema>PDF/UA identification schema</pdfaSchema:schema>\
+<pdfaSchema:namespaceURI>http://www.aiim.org/pdfua/ns/id/</pdfaSchema:namespaceURI>\
+<pdfaSchema:prefix>pdfuaid</pdfaSchema:prefix>\
+<pdfaSchema:property><rdf:Seq><rdf:li rdf:parseType="Resource">\
+<pdfaProperty:name>part</pdfaProperty:name><pdfaProperty:valueType>Integer</pdfaProperty:valueType>\
+<pdfaProperty:category>internal</pdfaProperty:category>\
+<pdfaProperty:description>Part of ISO 14289 that the file follows</pdfaProperty:description>\
+</rdf:li></rdf:Seq></pdfaSchema:property></rdf:li></rdf:Bag></pdfaExtension:schemas></rdf:Description>"""
+# WeasyPrint writes one operand or operator a line, and its text as hexadecimal: no string looks like this.
+_MARKED = re.compile(rb"^/\w+\n<</MCID (\d+)>>\nBDC$", re.MULTILINE)
+
+
+def finish(pdf: bytes) -> bytes:
+    """Return a tagged PDF of WeasyPrint with the marks of its tables, links, margins and standards completed.
+
+    Args:
+        pdf: the file as WeasyPrint wrote it.
+    """
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        root = document.Root
+        if "/AF" in root:
+            root.AF = Array(list({file.objgen: file for file in root.AF}.values()))
+        if "/Metadata" in root:
+            packet = root.Metadata.read_bytes()
+            if b"pdfuaid" not in packet:
+                root.Metadata.write(packet.replace(b"</rdf:RDF>", _UA_MARK + b"</rdf:RDF>"))
+        if "/StructTreeRoot" in root:
+            tree = list(_nodes(root.StructTreeRoot))
+            _scope_headings(tree)
+            _bring_links_home(document, tree)
+            _free_margins(document, tree)
+        made = io.BytesIO()
+        document.save(made, deterministic_id=True, fix_metadata_version=False)
+        return made.getvalue()
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A structure element read once, since each look into the file takes its time."""
+
+    element: Any
+    kind: str
+    kids: list[Any]
+    above: tuple[_Node, ...]  # outermost first
+
+    def nearest(self, kind: str) -> _Node | None:
+        return next((node for node in reversed(self.above) if node.kind == kind), None)
+
+
+def _nodes(top: Any) -> Iterator[_Node]:
+    """Yield each structure element that the root reaches, in reading order."""
+    waiting: list[tuple[Any, tuple[_Node, ...]]] = [(kid, ()) for kid in reversed(_kids(top))]
+    while waiting:
+        element, above = waiting.pop()
+        if isinstance(element, Dictionary) and (kind := element.get("/S")) is not None:
+            node = _Node(element, str(kind), _kids(element), above)
+            yield node
+            below = (*above, node)
+            waiting += [(kid, below) for kid in reversed(node.kids)]
+
+
+def _kids(element: Any) -> list[Any]:
+    kids = element.get("/K")
+    return [] if kids is None else list(kids) if isinstance(kids, Array) else [kids]
+
+
+def _scope_headings(tree: list[_Node]) -> None:
+    """Say of each TH whether it heads a column (in a THead, or in a table's first row of headings alone) or a row."""
+    tables_begun = set()
+    first_rows = set()
+    plain = set()  # rows that hold something else than headings
+    for node in tree:
+        if node.kind == "/TR" and (table := node.nearest("/Table")) and id(table) not in tables_begun:
+            tables_begun.add(id(table))
+            first_rows.add(id(node))
+        elif node.kind == "/TD" and (row := node.nearest("/TR")):
+            plain.add(id(row))
+    for node in tree:
+        if node.kind != "/TH":
+            continue
+        row = node.nearest("/TR")
+        column = node.nearest("/THead") or (id(row) in first_rows and id(row) not in plain)
+        scope = Name.Column if column else Name.Row
+        said = node.element.get("/A")
+        if isinstance(said, Dictionary) and said.get("/O") == Name.Table:
+            said.Scope = scope
+        else:
+            others = [] if said is None else list(said) if isinstance(said, Array) else [said]
+            node.element.A = Array([*others, Dictionary(O=Name.Table, Scope=scope)])
+
+
+def _bring_links_home(document: Any, tree: list[_Node]) -> None:
+    """Hang each link annotation on a Link element: the nearest above it, or a new one in its place."""
+    parents = _parents(document)
+    for node in tree:
+        links = [] if node.kind == "/Link" else [place for place, kid in enumerate(node.kids) if _is_link(kid)]
+        if not links:
+            continue
+        kept = list(node.kids)
+        for place in reversed(links):
+            link = kept.pop(place)
+            if above := node.nearest("/Link"):
+                home = above.element
+                home.K = Array([link, *_kids(home)])
+            else:
+                home = document.make_indirect(
+                    Dictionary(Type=Name.StructElem, S=Name.Link, P=node.element, Pg=link.Pg, K=Array([link]))
+                )
+                kept.insert(place, home)
+            if "/StructParent" in link.Obj:
+                numbers, entry = parents[int(link.Obj.StructParent)]
+                numbers[entry] = home
+        node.element.K = Array(kept)
+
+
+def _is_link(kid: Any) -> bool:
+    if not isinstance(kid, Dictionary) or kid.get("/Type") != Name.OBJR:
+        return False
+    return bool(kid.Obj.get("/Subtype") == Name.Link)
+
+
+def _free_margins(document: Any, tree: list[_Node]) -> None:
+    """Turn marked content that no element of the tree holds (running heads, page numbers) into artifacts."""
+    held = defaultdict(set)
+    for node in tree:
+        for kid in node.kids:
+            if isinstance(kid, int):
+                held[node.element.Pg.objgen].add(int(kid))
+            elif isinstance(kid, Dictionary) and "/MCID" in kid:
+                held[(kid.get("/Pg") or node.element.Pg).objgen].add(int(kid.MCID))
+    parents = _parents(document)
+    for page in document.pages:
+        mine = held[page.obj.objgen]
+        content = page.obj.Contents.read_bytes()
+        freed = {int(number) for number in _MARKED.findall(content)} - mine
+        if not freed:
+            continue
+        page.obj.Contents.write(
+            _MARKED.sub(
+                lambda found, freed=freed: b"/Artifact\nBMC" if int(found[1]) in freed else found[0],  # type: ignore[misc]
+                content,
+            )
+        )
+        if "/StructParents" in page.obj:
+            numbers, place = parents[int(page.obj.StructParents)]
+            for number in freed:
+                if number < len(numbers[place]):
+                    numbers[place][number] = None
+
+
+def _parents(document: Any) -> dict[int, tuple[Any, int]]:
+    """Return where the parent tree keeps what belongs to each number; WeasyPrint writes it as one flat list."""
+    numbers = document.Root.StructTreeRoot.ParentTree.Nums
+    return {int(numbers[place]): (numbers, place + 1) for place in range(0, len(numbers), 2)}
