@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, AUDITS, RECORD, checked_bytes, replace_files
+from koda.audit.folders import ANNOTATIONS, RECORD, SIGNED, checked_bytes, home_of, replace_files
 from koda.audit.plan import RECORDS
 from koda.errors import StoreError
 from koda.records import Annotation, Annotations, AuditRecord
@@ -18,8 +18,8 @@ from koda.storage import ArtifactStore, digest_once, write_atomically
 from koda.storage.marks import Mark
 
 HTML, PDF = "report.html", "report.pdf"
+ARTIFACTS = "artifacts"  # in a home
 _DRAWN = "report*"  # beside the HTML and the PDF, pages that the HTML links
-_SIGNED = "signed"
 
 
 def draw_with_annotations(
@@ -69,8 +69,8 @@ def draw(
             write_atomically(Path(scratch) / ANNOTATIONS, chain.to_json().encode())
         replace_files(folder, new)
     notes = list(drawn.notes)
-    if (folder / _SIGNED).is_dir():
-        notes.append(f"What lies in {folder / _SIGNED} was signed before: its signatures are not of these files.")
+    if (folder / SIGNED).is_dir():
+        notes.append(f"What lies in {folder / SIGNED} was signed before: its signatures are not of these files.")
     return notes
 
 
@@ -93,8 +93,8 @@ def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[st
     from koda.report.former import pictures_in
 
     digest = digest_once(folder / RECORD)
-    for place in dict.fromkeys(filter(None, (home_of(folder), home))):
-        store = ArtifactStore(place / "artifacts")
+    for place in dict.fromkeys(filter(None, (home_of(folder, ARTIFACTS), home))):
+        store = ArtifactStore(place / ARTIFACTS)
         for artifact in (store.root / RECORDS).glob("[!.]*"):
             with contextlib.suppress(OSError, ValueError, StoreError):  # unfinished or damaged: another may do
                 entry = Mark.read(artifact).files.get(RECORD)
@@ -107,9 +107,3 @@ def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[st
     if not found:
         return {}, []  # the report says itself how many pictures it lacks
     return found, [f"The pictures are those of the former {HTML}: {home} has no artifact of this record."]
-
-
-def home_of(folder: Path) -> Path | None:
-    """Return the KODA_HOME that an audit's folder lies in; None where it lies elsewhere."""
-    home = folder.parent.parent
-    return home if folder.parent.name == AUDITS and (home / "artifacts").is_dir() else None

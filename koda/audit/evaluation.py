@@ -12,7 +12,7 @@ from typing import Any
 
 from koda.audit.galleries import lobe_record
 from koda.audit.kernels import kernels_by_side
-from koda.audit.looks import looks_of, map_of, spectra_of
+from koda.audit.looks import looks_of, map_of, members_by_finding, spectra_of
 from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import load_samples
@@ -105,11 +105,7 @@ def evaluate(plan: AuditPlan) -> str:
         drawn = map_of(plan, samples, pieces, findings)
         metrics = metrics.model_copy(update={"map": drawn, "spectra": spectra_of(plan, samples, solutions)})
         looks = looks_of(plan, samples, solutions, pieces, findings, class_ranks, drawn)
-    members = {
-        Subset(side, piece.direction): frozenset(piece.positive.members + piece.negative.members)
-        for side in SIDES
-        for piece in pieces[side]
-    }
+    members = members_by_finding(pieces)
     around = {Subset(side, piece.direction): piece.neighbourhood for side in SIDES for piece in pieces[side]}
     key = plan.evaluation_key
     folder = plan.artifacts.folder(EVALUATIONS, key)

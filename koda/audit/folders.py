@@ -124,6 +124,12 @@ def replace_files(folder: Path, new: Mapping[str, Path | None]) -> None:
             raise
 
 
+def home_of(folder: Path, holding: str) -> Path | None:
+    """Return the KODA_HOME that an audit's folder lies in, if it holds a file or folder of a name; else None."""
+    home = folder.parent.parent
+    return home if folder.parent.name == AUDITS and (home / holding).exists() else None
+
+
 def lacks_annotations(folder: Path) -> bool:
     """Tell whether a folder has annotations, and the report in it was drawn by the audit, which knew none."""
     try:

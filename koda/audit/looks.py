@@ -71,7 +71,7 @@ def looks_of(
         },
         neighbours=near,
         n_among=len(looked_among(samples.baseline.keys, _seed(plan))) if near else None,
-        overlaps=_overlaps(standing, _members(pieces)),
+        overlaps=_overlaps(standing, members_by_finding(pieces)),
         confusions=_confusions(plan, samples, pieces, findings, ranks),
     )
 
@@ -86,7 +86,7 @@ def map_of(plan: AuditPlan, samples: Samples, pieces: SlicesBySide, findings: Se
         findings: of these slices, with their galleries.
     """
     seed = _seed(plan)
-    members = _members(pieces)
+    members = members_by_finding(pieces)
     inside = set().union(*(members[finding.subset] for finding in _standing(findings)))
     keys: set[str] = set()
     for part in (set(_shown(findings)), inside, set(samples.baseline.keys)):
@@ -139,7 +139,8 @@ def _shown(findings: Iterable[Finding]) -> list[str]:
     return list(dict.fromkeys(sample.key for lobe in lobes for sample in lobe.samples))
 
 
-def _members(pieces: SlicesBySide) -> dict[Subset, frozenset[str]]:
+def members_by_finding(pieces: SlicesBySide) -> dict[Subset, frozenset[str]]:
+    """Return the samples in the slice of each finding, those of both lobes together."""
     return {
         Subset(side, piece.direction): frozenset(piece.positive.members + piece.negative.members)
         for side in SIDES

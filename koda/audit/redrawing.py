@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koda.audit.annotations import Statement, read_annotations, with_statement
-from koda.audit.drawing import HTML, PDF, draw, find_thumbnails, home_of
-from koda.audit.folders import AUDITS, MANIFEST, RECORD, is_listed, read_record, sweep
+from koda.audit.drawing import ARTIFACTS, HTML, PDF, draw, find_thumbnails
+from koda.audit.folders import AUDITS, MANIFEST, RECORD, home_of, is_listed, read_record, sweep
 from koda.audit.publishing import find_published
 from koda.errors import ConfigError
 from koda.records import Annotation, AuditRecord
@@ -129,9 +129,9 @@ def _redraw_elsewhere(home: Path, folder: Path, out: Path, pdf: bool) -> Redrawn
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Keep others from changing an audit's folder; where it lies in no home, from changing any beside it."""
-    home = home_of(folder)
+    home = home_of(folder, ARTIFACTS)
     if home is not None:
-        artifacts = ArtifactStore(home / "artifacts")
+        artifacts = ArtifactStore(home / ARTIFACTS)
         with artifacts.lock(AUDITS, folder.name):
             sweep(artifacts, folder.parent, folder.name)
             yield

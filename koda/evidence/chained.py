@@ -7,27 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import AUDITS, MANIFEST, RECORD
+from koda.audit.folders import MANIFEST, RECORD
 from koda.errors import StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.storage import digest_file
 from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault
-from koda.storage.database import DATABASE, AuditStore
+from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
+from koda.wording import counted
 
 CHAIN = "chain"
 LIMIT = (
     "A chain shows that rows were changed or taken out after they were written. Whoever keeps the home can write "
     "all of it anew: against its own author it shows nothing, unless its head was kept elsewhere."
 )
-
-
-def home_of(folder: Path) -> Path | None:
-    """Return the home that an audit's folder lies in; None where it lies alone."""
-    folder = folder.resolve()
-    home = folder.parent.parent
-    return home if folder.parent.name == AUDITS and (home / DATABASE).is_file() else None
 
 
 def chain_rows(home: Path) -> list[dict[str, Any]]:
@@ -114,5 +108,5 @@ def _against(rows: list[dict[str, Any]], path: Path) -> Evidence:
 
 def _length(rows: list[dict[str, Any]]) -> str:
     if rows and rows[0]["kind"] == "rebuilt":
-        return f"{len(rows)} rows; it was begun anew, and its first row holds the head of the chain before"
-    return f"{len(rows)} rows"
+        return f"{counted(len(rows), 'row')}; it was begun anew, and its first row holds the head of the chain before"
+    return counted(len(rows), "row")

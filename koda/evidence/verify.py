@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS
+from koda.audit.folders import ANNOTATIONS, home_of
 from koda.audit.verification import FileCheck, verify_audit
 from koda.errors import StoreError
-from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry, home_of
+from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
@@ -19,6 +19,7 @@ from koda.evidence.printed import check_reports
 from koda.evidence.result import Evidence, failed
 from koda.evidence.statement import check_statement
 from koda.storage.chain import ChainHead
+from koda.storage.database import DATABASE
 
 CANNOT_KNOW = (
     "Digests say that files belong together and were not changed since; they say nothing of who wrote them, nor "
@@ -78,7 +79,7 @@ def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
     checks += [*_annotations(folder), check_statement(folder, record, signer)]
-    home = home_of(folder)
+    home = home_of(folder.resolve(), DATABASE)
     if home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:

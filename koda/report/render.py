@@ -73,7 +73,7 @@ def render(
     write_atomically(html, _document(record, pictures, named, folder, "html", notes, with_pdf=pdf).encode("utf-8"))
     if not pdf:
         return RenderedReport(html, None, notes)
-    draft = _document(record, pictures, named, folder, "pdf", notes)
+    draft, said = _document(record, pictures, named, folder, "pdf", notes), len(notes)
     own = fonts.coverage(folder / "fonts")
     given = _given_fonts(record, notes)
     more = fonts_for(fonts.lacking(draft, own), given)
@@ -94,7 +94,9 @@ def render(
             f"install {' '.join(fonts.packages_for(lacking))}), or name them in report.fonts, and run the same command "
             "again."
         )
-    paper = fonts.spell_lacking(_document(record, pictures, named, folder, "pdf", notes), covered)
+    if len(notes) > said:  # it says now what was found out from the draft
+        draft = _document(record, pictures, named, folder, "pdf", notes)
+    paper = fonts.spell_lacking(draft, covered)
     out = out_dir / "report.pdf"
     try:
         write_atomically(
