@@ -91,7 +91,8 @@ def classify(
 ) -> tuple[IntArray, IntArray]:
     """Return the rank of the right class of each image by cosine, and the class chosen, (n,) each.
 
-    Ties count against the model: where another class comes as near as the right one, that one is chosen.
+    Ties count against the model: where another class comes as near as the right one, that one is chosen, and of
+    several the first.
 
     Args:
         images: (n, d), of any length.
@@ -112,9 +113,11 @@ def classify(
         of_right = torch.from_numpy(right[rows, None]).to(device)  # (b, 1)
         own = scores.gather(1, of_right)  # (b, 1)
         rank = torch.count_nonzero(scores >= own - TIE, dim=1)  # the right one is among them
-        others = scores.scatter(1, of_right, -torch.inf).argmax(dim=1)
+        others = scores.scatter(1, of_right, -torch.inf)
+        # the first of those that come equally near, whatever the last bits of this machine's products say
+        nearest_other = (others >= others.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)
         ranks[rows] = rank.cpu().numpy()
-        chosen[rows] = torch.where(rank == 1, of_right[:, 0], others).cpu().numpy()
+        chosen[rows] = torch.where(rank == 1, of_right[:, 0], nearest_other).cpu().numpy()
     return ranks, chosen
 
 
