@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 # WeasyPrint draws with Pango; koda's own thread pools must not fight torch's
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
+# the installation compiles nothing: what a process imports first, it compiles once for all that come after
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test e2e check format reference bench clean
 
