@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from koda.config import AuditConfig
 from koda.demo import model_path, write_data
 from koda.extraction import extract
 from koda.typing import Role
+from tests.once import made_once
 
 N = 700
 
@@ -34,13 +36,21 @@ def demo_settings(home: Path, candidate: str = "candidate", **changes: object) -
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> AuditPlan:
-    """Return the plan of an audit that has been carried out."""
-    home = tmp_path_factory.mktemp("audited")
-    plan = prepare(AuditConfig.model_validate(demo_settings(home)), home)
+    """Return the plan of an audit that has been carried out, in a home of the module's own."""
+    done = made_once(tmp_path_factory, "audited", _audit)
+    home = Path(shutil.copytree(done, tmp_path_factory.mktemp("audited") / "home"))
+    return _plan(home)
+
+
+def _audit(home: Path) -> None:
+    plan = _plan(home)
     roles: tuple[Role, ...] = ("baseline", "candidate")
     for role in roles:
         extract(plan.artifacts, plan.dataset, plan.models[role], device="cpu")
     discover(plan, "lost")
     discover(plan, "gained")
     evaluate(plan)
-    return plan
+
+
+def _plan(home: Path) -> AuditPlan:
+    return prepare(AuditConfig.model_validate(demo_settings(home)), home)
