@@ -77,6 +77,7 @@ def _serve() -> None:
         print(process, flush=True)
         _, status = os.waitpid(process, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+    os._exit(0)  # nothing is to be kept, and what was imported takes its seconds to take leave
 
 
 class Nursery:

@@ -103,7 +103,7 @@ def test_search_filters_and_sorting(visit: Visit) -> None:
     page.fill("#find", "nobody of that name")
     assert visit.shown() == [] and page.is_visible("#none")
     page.click("button[type=reset]")
-    page.wait_for_function("document.getElementById('told').textContent === '5 audits'")
+    page.wait_for_function("() => document.getElementById('told').textContent === '5 audits'")
     page.select_option("#verdict", "damaged")
     assert visit.shown() == ["epoch 2"]
     page.select_option("#verdict", "pass")

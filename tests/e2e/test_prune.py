@@ -21,6 +21,7 @@ from koda.audit.references import REFERENCES, note_references
 from koda.audit.retention import PRUNED
 from koda.audit.runs import Run
 from koda.config import load_config
+from koda.policy.export import verdict_json
 from koda.report import render
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.database import AuditStore
@@ -75,6 +76,7 @@ def _copy(plan: AuditPlan, number: int) -> None:
                 made_of = record.provenance.model_copy(update={"artifacts": digests})
                 again = record.model_copy(update={"id": audit, "ended": when, "provenance": made_of})
                 (folder / "audit.json").write_text(again.to_json(), encoding="utf-8")
+                (folder / "verdict.json").write_bytes(verdict_json(again))
             if kind == REPORTS:
                 render(*_read_record(store.folder(*keys[-2])), folder, pdf=False)
             store.complete(kind, own)
