@@ -76,15 +76,16 @@ def _read(path: Path) -> ChainHead:
 
 
 def _of_the_chain(kept: ChainHead | None) -> dict[str, Any]:
-    from koda.evidence.chained import LIMIT, check_chain, head_of
+    from koda.evidence.chained import LIMIT, StoredChain, check_chain
     from koda.evidence.result import failed
 
-    checks = check_chain(home(), kept)
+    chain = StoredChain.read(home())
+    checks = check_chain(chain, kept)
     return {
         "verified": not failed(checks),
         "files": {},
         "failed": failed(checks),
         "checks": [check.as_json() for check in checks],
-        "head": head_of(home()),
+        "head": chain.head,
         "cannot_know": [LIMIT],
     }

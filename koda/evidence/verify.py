@@ -11,7 +11,7 @@ from koda.audit.annotations import read_annotations
 from koda.audit.folders import ANNOTATIONS, home_of
 from koda.audit.verification import FileCheck, verify_audit
 from koda.errors import StoreError
-from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry
+from koda.evidence.chained import CHAIN, LIMIT, StoredChain, check_chain, check_entry
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
@@ -83,7 +83,8 @@ def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -
     if home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
-        checks += [*check_chain(home, head), check_entry(home, folder, data, record)]
+        chain = StoredChain.read(home)
+        checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
 
 
