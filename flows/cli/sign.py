@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.options import AuditArgument, JsonOption, answer, home
+from flows.cli.options import AuditArgument, JsonOption, WeightsOption, answer, home
 from flows.terminal import console
 
 
@@ -19,26 +19,38 @@ def sign(
     password_env: Annotated[
         str | None, typer.Option("--password-env", metavar="VAR", help="The variable with the key's password.")
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="The key's certificate, in PEM: to sign the PDF with."),
+    ] = None,
+    weights: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign an audit: a statement of its verdict over all of its files, into `signed/` of its folder.
+    """Sign an audit with a key of your own, into `signed/` of its folder. No file of the audit is changed.
 
-    No file of the audit is changed. `koda verify AUDIT --key PUBLIC` checks the signature.
+    A statement of the verdict over all files, a bill of materials (CycloneDX), with a certificate a signed copy of
+    the PDF (PAdES), and with a key on P-256 a manifest of each model's weights (OpenSSF model signing).
+    `koda verify AUDIT --key PUBLIC` checks them.
     """
 
     def work() -> dict[str, Any]:
         from koda.audit.publishing import find_published
         from koda.errors import ConfigError
+        from koda.evidence.sign import Signing
         from koda.evidence.sign import sign as sign_audit
+        from koda.evidence.weights import weights_places
 
         if password_env is not None and password_env not in os.environ:
             raise ConfigError(f"The variable {password_env} is not set.", "Put the password of the key in it.")
         password = None if password_env is None else os.environ[password_env]
-        return sign_audit(find_published(home(), audit), key, password)
+        signing = Signing(key, password, certificate, weights_places(weights or []))
+        return sign_audit(find_published(home(), audit), signing)
 
     answer(work, as_json, _show)
 
 
 def _show(result: dict[str, Any]) -> None:
     for path in result["signed"]:
-        console.print(f"  [green]✓[/] signed: {escape(path)}", soft_wrap=True)
+        console.print(f"  [green]✓[/] {escape(path)}", soft_wrap=True)
+    for name, why in result["not_made"].items():
+        console.print(f"  [yellow]–[/] {escape(name)}: not made, because {escape(why)}", soft_wrap=True)

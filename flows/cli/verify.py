@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.options import AUDIT_HELP, JsonOption, answer, home
+from flows.cli.options import AUDIT_HELP, JsonOption, WeightsOption, answer, home
 from flows.terminal import console
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def verify(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The public key of who is to have signed, in PEM.")
     ] = None,
+    weights: WeightsOption = None,
     chain: Annotated[bool, typer.Option("--chain", help="Check the chain of all audits of the home.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,8 +48,9 @@ def verify(
             return _of_the_chain(kept)
         from koda.audit.publishing import find_published
         from koda.evidence.verify import verify as check
+        from koda.evidence.weights import weights_places
 
-        return check(find_published(home(), audit), kept, key).as_json()
+        return check(find_published(home(), audit), kept, key, weights_places(weights or [])).as_json()
 
     result = answer(work, as_json, show_verification)
     raise typer.Exit(0 if result["verified"] else 1)

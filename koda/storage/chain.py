@@ -127,8 +127,8 @@ def head_fault(rows: Sequence[dict[str, Any]], head: ChainHead) -> str | None:
             return None
     if is_rebuilt(rows):
         return (
-            "the chain was begun anew, and its first row holds another head: this one is older than that, or of another "
-            "chain"
+            "the chain was begun anew, and its first row holds another head: this one is older than that, or of "
+            "another chain"
         )
     if len(rows) < head.seq:
         return f"the chain has {len(rows)} rows, and its head was row {head.seq} before: its tail is cut"
