@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from flows.cli.options import AuditArgument, JsonOption, WeightsOption, answer, home
-from flows.terminal import console
+from flows.terminal import console, escape, say
+
+_WHAT = {
+    "statement.dsse.json": "the verdict, signed, over all files",
+    "bom.cdx.json": "models, data and software (CycloneDX)",
+    "report.pdf": "a copy of the report with a signature in it (PAdES)",
+    "weights-baseline.sig": "the weight files, signed (OpenSSF model signing)",
+    "weights-candidate.sig": "the weight files, signed (OpenSSF model signing)",
+}
 
 
 def sign(
@@ -46,11 +53,16 @@ def sign(
         signing = Signing(key, password, certificate, weights_places(weights or []))
         return sign_audit(find_published(home(), audit), signing)
 
-    answer(work, as_json, _show)
+    answer(work, as_json, lambda result: _show(result, audit))
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], audit: str) -> None:
+    folder = Path(result["signed"][0]).parent
+    console.print(f"Signed {escape(result['id'])}, in {escape(str(folder))}:", soft_wrap=True)
     for path in result["signed"]:
-        console.print(f"  [green]✓[/] {escape(path)}", soft_wrap=True)
+        say(f"[green]✓[/] {escape(Path(path).name)}: {_WHAT[Path(path).name]}")
     for name, why in result["not_made"].items():
-        console.print(f"  [yellow]–[/] {escape(name)}: not made, because {escape(why)}", soft_wrap=True)
+        say(f"[yellow]–[/] {escape(Path(name).name)}: not made, because {escape(why)}")
+    for note in result["notes"]:
+        say(f"[yellow]![/] {escape(note)}")
+    say(f"Check it: koda verify {escape(audit)} --key PUBLIC", 0)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from flows.cli.options import AUDIT_HELP, JsonOption, WeightsOption, answer, home
-from flows.terminal import console
+from flows.terminal import console, escape, say
 
 if TYPE_CHECKING:
     from koda.storage.chain import ChainHead
@@ -57,18 +56,34 @@ def verify(
 
 
 def show_verification(result: dict[str, Any]) -> None:
-    """Show each check: what was looked at, and what it came to."""
+    """Show each check: what was looked at, and what it came to; then how many there were of each kind."""
+    unchanged = [check["name"] for check in result["checks"] if _is_unchanged(check, result)]
     for check in result["checks"]:
+        if check["name"] in unchanged and _is_unchanged(check, result):
+            if check["name"] == unchanged[0]:
+                say(f"{_MARKS['verified']} {escape(', '.join(unchanged))}: unchanged, as manifest.json lists them")
+            continue
         mark, state = _MARKS[check["state"]], check["state"]
-        unchanged = state == "verified" and check["name"] in result["files"] and check["what"].startswith("against")
-        words = "unchanged" if unchanged else state
         joint = ": " if state == "FAILED" else ", because " if state == "not verified" else "; "
         why = f"{joint}{check['why']}" if check["why"] else ""
-        console.print(
-            f"  {mark} {escape(check['name'])}: {escape(check['what'])}: {words}{escape(why)}", soft_wrap=True
-        )
+        say(f"{mark} {escape(check['name'])}: {escape(check['what'])}: {state}{escape(why)}")
+    console.print()
+    console.print(_summary(result), soft_wrap=True)
     for remark in result["cannot_know"]:
-        console.print(f"  [dim]{escape(remark)}[/]", soft_wrap=True)
+        say(f"[dim]{escape(remark)}[/]")
+
+
+def _is_unchanged(check: dict[str, Any], result: dict[str, Any]) -> bool:
+    against = check["name"] in result["files"] and check["what"].startswith("against")
+    return against and check["state"] == "verified"
+
+
+def _summary(result: dict[str, Any]) -> str:
+    states = [check["state"] for check in result["checks"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in _MARKS if state in states)
+    if result["failed"]:
+        return f"[red]✕ {escape(', '.join(result['failed']))}: FAILED[/] ({counts})"
+    return f"[green]✓ nothing failed[/] ({counts})"
 
 
 def _read(path: Path) -> ChainHead:

@@ -22,6 +22,11 @@ from koda.records import AuditRecord
 from koda.storage.writing import explain_os_errors, new_folder
 from koda.typing import ROLES, Role
 
+_ED25519 = (
+    "The PDF is signed with Ed25519, which few readers of PDF know: Poppler, for one, calls such a document damaged. A "
+    "key on P-256 serves all of them."
+)
+
 
 @dataclass(frozen=True)
 class Signing:
@@ -71,7 +76,8 @@ def sign(folder: Path, signing: Signing) -> dict[str, Any]:
         finally:
             shutil.rmtree(place, ignore_errors=True)
     written = [str(path) for path in sorted((folder / SIGNED).iterdir())]
-    return {"id": whole[1].id, "signed": written, "not_made": left_out}
+    notes = [] if chain is None or is_p256(key) else [_ED25519]
+    return {"id": whole[1].id, "signed": written, "not_made": left_out, "notes": notes}
 
 
 def _write_all(

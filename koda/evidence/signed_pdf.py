@@ -96,7 +96,7 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
         return Evidence(SIGNED_PDF, what, "FAILED", problem)
     if report is None:
         return Evidence(SIGNED_PDF, what, "not verified", f"there is no {PDF} to compare it with; its signature holds")
-    return Evidence(SIGNED_PDF, what, "verified", "the key is who is meant to have signed; no certificate was judged")
+    return Evidence(SIGNED_PDF, what, "verified", "with this key; whether to trust its certificate is yours to say")
 
 
 def _problem(data: bytes, key: Any) -> str | None:

@@ -97,7 +97,7 @@ def check_weights(
         key: the public key of who is to have signed; None where none was given.
         places: of the weights, where the record does not say so.
     """
-    what = "its signature, and that it is of the weights that the record names"
+    what = "its signature, over the weights of the record"
     for role in ROLES:
         name, model = weights_file(role), getattr(record, role)
         if not (folder / name).is_file():
@@ -135,7 +135,7 @@ def _check_files(name: str, role: Role, model: ModelRecord, named: Mapping[str, 
             return Evidence(name, what, "FAILED", f"{found} holds other weights than the audit looked at")
     except (KodaError, OSError) as error:
         return Evidence(name, what, "FAILED", str(error).splitlines()[0])
-    return Evidence(name, what, "verified", f"{found}: as signed, and what the record says of its tensors")
+    return Evidence(name, what, "verified", f"{found}: files as signed, tensors as the record says")
 
 
 def _find(model: ModelRecord, place: Path | None) -> Path | str:
