@@ -144,9 +144,11 @@ def _find(model: ModelRecord, place: Path | None) -> Path | str:
     if spec.kind in {"python", "embeddings"}:
         return "they come from code or from stored embeddings, and have no file of their own"
     if place is None:
-        place = Path(model.pretrained) if model.pretrained else Path(spec.place) if spec.kind == "local-dir" else None
-    if place is None or not place.exists():
-        return "the record names no file of them" if place is None else f"there is no {place}"
+        place = Path(model.pretrained or (spec.place if spec.kind == "local-dir" else ""))
+        if not place.is_absolute():  # a name of a hub's, or from a folder that nobody knows any more
+            return "the record names no file of them"
+    if not place.exists():
+        return f"there is no {place}"
     try:
         return weights_at(place)
     except KodaError as error:
