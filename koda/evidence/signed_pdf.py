@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def certificates(path: Path, key: Any) -> list[Any]:
         key: the private key.
 
     Raises:
-        ConfigError: it cannot be read, or holds no certificate of the key.
+        ConfigError: it cannot be read, holds no certificate of the key, or one that is not valid today.
     """
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -40,6 +41,10 @@ def certificates(path: Path, key: Any) -> list[Any]:
             f"No certificate in {path} is of the key: its public half is another.",
             "openssl x509 -in CERTIFICATE -noout -pubkey and openssl pkey -in KEY -pubout must print the same.",
         )
+    first, last = own[0].not_valid_before_utc, own[0].not_valid_after_utc
+    if not first <= datetime.now(UTC) <= last:
+        when = f"from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        raise ConfigError(f"The certificate of the key in {path} is valid {when}, not today.", "Have it renewed.")
     return [own[0], *(each for each in found if each != own[0])]
 
 
@@ -91,7 +96,7 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     try:
         problem = _problem(data, key)
     except Exception as error:  # a damaged PDF or signature raises whatever its parser meets
-        problem = f"its signature cannot be read: {type(error).__name__}: {error}"
+        problem = f"its signature cannot be read: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     if problem is not None:
         return Evidence(SIGNED_PDF, what, "FAILED", problem)
     if report is None:

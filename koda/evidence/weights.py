@@ -119,23 +119,33 @@ def check_weights(
 
 
 def _check_files(name: str, role: Role, model: ModelRecord, named: Mapping[str, str], place: Path | None) -> Evidence:
-    """Compare weight files with their signed digests, and their tensors with the record."""
+    """Compare weight files with their signed digests, and their tensors with the record.
+
+    Where nobody says where they lie, they are looked for where the audit read them. What a training wrote there since
+    speaks against nothing that was signed.
+    """
     what = "the weights themselves"
     found = _find(model, place)
-    if isinstance(found, str):
-        why = f"they are not here: {found} (--weights {role}=PATH)"
-        return Evidence(name, what, "FAILED" if place is not None else "not verified", why)
+    problem = f"they are not here: {found}" if isinstance(found, str) else _problem(found, model, named)
+    if problem is None:
+        return Evidence(name, what, "verified", f"{found}: files as signed, tensors as the record says")
+    if place is None:
+        return Evidence(name, what, "not verified", f"{problem} (--weights {role}=PATH)")
+    return Evidence(name, what, "FAILED", problem)
+
+
+def _problem(path: Path, model: ModelRecord, named: Mapping[str, str]) -> str | None:
     try:
-        files = {file.name: file for file in _files(found)}
+        files = {file.name: file for file in _files(path)}
         if files.keys() != named.keys():
-            return Evidence(name, what, "FAILED", f"{found} consists of other files than {', '.join(sorted(named))}")
-        if changed := sorted(file for file, path in files.items() if digest_file(path) != named[file]):
-            return Evidence(name, what, "FAILED", f"{files[changed[0]]} was changed after it was signed")
-        if look_at_weights(found, _order(model)).digest != model.weights_digest:
-            return Evidence(name, what, "FAILED", f"{found} holds other weights than the audit looked at")
+            return f"{path} consists of other files than {', '.join(sorted(named))}"
+        if changed := sorted(file for file, each in files.items() if digest_file(each) != named[file]):
+            return f"{files[changed[0]]} was changed since it was signed"
+        if look_at_weights(path, _order(model)).digest != model.weights_digest:
+            return f"{path} holds other weights than the audit looked at"
     except (KodaError, OSError) as error:
-        return Evidence(name, what, "FAILED", str(error).splitlines()[0])
-    return Evidence(name, what, "verified", f"{found}: files as signed, tensors as the record says")
+        return str(error).splitlines()[0]
+    return None
 
 
 def _find(model: ModelRecord, place: Path | None) -> Path | str:

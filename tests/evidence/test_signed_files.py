@@ -29,12 +29,12 @@ STATEMENT, BOM, PDF = "signed/statement.dsse.json", "signed/bom.cdx.json", "sign
 WEIGHTS, OTHER_WEIGHTS = "signed/weights-candidate.sig", "signed/weights-baseline.sig"
 
 
-def certificate(private: Path) -> Path:
-    """Write a certificate that a key gives itself."""
+def certificate(private: Path, days: int = 36_500) -> Path:
+    """Write a certificate that a key gives itself, from the year 2020 on."""
     key = private_key(private)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A. Auditor")])
     start = datetime(2020, 1, 1, tzinfo=UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=36_500))
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=days))
     kind = hashes.SHA256() if "own" in private.name else None  # an Ed25519 key brings its own
     path = private.with_suffix(".crt")
     path.write_bytes(made.sign(key, kind).public_bytes(serialization.Encoding.PEM))
@@ -152,7 +152,7 @@ def test_weights_that_changed_since_they_were_signed_fail(place: Path) -> None:
     given = ["--weights", f"candidate={place / 'weights'}"]
     flip(place / "weights" / "model.safetensors")
     states, failed, text = told(place, *given)
-    assert failed == [WEIGHTS] and "was changed after it was signed" in text
+    assert failed == [WEIGHTS] and "was changed since it was signed" in text
     assert states[WEIGHTS, "its signature, over the weights of the record"] == "verified"
     (place / "weights" / "model.safetensors").unlink()
     assert told(place, *given)[1] == [WEIGHTS]
@@ -181,7 +181,8 @@ def test_a_certificate_has_to_be_the_keys_own(place: Path) -> None:
     another, _ = key_pair(place, "another-own")
     assert "is of the key" in str(run(*arguments, certificate(another))[1]["error"])
     assert "no certificate that can be read" in str(run(*arguments, place / "own.pem")[1]["error"])
-    assert set(told(place)[1]) == set()
+    assert "2020-01-01 to 2020-01-31" in str(run(*arguments, certificate(place / "own.pem", 30))[1]["error"])
+    assert told(place)[1] == []
 
 
 def test_an_ed25519_key_signs_the_pdf_with_a_word_of_warning(place: Path) -> None:
