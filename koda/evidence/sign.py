@@ -109,5 +109,5 @@ def _sign_weights(place: Path, record: AuditRecord, key: Any, signing: Signing) 
         if why is not None and role in signing.weights:
             raise ConfigError(f"The weights of the {role} are not signed: {why}.", "Leave out --weights, or mend it.")
         if why is not None:
-            left_out[weights_file(role)] = why
+            left_out[weights_file(role)] = why + (f" (--weights {role}=PATH)" if is_p256(key) else "")
     return left_out

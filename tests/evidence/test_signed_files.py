@@ -7,13 +7,17 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from model_signing import verifying
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from koda.audit.folders import AUDITS
 from koda.evidence.bom import bom_of, check_bom
 from koda.evidence.keys import private_key, public_key
@@ -107,7 +111,7 @@ def test_no_byte_of_a_signed_file_can_change_unseen(place: Path, name: str) -> N
 
     whole = (folder / name).read_bytes()
     assert state() == "verified"
-    for at in range(0, len(whole), 1 + len(whole) // 100):
+    for at in range(0, len(whole), 1 + len(whole) // 40):
         (folder / name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert state() == "FAILED", at
 
@@ -120,11 +124,11 @@ def test_no_byte_of_the_signed_pdf_can_change_unseen(place: Path) -> None:
     start = whole.index(b"/Contents <", begins) + len(b"/Contents <")
     end = whole.index(b">", start)
     digit = next(at for at in range(start + 200, end) if whole[at : at + 1].isalpha())
-    covered = [5, begins // 2, *range(begins, start, 200), end - 1, *range(end, len(whole), 50)]
+    covered = [5, begins // 2, *range(begins, start, 600), end - 1, *range(end, len(whole), 150)]
     for at, bit in [*((at, 1) for at in covered), (digit, 0x20)]:  # the last: a digit of the signature in lower case
         (folder / PDF).write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
         assert check_signed_pdf(folder, key).state == "FAILED", at
-    for at in range(start, start + 120, 7):  # versions and names of algorithms, which nothing in a PDF signs
+    for at in range(start, start + 120, 20):  # versions and names of algorithms, which nothing in a PDF signs
         (folder / PDF).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         checks = [check_signed_pdf(folder, key), check_statement(folder, record, key)]
         assert any(check.state == "FAILED" and PDF in check.in_words() for check in checks), at
@@ -164,6 +168,43 @@ def test_the_manifest_of_another_models_weights_fails(place: Path) -> None:
     shutil.copyfile(place / "audit" / WEIGHTS, place / "audit" / OTHER_WEIGHTS)
     _, failed, text = told(place)
     assert failed == [OTHER_WEIGHTS] and "of other weights than those of the record" in text
+
+
+def test_weights_in_shards_behind_links_are_signed_with_their_index(place: Path, tmp_path: Path) -> None:
+    """As a hub's cache has them: names that lead to files of other names."""
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+    cache, blobs = tmp_path / "cache", tmp_path / "blobs"
+    cache.mkdir()
+    blobs.mkdir()
+    for number, name in enumerate(names):
+        (cache / name).symlink_to(f"../blobs/{number}")
+    save_file({"visual.proj": np.arange(64, dtype=np.float32)}, blobs / "0")
+    save_file({"logit_scale": np.ones(1, np.float32)}, blobs / "1")  # together the tensors of the audit's weights
+    (blobs / "2").write_text(json.dumps({"weight_map": {"visual.proj": names[0], "logit_scale": names[1]}}))
+    given = ["--weights", f"candidate={cache}"]
+    assert run("sign", place / "audit", "--key", place / "own.pem", *given)[0] == 0
+    states, failed, _ = told(place, *given)
+    assert failed == [] and states[WEIGHTS, "the weights themselves"] == "verified"
+    _, failed, text = told(place, "--weights", f"candidate={place / 'weights'}")
+    assert failed == [WEIGHTS] and f"other files than {', '.join(names)}" in text
+    flip(blobs / "1")
+    assert "model-00002-of-00002.safetensors was changed" in told(place, *given)[2]
+
+
+def test_people_read_what_was_made_what_was_not_and_what_came_of_it(place: Path) -> None:
+    def shown(*arguments: str | Path) -> str:
+        environment = {"COLUMNS": "80", "KODA_HOME": "/nonexistent"}
+        return CliRunner().invoke(app, [*map(str, arguments)], env=environment).stdout
+
+    made = shown("sign", place / "audit", "--key", place / "own.pem")
+    assert "✓ statement.dsse.json: the verdict, signed" in made
+    assert "– report.pdf: not made, because no certificate" in made
+    checked = shown("verify", place / "audit", "--key", place / "own.pub.pem")
+    assert "report.html, report.pdf, slices.csv, verdict.json: unchanged" in checked
+    assert "✓ nothing failed (" in checked
+    flip(place / "audit" / BOM)
+    failed = shown("verify", place / "audit", "--key", place / "own.pub.pem")
+    assert f"✕ {STATEMENT}, {BOM}: FAILED (" in failed
 
 
 def test_other_weights_than_the_audits_are_not_signed(place: Path) -> None:
