@@ -38,6 +38,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write the rules and their results as JUnit XML.")
 ]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="ROLE=PATH", help="Where a model's weights lie: candidate=PATH. Repeatable."),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 also when the verdict is inconclusive.")]
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from flows.cli.options import AUDIT_HELP, JsonOption, answer, home
-from flows.terminal import console
+from flows.cli.options import AUDIT_HELP, JsonOption, WeightsOption, answer, home
+from flows.terminal import console, escape, say
 
 if TYPE_CHECKING:
     from koda.storage.chain import ChainHead
@@ -25,6 +24,7 @@ def verify(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The public key of who is to have signed, in PEM.")
     ] = None,
+    weights: WeightsOption = None,
     chain: Annotated[bool, typer.Option("--chain", help="Check the chain of all audits of the home.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,26 +47,43 @@ def verify(
             return _of_the_chain(kept)
         from koda.audit.publishing import find_published
         from koda.evidence.verify import verify as check
+        from koda.evidence.weights import weights_places
 
-        return check(find_published(home(), audit), kept, key).as_json()
+        return check(find_published(home(), audit), kept, key, weights_places(weights or [])).as_json()
 
     result = answer(work, as_json, show_verification)
     raise typer.Exit(0 if result["verified"] else 1)
 
 
 def show_verification(result: dict[str, Any]) -> None:
-    """Show each check: what was looked at, and what it came to."""
+    """Show each check: what was looked at, and what it came to; then how many there were of each kind."""
+    unchanged = [check["name"] for check in result["checks"] if _is_unchanged(check, result)]
     for check in result["checks"]:
+        if check["name"] in unchanged and _is_unchanged(check, result):
+            if check["name"] == unchanged[0]:
+                say(f"{_MARKS['verified']} {escape(', '.join(unchanged))}: unchanged, as manifest.json lists them")
+            continue
         mark, state = _MARKS[check["state"]], check["state"]
-        unchanged = state == "verified" and check["name"] in result["files"] and check["what"].startswith("against")
-        words = "unchanged" if unchanged else state
         joint = ": " if state == "FAILED" else ", because " if state == "not verified" else "; "
         why = f"{joint}{check['why']}" if check["why"] else ""
-        console.print(
-            f"  {mark} {escape(check['name'])}: {escape(check['what'])}: {words}{escape(why)}", soft_wrap=True
-        )
+        say(f"{mark} {escape(check['name'])}: {escape(check['what'])}: {state}{escape(why)}")
+    console.print()
+    console.print(_summary(result), soft_wrap=True)
     for remark in result["cannot_know"]:
-        console.print(f"  [dim]{escape(remark)}[/]", soft_wrap=True)
+        say(f"[dim]{escape(remark)}[/]")
+
+
+def _is_unchanged(check: dict[str, Any], result: dict[str, Any]) -> bool:
+    against = check["name"] in result["files"] and check["what"].startswith("against")
+    return against and check["state"] == "verified"
+
+
+def _summary(result: dict[str, Any]) -> str:
+    states = [check["state"] for check in result["checks"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in _MARKS if state in states)
+    if result["failed"]:
+        return f"[red]✕ {escape(', '.join(result['failed']))}: FAILED[/] ({counts})"
+    return f"[green]✓ nothing failed[/] ({counts})"
 
 
 def _read(path: Path) -> ChainHead:
@@ -76,15 +93,16 @@ def _read(path: Path) -> ChainHead:
 
 
 def _of_the_chain(kept: ChainHead | None) -> dict[str, Any]:
-    from koda.evidence.chained import LIMIT, check_chain, head_of
+    from koda.evidence.chained import LIMIT, StoredChain, check_chain
     from koda.evidence.result import failed
 
-    checks = check_chain(home(), kept)
+    chain = StoredChain.read(home())
+    checks = check_chain(chain, kept)
     return {
         "verified": not failed(checks),
         "files": {},
         "failed": failed(checks),
         "checks": [check.as_json() for check in checks],
-        "head": head_of(home()),
+        "head": chain.head,
         "cannot_know": [LIMIT],
     }

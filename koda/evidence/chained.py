@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from koda.errors import StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.storage import digest_file
-from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault
+from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault, is_head_before, is_rebuilt
 from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
 from koda.wording import counted
@@ -24,56 +24,69 @@ LIMIT = (
 )
 
 
-def chain_rows(home: Path) -> list[dict[str, Any]]:
-    """Return the rows of a home's chain, in order.
+@dataclass(frozen=True)
+class StoredChain:
+    """The rows of a home's chain, read once.
 
-    Raises:
-        StoreError: the database cannot be read.
+    Args:
+        home: KODA_HOME.
+        rows: in order; None where the database cannot be read.
+        problem: why it cannot.
     """
-    return AuditStore(home).query("SELECT * FROM chain ORDER BY seq")
+
+    home: Path
+    rows: list[dict[str, Any]] | None
+    problem: str = ""
+
+    @classmethod
+    def read(cls, home: Path) -> StoredChain:
+        """Read the chain of a home."""
+        try:
+            return cls(home, AuditStore(home).query("SELECT * FROM chain ORDER BY seq"))
+        except StoreError as error:
+            return cls(home, None, error.message)
+
+    @property
+    def head(self) -> dict[str, Any] | None:
+        """The head of the chain as JSON; None where there is no chain."""
+        if not self.rows:
+            return None
+        last = self.rows[-1]
+        return asdict(ChainHead(last["seq"], last["digest"], last["audit_id"]))
 
 
-def check_chain(home: Path, head: ChainHead | None = None) -> list[Evidence]:
+def check_chain(chain: StoredChain, head: ChainHead | None = None) -> list[Evidence]:
     """Check the chain of a home.
 
     Args:
-        home: KODA_HOME.
+        chain: as it is stored.
         head: one that was taken of it before.
     """
-    try:
-        rows = chain_rows(home)
-    except StoreError as error:
-        return [Evidence(CHAIN, "its rows", "not verified", error.message)]
-    checks = []
-    if not rows and head is None and not (home / CHAIN_HEAD).is_file():
+    rows, path = chain.rows, chain.home / CHAIN_HEAD
+    if rows is None:
+        return [Evidence(CHAIN, "its rows", "not verified", chain.problem)]
+    if not rows and head is None and not path.is_file():
         return [Evidence(CHAIN, "its rows", "not verified", "it has none yet; the next audit that is stored begins it")]
     fault = first_fault(rows)
-    checks.append(Evidence(CHAIN, "its rows", "verified" if fault is None else "FAILED", fault or _length(rows)))
-    if (home / CHAIN_HEAD).is_file():
-        checks.append(_against(rows, home / CHAIN_HEAD))
-    if head is None:
-        checks.append(Evidence(CHAIN, "its head, as kept elsewhere", "not verified", "no head was given (--head FILE)"))
-    elif (cut := head_fault(rows, head)) is None:
-        checks.append(Evidence(CHAIN, "its head, as kept elsewhere", "verified", f"row {head.seq}"))
-    else:
-        checks.append(Evidence(CHAIN, "its head, as kept elsewhere", "FAILED", cut))
-    return checks
+    checks = [Evidence(CHAIN, "its rows", "verified" if fault is None else "FAILED", fault or _length(rows))]
+    if path.is_file():
+        checks.append(_against(rows, path))
+    return [*checks, _against_kept(rows, head)]
 
 
-def check_entry(home: Path, folder: Path, data: bytes, record: AuditRecord) -> Evidence:
+def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditRecord) -> Evidence:
     """Compare the last row of an audit in the chain with its record.
 
     Args:
-        home: KODA_HOME.
+        chain: as it is stored.
         folder: of the audit.
         data: bytes of its `audit.json`.
         record: what they hold.
     """
     what = f"{RECORD} against its row"
-    try:
-        rows = [row for row in chain_rows(home) if row["audit_id"] == record.id]
-    except StoreError as error:
-        return Evidence(CHAIN, what, "not verified", error.message)
+    if chain.rows is None:
+        return Evidence(CHAIN, what, "not verified", chain.problem)
+    rows = [row for row in chain.rows if row["audit_id"] == record.id]
     if not rows:
         return Evidence(CHAIN, what, "not verified", "it has no row of this audit, which was stored without one")
     row = rows[-1]
@@ -85,16 +98,21 @@ def check_entry(home: Path, folder: Path, data: bytes, record: AuditRecord) -> E
     return Evidence(CHAIN, what, "verified", f"row {row['seq']}")
 
 
-def head_of(home: Path) -> dict[str, Any] | None:
-    """Return the head of a home's chain as JSON; None where there is no chain.
-
-    Raises:
-        StoreError: the database cannot be read.
-    """
-    rows = chain_rows(home)
-    if not rows:
-        return None
-    return asdict(ChainHead(rows[-1]["seq"], rows[-1]["digest"], rows[-1]["audit_id"]))
+def _against_kept(rows: list[dict[str, Any]], head: ChainHead | None) -> Evidence:
+    what = "its head, as kept elsewhere"
+    if head is None:
+        return Evidence(CHAIN, what, "not verified", "no head was given (--head FILE)")
+    if not is_head_before(rows, head):
+        fault = head_fault(rows, head)
+        return Evidence(CHAIN, what, "verified" if fault is None else "FAILED", fault or f"row {head.seq}")
+    if head.audit_id and all(row["audit_id"] != head.audit_id for row in rows):
+        why = f"the chain was begun anew after this head, and lacks the head's own audit, {head.audit_id}"
+        return Evidence(CHAIN, what, "FAILED", why)
+    why = (
+        "the chain was begun anew after this head, which its first row holds; the rows up to the head are no longer "
+        "there. Keep the head of now in its place"
+    )
+    return Evidence(CHAIN, what, "not verified", why)
 
 
 def _against(rows: list[dict[str, Any]], path: Path) -> Evidence:
@@ -107,6 +125,6 @@ def _against(rows: list[dict[str, Any]], path: Path) -> Evidence:
 
 
 def _length(rows: list[dict[str, Any]]) -> str:
-    if rows and rows[0]["kind"] == "rebuilt":
+    if is_rebuilt(rows):
         return f"{counted(len(rows), 'row')}; it was begun anew, and its first row holds the head of the chain before"
     return counted(len(rows), "row")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from koda.errors import ConfigError, PrerequisiteError
 
+_PACKAGES = ("cryptography", "cyclonedx", "model_signing", "OpenSSL", "pyhanko", "securesystemslib")
 _KINDS = "an ECDSA key on P-256 or an Ed25519 key"
 
 
@@ -52,14 +54,19 @@ def public_key(path: Path) -> Any:
     return key
 
 
+def is_p256(key: Any) -> bool:
+    """Tell whether a private key is one on P-256; the other kind is Ed25519."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    return isinstance(key, EllipticCurvePrivateKey)
+
+
 def _needs_extra() -> None:
-    try:
-        import cryptography  # noqa: F401
-        import securesystemslib  # noqa: F401
-    except ImportError as error:
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise PrerequisiteError(
-            f"Signatures need the extra `sign`, which is not installed ({error}).", "pip install 'koda-audit[sign]'"
-        ) from error
+            f"Signatures need the extra `sign`, which is not installed whole: {', '.join(missing)} missing.",
+            "pip install 'koda-audit[sign]'",
+        )
 
 
 def _refuse_others(path: Path, key: Any) -> None:

@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import SIGNED
-from koda.errors import ConfigError, StoreError
-from koda.evidence.keys import private_key
+from koda.errors import ConfigError
+from koda.evidence.bom import BOM, bom_of
+from koda.evidence.keys import is_p256, private_key
 from koda.evidence.manifest import read_whole
 from koda.evidence.result import failed
-from koda.evidence.statement import sign_statement
+from koda.evidence.signed_pdf import PDF, SIGNED_PDF, certificates, sign_pdf
+from koda.evidence.statement import STATEMENT, signed_statement
 from koda.evidence.verify import verify
+from koda.evidence.weights import sign_weights, weights_file
+from koda.records import AuditRecord
+from koda.storage.writing import explain_os_errors, new_folder
+from koda.typing import ROLES, Role
+
+_ED25519 = (
+    "The PDF is signed with Ed25519, which few readers of PDF know: Poppler, for one, calls such a document damaged. A "
+    "key on P-256 serves all of them."
+)
 
 
-def sign(folder: Path, key: Path, password: str | None = None) -> dict[str, Any]:
-    """Sign an audit; return its id and what was written.
+@dataclass(frozen=True)
+class Signing:
+    """What an audit is signed with.
+
+    Args:
+        key: PEM file of the private key.
+        password: of that file, if it has one.
+        certificate: PEM file of the key's certificate, and of its issuers; a PDF is signed with one alone.
+        weights: where the weights of the models lie, if not where the record says.
+    """
+
+    key: Path
+    password: str | None = None
+    certificate: Path | None = None
+    weights: Mapping[Role, Path] = field(default_factory=dict)
+
+
+def sign(folder: Path, signing: Signing) -> dict[str, Any]:
+    """Sign an audit; return its id, what was written, and what was not, because.
 
     Args:
         folder: of the audit.
-        key: PEM file of the private key.
-        password: of that file, if it has one.
+        signing: what with.
 
     Raises:
-        ConfigError: a key that cannot be used, or files that do not verify.
+        ConfigError: a key or certificate that cannot be used, or files that do not verify.
         PrerequisiteError: the extra `sign` is not installed.
         StoreError: the folder cannot be written.
     """
-    signer = private_key(key, password)
-    # a statement of before is to be replaced: whether it still holds is no matter
+    key = private_key(signing.key, signing.password)
+    chain = None if signing.certificate is None else certificates(signing.certificate, key)
+    # signatures of before are to be replaced: whether they still hold is no matter
     wrong = [name for name in failed(verify(folder).checks) if not name.startswith(SIGNED)]
     whole = read_whole(folder)
     if wrong or whole is None:
@@ -36,8 +67,47 @@ def sign(folder: Path, key: Path, password: str | None = None) -> dict[str, Any]
             f"{folder} is not signed, since it does not verify: {', '.join(wrong)}.",
             f"koda verify {folder} says what is wrong.",
         )
-    try:
-        path = sign_statement(folder, whole[1], signer)
-    except OSError as error:
-        raise StoreError(f"{folder / SIGNED} cannot be written: {error}.") from error
-    return {"id": whole[1].id, "signed": [str(path)]}
+    with explain_os_errors(folder):
+        place = new_folder(folder, ".signed.")
+        try:
+            left_out = _write_all(folder, place, whole, key, chain, signing)
+            shutil.rmtree(folder / SIGNED, ignore_errors=True)
+            place.rename(folder / SIGNED)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    written = [str(path) for path in sorted((folder / SIGNED).iterdir())]
+    notes = [] if chain is None or is_p256(key) else [_ED25519]
+    return {"id": whole[1].id, "signed": written, "not_made": left_out, "notes": notes}
+
+
+def _write_all(
+    folder: Path, place: Path, whole: tuple[bytes, AuditRecord], key: Any, chain: list[Any] | None, signing: Signing
+) -> dict[str, str]:
+    """Write what is to be `signed/`; return what was not made, and why."""
+    data, record = whole
+    left_out = _sign_weights(place, record, key, signing)
+    if chain is None:
+        left_out[SIGNED_PDF] = "no certificate of the key was given (--certificate FILE)"
+    elif not (folder / PDF).is_file():
+        left_out[SIGNED_PDF] = f"the audit has no {PDF}"
+    else:
+        (place / Path(SIGNED_PDF).name).write_bytes(sign_pdf(folder / PDF, key, chain))
+    (place / Path(BOM).name).write_bytes(bom_of(data, record))
+    statement = signed_statement(folder, record, key, sorted(place.iterdir()))  # the last: it names the others
+    (place / Path(STATEMENT).name).write_bytes(statement)
+    return left_out
+
+
+def _sign_weights(place: Path, record: AuditRecord, key: Any, signing: Signing) -> dict[str, str]:
+    """Sign the manifests of weights; return those that were not made, and why."""
+    left_out: dict[str, str] = {}
+    for role in ROLES:
+        why: str | None = "the format takes no Ed25519 key, only one on P-256"
+        if is_p256(key):
+            target, at = place / Path(weights_file(role)).name, signing.weights.get(role)
+            why = sign_weights(target, getattr(record, role), signing.key, signing.password, at)
+        if why is not None and role in signing.weights:
+            raise ConfigError(f"The weights of the {role} are not signed: {why}.", "Leave out --weights, or mend it.")
+        if why is not None:
+            left_out[weights_file(role)] = why + (f" (--weights {role}=PATH)" if is_p256(key) else "")
+    return left_out

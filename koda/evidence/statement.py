@@ -1,8 +1,12 @@
-"""A signed statement of an audit's verdict: an in-toto test result over its files, in a DSSE envelope."""
+"""A signed statement of an audit's verdict: an in-toto test result over its files, in a DSSE envelope.
+
+It also names what else lies in `signed/`: the bill of materials, the signed PDF, the manifests of weights.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ from koda.audit.folders import MANIFEST, SIGNED
 from koda.errors import ConfigError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
-from koda.storage import digest_file, write_atomically
+from koda.storage import digest_file
 
 STATEMENT = f"{SIGNED}/statement.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -19,26 +23,23 @@ _PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 _RESULTS = {"pass": "PASSED", "fail": "FAILED"}  # the predicate knows no other but WARNED
 
 
-def sign_statement(folder: Path, record: AuditRecord, key: Any) -> Path:
-    """Write the signed statement of an audit beside its files, which stay as they are.
+def signed_statement(folder: Path, record: AuditRecord, key: Any, beside: Sequence[Path]) -> bytes:
+    """Return the signed statement of an audit.
 
     Args:
         folder: of the audit.
         record: of the audit.
         key: the private key.
-
-    Raises:
-        StoreError: the folder cannot be written.
+        beside: what is to lie in `signed/` with the statement.
     """
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner
 
-    payload = json.dumps(_statement(folder, record), sort_keys=True, separators=(",", ":")).encode()
+    statement = _statement(folder, record, {f"{SIGNED}/{path.name}": path for path in beside})
+    payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
     envelope.sign(CryptoSigner(key))
-    (folder / SIGNED).mkdir(exist_ok=True)
-    write_atomically(folder / STATEMENT, _written(envelope.to_dict()))
-    return folder / STATEMENT
+    return _written(envelope.to_dict())
 
 
 def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evidence:
@@ -57,21 +58,20 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
     if key is None:
         return Evidence(STATEMENT, what, "not verified", "no key was given (--key PUBLIC)")
     try:
-        problem = _problem(path.read_bytes(), _statement(folder, record), key)
+        problem = _problem(path.read_bytes(), folder, record, key)
     except Exception as error:  # a damaged envelope raises whatever its parser meets
         problem = f"it cannot be read: {type(error).__name__}: {error}"
     return Evidence(STATEMENT, what, "verified") if problem is None else Evidence(STATEMENT, what, "FAILED", problem)
 
 
-def _problem(data: bytes, wanted: dict[str, Any], key: Any) -> str | None:
+def _problem(data: bytes, folder: Path, record: AuditRecord, key: Any) -> str | None:
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import VerificationError
     from securesystemslib.signer import SSlibKey
 
-    raw = json.loads(data)
-    if data != _written(raw):
+    envelope = Envelope.from_dict(json.loads(data))
+    if data != _written(envelope.to_dict()):  # an envelope says the same with other spaces and other idle bits
         return "it is not as koda writes one: it was changed"
-    envelope = Envelope.from_dict(raw)
     try:
         envelope.verify([SSlibKey.from_crypto(key)], 1)
     except VerificationError:
@@ -80,24 +80,29 @@ def _problem(data: bytes, wanted: dict[str, Any], key: Any) -> str | None:
         return f"it is a statement of another type, {envelope.payload_type}"
     said = json.loads(envelope.payload)
     named = {subject["name"]: subject["digest"]["sha256"] for subject in said["subject"]}
+    # one of an older koda names nothing in signed/, where each file has a check of its own
+    beside = {name: folder / name for name in named if Path(name).parts[:-1] == (SIGNED,)}
+    wanted = _statement(folder, record, beside)
     there = {subject["name"]: subject["digest"]["sha256"] for subject in wanted["subject"]}
     if different := sorted(name for name in named.keys() | there.keys() if named.get(name) != there.get(name)):
         return f"it was signed over other files: {', '.join(different)}"
     return None if said == wanted else "it states another result than the record"
 
 
-def _statement(folder: Path, record: AuditRecord) -> dict[str, Any]:
-    names = sorted([MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]])
+def _statement(folder: Path, record: AuditRecord, beside: Mapping[str, Path]) -> dict[str, Any]:
+    """Make the statement over the files of an audit, and over those beside them: name -> path."""
+    names = [MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]]
     if odd := [name for name in names if Path(name).name != name]:
         raise ConfigError(f"{folder / MANIFEST} names a file outside the folder: {odd[0]}.")
     verdict = record.verdict
     policy = [] if not verdict.policy_digest else [{"name": "policy", "digest": {"sha256": verdict.policy_digest}}]
+    files = {**{name: folder / name for name in names}, **beside}
     return {
         "_type": _STATEMENT_TYPE,
         "subject": [
-            {"name": name, "digest": {"sha256": digest_file(folder / name)}}
-            for name in names
-            if (folder / name).is_file()
+            {"name": name, "digest": {"sha256": digest_file(path)}}
+            for name, path in sorted(files.items())
+            if path.is_file()
         ],
         "predicateType": _PREDICATE_TYPE,
         "predicate": {

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, home_of
+from koda.audit.folders import ANNOTATIONS, SIGNED, home_of
 from koda.audit.verification import FileCheck, verify_audit
 from koda.errors import StoreError
-from koda.evidence.chained import CHAIN, LIMIT, check_chain, check_entry
+from koda.evidence.bom import check_bom
+from koda.evidence.chained import CHAIN, LIMIT, StoredChain, check_chain, check_entry
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
 from koda.evidence.printed import check_reports
 from koda.evidence.result import Evidence, failed
+from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import check_statement
+from koda.evidence.weights import check_weights
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
+from koda.typing import Role
 
 CANNOT_KNOW = (
     "Digests say that files belong together and were not changed since; they say nothing of who wrote them, nor "
@@ -54,13 +58,19 @@ class Verification:
         }
 
 
-def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -> Verification:
+def verify(
+    path: Path,
+    head: ChainHead | None = None,
+    key: Path | None = None,
+    weights: Mapping[Role, Path] | None = None,
+) -> Verification:
     """Check an audit's folder, which need not lie in a home.
 
     Args:
         path: the folder, or a file in it.
         head: of the chain, as kept elsewhere.
         key: PEM file of the public key of who is to have signed.
+        weights: where the weights of the models lie, if not where the record says.
 
     Raises:
         DataError: no manifest there, or one that cannot be read.
@@ -79,11 +89,15 @@ def verify(path: Path, head: ChainHead | None = None, key: Path | None = None) -
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
     checks += [*_annotations(folder), check_statement(folder, record, signer)]
+    if (folder / SIGNED).is_dir():
+        checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
+        checks += check_weights(folder, record, signer, weights or {})
     home = home_of(folder.resolve(), DATABASE)
     if home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
-        checks += [*check_chain(home, head), check_entry(home, folder, data, record)]
+        chain = StoredChain.read(home)
+        checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
 
 

@@ -113,7 +113,7 @@ def first_fault(rows: Sequence[dict[str, Any]]) -> str | None:
             return f"row {number} is missing"
         if row["digest"] != _digest(row):
             return f"row {number} ({row['audit_id'] or row['kind']}) was changed: its digest is of other content"
-        begins = row["kind"] == "rebuilt" and number == 1  # it holds the head of the chain before it
+        begins = is_rebuilt(rows) and number == 1  # it holds the head of the chain before it
         if not begins and row["previous"] != previous:
             return f"row {number} ({row['audit_id'] or row['kind']}) does not follow the row before it"
         previous = row["digest"]
@@ -125,9 +125,24 @@ def head_fault(rows: Sequence[dict[str, Any]], head: ChainHead) -> str | None:
     for row in rows:
         if row["digest"] == head.digest and row["seq"] == head.seq:
             return None
+    if is_rebuilt(rows):
+        return (
+            "the chain was begun anew, and its first row holds another head: this one is older than that, or of "
+            "another chain"
+        )
     if len(rows) < head.seq:
         return f"the chain has {len(rows)} rows, and its head was row {head.seq} before: its tail is cut"
     return f"row {head.seq} is another than the head says: the chain was written anew"
+
+
+def is_rebuilt(rows: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether a chain was begun anew; its first row then holds the head of the chain before."""
+    return bool(rows) and rows[0]["kind"] == "rebuilt"
+
+
+def is_head_before(rows: Sequence[dict[str, Any]], head: ChainHead) -> bool:
+    """Tell whether a head is that of the chain before the one that was begun anew."""
+    return is_rebuilt(rows) and rows[0]["previous"] == head.digest
 
 
 def _append(

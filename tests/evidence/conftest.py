@@ -7,9 +7,16 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from koda.audit.folders import AUDITS, assemble
+from koda.models.weights import look_at_weights
 from koda.policy.export import verdict_json
 from koda.records import AuditRecord
 from koda.report import render
@@ -40,11 +47,19 @@ def rows_of(record: AuditRecord) -> list[dict[str, object]]:
     return rows
 
 
+def with_weights(record: AuditRecord, path: Path) -> AuditRecord:
+    """Write weights, and say in a record that its candidate had them."""
+    path.parent.mkdir()
+    save_file({"visual.proj": np.arange(64, dtype=np.float32), "logit_scale": np.ones(1, np.float32)}, path)
+    digest = look_at_weights(path).digest
+    return record.model_copy(update={"candidate": record.candidate.model_copy(update={"weights_digest": digest})})
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("evidence") / "home"
     source = home.parent / "source"
-    record = small(id=AUDIT)
+    record = with_weights(small(id=AUDIT), home.parent / "weights" / "model.safetensors")
     render(record, factory.thumbnails(record), source)
     (source / "audit.json").write_bytes(record.to_json().encode())
     (source / "verdict.json").write_bytes(verdict_json(record))
@@ -56,6 +71,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.stage_audit(made, [])
         assert store.merged() == []
     return home
+
+
+@pytest.fixture
+def weights(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn.parent / "weights", tmp_path / "weights")) / "model.safetensors"
 
 
 @pytest.fixture
@@ -95,3 +115,22 @@ def flip(path: Path) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     os.utime(path)
+
+
+def key_pair(folder: Path, name: str, kind: str = "p256", password: str | None = None) -> tuple[Path, Path]:
+    """Write a new key; return the paths of its private and its public half."""
+    curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}
+    key = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(curves[kind])
+    hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password is not None:
+        hidden = serialization.BestAvailableEncryption(password.encode())
+    pem = serialization.Encoding.PEM
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, hidden))
+    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def run(*arguments: str | Path, **environment: str) -> tuple[int, dict[str, object]]:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], env={"KODA_HOME": "/nonexistent", **environment})
+    return result.exit_code, json.loads(result.stdout)

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from typer.testing import CliRunner
 
-from flows.cli.app import app
 from koda.audit.folders import assemble
 from koda.storage import digest_once
-from tests.evidence.conftest import AUDIT, change, flip
+from tests.evidence.conftest import AUDIT, change, flip, key_pair, run
 from tests.report.page import needs_pango
 
 pytestmark = needs_pango
 STATEMENT = "signed/statement.dsse.json"
 PASSWORD = "a password"
-
-
-def key_pair(folder: Path, name: str, kind: str = "p256", password: str | None = None) -> tuple[Path, Path]:
-    """Write a new key; return the paths of its private and its public half."""
-    curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}
-    key = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(curves[kind])
-    hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password is not None:
-        hidden = serialization.BestAvailableEncryption(password.encode())
-    pem = serialization.Encoding.PEM
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, hidden))
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return private, public
-
-
-def run(*arguments: str | Path, **environment: str) -> tuple[int, dict[str, object]]:
-    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], env={"KODA_HOME": "/nonexistent", **environment})
-    return result.exit_code, json.loads(result.stdout)
 
 
 @pytest.mark.parametrize("kind", ["p256", "ed25519"])
@@ -56,6 +34,17 @@ def test_a_signed_audit_verifies_with_its_key_alone(folder: Path, tmp_path: Path
     assert run("verify", folder)[0] == 0
     code, answer = run("verify", folder, "--key", public)
     assert code == 1 and answer["failed"] == [STATEMENT]
+
+
+def test_idle_bits_of_an_envelope_are_no_place_to_write_in(folder: Path, tmp_path: Path) -> None:
+    private, public = key_pair(tmp_path, "own", "ed25519")  # 64 bytes: two digits of padding, four bits before them
+    digits = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    assert run("sign", folder, "--key", private)[0] == 0
+    whole = (folder / STATEMENT).read_text(encoding="utf-8")
+    at = whole.index("==") - 1
+    other = digits[digits.index(whole[at]) ^ 1]
+    (folder / STATEMENT).write_text(whole[:at] + other + whole[at + 1 :], encoding="utf-8")
+    assert run("verify", folder, "--key", public)[1]["failed"] == [STATEMENT]
 
 
 def test_what_was_changed_after_signing_fails(folder: Path, tmp_path: Path) -> None:

@@ -188,6 +188,26 @@ def test_the_chain_grows_with_each_new_record_and_no_other(home: Path) -> None:
     assert told("--chain", home=home)[0] == 0
 
 
+def test_a_head_of_before_a_rebuild_is_known_again(home: Path, tmp_path: Path) -> None:
+    kept, older = tmp_path / "kept.json", tmp_path / "older.json"
+    kept.write_text(json.dumps(told("--chain", home=home)[1]["head"]), encoding="utf-8")
+    first = AuditStore(home).query("SELECT seq, digest, audit_id FROM chain WHERE seq = 1")[0]
+    older.write_text(json.dumps(first), encoding="utf-8")
+    store = AuditStore(home)
+    store.set_aside()
+    store.stage_audit(factory.record(1, map_points=0, id="audit-1"), [])
+    store.merge()
+    code, answer = told("--chain", "--head", kept, home=home)  # its own audit, audit-3, is gone
+    assert code == 1 and "lacks the head's own audit, audit-3" in str(answer["checks"])
+    store.stage_audit(factory.record(1, map_points=0, id="audit-3"), [])
+    store.merge()
+    code, answer = told("--chain", "--head", kept, home=home)
+    assert code == 0 and states(answer)["chain", "its head, as kept elsewhere"] == "not verified"
+    assert "begun anew after this head" in str(answer["checks"])
+    code, answer = told("--chain", "--head", older, home=home)
+    assert code == 1 and "older than that" in str(answer["checks"])
+
+
 def test_an_older_home_begins_its_chain_with_the_audits_that_are_there(home: Path) -> None:
     sql(home, "DELETE FROM chain")
     (home / "chain-head.json").unlink()

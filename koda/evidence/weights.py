@@ -1,0 +1,221 @@
+"""Signed manifests of the models' weight files, in the format of the OpenSSF's model signing (OMS 1.0)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from koda.audit.folders import SIGNED
+from koda.config import ModelSpec
+from koda.errors import ConfigError, KodaError
+from koda.evidence.result import Evidence
+from koda.models.state_dicts import OPEN_CLIP_ORDER, TIMM_ORDER
+from koda.models.weight_files import files_of, is_index, weights_at
+from koda.models.weights import look_at_weights
+from koda.records import AuditRecord, ModelRecord
+from koda.storage import digest_file
+from koda.typing import ROLES, Role
+
+_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_PAYLOAD = "application/vnd.in-toto+json"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PREDICATE = "https://model_signing/signature/v1.0"
+
+
+def weights_file(role: Role) -> str:
+    """Return the name of the signed manifest of a model's weights."""
+    return f"{SIGNED}/weights-{role}.sig"
+
+
+def weights_places(given: list[str]) -> dict[Role, Path]:
+    """Read where weights lie: ROLE=PATH, each.
+
+    Raises:
+        ConfigError: another form, or no such role.
+    """
+    places: dict[Role, Path] = {}
+    for item in given:
+        role, _, path = item.partition("=")
+        if role not in ROLES or not path:
+            raise ConfigError(
+                f"--weights {item} does not say whose weights lie where.", "Give --weights candidate=PATH."
+            )
+        places[role] = Path(path)
+    return places
+
+
+def sign_weights(target: Path, model: ModelRecord, key: Path, password: str | None, place: Path | None) -> str | None:
+    """Write the signed manifest of a model's weight files.
+
+    Args:
+        target: the file to write.
+        model: what the record says of it.
+        key: PEM file of the private key, on P-256.
+        password: of that file, if it has one.
+        place: of the weights; None for where the record says that they lay.
+
+    Returns:
+        None, or why no manifest was made.
+    """
+    from model_signing import hashing, signing
+
+    found = _find(model, place)
+    if isinstance(found, str):
+        return found
+    try:
+        digest = look_at_weights(found, _order(model)).digest
+        files = _files(found)
+    except KodaError as error:
+        return error.message
+    if digest != model.weights_digest:
+        return f"{found} holds other weights than the audit looked at"
+    secret: Any = None if password is None else password.encode()  # of the library's types it takes bytes alone
+    with tempfile.TemporaryDirectory() as temporary:  # of the files that stand beside them none is signed
+        beside = Path(temporary) / _name(model)
+        beside.mkdir()
+        for file in files:
+            (beside / file.name).symlink_to(file.resolve())
+        configuration = signing.Config().use_elliptic_key_signer(private_key=key, password=secret)
+        configuration.set_hashing_config(hashing.Config().set_allow_symlinks(True))
+        configuration.sign(beside, target)
+    return None
+
+
+def check_weights(
+    folder: Path, record: AuditRecord, key: Any | None, places: Mapping[Role, Path]
+) -> Iterator[Evidence]:
+    """Check the signed manifests of weights, and the weights themselves where they are on this machine.
+
+    Args:
+        folder: of the audit.
+        record: of the audit.
+        key: the public key of who is to have signed; None where none was given.
+        places: of the weights, where the record does not say so.
+    """
+    what = "its signature, over the weights of the record"
+    for role in ROLES:
+        name, model = weights_file(role), getattr(record, role)
+        if not (folder / name).is_file():
+            why = "there is none: an Ed25519 key makes none, or the weights were not at hand"
+            yield Evidence(name, what, "not verified", why)
+            continue
+        if key is None:
+            yield Evidence(name, what, "not verified", "no key was given (--key PUBLIC)")
+            continue
+        try:
+            named = _named((folder / name).read_bytes(), model, key)
+        except Exception as error:  # a damaged bundle raises whatever its parser meets
+            named = f"it cannot be read: {type(error).__name__}: {error}"
+        if isinstance(named, str):
+            yield Evidence(name, what, "FAILED", named)
+            continue
+        yield Evidence(name, what, "verified")
+        yield _check_files(name, role, model, named, places.get(role))
+
+
+def _check_files(name: str, role: Role, model: ModelRecord, named: Mapping[str, str], place: Path | None) -> Evidence:
+    """Compare weight files with their signed digests, and their tensors with the record.
+
+    Where nobody says where they lie, they are looked for where the audit read them. What a training wrote there since
+    speaks against nothing that was signed.
+    """
+    what = "the weights themselves"
+    found = _find(model, place)
+    problem = f"they are not here: {found}" if isinstance(found, str) else _problem(found, model, named)
+    if problem is None:
+        return Evidence(name, what, "verified", f"{found}: files as signed, tensors as the record says")
+    if place is None:
+        return Evidence(name, what, "not verified", f"{problem} (--weights {role}=PATH)")
+    return Evidence(name, what, "FAILED", problem)
+
+
+def _problem(path: Path, model: ModelRecord, named: Mapping[str, str]) -> str | None:
+    try:
+        files = {file.name: file for file in _files(path)}
+        if files.keys() != named.keys():
+            return f"{path} consists of other files than {', '.join(sorted(named))}"
+        if changed := sorted(file for file, each in files.items() if digest_file(each) != named[file]):
+            return f"{files[changed[0]]} was changed since it was signed"
+        if look_at_weights(path, _order(model)).digest != model.weights_digest:
+            return f"{path} holds other weights than the audit looked at"
+    except (KodaError, OSError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _find(model: ModelRecord, place: Path | None) -> Path | str:
+    """Return the file of a model's weights, or its index; in words why it is not to be had. Nothing is fetched."""
+    spec = ModelSpec(name=model.name, pretrained=model.pretrained)
+    if spec.kind in {"python", "embeddings"}:
+        return "they come from code or from stored embeddings, and have no file of their own"
+    if place is None:
+        place = Path(model.pretrained or (spec.place if spec.kind == "local-dir" else ""))
+        if not place.is_absolute():  # a name of a hub's, or from a folder that nobody knows any more
+            return "the record names no file of them"
+    if not place.exists():
+        return f"there is no {place}"
+    try:
+        return weights_at(place)
+    except KodaError as error:
+        return error.message
+
+
+def _order(model: ModelRecord) -> tuple[str, ...]:
+    return TIMM_ORDER if ModelSpec(name=model.name).kind == "timm" else OPEN_CLIP_ORDER
+
+
+def _files(path: Path) -> list[Path]:
+    return [*files_of(path), *([path] if is_index(path) else [])]
+
+
+def _name(model: ModelRecord) -> str:
+    """Return what a manifest calls the model: by the digest of the record it is bound to the audit."""
+    return f"weights-{model.weights_digest}"
+
+
+def _named(data: bytes, model: ModelRecord, key: Any) -> dict[str, str] | str:
+    """Return name -> sha256 of the files that a signed manifest names, or what is wrong with it."""
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import Signature, SSlibKey
+
+    raw = json.loads(data)
+    payload = base64.b64decode(raw["dsseEnvelope"]["payload"], validate=True)
+    signature = base64.b64decode(raw["dsseEnvelope"]["signatures"][0]["sig"], validate=True)
+    if raw != _bundle(payload, signature, key):
+        return "it is not signed with this key, or was changed after it was signed"
+    own = SSlibKey.from_crypto(key)
+    try:
+        own.verify_signature(Signature(own.keyid, signature.hex()), Envelope(payload, _PAYLOAD, {}).pae())
+    except VerificationError:
+        return "it is not signed with this key, or was changed after it was signed"
+    said = json.loads(payload)
+    if (said["_type"], said["predicateType"]) != (_STATEMENT, _PREDICATE):
+        return f"it states something else than weights: {said['predicateType']}"
+    if [subject["name"] for subject in said["subject"]] != [_name(model)]:
+        return "it is of other weights than those of the record"
+    resources = said["predicate"]["resources"]
+    if {each["algorithm"] for each in resources} != {"sha256"}:
+        return "it names files by other digests than sha256"
+    return {each["name"]: each["digest"] for each in resources}
+
+
+def _bundle(payload: bytes, signature: bytes, key: Any) -> dict[str, Any]:
+    """Return the whole of a signed manifest around its payload, in which nothing else can be changed unseen."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    hint = hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    return {
+        "mediaType": _BUNDLE,
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
+        "dsseEnvelope": {
+            "payload": base64.b64encode(payload).decode(),
+            "payloadType": _PAYLOAD,
+            "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
+        },
+    }
