@@ -54,7 +54,11 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
         try:
             with _one_subsetter():
                 pdf: bytes = document.write_pdf(
-                    font_config=font_configuration(), pdf_variant=VARIANT, pdf_tags=True, attachments=[attached]
+                    font_config=font_configuration(),
+                    pdf_variant=VARIANT,
+                    pdf_tags=True,
+                    attachments=[attached],
+                    uncompressed_pdf=True,  # the finishing step reads and compresses all of it anyway
                 )
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
