@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import tempfile
@@ -13,14 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fontTools.ttLib import TTFont
-
 from koda.errors import KodaError, PrerequisiteError
 from koda.report.fonts import fontconfig
 from koda.report.pdf_finishing import finish
+from koda.report.renderer import settings
 
 VARIANT = "pdf/a-3a"
-_SHAPING = {"GDEF", "GPOS", "GSUB", "JSTF", "MATH", "BASE"}  # tables of a font
 _LOCK = threading.Lock()
 
 
@@ -38,7 +35,7 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
         PrerequisiteError: WeasyPrint, or the Pango library it needs, is not installed.
         KodaError: the document refers to something outside itself.
     """
-    with _LOCK, _only_fonts_of(fonts, more_fonts, moment), _no_collection():
+    with _LOCK, _only_fonts_of(fonts, more_fonts, moment):
         weasyprint, fetcher, font_configuration = _renderer()
         data_only = fetcher(allowed_protocols={"data"}, allow_redirects=False, fail_on_errors=True)
         document = weasyprint.HTML(string=html, base_url=None, url_fetcher=data_only)
@@ -52,7 +49,7 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
             url_fetcher=data_only,
         )
         try:
-            with _one_subsetter():
+            with settings():
                 pdf: bytes = document.write_pdf(
                     font_config=font_configuration(),
                     pdf_variant=VARIANT,
@@ -79,47 +76,6 @@ def _renderer() -> tuple[Any, Any, Any]:
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return weasyprint, URLFetcher, FontConfiguration
-
-
-@contextmanager
-def _one_subsetter() -> Iterator[None]:
-    """Have fontTools cut the fonts down wherever the report is drawn.
-
-    WeasyPrint takes HarfBuzz's subsetter where the machine has that library; the two give different bytes, so that the
-    same record would give another file on a machine without it. fontTools comes with WeasyPrint. It reads the tables by
-    which text is shaped whole before it drops them, which takes longer than all else that it does: they are dropped
-    unread, since the glyphs of a PDF are chosen and placed.
-    """
-    from weasyprint.pdf import fonts
-
-    def without_shaping(*args: Any, **options: Any) -> TTFont:
-        font = TTFont(*args, **options)
-        for table in _SHAPING.intersection(font.keys()):
-            del font[table]
-        return font
-
-    before = fonts.harfbuzz_subset, fonts.TTFont
-    fonts.harfbuzz_subset, fonts.TTFont = None, without_shaping
-    try:
-        yield
-    finally:
-        fonts.harfbuzz_subset, fonts.TTFont = before
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python from looking for cycles of objects while a PDF is made.
-
-    A document is millions of objects that live until it is written. The collector went through all of them time and
-    again, which was a third of the work, and freed next to nothing.
-    """
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collected:
-            gc.enable()
 
 
 @contextmanager
