@@ -15,6 +15,7 @@ from typing import Any
 from koda.errors import KodaError, PrerequisiteError
 from koda.report.fonts import fontconfig
 from koda.report.pdf_finishing import finish
+from koda.report.renderer import settings
 
 VARIANT = "pdf/a-3a"
 _LOCK = threading.Lock()
@@ -48,9 +49,13 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
             url_fetcher=data_only,
         )
         try:
-            with _one_subsetter():
+            with settings():
                 pdf: bytes = document.write_pdf(
-                    font_config=font_configuration(), pdf_variant=VARIANT, pdf_tags=True, attachments=[attached]
+                    font_config=font_configuration(),
+                    pdf_variant=VARIANT,
+                    pdf_tags=True,
+                    attachments=[attached],
+                    uncompressed_pdf=True,  # the finishing step reads and compresses all of it anyway
                 )
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
@@ -71,23 +76,6 @@ def _renderer() -> tuple[Any, Any, Any]:
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return weasyprint, URLFetcher, FontConfiguration
-
-
-@contextmanager
-def _one_subsetter() -> Iterator[None]:
-    """Have fontTools cut the fonts down wherever the report is drawn.
-
-    WeasyPrint takes HarfBuzz's subsetter where the machine has that library; the two give different bytes, so that the
-    same record would give another file on a machine without it. fontTools comes with WeasyPrint.
-    """
-    from weasyprint.pdf import fonts
-
-    before = fonts.harfbuzz_subset
-    fonts.harfbuzz_subset = None
-    try:
-        yield
-    finally:
-        fonts.harfbuzz_subset = before
 
 
 @contextmanager

@@ -49,7 +49,12 @@ def finish(pdf: bytes) -> bytes:
             _bring_links_home(document, tree)
             _free_margins(document, tree)
         made = io.BytesIO()
-        document.save(made, deterministic_id=True, fix_metadata_version=False)
+        document.save(
+            made,
+            deterministic_id=True,
+            fix_metadata_version=False,
+            object_stream_mode=pikepdf.ObjectStreamMode.generate,
+        )
         return made.getvalue()
 
 

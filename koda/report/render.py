@@ -16,6 +16,7 @@ from koda.report.headline import headline
 from koda.report.pdf import write_pdf
 from koda.report.people import People, people
 from koda.report.plots import line_plot
+from koda.report.shown_texts import count_lacking
 from koda.report.system_fonts import code_points, family_of, font_files, fonts_for
 from koda.report.thumbnails import Gallery, gallery
 from koda.report.trend_plot import trend
@@ -74,26 +75,7 @@ def render(
     if not pdf:
         return RenderedReport(html, None, notes)
     draft, said = _document(record, pictures, named, folder, "pdf", notes), len(notes)
-    own = fonts.coverage(folder / "fonts")
-    given = _given_fonts(record, notes)
-    more = fonts_for(fonts.lacking(draft, own), given)
-    covered = own.union(*map(code_points, more))
-    if drawn := fonts.lacking(draft, own) - fonts.lacking(draft, covered):
-        notes.append(
-            f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts "
-            f"{_whose(more, given)}: {', '.join(map(family_of, more))}."
-        )
-    if lacking := fonts.lacking(draft, covered):
-        count = fonts.count_lacking(_captions(record), covered)
-        notes.append(
-            f"No font on this machine draws {text.plural(len(lacking), 'character')} "
-            f"({', '.join(fonts.scripts_of(lacking))}) that stand in {text.plural(count, 'caption')} shown and in what "
-            "is said of them; the PDF spells them as code points, such as "
-            f"{fonts.spell_lacking(min(lacking), covered)}. The HTML report and audit.json hold the text itself. To "
-            "have it in the PDF, install fonts for it (apt-get "
-            f"install {' '.join(fonts.packages_for(lacking))}), or name them in report.fonts, and run the same command "
-            "again."
-        )
+    more, covered = _fonts_of(record, annotations, draft, folder, notes)
     if len(notes) > said:  # it says now what was found out from the draft
         draft = _document(record, pictures, named, folder, "pdf", notes)
     paper = fonts.spell_lacking(draft, covered)
@@ -178,6 +160,37 @@ def _document(
     )
 
 
+def _fonts_of(
+    record: AuditRecord, annotations: Sequence[Annotation], draft: str, folder: Path, notes: list[str]
+) -> tuple[tuple[Path, ...], frozenset[int]]:
+    """Return the fonts that a PDF needs beside koda's own, and what all of them draw; notes say what they do not."""
+    page, own = fonts.text_of(draft), fonts.coverage(folder / "fonts")
+    given = _given_fonts(record, notes)
+    more = fonts_for(fonts.lacking(page, own), given)
+    covered = own.union(*map(code_points, more))
+    if drawn := fonts.lacking(page, own) - fonts.lacking(page, covered):
+        notes.append(
+            f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts "
+            f"{_whose(more, given)}: {', '.join(map(family_of, more))}."
+        )
+    if lacking := fonts.lacking(page, covered):
+        counts = count_lacking(record, annotations, page, covered)
+        where = [text.plural(count, kind.one, kind.many) for kind, count in counts.items()]
+        notes.append(
+            f"No font on this machine draws {text.plural(len(lacking), 'character')} "
+            f"({', '.join(fonts.scripts_of(lacking))}) that stand in {_listed(where) or 'texts'} shown; the PDF "
+            f"spells them as code points, such as {fonts.spell_lacking(min(lacking), covered)}. The HTML report and "
+            "audit.json hold the text itself. To have it in the PDF, install fonts for it (apt-get "
+            f"install {' '.join(fonts.packages_for(lacking))}), or name them in report.fonts, and run the same command "
+            "again."
+        )
+    return more, covered
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
 def _given_fonts(record: AuditRecord, notes: list[str]) -> tuple[Path, ...]:
     """Return the fonts that the audit was given, where they are still there; a note says where they are not."""
     try:
@@ -197,9 +210,3 @@ def _whose(used: Sequence[Path], given: Sequence[Path]) -> str:
 def _ordered(record: AuditRecord) -> list[Finding]:
     """Return the findings as the report shows them: lost, then gained, the strongest first."""
     return sorted(record.findings, key=lambda finding: (finding.side == "gained", finding.direction))
-
-
-def _captions(record: AuditRecord) -> list[str]:
-    """Return the caption of each sample that is shown, once, as the report shows it."""
-    shown = {s.key: s.caption or "" for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples}
-    return [text.shorten(caption, 400) for caption in shown.values()]

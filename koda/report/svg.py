@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from koda.report.text import clean
+from koda.report.text import clean, direction
 
 INK = "#1b2230"
 MUTED = "#545d6e"
@@ -26,6 +26,7 @@ CANDIDATE = "#b4530a"
 LIMIT = "#b3151f"
 WARN = "#8a5a00"
 FONT = "Inter, DejaVu Sans, sans-serif"
+_MIRRORED = {"start": "end", "middle": "middle", "end": "start"}
 
 
 def svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup:
@@ -40,9 +41,20 @@ def svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup
 
 
 def text_at(x: float, y: float, text: str, fill: str = MUTED, anchor: str = "start", size: float = 11) -> str:
-    """Return a text at a point, cleaned and escaped."""
+    """Return a text at a point, cleaned and escaped.
+
+    Args:
+        x, y: the point.
+        text: what stands there; what begins with Arabic or Hebrew runs from right to left.
+        fill: colour.
+        anchor: whether the text has the point at its left (start), in its middle or at its right (end).
+        size: of the font, in px.
+    """
+    turned = ""
+    if direction(text) == "rtl":  # then start is the right
+        turned, anchor = ' direction="rtl"', _MIRRORED[anchor]
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}" text-anchor="{anchor}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}" text-anchor="{anchor}"{turned}>'
         f"{escape(clean(text))}</text>"
     )
 

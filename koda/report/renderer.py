@@ -1,0 +1,93 @@
+"""How WeasyPrint is set while it draws a report: what it has no options for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from fontTools.ttLib import TTFont
+
+_SHAPING = {"BASE", "GDEF", "GPOS", "GSUB", "JSTF", "MATH"}  # tables of a font
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """Set WeasyPrint, which has to be importable, and set it back; for one drawing at a time."""
+    with ExitStack() as stack:
+        for setting in (_one_subsetter, _texts_in_one_run, _no_collection):
+            stack.enter_context(setting())
+        yield
+
+
+@contextmanager
+def _one_subsetter() -> Iterator[None]:
+    """Have fontTools cut the fonts down wherever the report is drawn.
+
+    WeasyPrint takes HarfBuzz's subsetter where the machine has that library; the two give different bytes, so that the
+    same record would give another file on a machine without it. fontTools comes with WeasyPrint. It reads the tables by
+    which text is shaped whole before it drops them, which takes longer than all else that it does: they are dropped
+    unread, since the glyphs of a PDF are chosen and placed.
+    """
+    from weasyprint.pdf import fonts
+
+    def without_shaping(*args: Any, **options: Any) -> TTFont:
+        font = TTFont(*args, **options)
+        for table in _SHAPING.intersection(font.keys()):
+            del font[table]
+        return font
+
+    before = fonts.harfbuzz_subset, fonts.TTFont
+    fonts.harfbuzz_subset, fonts.TTFont = None, without_shaping
+    try:
+        yield
+    finally:
+        fonts.harfbuzz_subset, fonts.TTFont = before
+
+
+class _Run(str):
+    """A text that is one letter to whoever goes through its letters."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        yield str(self)
+
+
+@contextmanager
+def _texts_in_one_run() -> Iterator[None]:
+    """Have each text of a figure laid out whole.
+
+    WeasyPrint places the letters of an SVG text one by one, in the order in which they are stored: Arabic and Hebrew
+    come out backwards, and what joins or stacks its letters falls apart. No figure of koda places single letters.
+    """
+    from weasyprint.svg import Node
+
+    before = Node.text
+
+    def text(node: Any) -> Any:
+        stored = before.fget(node)
+        return _Run(stored) if isinstance(stored, str) else stored
+
+    Node.text = property(text)
+    try:
+        yield
+    finally:
+        Node.text = before
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles of objects while a PDF is made.
+
+    A document is millions of objects that live until it is written. The collector went through all of them time and
+    again, which was a third of the work, and freed next to nothing.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
