@@ -42,7 +42,7 @@ class Card:
 
 @dataclass(frozen=True)
 class ThemeLine:
-    """A theme on the cover; `share` is that of its strongest finding, `directions` are the anchors and numbers of its findings, the strongest first."""
+    """A theme on the cover; `directions` are anchors and numbers of its findings, first that whose share it is."""
 
     name: str
     share: str
