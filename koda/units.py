@@ -12,14 +12,18 @@ Unit = Literal["percent", "points", "number"]
 NAMES: dict[Unit, str] = {"percent": "%", "points": "points", "number": ""}  #: as they stand behind a number
 
 
-def decimals(*values: float | None) -> int:
-    """Return how many decimals give the largest of some shares two significant digits in percent: one to four.
+def decimals(*values: float | None, unit: Unit = "percent") -> int:
+    """Return how many decimals some figures have that stand together: as few as a column can keep throughout.
 
-    >>> decimals(0.0044), decimals(0.2, -0.003), decimals(0.0)
-    (2, 1, 2)
+    Points have one, shares below 10 % two; what is below 0.1 has two significant digits, four decimals at most.
+
+    >>> decimals(0.0112), decimals(0.0044, 0.2), decimals(0.0128, unit="points"), decimals(0.00031)
+    (2, 1, 1, 3)
     """
     largest = max((abs(100 * value) for value in values if value is not None and math.isfinite(value)), default=0.0)
-    return 2 if largest == 0 else min(4, max(1, 1 - math.floor(math.log10(largest))))
+    if 0 < largest < 0.1:
+        return min(4, 1 - math.floor(math.log10(largest)))
+    return 1 if unit == "points" or largest >= 10 else 2
 
 
 def measured(value: float | None, unit: Unit = "percent") -> str:
@@ -28,7 +32,7 @@ def measured(value: float | None, unit: Unit = "percent") -> str:
     >>> measured(0.0044), measured(0.2, "points"), measured(3.0, "number"), measured(None)
     ('0.44 %', '20.0 points', '3', 'n/a')
     """
-    return "n/a" if value is None else _with_unit(_digits(value, unit, decimals(value)), unit)
+    return "n/a" if value is None else _with_unit(_digits(value, unit, decimals(value, unit=unit)), unit)
 
 
 def with_interval(
@@ -39,7 +43,7 @@ def with_interval(
     >>> with_interval(0.2, 0.15, 0.25, unit="points"), with_interval(0.0081, 0.0065, 0.0098)
     ('20.0 points (95 % interval 15.0 to 25.0)', '0.81 % (95 % interval 0.65 to 0.98 %)')
     """
-    places = decimals(value, low, high)
+    places = decimals(value, low, high, unit=unit)
     text = _with_unit(_digits(value, unit, places), unit)
     if low is None or high is None:
         return text
@@ -53,7 +57,7 @@ def bracketed(value: float, low: float | None, high: float | None, unit: Unit = 
     >>> bracketed(0.0081, 0.0065, 0.0098), bracketed(0.2, None, None, "points", "+")
     ('0.81 % [0.65, 0.98]', '+20.0 points')
     """
-    places = decimals(value, low, high)
+    places = decimals(value, low, high, unit=unit)
     text = (sign if value > 0 else "") + _with_unit(_digits(value, unit, places), unit)
     return (
         text if low is None or high is None else f"{text} [{_digits(low, unit, places)}, {_digits(high, unit, places)}]"

@@ -81,7 +81,7 @@
   }
   function shown(number, unit) {
     if (number === null) { return "–"; }
-    return unit ? (100 * number).toPrecision(3) + "\u00a0" + unit : String(Number(number.toPrecision(4)));
+    return unit ? (100 * number).toFixed(unit === "points" || Math.abs(number) >= 0.1 ? 1 : 2) + "\u00a0" + unit : String(Number(number.toPrecision(4)));
   }
   function points(figure) {
     var lines = {}, order = [];

@@ -9,7 +9,6 @@ from koda.records import AuditRecord, Estimate, FigureName, RuleResult
 from koda.records.figure_names import Task
 from koda.report import text
 from koda.typing import Role
-from koda.units import NAMES
 
 _TASK_WORDS: dict[Task, str] = {"I2T": "image to text,", "T2I": "text to image,", "zero-shot": "zero-shot"}
 
@@ -66,7 +65,7 @@ def limit_in_words(rule: RuleResult, limit: float) -> str:
 def number_of(figure: str, value: float | None) -> str:
     """Write a number in the unit of a figure."""
     if (unit := unit_of(figure)) != "number":
-        return text.percent(value).replace("%", NAMES[unit])
+        return text.measured(value, unit)
     digits = _digits(figure)
     return text.number(value) if digits is None or value is None else text.fixed(value, digits)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from koda import units
 from koda.records import Estimate
 from koda.units import NAMES, Unit, decimals
 
@@ -75,11 +76,18 @@ def direction(text: str | None) -> str:
 
 
 def percent(value: float | None, digits: int | None = None) -> str:
-    """Write a share as a percentage: about two significant digits, at least one decimal."""
+    """Write a share as a percentage: two decimals below 10 %, else one."""
     if value is None or not math.isfinite(value):
         return NONE
     places = decimals(value) if digits is None else digits
     return _minus(f"{100 * value:.{places}f}{NBSP}%")
+
+
+def measured(value: float | None, unit: Unit) -> str:
+    """Write a figure in its unit."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return _minus(units.measured(value, unit).replace(" ", NBSP))
 
 
 def rough(value: float | None) -> str:
@@ -216,7 +224,7 @@ def _share(estimate: Estimate | None, unit: Unit) -> tuple[str, tuple[str, str] 
     if estimate is None:
         return NONE, None
     ends = [v for v in (estimate.low, estimate.high) if v is not None and math.isfinite(v)]
-    places = decimals(estimate.value, *ends)
+    places = decimals(estimate.value, *ends, unit=unit)
     value = percent(estimate.value, places)
     if unit == "points":
         value = value.replace("%", NAMES[unit])
