@@ -11,6 +11,7 @@ from typing import Any, Literal
 from koda.audit.comparison import compared_figures
 from koda.records import AuditRecord, Estimate
 from koda.secrets import redact
+from koda.units import Unit, bracketed, measured
 from koda.wording import one_line
 
 COMPARISON, VERDICT, REPORT, PROGRESS = "model-comparison", "verdict", "report-html", "koda-progress"
@@ -64,8 +65,8 @@ def _table(record: AuditRecord) -> list[dict[str, str]]:
             "figure": safe_name(figure.name),
             "baseline": _value(figure.baseline),
             "candidate": _value(figure.candidate),
-            "difference": _value(figure.difference, "+"),
-            "interval of the difference": _interval(figure.difference),
+            "difference": _value(figure.difference, figure.unit, "+"),
+            "interval of the difference": _interval(figure.difference, figure.unit),
         }
         for figure in compared_figures(record)
     ]
@@ -81,7 +82,7 @@ def _verdict(record: AuditRecord) -> str:
     lines += ["", "## Confirmed findings", ""]
     lines += [
         f"- {finding.side} {finding.direction}: {_in_markdown(finding.title or 'no common words')}; share "
-        f"{_value(finding.target_share)} {_interval(finding.target_share)} against {_value(finding.reference_share)}"
+        f"{_value(finding.target_share)}, {_interval(finding.target_share)}, against {_value(finding.reference_share)}"
         for finding in confirmed
     ] or ["None is confirmed."]
     if record.controls is not None:
@@ -89,14 +90,14 @@ def _verdict(record: AuditRecord) -> str:
     return "\n".join(lines)
 
 
-def _value(estimate: Estimate | None, sign: Literal["", "+"] = "") -> str:
-    return "" if estimate is None else f"{estimate.value:{sign}.4f}"
+def _value(estimate: Estimate | None, unit: Unit = "percent", sign: Literal["", "+"] = "") -> str:
+    return "" if estimate is None else bracketed(estimate.value, None, None, unit, sign)
 
 
-def _interval(estimate: Estimate | None) -> str:
+def _interval(estimate: Estimate | None, unit: Unit = "percent") -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    return f"{estimate.low:.4f} to {estimate.high:.4f}"
+    return f"{measured(estimate.low, unit)} to {measured(estimate.high, unit)}"
 
 
 def _in_markdown(text: str) -> str:

@@ -1,328 +1,344 @@
 "use strict";
-(function () {
-  var SVG = (document.querySelector("svg") || {}).namespaceURI;
-  var all = (what, from) => Array.prototype.slice.call((from || document).querySelectorAll(what));
-  var on = (what, event, run) => what.addEventListener(event, run);
-  var one = id => document.getElementById(id);
-  var data = JSON.parse(one("known").textContent);
-  var number = {};
-  data.keys.forEach((key, i) => { number[key] = i; });
-  var shots = all(".shot"), figureOf = {};
-  shots.forEach(shot => { figureOf[shot.dataset.key] = figureOf[shot.dataset.key] || shot; });
-  all("[data-scripted]").forEach(part => { part.hidden = false; });
+const one = (what, from = document) => from.querySelector(what);
+const all = (what, from = document) => [...from.querySelectorAll(what)];
+const on = (what, event, run) => what.addEventListener(event, run);
+const SVG = one("svg")?.namespaceURI;
+const data = JSON.parse(one("#known").textContent);
+const number = new Map(data.keys.map((key, i) => [key, i]));
+const shots = all(".shot"), figureOf = new Map();
+for (const shot of shots) if (!figureOf.has(shot.dataset.key)) figureOf.set(shot.dataset.key, shot);
+for (const part of all("[data-scripted]")) part.hidden = false;
 
-  function make(tag, text, cls) {
-    var made = document.createElement(tag);
-    if (text) made.textContent = text;
-    if (cls) made.className = cls;
-    return made;
-  }
-  function press(text, run) {
-    var made = make("button", text);
-    made.type = "button";
-    on(made, "click", run);
-    return made;
-  }
-  function drawn(tag, attributes, into) {
-    var made = document.createElementNS(SVG, tag);
-    Object.keys(attributes).forEach(name => { made.setAttribute(name, attributes[name]); });
-    return into ? into.appendChild(made) : made;
-  }
-  /* The largest picture that the page has of a sample: that of a gallery, of a neighbour, or its tile of the sheet. */
-  function picture(i) {
-    var seen = figureOf[data.keys[i]] && figureOf[data.keys[i]].querySelector("img, svg");
-    if (seen) return seen.cloneNode(true);
-    var alt = data.captions[i] || "Picture of sample " + data.keys[i], made;
-    if (data.pictures[i]) {
-      made = make("img");
-      made.src = "data:image/jpeg;base64," + data.pictures[i];
-      made.alt = alt;
-      return made;
-    }
-    var sheet = data.sheet, tile = sheet && sheet.tiles[i];
-    if (tile === undefined) return make("div", "no picture", "frame");
-    var x = tile % sheet.columns * sheet.tile, y = Math.floor(tile / sheet.columns) * sheet.tile;
-    made = drawn("svg", { viewBox: [x, y, sheet.tile, sheet.tile].join(" "), role: "img", "aria-label": alt });
-    drawn("use", { href: "#sheet" }, made);
-    return made;
-  }
-  function entry(i, note, open) {
-    var item = make("li"), button = item.appendChild(press("", open));
-    button.append(picture(i), make("span", (data.captions[i] || data.keys[i]) + (note ? " (" + note + ")" : "")));
-    return item;
-  }
+function make(tag, text, cls) {
+  const made = document.createElement(tag);
+  if (text) made.textContent = text;
+  if (cls) made.className = cls;
+  return made;
+}
+function press(text, run) {
+  const made = make("button", text);
+  made.type = "button";
+  on(made, "click", run);
+  return made;
+}
+function drawn(tag, attributes, into) {
+  const made = document.createElementNS(SVG, tag);
+  for (const name in attributes) made.setAttribute(name, attributes[name]);
+  return into ? into.appendChild(made) : made;
+}
+/* The largest picture that the page has of a sample: that of a gallery, of a neighbour, or its tile of the sheet. */
+function picture(i) {
+  const key = data.keys[i], seen = figureOf.has(key) && one("img, svg", figureOf.get(key));
+  if (seen) return seen.cloneNode(true);
+  const alt = data.captions[i] || `Picture of sample ${key}`, sheet = data.sheet, place = sheet?.tiles[i];
+  if (data.pictures[i]) return Object.assign(new Image(), { src: `data:image/jpeg;base64,${data.pictures[i]}`, alt });
+  if (place === undefined) return make("div", "no picture", "frame");
+  const x = place % sheet.columns * sheet.tile, y = Math.floor(place / sheet.columns) * sheet.tile;
+  const made = drawn("svg", { viewBox: `${x} ${y} ${sheet.tile} ${sheet.tile}`, role: "img", "aria-label": alt });
+  drawn("use", { href: "#sheet" }, made);
+  return made;
+}
+function entry(i, note, open) {
+  const item = make("li"), button = item.appendChild(press("", open));
+  button.append(picture(i), make("span", (data.captions[i] || data.keys[i]) + (note ? ` (${note})` : "")));
+  return item;
+}
+function list(box, words, numbers) {
+  one("[role=status]", box).textContent = words;
+  one("ul", box).replaceChildren(...numbers.map((i, n) => entry(i, "", () => show(numbers, n))));
+  box.hidden = false;
+}
+const samples = n => n === 1 ? "1 sample" : `${n} samples`;
 
-  /* Copying */
-  function said(button, done) {
+/* Copying */
+function byHand(text) {
+  const area = make("textarea");
+  area.value = text;
+  (dialog.open ? dialog : document.body).append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}
+function copy(button, keys) {
+  const text = keys.join("\n"), tell = done => {
     button.dataset.label = button.dataset.label || button.textContent;
     button.textContent = done ? "Copied" : "Could not copy";
     setTimeout(() => { button.textContent = button.dataset.label; }, 1500);
-  }
-  function byHand(text) {
-    var area = make("textarea");
-    area.value = text;
-    (dialog.open ? dialog : document.body).appendChild(area);
-    area.select();
-    var done = document.execCommand("copy");
-    area.remove();
-    return done;
-  }
-  function copy(button, keys) {
-    var text = keys.join("\n");
-    if (!navigator.clipboard || !window.isSecureContext) return said(button, byHand(text));
-    navigator.clipboard.writeText(text).then(() => { said(button, true); }, () => { said(button, byHand(text)); });
-  }
-  all("button[data-copy]").forEach(button => {
-    on(button, "click", () => {
-      copy(button, all(".shot:not([hidden])", one(button.dataset.copy)).map(shot => shot.dataset.key));
-    });
-  });
+  };
+  if (!navigator.clipboard || !isSecureContext) return tell(byHand(text));
+  navigator.clipboard.writeText(text).then(() => tell(true), () => tell(byHand(text)));
+}
+for (const button of all("button[data-copy]")) on(button, "click", () => {
+  copy(button, all(`#${button.dataset.copy} .shot:not([hidden])`).map(shot => shot.dataset.key));
+});
 
-  /* One sample: opened from a gallery, a map or a list; `places` are figures or numbers of samples. */
-  var dialog = one("detail"), content = dialog.querySelector(".content"), places = [], at = 0, from = null;
-  function show(list, index) {
-    if (!dialog.open) from = document.activeElement;
-    places = list;
-    at = (index + list.length) % list.length;
-    var shot = typeof list[at] === "number" ? figureOf[data.keys[list[at]]] : list[at];
-    var i = typeof list[at] === "number" ? list[at] : number[shot.dataset.key], key = data.keys[i];
-    one("detail-key").textContent = "Sample " + key;
-    content.textContent = "";
-    content.appendChild(make("div", "", "large")).appendChild(picture(i));
-    var said = content.appendChild(make("div"));
-    var caption = said.appendChild(make("p", (shot && shot.querySelector(".cap").textContent) || data.captions[i] || "no caption"));
-    caption.dir = "auto";
-    if (shot) said.appendChild(make("p", shot.closest(".lobe").querySelector("h5").textContent + ": " + { top: "top of the ranking", member: "drawn from the members", "near miss": "near miss, no member" }[shot.dataset.pick] + "; score " + shot.querySelector(".meta").textContent));
-    if (data.meta[i]) said.appendChild(make("p", data.meta[i], "muted"));
-    said.appendChild(press("Copy the key", event => { copy(event.currentTarget, [key]); }));
-    var near = data.near[i];
-    if (near) neighbours(near);
-    all("[data-step]", dialog).forEach(step => { step.disabled = list.length < 2; });
-    if (!dialog.open) dialog.showModal();
-    dialog.scrollTop = 0;
+/* One sample: opened from a gallery, a map or a list; `places` are figures or numbers of samples. */
+const dialog = one("#detail"), content = one(".content", dialog);
+const PICKS = { top: "top of the ranking", member: "drawn from the members", "near miss": "near miss, no member" };
+let places = [], at = 0, from = null;
+function show(choice, index) {
+  if (!dialog.open) from = document.activeElement;
+  places = choice;
+  at = (index + choice.length) % choice.length;
+  const it = choice[at], i = typeof it === "number" ? it : number.get(it.dataset.key), key = data.keys[i];
+  const shot = i === it ? figureOf.get(key) : it;
+  one("#detail-key").textContent = `Sample ${key}`;
+  content.textContent = "";
+  content.appendChild(make("div", "", "large")).append(picture(i));
+  const said = content.appendChild(make("div"));
+  const caption = make("p", (shot && one(".cap", shot).textContent) || data.captions[i] || "no caption");
+  caption.dir = "auto";
+  said.append(caption);
+  if (shot) {
+    const place = one("h5", shot.closest(".lobe")).textContent, page = shot.closest(".finding").dataset.page;
+    said.append(make("p", `${place}: ${PICKS[shot.dataset.pick]}; score ${one(".meta", shot).textContent}`));
+    if (page) said.appendChild(make("p")).appendChild(make("a", "Its picture on the gallery page")).href = page;
   }
-  function neighbours(near) {
-    var box = content.appendChild(make("div", "", "near"));
-    box.appendChild(make("p", "Nearest samples under each model, by the kernel that the search compared; " + near[2] + " are in both lists and have a bar at the left."));
-    ["baseline", "candidate"].forEach((role, side) => {
-      var column = box.appendChild(make("div")), others = near[1 - side].map(n => n[0]);
-      column.appendChild(make("h3", role[0].toUpperCase() + role.slice(1) + ": " + data.models[role]));
-      var list = column.appendChild(make("ol"));
-      near[side].forEach(n => {
-        var shared = others.indexOf(n[0]) >= 0;
-        var note = (n[1] === null ? "" : n[1].toFixed(3)) + (shared ? ", in both" : "");
-        list.appendChild(entry(n[0], note, () => { show([n[0]], 0); })).classList.toggle("both", shared);
-      });
-    });
-  }
-  all("[data-step]", dialog).forEach(step => {
-    on(step, "click", () => { show(places, at + Number(step.dataset.step)); });
-  });
-  on(dialog, "keydown", event => {
-    var step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (step && places.length > 1) show(places, at + step);
-  });
-  on(dialog.querySelector("[data-close]"), "click", () => { dialog.close(); });
-  on(dialog, "click", event => { if (event.target === dialog) dialog.close(); });
-  on(dialog, "close", () => { if (from) from.focus(); });
-  shots.forEach(shot => {
-    var button = press("", () => {
-      var list = all(".shot:not([hidden])", shot.closest(".shots"));
-      show(list, list.indexOf(shot));
-    });
-    button.setAttribute("aria-haspopup", "dialog");
-    button.appendChild(shot.firstElementChild);
-    shot.prepend(button);
-  });
-
-  /* Search and filters */
-  var find = one("find"), told = one("found");
-  function filter() {
-    var words = find.value.toLowerCase().split(/\s+/).filter(Boolean), side = one("side").value;
-    var theme = one("theme") ? one("theme").value : "", confirmed = one("confirmed").checked, held = one("held").checked;
-    var active = words.length || side || theme || confirmed || held, narrow = Boolean(words.length || held), count = 0, findings = 0;
-    all(".finding").forEach(finding => {
-      var fits = (!side || finding.dataset.side === side) && (!theme || finding.dataset.theme === theme) && (!confirmed || finding.dataset.state === "confirmed");
-      var title = finding.querySelector(".title").textContent.toLowerCase(), seen = 0;
-      all(".shot", finding).forEach(shot => {
-        var text = (shot.querySelector("figcaption").textContent + " " + shot.dataset.key + " " + (shot.dataset.meta || "")).toLowerCase();
-        var hit = words.every(word => text.indexOf(word) >= 0) || words.every(word => title.indexOf(word) >= 0);
-        shot.hidden = !(fits && hit && (!held || shot.dataset.split === "confirmation"));
-        seen += shot.hidden ? 0 : 1;
-      });
-      all(".count", finding).forEach(part => {
-        part.textContent = all(".shot:not([hidden])", part.closest(".lobe")).length;
-      });
-      all(".group, .lobe", finding).forEach(part => { part.hidden = active && !part.querySelector(".shot:not([hidden])"); });
-      finding.hidden = !fits || active && !seen;
-      if (narrow && seen) all(".refuted", finding).forEach(part => { part.open = true; });
-      count += seen;
-      findings += finding.hidden ? 0 : 1;
-    });
-    all(".block").forEach(block => {
-      block.hidden = active && !block.querySelector(".finding:not([hidden])");
-    });
-    find.closest("section").classList.toggle("filtering", narrow);
-    one("nothing").hidden = !active || findings > 0;
-    one("reset").hidden = !active;
-    told.textContent = !active ? "" : findings ? count + " of " + shots.length + " samples, in " + findings + " of " + all(".finding").length + " findings" : "Nothing found";
-  }
-  if (find) {
-    all("input, select", find.closest(".tools")).forEach(field => { on(field, "input", filter); });
-    on(one("reset"), "click", () => {
-      all("input, select", find.closest(".tools")).forEach(field => { field.value = field.type === "checkbox" ? field.value : ""; field.checked = false; });
-      filter();
-      find.focus();
-    });
-  }
-
-  /* Maps: one pair of drawings, hit-tested by hand; what is chosen is marked in both */
-  var map = data.map, maps = all(".map"), chosen = [], pointed = document.querySelector(".pointed");
-  function point(k) {
-    maps.forEach(box => {
-      var spot = box.querySelector(".spot"), place = map[box.dataset.role][k];
-      spot.setAttribute("d", place ? "M" + place[0] + " " + place[1] + "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0" : "");
-    });
-    var i = map.at[k], group = map.group[k], text = make("div");
-    text.append(make("b", data.keys[i]), make("p", data.captions[i] || "no caption"));
-    if (group) text.append(make("span", map.names[Math.abs(group) - 1] + (group > 0 ? ", first lobe" : ", counterpart"), "muted"));
-    pointed.replaceChildren(picture(i), text);
-    pointed.hidden = false;
-  }
-  function choose(list) {
-    chosen = list;
-    maps.forEach(box => {
-      box.querySelector(".picked").setAttribute("d", list.map(k => {
-        var place = map[box.dataset.role][k];
-        return place ? "M" + place[0] + " " + place[1] + "h0" : "";
-      }).join(""));
-    });
-    var numbers = list.map(k => map.at[k]), shown = numbers.slice(0, 60), box = document.querySelector(".chosen");
-    one("chosen").textContent = list.length + (list.length === 1 ? " sample" : " samples") + " marked in both maps" + (list.length > 60 ? "; the first 60:" : "");
-    box.querySelector("ul").replaceChildren.apply(box.querySelector("ul"), shown.map((i, n) => { return entry(i, "", () => { show(shown, n); }); }));
-    box.hidden = false;
-  }
-  function startMap(box) {
-    var role = box.dataset.role, svg = box.querySelector("svg"), places = map[role], now = -1, line = null;
-    var order = places.map((q, k) => k).filter(k => places[k]);
-    order.sort((a, b) => map.group[b] - map.group[a] || places[a][0] - places[b][0]);
-    box.tabIndex = 0;
-    box.setAttribute("role", "group");
-    box.setAttribute("aria-label", "Map under the " + role + ": arrow keys walk through the samples, Enter opens one");
-    drawn("path", { "class": "picked", fill: "none", stroke: "#e0007a", "stroke-width": 6, "stroke-linecap": "round", "stroke-opacity": 0.8 }, svg);
-    drawn("path", { "class": "spot", fill: "none", stroke: "#1b2230", "stroke-width": 2 }, svg);
-    var lasso = drawn("path", { fill: "#1a56b0", "fill-opacity": 0.12, stroke: "#1a56b0" }, svg);
-    function spot(event) {
-      var seen = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / seen.width;
-      return [(event.clientX - seen.left) * scale, (event.clientY - seen.top) * scale];
+  if (data.meta[i]) said.append(make("p", data.meta[i], "muted"));
+  said.append(press("Copy the key", event => copy(event.currentTarget, [key])));
+  if (data.near[i]) neighbours(data.near[i]);
+  for (const step of all("[data-step]", dialog)) step.disabled = choice.length < 2;
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+}
+function neighbours(near) {
+  const box = content.appendChild(make("div", "", "near"));
+  box.append(make("p", `Nearest samples under each model, by the kernel that the search compared; ${near[2]} are in both lists and have a bar at the left.`));
+  ["Baseline", "Candidate"].forEach((role, side) => {
+    const column = box.appendChild(make("div")), others = near[1 - side].map(n => n[0]);
+    column.append(make("h3", `${role}: ${data.models[role.toLowerCase()]}`));
+    const rows = column.appendChild(make("ol"));
+    for (const [i, similarity] of near[side]) {
+      const shared = others.includes(i), note = (similarity?.toFixed(3) ?? "") + (shared ? ", in both" : "");
+      rows.appendChild(entry(i, note, () => show([i], 0))).classList.toggle("both", shared);
     }
-    function nearest(p) {
-      var best = -1, least = 150;
-      places.forEach((q, k) => {
-        var d = q ? Math.pow(q[0] - p[0], 2) + Math.pow(q[1] - p[1], 2) : 1e9;
-        if (d < least) { least = d; best = k; }
-      });
-      return best;
-    }
-    function inside(p) {
-      for (var hit = false, a = 0, b = line.length - 1; a < line.length; b = a++) {
-        if (line[a][1] > p[1] !== line[b][1] > p[1] && p[0] < (line[b][0] - line[a][0]) * (p[1] - line[a][1]) / (line[b][1] - line[a][1]) + line[a][0]) hit = !hit;
-      }
-      return hit;
-    }
-    on(box, "pointerdown", event => {
-      line = [spot(event)];
-      box.setPointerCapture(event.pointerId);
-    });
-    on(box, "pointermove", event => {
-      var p = spot(event), k = nearest(p);
-      if (line) {
-        line.push(p);
-        lasso.setAttribute("d", "M" + line.join("L") + "Z");
-      } else if (k >= 0 && k !== now) point(now = k);
-    });
-    on(box, "pointerup", event => {
-      var drawnRound = line && line.length > 4, k = nearest(spot(event));
-      if (drawnRound) choose(places.map((q, n) => q && inside(q) ? n : -1).filter(n => n >= 0));
-      else if (k >= 0) { point(now = k); show([map.at[k]], 0); }
-      line = null;
-      lasso.setAttribute("d", "");
-    });
-    on(box, "pointercancel", () => { line = null; lasso.setAttribute("d", ""); });
-    on(box, "keydown", event => {
-      var way = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-      if (event.key === "Enter" && now >= 0) return show([map.at[now]], 0);
-      if (!way) return;
-      event.preventDefault();
-      var place = now < 0 ? 0 : (order.indexOf(now) + way + order.length) % order.length;
-      if (order.length) point(now = order[place]);
-    });
-  }
-  if (map && maps.length) {
-    maps.forEach(startMap);
-    all(".legend [data-group]").forEach(key => {
-      var button = press("", () => {
-        choose(map.group.map((g, k) => g === Number(key.dataset.group) ? k : -1).filter(k => k >= 0));
-      });
-      button.append.apply(button, key.childNodes);
-      key.append(button);
-    });
-    all("[data-chosen]").forEach(button => {
-      on(button, "click", () => {
-        if (button.dataset.chosen === "copy") return copy(button, chosen.map(k => data.keys[map.at[k]]));
-        choose([]);
-        document.querySelector(".chosen").hidden = true;
-      });
-    });
-  }
+  });
+}
+for (const step of all("[data-step]", dialog)) on(step, "click", () => show(places, at + Number(step.dataset.step)));
+on(dialog, "keydown", event => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (step && places.length > 1) show(places, at + step);
+});
+on(dialog, "click", event => { if (event.target === dialog || event.target.matches("[data-close]")) dialog.close(); });
+on(dialog, "close", () => from?.focus());
+for (const shot of shots) {
+  const button = press("", () => {
+    const shown = all(".shot:not([hidden])", shot.closest(".shots"));
+    show(shown, shown.indexOf(shot));
+  });
+  button.setAttribute("aria-haspopup", "dialog");
+  button.append(shot.firstElementChild);
+  shot.prepend(button);
+}
 
-  /* Contents, folded sections, tables that are wider than the screen */
-  var menu = document.querySelector(".menu"), sidebar = one("sidebar"), links = all("a", sidebar);
-  function toggle(open) {
-    sidebar.classList.toggle("open", open);
-    menu.setAttribute("aria-expanded", String(open));
-    menu.textContent = open ? "Close" : "Menu";
-  }
-  menu.hidden = false;
-  on(menu, "click", () => { toggle(!sidebar.classList.contains("open")); });
-  on(sidebar, "click", event => { if (event.target.closest("a")) toggle(false); });
-  on(document, "keydown", event => {
-    if (event.key === "Escape" && sidebar.classList.contains("open")) { toggle(false); menu.focus(); }
+/* Cells of a confusion that hold samples which the page knows */
+for (const cell of all("[data-cell]")) {
+  const box = one(".chosen", cell.closest("details")), numbers = data.cells[cell.dataset.cell];
+  const table = cell.closest("table"), row = cell.parentNode.cells[0].textContent;
+  const words = `${row} taken for ${table.rows[0].cells[cell.cellIndex].textContent}`;
+  const n = Number(cell.firstChild.textContent.replace(/\D/g, ""));
+  const button = press("", () => {
+    const opened = button.getAttribute("aria-pressed") === "true";
+    for (const other of all("[aria-pressed=true]", cell.closest("details"))) other.setAttribute("aria-pressed", false);
+    box.hidden = opened;
+    if (opened) return;
+    button.setAttribute("aria-pressed", true);
+    const part = numbers.length < n ? `; ${numbers.length} of them are in this report` : "";
+    list(box, `${one("caption", table).firstChild.textContent.trim()}. ${words}: ${samples(n)}${part}.`, numbers);
   });
-  function mark() {
-    var here = links[0];
-    links.forEach(link => {
-      var target = one(link.hash.slice(1));
-      if (target && target.getBoundingClientRect().top < 120 && target.offsetParent) here = link;
-      link.removeAttribute("aria-current");
-    });
-    here.setAttribute("aria-current", "true");
+  button.setAttribute("aria-pressed", false);
+  button.append(...cell.childNodes, make("span", `, ${words}`, "quiet"));
+  cell.append(button);
+}
+
+/* Search and filters */
+const find = one("#find");
+function filter() {
+  const value = id => one(`#${id}`)?.value || "", words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const side = value("side"), theme = value("theme"), confirmed = one("#confirmed").checked, held = one("#held").checked;
+  const narrow = words.length > 0 || held, active = narrow || side || theme || confirmed;
+  const says = text => words.every(word => text.toLowerCase().includes(word));
+  let count = 0, findings = 0;
+  for (const finding of all(".finding")) {
+    const of = finding.dataset, named = says(one(".title", finding).textContent);
+    const fits = (!side || of.side === side) && (!theme || of.theme === theme) && (!confirmed || of.state === "confirmed");
+    let seen = 0;
+    for (const shot of all(".shot", finding)) {
+      const hit = named || says([one("figcaption", shot).textContent, shot.dataset.key, shot.dataset.meta].join(" "));
+      shot.hidden = !(fits && hit && (!held || shot.dataset.split === "confirmation"));
+      seen += !shot.hidden;
+    }
+    for (const part of all(".count", finding)) part.textContent = all(".shot:not([hidden])", part.closest(".lobe")).length;
+    for (const part of all(".group, .lobe", finding)) part.hidden = active && !one(".shot:not([hidden])", part);
+    finding.hidden = !fits || active && !seen;
+    if (narrow && seen) for (const part of all(".refuted", finding)) part.open = true;
+    count += seen;
+    findings += !finding.hidden;
   }
-  var waiting = false;
-  on(window, "scroll", () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; mark(); });
-  }, { passive: true });
-  mark();
-  function unfold() {
-    var target = location.hash && one(decodeURIComponent(location.hash.slice(1)));
-    if (!target) return;
-    var fold = target.closest("details") || target.tagName === "H2" && target.parentNode.querySelector(".fold");
-    if (fold) fold.open = true;
-    target.scrollIntoView();
+  for (const block of all(".block")) block.hidden = active && !one(".finding:not([hidden])", block);
+  find.closest("section").classList.toggle("filtering", narrow);
+  one("#nothing").hidden = !active || findings > 0;
+  one("#reset").hidden = !active;
+  const told = `${count} of ${samples(shots.length)}, in ${findings} of ${all(".finding").length} findings`;
+  one("#found").textContent = !active ? "" : findings ? told : "Nothing found";
+}
+if (find) {
+  const fields = all("input, select", find.closest(".tools"));
+  for (const field of fields) on(field, "input", filter);
+  on(one("#reset"), "click", () => {
+    for (const field of fields) field[field.type === "checkbox" ? "checked" : "value"] = "";
+    filter();
+    find.focus();
+  });
+}
+
+/* Maps: one pair of drawings, hit-tested by hand; what is chosen is marked in both */
+const map = data.map, maps = all(".map"), pointed = one(".pointed"), picked = one("#chosen")?.closest(".chosen");
+let chosen = [];
+function draw(mark, numbers, shape) {
+  for (const box of maps) {
+    const spots = numbers.map(k => map[box.dataset.role][k]).filter(Boolean);
+    one(mark, box).setAttribute("d", spots.map(([x, y]) => `M${x} ${y}${shape}`).join(""));
   }
-  on(window, "hashchange", unfold);
-  on(document, "click", event => {
-    var link = event.target.closest && event.target.closest("a[href^='#']");
-    if (link && link.hash === location.hash) unfold();
+}
+function point(k) {
+  draw(".spot", [k], "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0");
+  const i = map.at[k], group = map.group[k], text = make("div");
+  text.append(make("b", data.keys[i]), make("p", data.captions[i] || "no caption"));
+  if (group) text.append(make("span", map.names[Math.abs(group) - 1] + (group > 0 ? ", first lobe" : ", counterpart"), "muted"));
+  pointed.replaceChildren(picture(i), text);
+  pointed.hidden = false;
+}
+function choose(numbers) {
+  chosen = numbers.map(k => map.at[k]);
+  draw(".picked", numbers, "h0");
+  list(picked, `${samples(chosen.length)} marked in both maps${chosen.length > 60 ? "; the first 60:" : ""}`, chosen.slice(0, 60));
+}
+function startMap(box) {
+  const role = box.dataset.role, svg = one("svg", box), spots = map[role];
+  const order = [...spots.keys()].filter(k => spots[k]);
+  order.sort((a, b) => map.group[b] - map.group[a] || spots[a][0] - spots[b][0]);
+  let now = -1, line = null;
+  box.tabIndex = 0;
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", `Map under the ${role}: arrow keys walk through the samples, Enter opens one`);
+  drawn("path", { class: "picked", fill: "none", stroke: "#e0007a", "stroke-width": 6, "stroke-linecap": "round", "stroke-opacity": 0.8 }, svg);
+  drawn("path", { class: "spot", fill: "none", stroke: "#1b2230", "stroke-width": 2 }, svg);
+  const lasso = drawn("path", { fill: "#1a56b0", "fill-opacity": 0.12, stroke: "#1a56b0" }, svg);
+  function spot(event) {
+    const seen = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / seen.width;
+    return [(event.clientX - seen.left) * scale, (event.clientY - seen.top) * scale];
+  }
+  function nearest([x, y]) {
+    let best = -1, least = 150;
+    for (const k of order) {
+      const d = (spots[k][0] - x) ** 2 + (spots[k][1] - y) ** 2;
+      if (d < least) [least, best] = [d, k];
+    }
+    return best;
+  }
+  function inside([x, y]) {
+    let hit = false, [ax, ay] = line[line.length - 1];
+    for (const [bx, by] of line) {
+      if (ay > y !== by > y && x < (bx - ax) * (y - ay) / (by - ay) + ax) hit = !hit;
+      [ax, ay] = [bx, by];
+    }
+    return hit;
+  }
+  function end() {
+    line = null;
+    lasso.setAttribute("d", "");
+  }
+  on(box, "pointerdown", event => {
+    line = [spot(event)];
+    box.setPointerCapture(event.pointerId);
   });
-  unfold();
-  on(window, "beforeprint", () => { all("details:not([open])").forEach(part => { part.open = part.dataset.printed = true; }); });
-  on(window, "afterprint", () => { all("details[data-printed]").forEach(part => { part.open = false; part.removeAttribute("data-printed"); }); });
-  all("[tabindex='0']:not([role])").forEach(box => {
-    var caption = box.querySelector("caption");
-    box.setAttribute("role", "group");
-    box.setAttribute("aria-label", caption ? caption.textContent : "Figure");
+  on(box, "pointermove", event => {
+    const p = spot(event), k = nearest(p);
+    if (line) {
+      line.push(p);
+      lasso.setAttribute("d", `M${line.join("L")}Z`);
+    } else if (k >= 0 && k !== now) point(now = k);
   });
-})();
+  on(box, "pointerup", event => {
+    const k = nearest(spot(event));
+    if (line?.length > 4) choose(order.filter(n => inside(spots[n])).sort((a, b) => a - b));
+    else if (k >= 0) { point(now = k); show([map.at[k]], 0); }
+    end();
+  });
+  on(box, "pointercancel", end);
+  on(box, "keydown", event => {
+    const way = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+    if (event.key === "Enter" && now >= 0) return show([map.at[now]], 0);
+    if (!way) return;
+    event.preventDefault();
+    const place = now < 0 ? 0 : (order.indexOf(now) + way + order.length) % order.length;
+    if (order.length) point(now = order[place]);
+  });
+}
+if (map && maps.length) {
+  maps.forEach(startMap);
+  for (const key of all(".legend [data-group]")) {
+    const group = Number(key.dataset.group);
+    const button = press("", () => choose([...map.group.keys()].filter(k => map.group[k] === group)));
+    button.append(...key.childNodes);
+    key.append(button);
+  }
+  on(one("[data-chosen=copy]"), "click", event => copy(event.target, chosen.map(i => data.keys[i])));
+  on(one("[data-chosen=clear]"), "click", () => {
+    choose([]);
+    picked.hidden = true;
+  });
+}
+
+/* Contents, folded sections, tables that are wider than the screen */
+const menu = one(".menu"), sidebar = one("#sidebar"), links = all("a", sidebar);
+function toggle(open) {
+  sidebar.classList.toggle("open", open);
+  menu.setAttribute("aria-expanded", open);
+  menu.textContent = open ? "Close" : "Menu";
+}
+menu.hidden = false;
+on(menu, "click", () => toggle(!sidebar.classList.contains("open")));
+on(sidebar, "click", event => { if (event.target.closest("a")) toggle(false); });
+on(document, "keydown", event => {
+  if (event.key === "Escape" && sidebar.classList.contains("open")) { toggle(false); menu.focus(); }
+});
+let waiting = false;
+function mark() {
+  let here = links[0];
+  waiting = false;
+  for (const link of links) {
+    const target = one(link.hash);
+    if (target?.offsetParent && target.getBoundingClientRect().top < 120) here = link;
+    link.removeAttribute("aria-current");
+  }
+  here.setAttribute("aria-current", "true");
+}
+on(window, "scroll", () => {
+  if (!waiting) requestAnimationFrame(mark);
+  waiting = true;
+}, { passive: true });
+mark();
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  const fold = target.closest("details") || target.tagName === "H2" && one(".fold", target.parentNode);
+  if (fold) fold.open = true;
+  target.scrollIntoView();
+}
+on(window, "hashchange", unfold);
+on(document, "click", event => { if (event.target.closest("a[href^='#']")?.hash === location.hash) unfold(); });
+unfold();
+on(window, "beforeprint", () => { for (const part of all("details:not([open])")) part.open = part.dataset.printed = true; });
+on(window, "afterprint", () => {
+  for (const part of all("details[data-printed]")) {
+    part.open = false;
+    delete part.dataset.printed;
+  }
+});
+for (const box of all("[tabindex='0']:not([role])")) {
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", one("caption", box)?.textContent || "Figure");
+}

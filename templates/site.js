@@ -79,9 +79,9 @@
     var d = shape === "triangle" ? [[0, -r], [r, r], [-r, r]] : [[0, -r - 0.6], [r + 0.6, 0], [0, r + 0.6], [-r - 0.6, 0]];
     return el("polygon", { "class": verdict, points: d.map(function (p) { return (x + p[0]) + "," + (y + p[1]); }).join(" ") }, parent);
   }
-  function shown(number, share) {
+  function shown(number, unit) {
     if (number === null) { return "–"; }
-    return share ? (100 * number).toPrecision(3) + "\u00a0%" : String(Number(number.toPrecision(4)));
+    return unit ? (100 * number).toFixed(unit === "points" || Math.abs(number) >= 0.1 ? 1 : 2) + "\u00a0" + unit : String(Number(number.toPrecision(4)));
   }
   function points(figure) {
     var lines = {}, order = [];
@@ -102,7 +102,7 @@
     if (i > 0 && line[i].policy !== line[i - 1].policy) { found.push("policy"); }
     return found;
   }
-  function chart(line, share, parent, title) {
+  function chart(line, unit, parent, title) {
     var width = Math.max(320, Math.min(1000, parent.clientWidth || 900)), height = 190, left = 56, right = 14, top = 12, bottom = 26;
     var svg = el("svg", { viewBox: "0 0 " + width + " " + height, role: "img" }, parent);
     var ends = [];
@@ -112,10 +112,10 @@
     if (high === low) { high += Math.abs(high) / 10 || 1; low -= low === 0 ? 0 : Math.abs(low) / 10; }
     function x(i) { return left + (line.length === 1 ? 0.5 : (i + 0.5) / line.length) * (width - left - right); }
     function y(v) { return top + (1 - (v - low) / (high - low)) * (height - top - bottom); }
-    svg.setAttribute("aria-label", title + ": " + line.length + (line.length === 1 ? " audit" : " audits") + ", the first " + shown(line[0].v[0], share) + ", the last " + shown(line[line.length - 1].v[0], share) + ". The table beneath has the values.");
+    svg.setAttribute("aria-label", title + ": " + line.length + (line.length === 1 ? " audit" : " audits") + ", the first " + shown(line[0].v[0], unit) + ", the last " + shown(line[line.length - 1].v[0], unit) + ". The table beneath has the values.");
     [low, (low + high) / 2, high].forEach(function (v) {
       el("line", { "class": "grid", x1: left, x2: width - right, y1: y(v), y2: y(v) }, svg);
-      el("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, svg, shown(v, share));
+      el("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, svg, shown(v, unit));
     });
     var path = "";
     line.forEach(function (p, i) {
@@ -133,12 +133,12 @@
     var r = Math.max(1.6, Math.min(4.2, 0.42 * (width - left - right) / line.length));
     line.forEach(function (p, i) {
       var dot = mark(p.row.dataset.verdict, x(i), y(p.v[0]), r, svg);
-      el("title", {}, dot, p.row.dataset.candidate + ", " + p.ended.slice(0, 16).replace("T", " ") + ": " + shown(p.v[0], share));
+      el("title", {}, dot, p.row.dataset.candidate + ", " + p.ended.slice(0, 16).replace("T", " ") + ": " + shown(p.v[0], unit));
     });
     el("text", { x: x(0), y: height - 8, "text-anchor": "start" }, svg, line[0].ended.slice(0, 10));
     if (line.length > 1) { el("text", { x: width - right, y: height - 8, "text-anchor": "end" }, svg, line[line.length - 1].ended.slice(0, 10)); }
   }
-  function table(line, share, parent, title) {
+  function table(line, unit, parent, title) {
     var details = tag("details", parent);
     tag("summary", details, "Values of these " + line.length + (line.length === 1 ? " audit" : " audits"));
     details.addEventListener("toggle", function () {
@@ -157,8 +157,8 @@
         tag("td", row, p.ended.slice(0, 16).replace("T", " "));
         var cell = tag("td", row);
         if (name) { tag("a", cell, p.row.dataset.candidate).href = name.href; } else { cell.textContent = p.row.dataset.candidate; }
-        tag("td", row, shown(p.v[0], share));
-        tag("td", row, p.v[1] === null || p.v[2] === null ? "–" : shown(p.v[1], share) + " to " + shown(p.v[2], share));
+        tag("td", row, shown(p.v[0], unit));
+        tag("td", row, p.v[1] === null || p.v[2] === null ? "–" : shown(p.v[1], unit) + " to " + shown(p.v[2], unit));
         tag("td", row, p.row.dataset.verdict);
         tag("td", row, brokenAt(line, i).join(" and ") || "–");
       });
@@ -166,7 +166,7 @@
   }
   function draw() {
     if (!trends.open) { return; }
-    var figure = get("figure").value, share = data.shares.indexOf(figure) >= 0, place = get("lines");
+    var figure = get("figure").value, unit = data.units[figure], place = get("lines");
     var lines = points(figure);
     place.textContent = "";
     if (!lines.length) { tag("p", place, "No audit of the list has this figure.", "muted"); return; }
@@ -180,8 +180,8 @@
       var last = line[line.length - 1].row.dataset, title = "against " + last.baseline + " on " + last.data;
       var part = tag("div", place, undefined, "line");
       tag("bdi", tag("h2", part), title);
-      chart(line, share, part, title);
-      table(line, share, part, title);
+      chart(line, unit, part, title);
+      table(line, unit, part, title);
     });
     if (lines.length > MOST) { tag("p", place, (lines.length - MOST) + " more lines are not drawn: narrow the list by the filters.", "muted"); }
   }

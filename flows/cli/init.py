@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import JsonOption, answer
+from flows.cli.options import JsonOption, answer, home
 from flows.terminal import console, escape, short_path
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def init(
     data: Annotated[str | None, typer.Option("--data", metavar="PATH", help="The image-caption pairs.")] = None,
     baseline: Annotated[str | None, typer.Option("--baseline", metavar="MODEL", help=_MODEL_HELP)] = None,
     candidate: Annotated[str | None, typer.Option("--candidate", metavar="MODEL", help=_MODEL_HELP)] = None,
+    audit: Annotated[str | None, typer.Option("--from", metavar="AUDIT", help="Of a past audit, its settings.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,13 +32,13 @@ def init(
 
     def work() -> dict[str, Any]:
         from koda.audit.crosswalk import shipped_crosswalk
-        from koda.config.starter import starter
         from koda.errors import ConfigError
         from koda.storage import write_atomically
 
+        if audit is not None and (baseline, candidate, data) != (None, None, None):
+            raise ConfigError("--from takes models and data from the audit.", "Name no others; edit the file after it.")
         here = folder.absolute()
-        old, new, pairs = _given(baseline, candidate, data, here)
-        text = starter(_below_model(old, here), _below_model(new, here), _below(pairs, here), _CROSSWALK)
+        text = _begun(baseline, candidate, data, here) if audit is None else _continued(audit, here)
         paths = {"audit": here / _AUDIT, "crosswalk": here / _CROSSWALK}
         there = " and ".join(str(path) for path in paths.values() if os.path.lexists(path))
         if there and not force:
@@ -50,6 +51,31 @@ def init(
         return {"folder": str(here), "paths": {name: str(path) for name, path in paths.items()}}
 
     answer(work, as_json, _show)
+
+
+def _begun(baseline: str | None, candidate: str | None, data: str | None, folder: Path) -> str:
+    """Return an audit file of what the command line names, or of examples."""
+    from koda.config.starter import starter
+
+    old, new, pairs = _given(baseline, candidate, data, folder)
+    return starter(_below_model(old, folder), _below_model(new, folder), _below(pairs, folder), _CROSSWALK)
+
+
+def _continued(audit: str, folder: Path) -> str:
+    """Return the audit file of a past audit.
+
+    Raises:
+        ConfigError: no such audit, or settings that this koda does not know.
+    """
+    from koda.audit.publishing import read_published
+    from koda.config.audit import check_config
+    from koda.config.starter import continued
+
+    record = read_published(home(), audit)
+    config = check_config(record.config, f"the record of {record.id}", folder)
+    data = config.data.model_copy(update={"path": _below(config.data.path, folder)})
+    models = {role: _below_model(getattr(config, role), folder) for role in ("baseline", "candidate")}
+    return continued(config.model_copy(update={"data": data, **models}), record.id, _CROSSWALK)
 
 
 def _given(

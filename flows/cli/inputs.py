@@ -96,7 +96,7 @@ def doctor(
 
 
 def _figures_json(figures: Mapping[str, Figure]) -> str:
-    names = ("words", "bad", "percent", "of_a_finding")
+    names = ("words", "bad", "unit", "of_a_finding")
     rows = {name: {part: getattr(figure, part) for part in names} for name, figure in figures.items()}
     return strict_json(rows)
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from flows.terminal import VERDICT_LOOKS, console, escape, short_path, show_notes, show_steps
+from koda.units import measured
 
 _WITHIN_THE_MODEL = ("weights", "config", "record")  # paths that the model's folder says already
 _STATES = {"before": "before", "after": "aligned", "teacher": "teacher"}
@@ -32,8 +33,8 @@ def show_alignment(result: dict[str, Any]) -> None:
         after, p = retest["after"], retest["p_after"]
         significance = "" if p is None else f", p = {p:.2g}"
         console.print(
-            f"  {retest['finding']}: difference {retest['before']['value']:.4f} -> {after['value']:.4f} on new "
-            f"samples{significance}"
+            f"  {retest['finding']}: difference {measured(retest['before']['value'])} -> {measured(after['value'])} "
+            f"on new samples{significance}"
         )
     before, after = (VERDICT_LOOKS[result[name]] for name in ("verdict_before", "verdict_after"))
     console.print(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flows.environment import koda_home
 from flows.terminal import VERDICT_LOOKS, console, escape, fits, notes, say, short_path, show_notes, show_steps
+from koda.units import bracketed, measured
 from koda.wording import counted
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _theme_line(theme: dict[str, Any], findings: Sequence[dict[str, Any]]) -> st
     """Say what a theme is, the share of its strongest finding, and how many directions and samples it has."""
     shares = {f"{finding['side']} {finding['direction']}": finding["target_share"] for finding in findings}
     return (
-        f"{theme['side']}: [bold]{escape(theme['name'])}[/]; share {shares[theme['findings'][0]]:.4f}; "
+        f"{theme['side']}: [bold]{escape(theme['name'])}[/]; share {measured(shares[theme['findings'][0]])}; "
         f"{_extent(len(theme['findings']), theme['size'])}"
     )
 
@@ -73,8 +74,8 @@ def _finding_line(finding: dict[str, Any]) -> str:
     title = escape(finding["name"]) or "no common words"
     mark = "[bold]confirmed[/]" if finding["confirmed"] else "not confirmed"
     return (
-        f"{finding['side']} {finding['direction']}: {title}; share {finding['target_share']:.4f} against "
-        f"{finding['reference_share']:.4f}, {mark}"
+        f"{finding['side']} {finding['direction']}: {title}; share {measured(finding['target_share'])} against "
+        f"{measured(finding['reference_share'])}, {mark}"
     )
 
 
@@ -118,8 +119,8 @@ def _show_question(question: dict[str, Any]) -> None:
         figures = (
             str(direction["direction"]),
             "∞" if direction["quotient"] is None else f"{direction['quotient']:.2f}",
-            f"{direction['target_share']:.4f}",
-            f"{direction['reference_share']:.4f}",
+            measured(direction["target_share"]),
+            measured(direction["reference_share"]),
             "n/a" if direction["gap"] is None else f"{direction['gap']:.0e}",
             " + ".join(str(lobe["size"]) for lobe in pair),
         )
@@ -257,7 +258,5 @@ def _alignment_line(alignment: AlignmentRecord, alpha: float) -> str:
     return f"aligned: {alignment.student} with {alignment.teacher}{recovered}, from {alignment.audit_id}; {mending}"
 
 
-def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.4f}"
-    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]".replace("[", "\\[")
+def _interval(share: Estimate) -> str:
+    return escape(bracketed(share.value, share.low, share.high))

@@ -10,10 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.terminal import VERDICT_LOOKS, console, escape, escape_lines, say, short_path
+from koda.units import measured
 
 if TYPE_CHECKING:
     from koda.policy import Figure
     from koda.records import Changes, Difference, FigureDifference, SweepCell
+    from koda.units import Unit
 
 _TITLES = (
     ("rules", "results of the rules"),
@@ -30,6 +32,8 @@ _LONGEST_SHARED_TEXT = 16  # characters; a longer common beginning of two paths 
 
 def show_changes(changes: Changes) -> None:
     """Show what changed from one audit to another."""
+    from koda.policy import unit_of
+
     console.print(f"[bold]{escape(changes.before)}[/] -> [bold]{escape(changes.after)}[/]")
     before, after = (_verdict(status) for status in (changes.verdict_before, changes.verdict_after))
     flip = f"{before} -> {after}" if changes.verdict_flipped else f"{after}, as before"
@@ -49,7 +53,8 @@ def show_changes(changes: Changes) -> None:
             continue
         table = _table(title + (label if name in _OF_THE_DATA else ""), "before", "now")
         for row in rows:
-            table.add_row(escape(str(row.name)), *map(escape, _both(row.before, row.after)))
+            unit = unit_of(row.name) if name == "metrics" else None
+            table.add_row(escape(str(row.name)), *map(escape, _both(row.before, row.after, unit)))
         _show(table)
     if same := [title for name, title in titles.items() if not getattr(changes, name)]:
         say(f"the same: {', '.join(same)}")
@@ -65,13 +70,13 @@ def _show_findings(changes: Changes, label: str) -> None:
         if then or now:
             name = f"kept {kept.side} {kept.after}" + (f" (was {kept.before})" if kept.before != kept.after else "")
             name += "" if then == now else "\nnow confirmed" if now else "\nno longer confirmed"
-            shares = f"{kept.share_before:.4f}", f"{kept.share_after:.4f}"
-            table.add_row(name, escape(kept.title), *shares, f"{kept.overlap:.2f}")
+            shares = measured(kept.share_before), measured(kept.share_after)
+            table.add_row(name, escape(kept.title), *shares, measured(kept.overlap))
     for sign, findings in (("+ new", changes.new), ("- gone", changes.gone)):
         for finding in findings:
             hidden += finding.confirmed is False
             if finding.confirmed is not False:
-                share = f"{finding.target_share:.4f}"
+                share = measured(finding.target_share)
                 shares = ("", share) if sign == "+ new" else (share, "")
                 table.add_row(f"{sign} {finding.side} {finding.direction}", escape(finding.title), *shares, "")
     if table.row_count:
@@ -94,8 +99,15 @@ def _show(table: Table) -> None:
     console.print(Padding(table, (1, 0, 0, 2), expand=False))
 
 
-def _both(before: Any, after: Any) -> list[str]:
-    """Write two values so that what differs is seen: digests are cut, and paths where they have begun alike."""
+def _both(before: Any, after: Any, unit: Unit | None) -> list[str]:
+    """Write two values so that what differs is seen: digests are cut, and paths where they have begun alike.
+
+    Args:
+        before, after: the values.
+        unit: of a figure; None where they are none.
+    """
+    if unit is not None:
+        return ["-" if value is None else measured(value, unit) for value in (before, after)]
     texts = [_text(value) for value in (before, after)]
     parts = [text.split("/") for text in texts]
     shared = next((place for place, (a, b) in enumerate(zip(*parts, strict=False)) if a != b), 0)
@@ -121,8 +133,8 @@ def show_figures(figures: Mapping[str, Figure]) -> None:
         table.add_row(name, figure.words, figure.bad)
     console.print(table)
     console.print(
-        "\nShares, falls and accuracies are fractions: 0.02 is 2 %. A fall is positive where the candidate is lower. "
-        "A rule's `direction` overrides which side is bad."
+        "\nIn a policy shares, falls and accuracies are fractions: 0.02 is 2 %, and a fall of 2 points. A fall is "
+        "positive where the candidate is lower. A rule's `direction` overrides which side is bad."
     )
 
 
@@ -155,7 +167,7 @@ def _cell(cell: SweepCell | None) -> str:
         return "[dim]– not run[/]"
     lines = [_verdict(cell.verdict)]
     for name, side in (("lost", cell.lost), ("gained", cell.gained)):
-        lines.append(f"nothing {name}" if side.share is None else f"{name} {side.share:.4f}")
+        lines.append(f"nothing {name}" if side.share is None else f"{name} {measured(side.share)}")
     return "\n".join(lines)
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flows.terminal import UNBROKEN, VERDICT_LOOKS, console, escape, notes, say, short_path
+from koda.units import measured
 from koda.wording import counted
 
 if TYPE_CHECKING:
     from koda.audit.trends import Trend, TrendLine, TrendPoint
+    from koda.units import Unit
 
 _BARS = "▁▂▃▄▅▆▇█"
 _BROKEN = "│"  # between two audits that do not mean the same
@@ -19,9 +21,12 @@ _CHANGED = {"data": "the data are others", "policy": "the policy is another"}
 
 def show_trend(trend: Trend) -> None:
     """Show a figure over the audits: a table and a sparkline for each line of audits that can be compared."""
+    from koda.policy import unit_of
+
     if not trend.lines:
         notes.print("No audit is like that.")
         return
+    unit = unit_of(trend.figure)
     console.print(f"[bold]{escape(trend.figure)}[/]: {escape(trend.words)}; {trend.bad} a limit is bad")
     for line in trend.lines:
         console.print(f"\nagainst [bold]{escape(line.baseline)}[/] on [bold]{escape(line.data)}[/]")
@@ -31,30 +36,31 @@ def show_trend(trend: Trend) -> None:
         for point in line.points:
             if point.breaks:
                 table.add_row("", f"[dim]{'; '.join(_CHANGED[name] for name in point.breaks)}[/]", "", "", "", "")
-            table.add_row(*_row(point))
+            table.add_row(*_row(point, unit))
         console.print(table, width=None if console.is_terminal else UNBROKEN)
-        _show_course(line)
+        _show_course(line, unit)
 
 
-def _row(point: TrendPoint) -> list[str]:
+def _row(point: TrendPoint, unit: Unit) -> list[str]:
     symbol, colour = VERDICT_LOOKS[point.verdict]
     return [
         f"{point.ended:%Y-%m-%d %H:%M}",
         escape(point.id),
         escape(point.candidate),
-        "n/a" if point.value is None else f"{point.value:.4f}",
-        "" if point.low is None or point.high is None else f"{point.low:.4f} to {point.high:.4f}",
+        measured(point.value, unit),
+        "" if None in (point.low, point.high) else " to ".join(measured(end, unit) for end in (point.low, point.high)),
         f"[{colour}]{symbol} {point.verdict}[/]",
     ]
 
 
-def _show_course(line: TrendLine) -> None:
+def _show_course(line: TrendLine, unit: Unit) -> None:
     """Show how a figure went: drawn on a terminal, and in words."""
     values = [point.value for point in line.points if point.value is not None]
     if not values:
         say("no audit of these has the figure")
         return
-    words = f"{values[0]:.4f} at first, {values[-1]:.4f} at last; from {min(values):.4f} to {max(values):.4f}"
+    first, last, least, most = (measured(value, unit) for value in (values[0], values[-1], min(values), max(values)))
+    words = f"{first} at first, {last} at last; from {least} to {most}"
     say(f"{sparkline(line)}  {words}" if console.is_terminal else words)
 
 

@@ -9,18 +9,20 @@ from koda.policy.intervals import turned
 from koda.records import ALL, AuditRecord, Estimate
 from koda.records.metrics import RETRIEVAL_WORDS
 from koda.typing import RETRIEVAL_DIRECTIONS
+from koda.units import Unit
 
 Estimates = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
 class ComparedFigure:
-    """One figure under both models; the difference is candidate less baseline."""
+    """One figure under both models; the difference is candidate less baseline, in a unit of its own."""
 
     name: str
     baseline: Estimate | None
     candidate: Estimate | None
     difference: Estimate | None
+    unit: Unit
 
 
 def compared_figures(record: AuditRecord) -> list[ComparedFigure]:
@@ -48,12 +50,12 @@ def compared_figures(record: AuditRecord) -> list[ComparedFigure]:
             of_baseline, of_candidate = shares if lost else shares[::-1]
             difference = turned(finding.difference) if lost else finding.difference
             title = f"share of {finding.side} {finding.direction}" + (f": {finding.title}" if finding.title else "")
-            figures.append(ComparedFigure(title, of_baseline, of_candidate, difference))
+            figures.append(ComparedFigure(title, of_baseline, of_candidate, difference, "percent"))
     return figures
 
 
 def _at_depths(baseline: Estimates, candidate: Estimates, difference: Estimates, what: str) -> list[ComparedFigure]:
     return [
-        ComparedFigure(f"{depth}{what}", baseline.get(depth), candidate.get(depth), difference.get(depth))
+        ComparedFigure(f"{depth}{what}", baseline.get(depth), candidate.get(depth), difference.get(depth), "points")
         for depth in dict.fromkeys([*baseline, *candidate])
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, RECORD, SIGNED, checked_bytes, home_of, replace_files
+from koda.audit.folders import ANNOTATIONS, PAGES, RECORD, SIGNED, checked_bytes, home_of, replace_files
 from koda.audit.plan import RECORDS
 from koda.errors import StoreError
 from koda.records import Annotation, Annotations, AuditRecord
@@ -19,7 +19,7 @@ from koda.storage.marks import Mark
 
 HTML, PDF = "report.html", "report.pdf"
 ARTIFACTS = "artifacts"  # in a home
-_DRAWN = "report*"  # beside the HTML and the PDF, pages that the HTML links
+_DRAWN = (HTML, PDF, PAGES)
 
 
 def draw_with_annotations(
@@ -62,7 +62,9 @@ def draw(
 
     with tempfile.TemporaryDirectory(prefix="koda-report-") as scratch:
         drawn = render(record, thumbnails, Path(scratch), pdf=pdf, annotations=annotations)
-        new: dict[str, Path | None] = {path.name: None for path in folder.glob(_DRAWN) if path.is_file()}
+        new: dict[str, Path | None] = {
+            path.name: None for each in _DRAWN for path in folder.glob(each) if path.is_file()
+        }
         new |= {path.name: path for path in Path(scratch).iterdir()}
         if chain is not None:
             new[ANNOTATIONS] = Path(scratch) / ANNOTATIONS
@@ -101,7 +103,9 @@ def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[st
                 if entry is not None and entry.sha256 == digest:
                     return store.read(RECORDS, artifact.name, read_thumbnails), []
     try:
-        found = pictures_in(checked_bytes(folder / HTML).decode("utf-8"))
+        found: dict[str, bytes] = {}
+        for path in (*sorted(folder.glob(PAGES)), folder / HTML):  # the pages have the larger pictures
+            found = pictures_in(checked_bytes(path).decode("utf-8")) | found
     except (OSError, ValueError, StoreError):
         found = {}
     if not found:

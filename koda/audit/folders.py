@@ -20,6 +20,7 @@ from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
 MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json"
+PAGES = "gallery-*.html"  # with pictures that would make the report too large; there may be none
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
 FILES = ("report.html", "report.pdf", RECORD, "verdict.json", "slices.csv")
 OF_A_FOLDER = frozenset((*FILES, MANIFEST, ANNOTATIONS))  # any of them tells the folder of an audit

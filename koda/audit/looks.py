@@ -72,7 +72,7 @@ def looks_of(
         neighbours=near,
         n_among=len(looked_among(samples.baseline.keys, _seed(plan))) if near else None,
         overlaps=_overlaps(standing, members_by_finding(pieces)),
-        confusions=_confusions(plan, samples, pieces, findings, ranks),
+        confusions=_confusions(plan, samples, pieces, findings, ranks, shown.union(named)),
     )
 
 
@@ -195,6 +195,7 @@ def _confusions(
     pieces: SlicesBySide,
     findings: Sequence[Finding],
     ranks: Mapping[Role, ClassRanks],
+    shown: AbstractSet[str],
 ) -> list[ConfusionRecord]:
     """What both models take the held-out members of the lobes of confirmed findings for; none of one model alone."""
     if plan.config.zero_shot is None or len(ranks) < len(ROLES):
@@ -206,7 +207,7 @@ def _confusions(
         piece = pieces[finding.side][finding.direction - 1]
         for lobe in (piece.positive, piece.negative) if finding.confirmed else ():
             members = [key for key in lobe.members if key in held_out]
-            found += confusions(finding.subset.of_lobe(lobe.sign), members, ranks, classes)
+            found += confusions(finding.subset.of_lobe(lobe.sign), members, ranks, classes, shown)
     return found
 
 

@@ -15,6 +15,7 @@ from koda.audit.folders import (
     FILES,
     MANIFEST,
     OF_A_FOLDER,
+    PAGES,
     RECORD,
     assemble,
     changed_files,
@@ -184,6 +185,7 @@ def _put_files(audit: str, reports: Path, records: Path, folder: Path) -> None:
                 f"The audit {audit} has no {name}: it is neither in {reports} nor in {records}.",
                 "It was removed while the audit ran; run the same command again.",
             )
+    sources |= {path.name: path for path in reports.glob(PAGES)}
     with explain_os_errors(folder):
         wanted = {name: digest_once(path) for name, path in sources.items()}
     if not is_current(folder, wanted):

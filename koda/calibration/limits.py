@@ -98,8 +98,8 @@ def _spread(rule: PolicyRule, values: Sequence[float]) -> Spread:
     sign = _sign(rule)
     signed = [sign * value for value in values]
     bound = rounded_up(upper_bound(signed))
-    most = 0.0 if sign < 0 and min(values) >= 0 else 1.0 if FIGURES[rule.figure].percent else bound
-    if not FIGURES[rule.figure].percent and all(value.is_integer() for value in signed):
+    most = 0.0 if sign < 0 and min(values) >= 0 else 1.0 if FIGURES[rule.figure].unit != "number" else bound
+    if FIGURES[rule.figure].unit == "number" and all(value.is_integer() for value in signed):
         bound = math.floor(bound)  # a count is over 3.4 where it is over 3
     bound = max(min(bound, most), max(signed))  # no limit lies where the figure cannot be
     return Spread(least=min(values), median=statistics.median(values), most=max(values), bound=sign * bound + 0.0)

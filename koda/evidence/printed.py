@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from koda.audit.folders import PAGES
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.records.audit import RECORD_VERSION
@@ -35,6 +36,8 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
         yield _printed(HTML, what, _text_of_html(html.read_bytes()), digests)
     else:
         yield Evidence(HTML, what, "not verified", "there is no such file")
+    for page in sorted(folder.glob(PAGES)):
+        yield _printed(page.name, what, _text_of_html(page.read_bytes()), digests)
     if not (folder / PDF).is_file():
         yield Evidence(PDF, what, "not verified", "there is no such file")
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,11 @@ OTHERS = "other classes"
 
 
 def confusions(
-    subset: Subset, members: Sequence[str], ranks: Mapping[Role, ClassRanks], classes: Sequence[str]
+    subset: Subset,
+    members: Sequence[str],
+    ranks: Mapping[Role, ClassRanks],
+    classes: Sequence[str],
+    shown: Collection[str] = (),
 ) -> list[ConfusionRecord]:
     """Return the confusion of each model on the labelled samples of a set, with the same rows and columns for all.
 
@@ -24,6 +28,7 @@ def confusions(
         members: its samples; those without a label are left out.
         ranks: of each model, over the same samples.
         classes: their names, by number.
+        shown: samples that are named by the cell that they are in; the others are counted alone.
 
     Returns:
         One for each model; none where no sample has a label.
@@ -43,8 +48,12 @@ def confusions(
     for role, part in parts.items():
         counts = np.zeros((len(right), len(chosen) + 1), dtype=np.int64)
         column = {number: place for place, number in enumerate(chosen)}
-        for own, taken in zip(part.right[rows].tolist(), part.chosen[rows].tolist(), strict=True):
-            counts[right.index(own), column.get(taken, len(chosen))] += 1
+        places = {}
+        for row in np.flatnonzero(rows).tolist():
+            place = right.index(part.right[row]), column.get(int(part.chosen[row]), len(chosen))
+            counts[place] += 1
+            if part.keys[row] in shown:
+                places[part.keys[row]] = place
         found.append(
             ConfusionRecord(
                 subset=subset,
@@ -54,6 +63,7 @@ def confusions(
                 chosen=[*names, OTHERS] if beyond else names,
                 counts=counts[:, : len(chosen) + beyond].tolist(),
                 n_left_out=int((~rows).sum()),
+                places=places,
             )
         )
     return found

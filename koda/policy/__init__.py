@@ -6,6 +6,7 @@ from koda.policy.figure import Figure, Observation
 from koda.policy.figures import FIGURES, observe
 from koda.policy.judging import judge
 from koda.policy.retests import retested
+from koda.policy.units import unit_of
 from koda.policy.waivers import check_policy, waivers_in_force
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "judge",
     "observe",
     "retested",
+    "unit_of",
     "waivers_in_force",
 ]

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
+from koda.policy.units import unit_of
 from koda.records import AuditRecord, RuleResult
+from koda.units import measured, with_interval
 from koda.wording import is_printable
 
 VERDICT_VERSION = 1
@@ -123,11 +125,12 @@ def _add_case(suite: ET.Element, name: str, element: str | None, message: str, o
 def _figures(rule: RuleResult) -> str:
     """Value, interval and limits of a rule, in one line."""
     seen = rule.observed
-    text = f"{rule.figure} was not observed" if seen is None else f"{rule.figure} = {seen.value:.6g}"
-    if seen is not None and seen.low is not None and seen.high is not None:
-        text += f" ({100 * seen.level:.4g} % interval {seen.low:.6g} to {seen.high:.6g})"
+    unit = unit_of(rule.figure)
+    text = f"{rule.figure} was not observed"
+    if seen is not None:
+        text = f"{rule.figure} = {with_interval(seen.value, seen.low, seen.high, seen.level, unit)}"
     limits = [
-        f"{name} {rule.direction} {limit:g}"
+        f"{name} {rule.direction} {measured(limit, unit)}"
         for name, limit in (("warn", rule.warn), ("fail", rule.fail))
         if limit is not None
     ]

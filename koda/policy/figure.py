@@ -9,6 +9,7 @@ from typing import Literal
 from koda.config import PolicyRule
 from koda.policy.facts import AuditFacts
 from koda.records import Estimate, Finding
+from koda.units import Unit
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Figure:
         of_a_finding: whether it is that of one finding, so that `min_stability` has a meaning.
         of_findings: whether it counts findings, so that it is of those that were tested again after an alignment too.
         of_a_reference: whether findings count by their reference share, so that `max_reference_share` has one.
-        percent: whether it is a share, which people read as a percentage.
+        unit: a share, which people read in percent; a fall from one share to another, in points; or a plain number.
         bad: the side of a limit that is bad, unless the rule states it; of several, the farthest to it is the worst.
         absent: why an audit may not have it, and what would change that.
     """
@@ -51,6 +52,6 @@ class Figure:
     of_a_finding: bool = False
     of_findings: bool = False
     of_a_reference: bool = False
-    percent: bool = True
+    unit: Unit = "percent"
     bad: Literal["above", "below"] = "above"
     absent: Callable[[AuditFacts], str] = lambda facts: "the audit did not record it"

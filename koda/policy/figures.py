@@ -195,7 +195,7 @@ def _by_value(figure: ByValue) -> Figure:
             return why(facts)
         return figure.absent(facts.metrics, facts.data.metadata_columns)
 
-    return Figure(figure.words, observe, absent=absent)
+    return Figure(figure.words, observe, unit="points", absent=absent)
 
 
 def _share_of_compared(count: Callable[[DataRecord], int | None]) -> Observe:
@@ -274,53 +274,58 @@ _NAMED: dict[str, Figure] = {
         "number of themes lost: groups of overlapping directions with a confirmed one",
         _themes("lost"),
         of_findings=True,
-        percent=False,
+        unit="number",
         absent=_no_themes,
     ),
     "gained.themes": Figure(
         "number of themes gained: groups of overlapping directions with a confirmed one",
         _themes("gained"),
         of_findings=True,
-        percent=False,
+        unit="number",
         absent=_no_themes,
     ),
     "lost.confirmed": Figure(
-        "number of confirmed directions lost", _confirmed("lost"), of_findings=True, percent=False
+        "number of confirmed directions lost", _confirmed("lost"), of_findings=True, unit="number"
     ),
     "gained.confirmed": Figure(
-        "number of confirmed directions gained", _confirmed("gained"), of_findings=True, percent=False
+        "number of confirmed directions gained", _confirmed("gained"), of_findings=True, unit="number"
     ),
     "confirmed.count": Figure(
         "number of confirmed directions, lost and gained",
         _confirmed("lost", "gained"),
         of_findings=True,
-        percent=False,
+        unit="number",
     ),
     "slice.retrieval_drop": Figure(
         "largest fall of recall on the held-out members of a confirmed slice, of both retrieval directions",
         _worst_slice(_BOTH_FALLS),
         of_a_finding=True,
+        unit="points",
         absent=_no_retrieval,
     ),
     "slice.zero_shot_drop": Figure(
         "largest fall of zero-shot accuracy on the held-out members of a confirmed slice",
         _worst_slice(zero_shot_falls),
         of_a_finding=True,
+        unit="points",
         absent=_no_zero_shot,
     ),
     "retrieval.drop": Figure(
         "fall of recall on the whole set, the larger of both retrieval directions",
         _whole_fall(_BOTH_FALLS),
+        unit="points",
         absent=_no_retrieval,
     ),
     "retrieval.image_to_text.drop": Figure(
         "fall of recall of captions by image on the whole set",
         _whole_fall(_retrieval_falls("image_to_text")),
+        unit="points",
         absent=_no_retrieval,
     ),
     "retrieval.text_to_image.drop": Figure(
         "fall of recall of images by caption on the whole set",
         _whole_fall(_retrieval_falls("text_to_image")),
+        unit="points",
         absent=_no_retrieval,
     ),
     "retrieval.recall": Figure(
@@ -330,7 +335,7 @@ _NAMED: dict[str, Figure] = {
         absent=_no_retrieval,
     ),
     "zero_shot.drop": Figure(
-        "fall of zero-shot accuracy on the whole set", _whole_fall(zero_shot_falls), absent=_no_zero_shot
+        "fall of zero-shot accuracy on the whole set", _whole_fall(zero_shot_falls), unit="points", absent=_no_zero_shot
     ),
     "zero_shot.accuracy": Figure(
         "zero-shot accuracy of the candidate on the whole set", _accuracy, bad="below", absent=_no_zero_shot
@@ -343,7 +348,7 @@ _NAMED: dict[str, Figure] = {
         lambda facts, rule: _alone(facts.data.n_rejected / facts.data.n_asked, facts.data.n_asked),
     ),
     "rejections.count": Figure(
-        "number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected), percent=False
+        "number of samples left out", lambda facts, rule: _alone(facts.data.n_rejected), unit="number"
     ),
     "duplicates.share": Figure(
         "share of samples whose image an earlier sample has", _share_of_compared(lambda data: data.n_duplicate_images)
@@ -357,7 +362,7 @@ _NAMED: dict[str, Figure] = {
             f"CKA of the {what} embeddings",
             _similarity("cka", modality),
             bad="below",
-            percent=False,
+            unit="number",
             absent=_no_modality(modality),
         )
         for modality, what in (("image", "image"), ("text", "caption"))

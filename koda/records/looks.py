@@ -70,6 +70,9 @@ class ConfusionRecord(Part):
     chosen: list[str] = Field(description="classes that were chosen; the last may be 'other classes'")
     counts: list[list[int]] = Field(description="[right][chosen], samples")
     n_left_out: int = Field(default=0, description="samples whose class is not among `right`")
+    places: dict[str, tuple[int, int]] = Field(
+        default={}, description="key -> row and column of `counts`, of the samples that the record shows elsewhere"
+    )
 
 
 class Looks(Part):

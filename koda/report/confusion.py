@@ -14,11 +14,13 @@ _SHADES = 9  # the style sheets have as many, besides none
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """A figure, a lesser one beneath it, and how deeply it is shaded (0 to 9)."""
+    """A figure, a lesser one beneath it, how deeply it is shaded (0 to 9), and samples of it that the record shows."""
 
     value: str
     note: str
     shade: int
+    id: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Matrix:
     columns: list[str]
     rows: list[tuple[str, list[MatrixCell]]]
     note: str = ""
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether the record shows samples of a cell."""
+        return any(cell.keys for _, cells in self.rows for cell in cells)
 
 
 def similarities(finding: Finding) -> list[Matrix]:
@@ -84,11 +91,17 @@ def _confusion(entry: ConfusionRecord, caption: str) -> Matrix:
             (
                 text.shorten(name, 40),
                 [
-                    MatrixCell(text.number(n), text.rough(n / total) if total else "", _shade(n, 0, total))
-                    for n in counts
+                    MatrixCell(
+                        text.number(n),
+                        text.rough(n / total) if total else "",
+                        _shade(n, 0, total),
+                        id=f"{entry.subset} {entry.role} {row} {column}".replace(" ", "-"),
+                        keys=tuple(key for key, place in entry.places.items() if place == (row, column)),
+                    )
+                    for column, n in enumerate(counts)
                 ],
             )
-            for name, counts in zip(entry.right, entry.counts, strict=False)
+            for row, (name, counts) in enumerate(zip(entry.right, entry.counts, strict=False))
             for total in (sum(counts),)
         ],
         note=f"{text.plural(entry.n, 'held-out sample')}{left_out}",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from koda.records import AuditRecord, Finding, ModelRecord, RuleResult
 from koda.report import text
 from koda.report.figures import figure_name, figure_value, limit_in_words
+from koda.report.headline import largest
 from koda.report.view import anchor, numbered, state
-from koda.typing import SIDES, roles_of
+from koda.typing import SIDES, Side, roles_of
 
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
 _RESULT_WORDS = {
@@ -41,7 +42,7 @@ class Card:
 
 @dataclass(frozen=True)
 class ThemeLine:
-    """A theme on the cover; `directions` are the anchors and numbers of its findings, the strongest first."""
+    """A theme on the cover; `directions` are anchors and numbers of its findings, first that whose share it is."""
 
     name: str
     share: str
@@ -119,7 +120,7 @@ def theme_lines(record: AuditRecord) -> list[ThemeLine]:
     return [
         ThemeLine(
             name=f"{theme.side.capitalize()}: {text.shorten(theme.name, 160)}",
-            share=text.share(findings[theme.findings[0]].target_share),
+            share=f"share of {numbered(theme.findings[0])}: {text.share(findings[theme.findings[0]].target_share)}",
             extent=f"{text.plural(len(theme.findings), 'direction')}, {text.plural(theme.size, 'sample')}",
             state=state(findings[theme.findings[0]]),
             directions=[(anchor(subset), numbered(subset)) for subset in theme.findings],
@@ -129,8 +130,8 @@ def theme_lines(record: AuditRecord) -> list[ThemeLine]:
     ]
 
 
-def _side_card(record: AuditRecord, side: str) -> Card:
-    """Return the card of a side: its largest confirmed share, and what the policy's rules look at where it differs."""
+def _side_card(record: AuditRecord, side: Side) -> Card:
+    """Return the card of a side: the share that the policy's rule is on, and what larger one does not count."""
     findings = [f for f in record.findings if f.side == side]
     label = f"largest confirmed {'raw ' if record.method.share_unit == 'raw' else ''}share {side}, held out"
     rules = [r for r in record.verdict.rules if r.figure == f"{side}.max_share" and r.observed is not None]
@@ -138,32 +139,35 @@ def _side_card(record: AuditRecord, side: str) -> Card:
         if rule.retests and rule.observed is not None:
             value, interval = text.share_parts(rule.observed)
             return Card(value, label, "; ".join(filter(None, (interval, _retests(rule)))))
-    confirmed = [f for f in findings if f.confirmed]
-    if not confirmed:
+    top = largest(record, side)
+    if top is None:
         if not findings:
             return Card("none", label, "no direction over the limit with this search")
         tested = any(f.confirmed is not None for f in findings)
         said = f"of {text.plural(len(findings), 'direction')} found none was {'confirmed' if tested else 'tested'}"
-        return Card("none" if tested else "not tested", label, "; ".join([said, *_elsewhere(rules, None)]))
-    top = max(confirmed, key=lambda f: f.target_share.value)
+        return Card("none" if tested else "not tested", label, "; ".join([said, *_elsewhere(rules, findings, None)]))
     value, interval = text.share_parts(top.target_share)
-    notes = [interval, f"{roles_of(top.side)[1]}: {text.share_parts(top.reference_share)[0]}"]
-    return Card(value, label, "; ".join(filter(None, [*notes, *_elsewhere(rules, top)])))
+    reference = roles_of(side)[1]
+    notes = [interval, f"{numbered(top.subset)}; the {reference} has {text.share_parts(top.reference_share)[0]}"]
+    more = [f for f in findings if f.confirmed and f.target_share.value > top.target_share.value]
+    if more:
+        label = label.replace(", held out", " that counts, held out")
+        beyond = max(more, key=lambda f: f.target_share.value)
+        share, there = (text.share_parts(each)[0] for each in (beyond.target_share, beyond.reference_share))
+        notes.append(f"{numbered(beyond.subset)} has {share}, but of that the {reference} has {there}")
+    return Card(value, label, "; ".join(filter(None, [*notes, *_elsewhere(rules, findings, top)])))
 
 
-def _elsewhere(rules: Sequence[RuleResult], top: Finding | None) -> list[str]:
+def _elsewhere(rules: Sequence[RuleResult], findings: Sequence[Finding], top: Finding | None) -> list[str]:
     """Say which finding a rule on the largest share looks at, where it is not the one of the card."""
+    confirmed = {finding.subset for finding in findings if finding.confirmed}
     said = []
     for rule in rules:
-        seen = rule.observed
-        if seen is None or (top is not None and seen.value == top.target_share.value):
-            continue
-        if rule.finding is not None and top is None:
+        if rule.finding in confirmed and top is not None and rule.finding != top.subset:
+            said.append(f"a rule looks at {rule.finding}, which has {text.share_parts(rule.observed)[0]}")
+        elif rule.finding is not None and rule.finding not in confirmed:
             said.append(f"the policy looks at {rule.finding}, which is not confirmed")
-        elif rule.finding is not None:
-            value = text.share_parts(seen)[0]
-            said.append(f"the policy, which leaves out what both models have, looks at {rule.finding}: {value}")
-        elif top is not None:
+        elif rule.finding is None and top is not None:
             said.append("the policy counts none, since under the other model each has too much of its share")
     return said
 

@@ -18,7 +18,7 @@ from koda.report.map_plot import mark_icon
 
 # templates call each of these by its own name
 _FILTERS = (
-    *(text.percent, text.number, text.share, text.share_parts, text.plain, text.utc, text.digest),
+    *(text.percent, text.measured, text.number, text.share, text.share_parts, text.plain, text.utc, text.digest),
     *(text.settings, text.shorten, text.rough, text.statistics, text.direction),
 )
 _FUNCTIONS = (

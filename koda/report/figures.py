@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from koda.policy import FIGURES
+from koda.policy import FIGURES, unit_of
 from koda.records import AuditRecord, Estimate, FigureName, RuleResult
 from koda.records.figure_names import Task
 from koda.report import text
@@ -33,8 +33,8 @@ def figure_value(rule: RuleResult, *, words: bool = False) -> str:
 
 def estimate_of(figure: str, estimate: Estimate, *, words: bool = False) -> str:
     """Write an estimate of a figure in its unit, with its interval."""
-    if is_share(figure):
-        return text.share(estimate, words=words)
+    if (unit := unit_of(figure)) != "number":
+        return text.share(estimate, words=words, unit=unit)
     return text.plain(estimate, words=words, digits=_digits(figure))
 
 
@@ -64,8 +64,8 @@ def limit_in_words(rule: RuleResult, limit: float) -> str:
 
 def number_of(figure: str, value: float | None) -> str:
     """Write a number in the unit of a figure."""
-    if is_share(figure):
-        return text.percent(value)
+    if (unit := unit_of(figure)) != "number":
+        return text.measured(value, unit)
     digits = _digits(figure)
     return text.number(value) if digits is None or value is None else text.fixed(value, digits)
 
@@ -77,9 +77,8 @@ def changed(figure: FigureName, before: Any, after: Any) -> tuple[str, str, str]
     elif figure.side is not None:
         name, share = f"number of directions {figure.side}", False
     else:
-        name, share = figure_name(str(figure)), is_share(str(figure))
-    if not share and figure.policy is not None:
-        return name, number_of(figure.policy, before), number_of(figure.policy, after)
+        own = str(figure)
+        return figure_name(own), number_of(own, before), number_of(own, after)
     written = text.percent if share else text.number
     return name, written(before), written(after)
 
@@ -87,12 +86,3 @@ def changed(figure: FigureName, before: Any, after: Any) -> tuple[str, str, str]
 def _digits(figure: str) -> int | None:
     """Return the decimals that a figure always has, so that two of them compare at a glance; None: as it asks for."""
     return 3 if ".cka" in figure else None
-
-
-def is_share(figure: str) -> bool:
-    """Say whether a policy figure is a share, which is written as a percentage."""
-    if figure in FIGURES:
-        return FIGURES[figure].percent
-    return figure.rsplit(".", 1)[-1].endswith(
-        ("share", "difference", "drop")
-    )  # a figure that another version of koda has

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from koda.records import SIGNS, AuditRecord, Estimate, Finding, LobeRecord, SampleRecord, Sign, Subset
 from koda.report import text
 from koda.slicing.naming import DOMINANT, MOST_ELSEWHERE, says_something
-from koda.typing import Role, roles_of
+from koda.typing import Role, Side, roles_of
 
 SHOWN = 3  #: pictures of a lobe
 _NEARLY_ALL = 0.95  # of a lobe: what goes for its pictures without "most of them"
@@ -93,6 +93,20 @@ def leading(record: AuditRecord) -> Finding | None:
         if subset in lost:
             return lost[subset]
     return max(lost.values(), key=lambda finding: finding.target_share.value, default=None)
+
+
+def largest(record: AuditRecord, side: Side) -> Finding | None:
+    """Return the confirmed finding of a side whose share stands for it wherever one figure has to: the policy's.
+
+    That is the finding which a rule on the largest share looks at. Without such a rule it has the largest share of
+    those that the figure counts, of which the other model ties together at most half; where it counts none, of all.
+    """
+    confirmed = {finding.subset: finding for finding in record.findings if finding.side == side and finding.confirmed}
+    for rule in record.verdict.rules:
+        if rule.figure == f"{side}.max_share" and rule.finding in confirmed:
+            return confirmed[rule.finding]
+    own = [f for f in confirmed.values() if f.reference_share.value <= f.target_share.value / 2]
+    return max(own or confirmed.values(), key=lambda finding: finding.target_share.value, default=None)
 
 
 def shown_samples(record: AuditRecord) -> list[SampleRecord]:
@@ -254,11 +268,11 @@ def _gained(record: AuditRecord) -> Markup:
         return Markup("Gained: nothing over {} of the data was confirmed.").format(
             text.percent(record.method.materiality)
         )
-    top = max(confirmed, key=lambda finding: finding.target_share.value)
+    top = largest(record, "gained") or confirmed[0]
     themes = [theme for theme in record.themes if theme.side == "gained" and theme.confirmed]
     count = text.plural(len(themes), "theme") if themes else text.plural(len(confirmed), "direction")
-    return Markup("Gained: {} confirmed; by the strongest {}; its share is {}.").format(
-        count, contrast(record, top), text.share(top.target_share)
+    return Markup("Gained: {} confirmed; by {} {}; its share is {}.").format(
+        count, top.subset, contrast(record, top), text.share(top.target_share)
     )
 
 

@@ -81,6 +81,10 @@ def data(record: AuditRecord, findings: Sequence[FindingView], pictures: Gallery
         "pictures": {str(at[key]): jpeg for key, jpeg in pictures.neighbours.items() if key in at},
         "models": {role: text.shorten(getattr(record, role).label, 80) for role in _ROLES},
     }
+    matrices = [matrix for view in findings for lobe in view.lobes for matrix in lobe.confusions]
+    cells = [cell for matrix in matrices for _, row in matrix.rows for cell in row]
+    if known_cells := {cell.id: [at[k] for k in cell.keys if k in at] for cell in cells if cell.keys}:
+        made["cells"] = known_cells
     if points is not None:
         made["map"] = {
             "at": [at[key] for key in points.keys],

@@ -1,4 +1,4 @@
-"""An audit record in, two files out: `report.html` and `report.pdf`."""
+"""An audit record in, two files out: `report.html`, with pages of pictures where it would be too large, and the PDF."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from koda.records import Annotation, AuditRecord, Finding
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.changed_figures import changed_figures
 from koda.report.found_subset import found_table, overlaps, stops
+from koda.report.gallery_pages import PAGES, fitted, notes_on, pages
 from koda.report.headline import headline
 from koda.report.pdf import write_pdf
 from koda.report.people import People, people
@@ -50,7 +51,7 @@ def render(
     Args:
         record: the audit.
         thumbnails: sample key -> JPEG bytes; those that are missing or unreadable leave an empty frame.
-        out_dir: folder of `report.html` and `report.pdf`, made if need be.
+        out_dir: folder of `report.html`, `report.pdf` and pages of pictures, made if need be.
         pdf: whether to make the PDF. Where Pango is not installed, only the HTML comes out and a note
             says what to install.
         annotations: what people said of the audit after it, the oldest first.
@@ -62,18 +63,19 @@ def render(
     """
     folder = environment.template_folder()
     out_dir = Path(out_dir)
-    pictures = gallery(record, thumbnails)
-    notes = list(pictures.notes)
     named = people(record, annotations)
-    if pictures.missing:
-        notes.append(
-            f"{text.number(pictures.missing)} of {text.plural(pictures.total, 'gallery picture')} could not be had; "
-            "an empty frame stands in their place."
-        )
-    html = out_dir / "report.html"
-    write_atomically(html, _document(record, pictures, named, folder, "html", notes, with_pdf=pdf).encode("utf-8"))
+    page, pictures = fitted(
+        record,
+        thumbnails,
+        lambda some: _document(record, some, named, folder, "html", _notes(record, some), with_pdf=pdf),
+    )
+    html, notes = out_dir / "report.html", _notes(record, pictures)
+    _write_pages(record, thumbnails, pictures, folder, out_dir)
+    write_atomically(html, page)
     if not pdf:
         return RenderedReport(html, None, notes)
+    if pictures.is_paged:
+        pictures = gallery(record, thumbnails, shrink=True)
     draft, said = _document(record, pictures, named, folder, "pdf", notes), len(notes)
     more, covered = _fonts_of(record, annotations, draft, folder, notes)
     if len(notes) > said:  # it says now what was found out from the draft
@@ -90,6 +92,30 @@ def render(
         out.unlink(missing_ok=True)
         return RenderedReport(html, None, [*notes, str(error)])
     return RenderedReport(html, out, notes)
+
+
+def _notes(record: AuditRecord, pictures: Gallery) -> list[str]:
+    """Say which pictures could not be had, and which are on pages beside the report."""
+    notes = notes_on(record, pictures)
+    if pictures.missing:
+        notes.append(
+            f"{text.number(pictures.missing)} of {text.plural(pictures.total, 'gallery picture')} could not be had; "
+            "an empty frame stands in their place."
+        )
+    return notes
+
+
+def _write_pages(
+    record: AuditRecord, thumbnails: Mapping[str, bytes], pictures: Gallery, folder: Path, out_dir: Path
+) -> None:
+    """Write the pages with pictures that the report lacks, and take away those of an earlier rendering."""
+    written = set()
+    for name, page in pages(record, thumbnails, _ordered(record), folder) if pictures.is_paged else ():
+        write_atomically(out_dir / name, page)
+        written.add(name)
+    for path in out_dir.glob(PAGES):
+        if path.name not in written:
+            path.unlink()
 
 
 def _document(

@@ -10,7 +10,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from koda import units
 from koda.records import Estimate
+from koda.units import NAMES, Unit, decimals
 
 NBSP = "\u00a0"
 NONE = "–"
@@ -74,11 +76,18 @@ def direction(text: str | None) -> str:
 
 
 def percent(value: float | None, digits: int | None = None) -> str:
-    """Write a share as a percentage: about two significant digits, at least one decimal."""
+    """Write a share as a percentage: two decimals below 10 %, else one."""
     if value is None or not math.isfinite(value):
         return NONE
-    places = _places(100 * value) if digits is None else digits
+    places = decimals(value) if digits is None else digits
     return _minus(f"{100 * value:.{places}f}{NBSP}%")
+
+
+def measured(value: float | None, unit: Unit) -> str:
+    """Write a figure in its unit."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return _minus(units.measured(value, unit).replace(" ", NBSP))
 
 
 def rough(value: float | None) -> str:
@@ -130,19 +139,20 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def share(estimate: Estimate | None, *, words: bool = False) -> str:
-    """Write a share with its interval, `0.80 % [0.65, 0.95]`, or in words for a sentence."""
-    value, ends = _share(estimate)
+def share(estimate: Estimate | None, *, words: bool = False, unit: Unit = "percent") -> str:
+    """Write a share with its interval, `0.80 % [0.65, 0.95]`, or in words; a difference of two in points."""
+    value, ends = _share(estimate, unit)
     if estimate is None or ends is None:
         return value
     if words:
-        return f"{value} ({level(estimate)} interval {ends[0]} to {ends[1]}{NBSP}%)"
-    return " ".join(share_parts(estimate))
+        closing = f"{NBSP}%" if unit == "percent" else ""
+        return f"{value} ({level(estimate)} interval {ends[0]} to {ends[1]}{closing})"
+    return " ".join(share_parts(estimate, unit))
 
 
-def share_parts(estimate: Estimate | None) -> tuple[str, str]:
+def share_parts(estimate: Estimate | None, unit: Unit = "percent") -> tuple[str, str]:
     """Write a share and its interval apart, `0.80 %` and `[0.65, 0.95]`; the interval is "" where there is none."""
-    value, ends = _share(estimate)
+    value, ends = _share(estimate, unit)
     return value, "" if ends is None else f"[{ends[0]},{NBSP}{ends[1]}]"
 
 
@@ -209,24 +219,19 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{number(count)}{NBSP}{one if count == 1 else many or one + 's'}"
 
 
-def _share(estimate: Estimate | None) -> tuple[str, tuple[str, str] | None]:
+def _share(estimate: Estimate | None, unit: Unit) -> tuple[str, tuple[str, str] | None]:
     """Write a share and the ends of its interval with as many decimals as the largest of them asks for."""
     if estimate is None:
         return NONE, None
     ends = [v for v in (estimate.low, estimate.high) if v is not None and math.isfinite(v)]
-    places = _places(100 * max([abs(estimate.value), *map(abs, ends)]))
+    places = decimals(estimate.value, *ends, unit=unit)
     value = percent(estimate.value, places)
+    if unit == "points":
+        value = value.replace("%", NAMES[unit])
     if len(ends) < 2 or not math.isfinite(estimate.value):
         return value, None
     low, high = (_minus(f"{100 * end:.{places}f}") for end in ends)
     return value, (low, high)
-
-
-def _places(magnitude: float) -> int:
-    """Decimals that give two significant digits, within one to four."""
-    if not math.isfinite(magnitude) or magnitude == 0:
-        return 2
-    return min(4, max(1, 1 - math.floor(math.log10(abs(magnitude)))))
 
 
 def _minus(text: str) -> str:

@@ -1,8 +1,8 @@
 """Thumbnails: those of the galleries as data addresses, of neighbours as base64, of the map as one sheet.
 
-Everything together has to leave the HTML under 5 MB. Where the pictures are too heavy, those of the galleries are
-encoded again, smaller step by step; where too little room is left, neighbours go without, and the map where there is
-none for its sheet.
+Everything together has to leave the HTML under 5 MB. Pictures that are too heavy for that are compressed further. Where
+they would have to get smaller too, a page of each finding has them as they are (:mod:`koda.report.gallery_pages`), and
+the HTML shows the first of each lobe; the PDF, which has no pages beside it, shows all of them, smaller step by step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from koda.records import AuditRecord, SampleRecord
+from koda.records import AuditRecord, Finding, LobeRecord, SampleRecord
 from koda.report.headline import shown_samples
 from koda.report.text import shorten
 
@@ -23,11 +23,14 @@ CAPTION_LENGTH = 140
 _FULL_LENGTH = 1000  # of a caption that can be opened
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # Pillow knows some that start programs
 _MAX_SIDE = 1024  # px of a side; a larger picture is no thumbnail
-_MAX_BYTES = 3_000_000  # bytes of all pictures; in base64, with the rest, the HTML stays under 5 MB
+_MOST_BYTES = 3_000_000  # of all pictures; in base64, with the rest, the HTML stays under 5 MB
+PICKS = ("top", "member", "near miss")  #: what samples of a gallery were chosen as, in the order in which they stand
 _TILE = 40  # px of a side of a picture in the sheet of the map
 _SHEET_COLUMNS = 32
 _NEIGHBOUR = 96  # px of the longer side
-_LIGHTER_ENCODINGS = ((75, 160), (60, 160), (60, 112), (45, 80))  # each is (quality, px of the longer side)
+_ON_THE_PAGE = (60, 112)  # quality and px of what is shown where a page of its own has the picture as it is
+_WIDTH = 160  # px of the longer side of a picture that is large enough to be looked at
+_LIGHTER_ENCODINGS = ((75, _WIDTH), (60, _WIDTH), (60, 112), (45, 80))  # each is (quality, px of the longer side)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Shot:
     full: str
     href: str | None
     id: str | None  # that of the shared picture, where the same one is shown more than once
+    is_elsewhere: bool = False  # on the page of its finding
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,18 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of a report, by sample key."""
+    """The pictures of a report, by sample key.
+
+    Args:
+        pictures: key -> data address.
+        shared: key -> id, of those shown more than once.
+        missing, total: samples in galleries whose picture cannot be read, and all of them.
+        neighbours: key -> base64 of a small picture, of neighbours that no gallery shows.
+        sheet: of the map.
+        elsewhere: samples whose picture is on the page of their finding alone.
+        is_paged: whether there is a page of each finding with its pictures as they are.
+        is_whole: whether there is room for all that is asked for.
+    """
 
     pictures: dict[str, str]
     shared: dict[str, str]
@@ -63,7 +78,9 @@ class Gallery:
     total: int
     neighbours: dict[str, str] = field(default_factory=dict)
     sheet: Sheet | None = None
-    notes: list[str] = field(default_factory=list)
+    elsewhere: frozenset[str] = frozenset()
+    is_paged: bool = False
+    is_whole: bool = True
 
     def shot(self, sample: SampleRecord) -> Shot:
         """Return a sample with its picture and its caption, shortened for paper and for the screen."""
@@ -73,42 +90,83 @@ class Gallery:
             shorten(sample.caption, _FULL_LENGTH),
             self.pictures.get(sample.key),
             self.shared.get(sample.key),
+            sample.key in self.elsewhere,
         )
 
 
-def gallery(record: AuditRecord, thumbnails: Mapping[str, bytes]) -> Gallery:
-    """Read the pictures that the record needs; what is no readable picture of a gallery counts as missing."""
+def gallery(
+    record: AuditRecord,
+    thumbnails: Mapping[str, bytes],
+    *,
+    most: int = _MOST_BYTES,
+    first: int | None = None,
+    shrink: bool = False,
+) -> Gallery:
+    """Read the pictures that the record needs; what is no readable picture of a gallery counts as missing.
+
+    Args:
+        record: of the audit.
+        thumbnails: sample key -> JPEG bytes.
+        most: bytes of all pictures.
+        first: pictures of each lobe, the others being on pages of their own; None: all of them.
+        shrink: whether pictures that are too heavy also get smaller than 160 px.
+    """
     shown = Counter(s.key for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples)
-    shown.update(sample.key for sample in shown_samples(record))  # on the cover too
-    jpegs = {key: jpeg for key in shown if (jpeg := _jpeg(thumbnails.get(key))) is not None}
-    for quality, side in _LIGHTER_ENCODINGS:
-        if sum(map(len, jpegs.values())) <= _MAX_BYTES:
-            break
-        jpegs = {key: min(jpeg, _encode(jpeg, quality, side), key=len) for key, jpeg in jpegs.items()}
-    room = _MAX_BYTES - sum(map(len, jpegs.values()))
-    notes = []
+    cover = [sample.key for sample in shown_samples(record)]
+    shown.update(cover)
+    known = {key: jpeg for key in shown if (jpeg := _jpeg(thumbnails.get(key))) is not None}
+    jpegs = known
+    if first is None:
+        for quality, side in _LIGHTER_ENCODINGS:
+            if sum(map(len, jpegs.values())) <= most or (side < _WIDTH and not shrink):
+                break
+            jpegs = {key: min(jpeg, _encode(jpeg, quality, side), key=len) for key, jpeg in jpegs.items()}
+    else:
+        lobes = [lobe for f in record.findings for lobe in (f.positive, f.negative)]
+        kept = dict.fromkeys([*cover, *(s.key for lobe in lobes for s in in_order(lobe)[:first])])
+        jpegs = {key: min(known[key], _encode(known[key], *_ON_THE_PAGE), key=len) for key in kept if key in known}
+    room = most - sum(map(len, jpegs.values()))
+    is_whole = room >= 0
     sheet = _sheet(record, thumbnails, jpegs)
     if sheet is not None and len(sheet.href) * 3 // 4 > room:
-        sheet = None
-        notes.append("The samples of the map have no pictures in the HTML: the file would be over 5 MB.")
+        sheet, is_whole = None, False
     room -= len(sheet.href) * 3 // 4 if sheet else 0
-    near = {n.key for s in record.looks.neighbours for n in (*s.baseline, *s.candidate)} - set(jpegs)
-    beside = {key: jpeg for key in sorted(near) if (jpeg := _jpeg(thumbnails.get(key))) is not None}
-    beside = {key: min(jpeg, _encode(jpeg, 70, _NEIGHBOUR), key=len) for key, jpeg in beside.items()}
-    if sum(map(len, beside.values())) > room:
-        beside = {}
-        notes.append("Neighbours outside the galleries have no pictures in the HTML: the file would be over 5 MB.")
+    beside = {key: base64.b64encode(jpeg).decode("ascii") for key, jpeg in _beside(record, thumbnails, jpegs).items()}
+    if sum(map(len, beside.values())) * 3 // 4 > room:
+        beside, is_whole = {}, False
     pictures = {key: _address(jpeg) for key, jpeg in jpegs.items()}
     several = [key for key in pictures if shown[key] > 1]
     return Gallery(
         pictures=pictures,
         shared={key: f"picture-{number}" for number, key in enumerate(several, 1)},
-        missing=len(shown) - len(pictures),
+        missing=len(shown) - len(known),
         total=len(shown),
-        neighbours={key: base64.b64encode(jpeg).decode("ascii") for key, jpeg in beside.items()},
+        neighbours=beside,
         sheet=sheet,
-        notes=notes,
+        elsewhere=frozenset(known) - frozenset(pictures),
+        is_paged=first is not None,
+        is_whole=is_whole,
     )
+
+
+def unshrunk(record: AuditRecord, thumbnails: Mapping[str, bytes], finding: Finding) -> Gallery:
+    """Read the pictures of one finding as they are, with those of the neighbours of its samples."""
+    shown = [sample.key for lobe in (finding.positive, finding.negative) for sample in lobe.samples]
+    near = [n.key for s in record.looks.neighbours if s.key in set(shown) for n in (*s.baseline, *s.candidate)]
+    known = {key: _address(jpeg) for key in (*shown, *near) if (jpeg := _jpeg(thumbnails.get(key))) is not None}
+    return Gallery(pictures=known, shared={}, missing=0, total=len(shown))
+
+
+def in_order(lobe: LobeRecord) -> list[SampleRecord]:
+    """Return the samples of a lobe as its gallery has them: by what they were chosen as, held-out ones first."""
+    return sorted(lobe.samples, key=lambda sample: (PICKS.index(sample.pick), sample.split != "confirmation"))
+
+
+def _beside(record: AuditRecord, thumbnails: Mapping[str, bytes], jpegs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return small pictures of neighbours that no gallery shows."""
+    near = {n.key for s in record.looks.neighbours for n in (*s.baseline, *s.candidate)} - set(jpegs)
+    whole = {key: jpeg for key in sorted(near) if (jpeg := _jpeg(thumbnails.get(key))) is not None}
+    return {key: min(jpeg, _encode(jpeg, 70, _NEIGHBOUR), key=len) for key, jpeg in whole.items()}
 
 
 def _sheet(record: AuditRecord, thumbnails: Mapping[str, bytes], jpegs: Mapping[str, bytes]) -> Sheet | None:

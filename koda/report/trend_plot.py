@@ -10,10 +10,12 @@ from typing import TypeGuard
 
 from markupsafe import Markup
 
+from koda.policy import unit_of
 from koda.records import AuditRecord, Estimate, RuleResult, TrendPoint
 from koda.report import text
-from koda.report.figures import estimate_parts, figure_name, is_share, number_of
+from koda.report.figures import estimate_parts, figure_name, number_of
 from koda.report.svg import INK, LIMIT, MUTED, PAPER, RULE, WARN, fit, line, svg, text_at, text_width, tick_text, ticks
+from koda.units import NAMES
 
 _WIDTH, _HEIGHT = 400, 180
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 322, 38, 152
@@ -83,7 +85,8 @@ def trend_plot(name: str, points: Sequence[TrendPoint], rule: RuleResult | None 
         points: the audits, the oldest first.
         rule: this audit's rule on the figure, whose limits are drawn.
     """
-    scale = 100.0 if is_share(name) else 1.0
+    unit = unit_of(name)
+    scale = 1.0 if unit == "number" else 100.0
     seen = [_finite(point.figures.get(name)) for point in points]
     limits = (
         []
@@ -101,7 +104,7 @@ def trend_plot(name: str, points: Sequence[TrendPoint], rule: RuleResult | None 
     def y(value: float) -> float:
         return _BOTTOM - (value - scales[0]) / (scales[-1] - scales[0]) * (_BOTTOM - _TOP)
 
-    parts = [text_at(_LEFT - 6, _TOP - 10, "%", anchor="end")] if scale != 1.0 else []
+    parts = [text_at(2, _TOP - 10, NAMES[unit])] if NAMES[unit] else []
     for tick in scales:
         parts.append(line(_LEFT, y(tick), _RIGHT, y(tick), RULE))
         parts.append(text_at(_LEFT - 6, y(tick) + 4, tick_text(tick, scales), anchor="end"))

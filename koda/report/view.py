@@ -13,14 +13,13 @@ from koda.report import text
 from koda.report.confusion import Matrix, confusions, similarities
 from koda.report.figures import limit_in_words
 from koda.report.plots import Interval, IntervalRow, interval_plot
-from koda.report.thumbnails import Gallery, Shot
+from koda.report.thumbnails import PICKS, Gallery, Shot, in_order
 from koda.slicing.naming import DOMINANT, says_something
 from koda.typing import roles_of
 
 _LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
 _LEAST_SHARE = 1e-3  # a share that stands for those below it
-# what the pictures of a gallery were chosen as, in the order in which they stand there
-_PICKS = {"top": "Top of the ranking", "member": "Drawn from the members", "near miss": "Near misses, no members"}
+_HEADINGS = {"top": "Top of the ranking", "member": "Drawn from the members", "near miss": "Near misses, no members"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class FindingView:
     heading: str
     state: str
     theme: str
+    page: str  # with all of its pictures; "" where the report holds them
     sentence: str
     members: str
     figures: list[tuple[str, str]]
@@ -106,6 +106,7 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         heading=f"{name}: {title}" if title else name,
         state=state(finding),
         theme=next((f"{t.side} {t.number}" for t in record.themes if finding.subset in t.findings), ""),
+        page=page_name(finding.subset) if gallery.is_paged else "",
         sentence=_sentence(record, finding),
         members=_members(record, finding),
         figures=figures,
@@ -120,15 +121,13 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
 
 
 def _lobe(record: AuditRecord, finding: Finding, lobe: LobeRecord, place: str, gallery: Gallery) -> LobeView:
-    picks = list(_PICKS)
-    samples = sorted(lobe.samples, key=lambda s: (picks.index(s.pick), s.split != "confirmation"))
-    grouped = [(pick, [gallery.shot(s) for s in samples if s.pick == pick]) for pick in picks]
+    grouped = [(pick, [gallery.shot(s) for s in in_order(lobe) if s.pick == pick]) for pick in PICKS]
     return LobeView(
         lobe,
         place,
         _lobe_heading(place, lobe),
         [shot for _, shots in grouped for shot in shots],
-        [(_PICKS[pick], shots) for pick, shots in grouped if shots],
+        [(_HEADINGS[pick], shots) for pick, shots in grouped if shots],
         confusions(record, finding.subset.of_lobe(lobe.sign)),
     )
 
@@ -197,6 +196,11 @@ def state(finding: Finding) -> str:
 def anchor(subset: Subset) -> str:
     """Return the anchor of a finding: `lost-1`."""
     return str(subset).replace(" ", "-")
+
+
+def page_name(subset: Subset) -> str:
+    """Return the name of the page with all pictures of a finding."""
+    return f"gallery-{anchor(subset)}.html"
 
 
 def numbered(subset: Subset) -> str:

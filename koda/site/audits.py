@@ -19,7 +19,7 @@ from koda.storage import write_atomically
 from koda.wording import one_line
 
 CACHE = "site-cache"
-_FORMAT = 1
+_FORMAT = 2
 _TRIES = 5  # to look at a folder that others are exchanging
 Stamps = dict[str, list[int]]
 

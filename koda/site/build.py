@@ -137,6 +137,8 @@ def _as_script_data(rows: Sequence[dict[str, Any]]) -> Markup:
         [*(row[name] for name in digests), [row["figures"].get(name, 0) for name in names]] if row["ended"] else 0
         for row in rows
     ]
-    shares = sorted({name for row in rows if row["ended"] for name in row["shares"]})
-    written = json.dumps({"figures": names, "shares": shares, "audits": audits}, separators=(",", ":"), allow_nan=False)
+    units: dict[str, str] = {}
+    for row in rows:
+        units |= row.get("units", {})
+    written = json.dumps({"figures": names, "units": units, "audits": audits}, separators=(",", ":"), allow_nan=False)
     return Markup(written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

@@ -11,10 +11,12 @@ from koda.audit.annotations import read_annotations
 from koda.audit.figures_of import figures_of
 from koda.audit.folders import MANIFEST, RECORD, changed_files
 from koda.errors import KodaError, StoreError
+from koda.policy import unit_of
 from koda.records import SIGN_OFFS, Annotation, AuditRecord, Estimate
 from koda.report import text
-from koda.report.figures import figure_name, is_share
+from koda.report.figures import figure_name
 from koda.storage import digest_json, digest_once
+from koda.units import NAMES
 from koda.wording import counted, one_line
 
 #: figures of the table, with their headings; the trend has all
@@ -82,17 +84,18 @@ def _told(record: AuditRecord) -> dict[str, Any]:
         "line": digest_json([record.baseline.weights_digest, record.data.name])[:12],
         "data_digest": record.data.digest[:12],
         "policy_digest": digest_json(record.config.get("policy"))[:12],
-        "headlines": [_cell(figures.get(name)) for name in HEADLINES],
+        "headlines": [_cell(name, figures.get(name)) for name in HEADLINES],
         "figures": {name: _numbers(seen) for name, seen in figures.items()},
         "names": {name: text.shorten(figure_name(name), _TEXT) for name in figures},
-        "shares": [name for name in figures if is_share(name)],
+        "units": {name: NAMES[unit] for name in figures if NAMES[unit := unit_of(name)]},
     }
 
 
-def _cell(seen: Estimate | None) -> list[Any]:
+def _cell(name: str, seen: Estimate | None) -> list[Any]:
     """Return a figure as the table has it: value, interval, and the number that it is sorted by."""
-    value, interval = text.share_parts(seen)
-    return [value, interval, None if seen is None else _numbers(seen)[0]]
+    if seen is None:
+        return [text.NONE, "", None]
+    return [*text.share_parts(seen, unit_of(name)), _numbers(seen)[0]]
 
 
 def _numbers(seen: Estimate) -> list[float | None]:

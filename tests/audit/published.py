@@ -9,7 +9,8 @@ from koda.audit.plan import RECORDS, REPORTS
 from koda.audit.publishing import _put_files
 from koda.policy.export import verdict_json
 from koda.records import AuditRecord
-from koda.report import render
+from koda.report import render, template_folder
+from koda.report.gallery_pages import pages
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.parquet import write_parquet
 from tests.report import factory
@@ -19,8 +20,8 @@ def small_record(**changes: object) -> AuditRecord:
     return factory.record(2, gallery=2, map_points=0, **changes)
 
 
-def leave_artifacts(home: Path, record: AuditRecord) -> tuple[Path, Path]:
-    """Leave what the steps "record" and "render" leave; return the folders of both."""
+def leave_artifacts(home: Path, record: AuditRecord, *, paged: bool = False) -> tuple[Path, Path]:
+    """Leave what the steps "record" and "render" leave, with pages of pictures or without; return both folders."""
     store = ArtifactStore(home / "artifacts")
     key = digest_json(record.to_json())
     pictures = factory.thumbnails(record)
@@ -33,13 +34,16 @@ def leave_artifacts(home: Path, record: AuditRecord) -> tuple[Path, Path]:
     store.complete(RECORDS, key)
     reports = store.folder(REPORTS, key)
     render(record, pictures, reports, pdf=False)
+    for finding in record.findings if paged else ():
+        for name, page in pages(record, pictures, [finding], template_folder()):
+            (reports / name).write_bytes(page)
     store.complete(REPORTS, key)
     return records, reports
 
 
-def put(home: Path, record: AuditRecord, name: str | None = None) -> Path:
+def put(home: Path, record: AuditRecord, name: str | None = None, *, paged: bool = False) -> Path:
     """Put the folder of an audit in place, and return it."""
-    records, reports = leave_artifacts(home, record)
+    records, reports = leave_artifacts(home, record, paged=paged)
     folder = home / AUDITS / (name or record.id)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _put_files(record.id, reports, records, folder)

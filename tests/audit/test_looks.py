@@ -187,6 +187,9 @@ def test_confusions_are_of_held_out_members_of_confirmed_findings(planted: Plant
         finding = next(f for f in planted.findings if f.subset == row.subset.finding)
         lobe = finding.positive if row.subset.lobe == "positive" else finding.negative
         assert row.n == lobe.n_held_out
+        told = np.zeros_like(row.counts)  # all samples are in the map, and so each is named
+        np.add.at(told, tuple(np.transpose(list(row.places.values()))), 1)
+        assert told.tolist() == row.counts
         chosen = dict(zip(row.chosen, np.sum(row.counts, axis=0), strict=True))
         right = dict(zip(row.right, np.sum(row.counts, axis=1), strict=True))
         if row.role == "baseline":  # which is always right

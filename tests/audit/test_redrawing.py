@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from koda.audit.annotations import Statement, read_annotations
-from koda.audit.folders import ANNOTATIONS, MANIFEST, RUNS, lacks_annotations
+from koda.audit.folders import ANNOTATIONS, MANIFEST, RUNS, lacks_annotations, replace_files
 from koda.audit.publishing import _put_files
 from koda.audit.redrawing import annotate, redraw
 from koda.audit.verification import verify_audit
 from koda.errors import ConfigError, StoreError
+from koda.evidence.verify import verify
 from tests.audit.published import leave_artifacts, put, small_record
 from tests.report.page import Page
 
@@ -148,6 +149,33 @@ def test_a_folder_elsewhere_gets_the_whole_audit_and_the_own_one_stays(home: Pat
         redraw(home, RECORD.id, other, pdf=False)
     with pytest.raises(ConfigError, match="is a file"):
         redraw(home, RECORD.id, out / "report.html", pdf=False)
+
+
+def test_pages_of_pictures_are_listed_checked_copied_and_taken_away_with_their_report(tmp_path: Path) -> None:
+    home, out = tmp_path / "home", tmp_path / "out"
+    folder = put(home, RECORD, paged=True)
+    names = [f"gallery-lost-{number}.html" for number in (1, 2)]
+    assert set(names) < set(json.loads((folder / MANIFEST).read_bytes())["files"])
+    printed = {check.name: check.state for check in verify(folder).checks if "digest" in check.what}
+    assert [printed[name] for name in names] == ["verified"] * 2
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (tmp_path / "empty").write_bytes(b"")
+    replace_files(copy, {"report.html": tmp_path / "empty"})  # pictures are taken from the pages
+    shutil.copytree(folder, out)
+    assert redraw(home, RECORD.id, out, pdf=False).notes == []
+    redraw(home, RECORD.id, pdf=False)  # which has room for all of its pictures
+    for drawn in (out, folder):
+        assert not list(drawn.glob("gallery-*")) and all(check.problem is None for check in verify_audit(drawn)[1])
+    put_again(home)
+    assert not list(folder.glob("gallery-*"))  # what was drawn since stays
+    (folder / "report.html").unlink()
+    put_again(home)
+    assert sorted(path.name for path in folder.glob("gallery-*")) == names
+    (folder / names[0]).write_text("other")
+    assert [check.name for check in verify_audit(folder)[1] if check.problem] == [names[0]]
+    shutil.rmtree(home)
+    assert "former report.html" in redraw(home, str(copy), tmp_path / "again", pdf=False).notes[0]
+    assert "no picture" not in page(tmp_path / "again").text
 
 
 def test_damage_is_refused_and_nothing_is_drawn(home: Path) -> None:

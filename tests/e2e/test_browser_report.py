@@ -145,7 +145,7 @@ def test_what_is_chosen_in_one_map_is_marked_in_both(page: Any) -> None:
     assert marks == [5, 5]
     assert page.locator(".chosen li").count() == 4
     page.click("[data-chosen=clear]")
-    assert page.locator(".chosen").is_hidden()
+    assert page.locator("#chosen").is_hidden()
     page.locator(".map").first.scroll_into_view_if_needed()
     box = page.locator(".map").first.bounding_box()
     x, y, w, h = (box[name] for name in ("x", "y", "width", "height"))
@@ -157,6 +157,26 @@ def test_what_is_chosen_in_one_map_is_marked_in_both(page: Any) -> None:
     assert page.locator("#chosen").inner_text() == "84 samples marked in both maps; the first 60:"
     page.locator(".chosen li button").nth(1).click()
     assert page.locator("#detail").is_visible()
+
+
+def test_a_number_of_a_confusion_leads_to_its_samples_by_mouse_and_keyboard(page: Any) -> None:
+    lobe = page.locator(".lobe").first
+    lobe.locator(".more summary").click()
+    numbers, told, samples = lobe.locator(".shaded button"), lobe.locator("[role=status]"), lobe.locator(".chosen li")
+    assert numbers.count() == 3  # of the cells whose samples the record shows
+    numbers.nth(2).click()
+    words = "Candidate: ViT-B-32 step 9000. purple taken for blue: 30 samples; 2 of them are in this report."
+    assert told.inner_text() == words and samples.count() == 2
+    numbers.nth(0).focus()
+    page.keyboard.press("Enter")
+    assert "purple taken for purple: 45 samples; 3 of them" in told.inner_text() and samples.count() == 3
+    assert lobe.locator("[aria-pressed=true]").count() == 1
+    samples.nth(1).locator("button").click()
+    assert page.locator("#detail").is_visible() and "A purple umbrella" in page.locator("#detail").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    numbers.nth(0).click()
+    assert told.is_hidden()
 
 
 def test_a_map_is_walked_with_the_arrow_keys(page: Any) -> None:

@@ -80,7 +80,7 @@ def test_a_figure_is_followed_with_its_breaks(home: Path) -> None:
     shown = told(home, "history", "--figure", "rejections.count")
     places = [shown.index(text) for text in ("night0", "night1", "the data are others", "night2")]
     assert places == sorted(places)
-    assert "0.0000 at first, 20.0000 at last; from 0.0000 to 20.0000" in shown
+    assert "0 at first, 20 at last; from 0 to 20" in shown
     assert "█" not in shown, "a bar in what is no terminal"
     (line,) = as_json(home, "history", "--figure", "rejections.count", "--since", "2026-11-02")["lines"]
     assert [point["value"] for point in line["points"]] == [10, 20]

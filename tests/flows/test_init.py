@@ -12,8 +12,20 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from koda.audit.crosswalk import read_crosswalk
+from koda.audit.plan import prepare
 from koda.config import AuditConfig, load_config
+from tests.audit.published import put, small_record
+from tests.flows.workplace import make_workplace
 from tests.tiny import write_tiny_model
+
+PAST = """
+policy:
+  - {figure: lost.max_share, warn: 0.003, fail: 0.01, owner: "Ann: of \\"vision\\"", reason: "é # no comment"}
+  - {figure: rejections.count, fail: 5}
+waivers:
+  - {figure: rejections.count, person: Bob, reason: known, expires: 2031-01-02}
+zero_shot: {column: colour, templates: ["a photo of a {}", "{}: on a table"]}
+"""
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -98,3 +110,42 @@ def test_people_are_told_what_to_do_next(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["init", str(tmp_path)])
     assert shown.exit_code == 0 and "intended use" in shown.stdout
     assert f"koda audit {tmp_path / 'audit.yaml'}" in shown.stdout.replace(os.linesep, "\n")
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AuditConfig:
+    """The settings of an audit whose record lies in the home."""
+    place = make_workplace(tmp_path / "place")
+    monkeypatch.setenv("KODA_HOME", str(place.home))
+    place.config.write_text(place.config.read_text(encoding="utf-8") + PAST, encoding="utf-8")
+    config = load_config(place.config, {"candidate.label": 'new model: "9"'})
+    put(place.home, small_record(id="audit-77b0aa", config=config.settings(alignment=False)))
+    return config
+
+
+def test_a_past_audit_gives_the_file_that_it_could_have_been_run_from(past: AuditConfig, tmp_path: Path) -> None:
+    code, written = run(str(tmp_path / "again"), "--from", "audit-77b0")
+    assert code == 0
+    text = Path(written["paths"]["audit"]).read_text(encoding="utf-8")
+    assert "audit-77b0aa" in text.splitlines()[0] and "licence:\n" in text and "# ${" not in text
+    config = config_of(tmp_path / "again")
+    assert config.settings() == past.settings()
+    here = prepare(past, tmp_path / "place" / "koda-runs")
+    assert prepare(config, here.home).audit_id == here.audit_id
+    for question in ("purpose:", "out_of_scope:", "owner:", "contact:", "licence:", "source:", "datasheet:"):
+        assert f"  {question}" in text
+    assert "#schedule:" in text and 'label: "new model: \\"9\\""' in text
+
+
+def test_a_past_audit_in_the_folder_itself_is_named_relative_to_it(past: AuditConfig, tmp_path: Path) -> None:
+    assert run(str(tmp_path / "place"), "--from", "audit-77b0aa", "--force")[0] == 0
+    text = (tmp_path / "place" / "audit.yaml").read_text(encoding="utf-8")
+    assert 'name: "local-dir:old"' in text and str(tmp_path) not in text
+    assert config_of(tmp_path / "place").settings() == past.settings()
+
+
+def test_from_goes_with_no_other_models_and_needs_an_audit(past: AuditConfig, tmp_path: Path) -> None:
+    code, said = run(str(tmp_path / "x"), "--from", "audit-77b0aa", "--data", "p.tsv")
+    assert code == 2 and "edit the file" in said["error"]
+    code, said = run(str(tmp_path / "x"), "--from", "audit-nowhere")
+    assert code == 2 and "koda history" in said["error"] and not (tmp_path / "x").exists()

@@ -274,6 +274,7 @@ def run(place: Workplace, *arguments: str) -> Any:
 def test_the_figures_are_listed(place: Workplace) -> None:
     told = json.loads(run(place, "figures", "--json").stdout)
     assert told["retrieval.recall"]["bad"] == "below" and told["lost.max_share"]["words"] == "largest share lost"
+    assert [told[name]["unit"] for name in ("lost.max_share", "zero_shot.drop")] == ["percent", "points"]
     assert "slice.retrieval_drop" in run(place, "figures").stdout
 
 

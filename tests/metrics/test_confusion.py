@@ -28,6 +28,13 @@ def test_rows_are_right_columns_are_chosen_and_both_models_have_the_same():
     assert old.counts == [[3, 0, 0], [0, 2, 0]]
     assert new.counts == [[1, 0, 2], [1, 1, 0]]
     assert (new.n, new.n_left_out) == (5, 0)
+    assert old.places == new.places == {}
+
+
+def test_of_the_samples_that_are_shown_it_is_said_which_cell_they_are_in():
+    ranks = {"baseline": _ranks([0, 0, 1], [0, 0, 1]), "candidate": _ranks([0, 0, 1], [0, 1, 1])}
+    old, new = confusions(WHOLE, ["k0", "k1", "k2"], ranks, NAMES, {"k1", "k2", "elsewhere"})
+    assert old.places == {"k1": (0, 0), "k2": (1, 1)} and new.places == {"k1": (0, 1), "k2": (1, 1)}
 
 
 def test_of_many_classes_the_most_frequent_are_shown_and_the_rest_is_counted():

@@ -78,8 +78,8 @@ def test_the_largest_significant_fall_of_the_column_decides_and_is_named() -> No
     assert (rule.result, rule.detail) == ("fail", "category = Food & Drink, R@1, caption to image")
     assert rule.observed is not None and rule.observed.value == pytest.approx(0.3)
     (reason,) = verdict.reasons
-    assert "by.category.retrieval_drop (category = Food & Drink, R@1, caption to image) is 0.3 (" in reason
-    assert "over the fail limit of 0.1" in reason
+    assert "by.category.retrieval_drop (category = Food & Drink, R@1, caption to image) is 30.0 points (" in reason
+    assert "over the fail limit of 10.0 points" in reason
 
 
 def test_over_all_columns_the_worst_decides() -> None:

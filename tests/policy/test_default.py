@@ -100,7 +100,7 @@ def test_a_weak_model_is_judged_at_a_depth_at_which_it_has_something_to_lose() -
     )
     verdict = judge(None, asked(recall=WEAK, falls=[gone]))
     assert verdict.status == "fail"
-    assert "retrieval.drop (R@10, image to caption) is 0.31" in verdict.reasons[0]
+    assert "retrieval.drop (R@10, image to caption) is 31.0 points (97.5 % interval 28.7 to 33.3)" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(

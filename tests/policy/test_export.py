@@ -49,11 +49,10 @@ def test_every_result_has_its_place() -> None:
     )
     failed, warned, passed, waived, unclear = suite.findall("testcase")
     message = failed.find("failure").get("message")  # type: ignore[union-attr]
-    assert message == "lost.max_share = 0.0041 (95 % interval 0.003 to 0.005); warn above 0.001, fail above 0.002; " + (
-        "decided by lost 1"
-    )
+    figure = "lost.max_share = 0.41 % (95 % interval 0.30 to 0.50 %)"
+    assert message == f"{figure}; warn above 0.10 %, fail above 0.20 %; decided by lost 1"
     assert [child.tag for case in (warned, passed) for child in case] == ["system-out", "system-out"]
-    assert str(warned.findtext("system-out")).startswith("warn: lost.max_share = 0.0041")
+    assert str(warned.findtext("system-out")).startswith("warn: lost.max_share = 0.41 %")
     assert waived.find("skipped").get("message") == "waived by Ada until 2026-12-31 (fail): known"  # type: ignore[union-attr]
     assert "did not record it" in unclear.find("skipped").get("message", "")  # type: ignore[union-attr]
 

@@ -52,8 +52,12 @@ def looks(findings: list[Finding]) -> Looks:
             chosen=["purple", "blue", "other classes"],
             counts=counts,
             n_left_out=3,
+            places={key: (0, place) for key, place in zip(keys, places, strict=False)},
         )
-        for role, counts in (("candidate", [[12, 30, 3], [0, 2, 0]]), ("baseline", [[45, 0, 0], [0, 2, 0]]))
+        for role, counts, places in (
+            ("candidate", [[12, 30, 3], [0, 2, 0]], (0, 1, 1)),
+            ("baseline", [[45, 0, 0], [0, 2, 0]], (0, 0, 0)),
+        )
     ]
     samples = strangers | {f"s{i}": ShownSample(caption=f"Place {i} of the map") for i in range(60)}
     return Looks(samples=samples, neighbours=near, confusions=confusions)

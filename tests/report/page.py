@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ class Page(HTMLParser):
 
     def named(self, *names: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def known(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(page.content["data"])
+    return found
 
 
 def page_of(

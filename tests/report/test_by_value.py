@@ -71,5 +71,5 @@ def test_the_value_that_decides_a_rule_is_named_beside_it_and_on_the_cover(tmp_p
     rule = record.verdict.rules[0].model_copy(update={"figure": "by.colour.retrieval_drop", "detail": where})
     verdict = record.verdict.model_copy(update={"rules": [rule]})
     page, _ = page_of(record.model_copy(update={"verdict": verdict}), tmp_path)
-    assert f"observed at {where}" in page.text and f"({where}) is 0.81 %" in page.text
+    assert f"observed at {where}" in page.text and f"({where}) is 0.8 points" in page.text
     assert "largest significant fall of R@1, R@5 or R@10, of either direction, on a value of colour" in page.text

@@ -168,7 +168,7 @@ def test_the_cover_has_a_line_for_each_theme_with_its_directions(tmp_path: Path)
     theme = Theme(side="lost", number=1, findings=lost[:3], name="purple against blue", size=904, confirmed=True)
     page, _ = page_of(record.model_copy(update={"themes": [theme]}), tmp_path / "new")
     cover = page.text[: page.text.index("Contents")]
-    assert "Lost: purple against blue ● confirmed share 0.81 % [0.73, 0.90]" in cover
+    assert "Lost: purple against blue ● confirmed share of Lost 1: 0.81 % [0.73, 0.90]" in cover
     assert "3 directions, 904 samples: Lost 1 , Lost 2 , Lost 3" in cover
     assert "1 / 0 confirmed themes, lost / gained" in cover
     assert {"#lost-1", "#lost-2", "#lost-3"} <= {attributes.get("href") for _, attributes in page.tags}
@@ -240,8 +240,10 @@ def test_a_card_is_of_confirmed_findings_and_says_what_the_policy_looks_at(tmp_p
         return text[: text.index("Contents")]
 
     text = cover(record.findings, rule)
-    assert "0.81 % largest confirmed share lost, held out" in text
-    assert "the policy, which leaves out what both models have, looks at lost 2: 0.52 %" in text
+    assert "0.52 % largest confirmed share lost that counts, held out" in text
+    assert "Lost 2; the candidate has" in text and "Lost 1 has 0.81 %, but of that the candidate has" in text
+    text = cover(record.findings, record.verdict.rules[0])
+    assert "0.81 % largest confirmed share lost, held out" in text and "that counts" not in text
     unconfirmed = [f.model_copy(update={"confirmed": False}) for f in record.findings]
     text = cover(unconfirmed, rule)
     assert "none largest confirmed share lost, held out of 2 directions found none was confirmed" in text
@@ -252,6 +254,23 @@ def test_a_card_is_of_confirmed_findings_and_says_what_the_policy_looks_at(tmp_p
     assert "the policy looks at lost 2, which is not confirmed" in text
     nothing = rule.model_copy(update={"observed": Estimate(value=0.0), "finding": None})
     assert "the policy counts none" in cover(record.findings, nothing)
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+def test_card_and_sentence_of_what_was_gained_give_one_figure_the_policys(ruled: bool, tmp_path: Path) -> None:
+    record = small()
+    first, second = (f.model_copy(update={"side": "gained"}) for f in record.findings[:2])
+    half = first.reference_share.model_copy(update={"value": 0.7 * first.target_share.value})
+    findings = [first.model_copy(update={"reference_share": half}), second]
+    seen = {"figure": "gained.max_share", "observed": second.target_share, "finding": second.subset}
+    rules = [record.verdict.rules[0].model_copy(update=seen)] if ruled else []
+    verdict = record.verdict.model_copy(update={"rules": rules})
+    record = record.model_copy(update={"verdict": verdict, "findings": findings, "themes": []})
+    text = page_of(record, tmp_path)[0].text
+    cover = text[: text.index("Contents")]
+    assert "0.52 % largest confirmed share gained that counts, held out" in cover
+    assert "by gained 2 the candidate keeps" in cover and "its share is 0.52 % [" in cover
+    assert "Gained 1 has 0.81 %, but of that the baseline has 0.57 %" in cover
 
 
 @pytest.mark.parametrize("count", [0, 6])

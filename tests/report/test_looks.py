@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from koda.records import AuditRecord, Looks, Neighbour, SampleNeighbours
 from koda.report import template_folder
 from koda.report.environment import script
+from koda.report.former import pictures_in
 from tests.report import factory, factory_looks
-from tests.report.page import Page, page_of
+from tests.report.page import Page, known, page_of
 
 BLUE, ORANGE, AMBER, RED, GREY = "#1d5fb8", "#b4530a", "#8a5a00", "#b3151f", "#545d6e"
 
@@ -29,11 +28,6 @@ def made(looked: AuditRecord, tmp_path_factory: pytest.TempPathFactory) -> tuple
     page, report = page_of(looked, tmp_path_factory.mktemp("looks"), thumbnails)
     assert report.notes == []
     return page, report.html.read_text(encoding="utf-8")
-
-
-def known(page: Page) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(page.content["data"])
-    return found
 
 
 def test_a_gallery_says_why_each_picture_is_in_it_and_begins_with_what_was_held_out(made: tuple[Page, str]) -> None:
@@ -151,7 +145,7 @@ def test_text_of_the_data_stays_text_in_what_the_script_reads(looked: AuditRecor
     )
 
 
-def test_what_is_too_heavy_goes_without_pictures_in_a_stated_order(tmp_path: Path) -> None:
+def test_neighbours_that_are_too_heavy_have_their_pictures_on_pages_beside_the_report(tmp_path: Path) -> None:
     record = factory_looks.record(1)
     keys = [f"heavy{i}" for i in range(1500)]
     many = record.looks.neighbours[0].model_copy(update={"baseline": [Neighbour(key=k, similarity=0.5) for k in keys]})
@@ -159,8 +153,10 @@ def test_what_is_too_heavy_goes_without_pictures_in_a_stated_order(tmp_path: Pat
     grain = factory_looks.picture(1, (96, 96), noise=0.9)
     page, report = page_of(record, tmp_path, factory_looks.thumbnails(record) | dict.fromkeys(keys, grain))
     assert report.html.stat().st_size < 5_000_000
-    assert len(report.notes) == 1 and report.notes[0].startswith("Neighbours outside the galleries have no pictures")
-    assert known(page)["pictures"] == {} and "sheet" in known(page) and report.notes[0] in page.text
+    assert len(report.notes) == 1 and report.notes[0].startswith("With all of its pictures report.html would be over")
+    beside = pictures_in((report.html.parent / "gallery-lost-1.html").read_text(encoding="utf-8"))
+    assert set(keys) < set(beside)
+    assert known(page)["pictures"] == {} and "sheet" in known(page)
 
 
 def test_a_record_with_nothing_to_look_at_has_the_script_and_no_maps(tmp_path: Path) -> None:

@@ -83,15 +83,15 @@ def test_shares_and_falls_have_intervals_where_the_summary_has_them(page: Page) 
     text = page.text.replace("\u00a0", " ")
     assert "lost 0.81 % [0.71, 0.91]" in text and "nothing gained" in text
     assert "the largest share is 0.81 % (95 % interval 0.71 to 0.91 %): purple against blue" in text
-    assert "a fall of 2.0 % (95 % interval 1.0 to 3.0 %) of the queries" in text
+    assert "a fall of 2.0 points (95 % interval 1.0 to 3.0)" in text
     older = page_of(ran("old", "mid", "pass", lost=side(0.0081, interval=False))).text.replace("\u00a0", " ")
-    assert "lost 0.81 % nothing gained" in older and "fell by 2.0 % of the queries" in older
+    assert "lost 0.81 % nothing gained" in older and "fell by 2.0 points, in the retrieval direction" in older
 
 
 def test_a_rise_is_said_to_be_one() -> None:
     risen = Estimate(value=-0.02, low=-0.03, high=-0.01)
     text = page_of(ran("old", "mid", "pass", retrieval_drop=-0.02, retrieval=risen)).text.replace("\u00a0", " ")
-    assert "a rise, which is a negative fall, of −2.0 % (95 % interval −3.0 to −1.0 %)" in text
+    assert "a rise, which is a negative fall, of −2.0 points (95 % interval −3.0 to −1.0)" in text
 
 
 def test_a_matrix_has_an_empty_cell_where_a_model_would_meet_itself(page: Page) -> None:

@@ -74,7 +74,8 @@ def test_every_audit_is_listed_the_latest_first_with_figures_and_people(home: Pa
     place = told["figures"].index("lost.max_share")
     assert [audit[4][place] for audit in told["audits"]] == [[0.0081, 0.0073, 0.009]] * 2
     assert told["audits"][0][0] != told["audits"][1][0]  # against other weights: another line
-    assert "lost.max_share" in told["shares"] and "confirmed.count" not in told["shares"]
+    units = [told["units"].get(name) for name in ("lost.max_share", "retrieval.drop", "confirmed.count")]
+    assert units == ["%", "points", None]
 
 
 def test_hostile_names_do_nothing_and_links_lead_to_the_reports(home: Path, tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""Pages beside the HTML report, one a finding, for pictures that would bring it over 5 MB; linked both ways."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from koda.records import AuditRecord, Finding
+from koda.report import environment, text, view
+from koda.report.thumbnails import Gallery, gallery, unshrunk
+
+PAGES = "gallery-*.html"  #: names of the pages, as koda.audit.folders has them
+_MOST = 5_000_000  # bytes of the report
+_FIRST = (6, 2, 0)  # pictures of each lobe that the report itself shows, as many as fit
+_CAPTION = 400  # characters of what is said of a neighbour
+
+
+@dataclass(frozen=True)
+class NearPicture:
+    """A picture of a sample that is near those of a finding."""
+
+    key: str
+    caption: str
+    href: str
+
+
+def fitted(
+    record: AuditRecord, thumbnails: Mapping[str, bytes], draw: Callable[[Gallery], str]
+) -> tuple[bytes, Gallery]:
+    """Draw the HTML report with all of its pictures, or, where it would be over 5 MB, with the first of each lobe.
+
+    Args:
+        record: of the audit.
+        thumbnails: sample key -> JPEG bytes.
+        draw: makes the report with some pictures.
+    """
+    pictures = gallery(record, thumbnails)
+    if pictures.is_whole and len(page := draw(pictures).encode("utf-8")) <= _MOST:
+        return page, pictures
+    for first in _FIRST:
+        pictures = gallery(record, thumbnails, first=first)
+        if first and not pictures.is_whole:
+            continue
+        page = draw(pictures).encode("utf-8")
+        if len(page) <= _MOST:
+            return page, pictures
+    pictures = gallery(record, thumbnails, most=0, first=0)  # long captions leave no room for the map's and neighbours'
+    return draw(pictures).encode("utf-8"), pictures
+
+
+def notes_on(record: AuditRecord, pictures: Gallery) -> list[str]:
+    """Say that pictures are on pages of their own, and which are not in the report."""
+    if not pictures.is_paged:
+        return []
+    pages = text.plural(len(record.findings), "page")
+    notes = [f"With all of its pictures report.html would be over 5 MB: {pages} beside it, one a finding, have them."]
+    points = record.metrics.map
+    if pictures.sheet is None and points is not None and points.keys:
+        notes.append("Samples of the map that no gallery shows have no picture in report.html, for the same reason.")
+    return notes
+
+
+def pages(
+    record: AuditRecord, thumbnails: Mapping[str, bytes], findings: Sequence[Finding], folder: Path
+) -> Iterator[tuple[str, bytes]]:
+    """Draw a page of each finding, with its pictures as they are; return names and bytes.
+
+    Args:
+        record: of the audit.
+        thumbnails: sample key -> JPEG bytes.
+        findings: in the order of the report.
+        folder: of the templates.
+    """
+    style = environment.style(folder, "html")
+    template = environment.environment(folder).get_template("gallery.html.j2")
+    names = [("", ""), *((view.page_name(f.subset), view.numbered(f.subset)) for f in findings), ("", "")]
+    digest = hashlib.sha256(record.to_json().encode("utf-8")).hexdigest()
+    for place, finding in enumerate(findings):
+        pictures = unshrunk(record, thumbnails, finding)
+        shown = view.view(record, finding, pictures)
+        page = template.render(
+            record=record,
+            target="html",
+            v=shown,
+            near=list(_near(record, finding, pictures)),
+            before=names[place],
+            after=names[place + 2],
+            style=style,
+            csp=environment.policy(style, ""),
+            record_digest=digest,
+        )
+        yield view.page_name(finding.subset), page.encode("utf-8")
+
+
+def _near(record: AuditRecord, finding: Finding, pictures: Gallery) -> Iterator[NearPicture]:
+    """Return the neighbours of the samples of a finding that have a picture and are not among these themselves."""
+    shown = {sample.key for lobe in (finding.positive, finding.negative) for sample in lobe.samples}
+    near = chain.from_iterable((*s.baseline, *s.candidate) for s in record.looks.neighbours if s.key in shown)
+    said = {s.key: s.caption for f in record.findings for lobe in (f.positive, f.negative) for s in lobe.samples}
+    said |= {key: sample.caption for key, sample in record.looks.samples.items()}
+    for key in dict.fromkeys(neighbour.key for neighbour in near):
+        if key not in shown and key in pictures.pictures:
+            yield NearPicture(key, text.shorten(said.get(key), _CAPTION), pictures.pictures[key])
