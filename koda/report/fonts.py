@@ -20,6 +20,8 @@ _PACKAGES = {
     **dict.fromkeys(("Han", "Hangul", "Hiragana", "Katakana", "Bopomofo"), "fonts-noto-cjk"),
     "symbols": "fonts-symbola",
 }
+# tags, comments and what the document does not draw, then text; templates write `>` in a value as `&gt;`
+_HIDDEN_AND_SHOWN = re.compile(r"((?:<(title|style)\b.*?</\2>|<[^>]*>)*)([^<]*)", re.DOTALL)
 _LONGEST_RUN = 12  # characters that are spelled out of one run
 # Format characters have no glyph and need none.
 _INVISIBLE = re.compile(
@@ -93,6 +95,24 @@ def spell_lacking(text: str, covered: AbstractSet[int]) -> str:
     missing = "".join(map(re.escape, sorted(lacking(text, covered))))
     text = _INVISIBLE.sub(_keep_joiners, text)
     return re.sub(f"[{missing}]+", _spelled, text) if missing else text
+
+
+def shown_in(html: str) -> str:
+    """Return the text of a document that is drawn: what stands between its tags, titles aside.
+
+    >>> shown_in('<title>猫</title><p title="红">a <b>b</b></p>')
+    'a b'
+    """
+    return "".join(text for _, _, text in _HIDDEN_AND_SHOWN.findall(html))
+
+
+def spell_shown(html: str, covered: AbstractSet[int]) -> str:
+    """Spell out what no font draws where a document shows it; titles and descriptions of pictures need no font.
+
+    >>> spell_shown('<title>猫</title><img alt="猫"><p>猫</p>', frozenset())
+    '<title>猫</title><img alt="猫"><p>[U+732B]</p>'
+    """
+    return _HIDDEN_AND_SHOWN.sub(lambda part: part[1] + spell_lacking(part[3], covered), html)
 
 
 def _spelled(run: re.Match[str]) -> str:

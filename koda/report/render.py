@@ -11,6 +11,7 @@ from koda.errors import ConfigError, PrerequisiteError
 from koda.records import Annotation, AuditRecord, Finding
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.changed_figures import changed_figures
+from koda.report.drawing_software import drawing_software
 from koda.report.found_subset import found_table, overlaps, stops
 from koda.report.headline import headline
 from koda.report.pdf import write_pdf
@@ -76,14 +77,15 @@ def render(
     draft, said = _document(record, pictures, named, folder, "pdf", notes), len(notes)
     own = fonts.coverage(folder / "fonts")
     given = _given_fonts(record, notes)
-    more = fonts_for(fonts.lacking(draft, own), given)
+    shown = fonts.shown_in(draft)
+    more = fonts_for(fonts.lacking(shown, own), given)
     covered = own.union(*map(code_points, more))
-    if drawn := fonts.lacking(draft, own) - fonts.lacking(draft, covered):
+    if drawn := fonts.lacking(shown, own) - fonts.lacking(shown, covered):
         notes.append(
             f"The PDF draws {text.plural(len(drawn), 'character')} ({', '.join(fonts.scripts_of(drawn))}) with fonts "
             f"{_whose(more, given)}: {', '.join(map(family_of, more))}."
         )
-    if lacking := fonts.lacking(draft, covered):
+    if lacking := fonts.lacking(shown, covered):
         count = fonts.count_lacking(_captions(record), covered)
         notes.append(
             f"No font on this machine draws {text.plural(len(lacking), 'character')} "
@@ -96,7 +98,7 @@ def render(
         )
     if len(notes) > said:  # it says now what was found out from the draft
         draft = _document(record, pictures, named, folder, "pdf", notes)
-    paper = fonts.spell_lacking(draft, covered)
+    paper = fonts.spell_shown(draft, covered)
     out = out_dir / "report.pdf"
     try:
         write_atomically(
@@ -171,6 +173,7 @@ def _document(
             by_value=metric_tables.by_value(record),
             alignment=alignment.alignment(record),
             aligned=alignment.cover_note(record),
+            drawn_with=drawing_software() if target == "pdf" else "",
             configuration=environment.configuration(record.model_dump(mode="json")["config"]),
             record_digest=hashlib.sha256(record.to_json().encode("utf-8")).hexdigest(),
             created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),
