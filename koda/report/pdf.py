@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.errors import KodaError, PrerequisiteError
+from koda.report.drawing_software import drawing_software
 from koda.report.fonts import fontconfig
 from koda.report.pdf_finishing import finish
 from koda.report.renderer import settings
@@ -59,7 +60,7 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
                 )
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
-        return finish(pdf)
+        return finish(pdf, drawing_software())
 
 
 def _renderer() -> tuple[Any, Any, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import pikepdf
 from pikepdf import Array, Dictionary, Name
@@ -27,13 +29,17 @@ xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" xmlns:pdfaProperty="http:
 </rdf:li></rdf:Seq></pdfaSchema:property></rdf:li></rdf:Bag></pdfaExtension:schemas></rdf:Description>"""
 # WeasyPrint writes one operand or operator a line, and its text as hexadecimal: no string looks like this.
 _MARKED = re.compile(rb"^/\w+\n<</MCID (\d+)>>\nBDC$", re.MULTILINE)
+_PRODUCER = re.compile(rb'pdf:Producer="[^"]*"')
+_RETURN_AT_END = b"\r\nendstream"
+_MOST_SAVES = 6
 
 
-def finish(pdf: bytes) -> bytes:
-    """Return a tagged PDF of WeasyPrint with the marks of its tables, links, margins and standards completed.
+def finish(pdf: bytes, producer: str = "") -> bytes:
+    """Return a tagged PDF of WeasyPrint with the marks of its lists, tables, links, margins and standards completed.
 
     Args:
         pdf: the file as WeasyPrint wrote it.
+        producer: what drew the file; "" leaves what it says itself.
     """
     with pikepdf.open(io.BytesIO(pdf)) as document:
         root = document.Root
@@ -42,20 +48,20 @@ def finish(pdf: bytes) -> bytes:
         if "/Metadata" in root:
             packet = root.Metadata.read_bytes()
             if b"pdfuaid" not in packet:
-                root.Metadata.write(packet.replace(b"</rdf:RDF>", _UA_MARK + b"</rdf:RDF>"))
+                packet = packet.replace(b"</rdf:RDF>", _UA_MARK + b"</rdf:RDF>")
+            if producer:
+                document.docinfo["/Producer"] = producer
+                named = b"pdf:Producer=" + quoteattr(producer).encode()
+                packet = _PRODUCER.sub(lambda _: named, packet)
+            root.Metadata.write(packet)
         if "/StructTreeRoot" in root:
             tree = list(_nodes(root.StructTreeRoot))
             _scope_headings(tree)
+            _list_names(document, tree)
+            _gather_bodies(document, tree)
             _bring_links_home(document, tree)
             _free_margins(document, tree)
-        made = io.BytesIO()
-        document.save(
-            made,
-            deterministic_id=True,
-            fix_metadata_version=False,
-            object_stream_mode=pikepdf.ObjectStreamMode.generate,
-        )
-        return made.getvalue()
+        return _saved(document)
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,33 @@ def _scope_headings(tree: list[_Node]) -> None:
         else:
             others = [] if said is None else list(said) if isinstance(said, Array) else [said]
             node.element.A = Array([*others, Dictionary(O=Name.Table, Scope=scope)])
+
+
+def _list_names(document: Any, tree: list[_Node]) -> None:
+    """List the elements that have a name, since cells call their headings by it."""
+    named = {bytes(node.element.ID): node.element for node in tree if "/ID" in node.element}
+    if named:
+        pairs = [part for name in sorted(named) for part in (pikepdf.String(name), named[name])]
+        document.Root.StructTreeRoot.IDTree = document.make_indirect(Dictionary(Names=Array(pairs)))
+
+
+def _gather_bodies(document: Any, tree: list[_Node]) -> None:
+    """Put what an item of a list holds beside its label into one body, where WeasyPrint left it in the item itself."""
+    for node in tree:
+        if node.kind != "/LI":
+            continue
+        label = [kid for kid in node.kids if isinstance(kid, Dictionary) and kid.get("/S") == Name.Lbl]
+        rest = [
+            kid for kid in node.kids if not (isinstance(kid, Dictionary) and kid.get("/S") in (Name.Lbl, Name.LBody))
+        ]
+        if not rest:
+            continue
+        body = document.make_indirect(
+            Dictionary(Type=Name.StructElem, S=Name.LBody, P=node.element, Pg=node.element.Pg, K=Array(rest))
+        )
+        for kid in rest:
+            kid.P = body
+        node.element.K = Array([*label, body])
 
 
 def _bring_links_home(document: Any, tree: list[_Node]) -> None:
@@ -176,3 +209,51 @@ def _parents(document: Any) -> dict[int, tuple[Any, int]]:
     """Return where the parent tree keeps what belongs to each number; WeasyPrint writes it as one flat list."""
     numbers = document.Root.StructTreeRoot.ParentTree.Nums
     return {int(numbers[place]): (numbers, place + 1) for place in range(0, len(numbers), 2)}
+
+
+def _saved(document: Any) -> bytes:
+    """Save the file so that no stream's data end with a carriage return.
+
+    With the line feed before ``endstream`` that would be one end of line, and PDF/A holds it against the stream's
+    length. Such data are written as text. Where it befell a table of the file itself, the file is changed in a place
+    that says nothing: 0 is what the revision of an element is without being stated.
+    """
+    content = _written(document)
+    for _ in range(_MOST_SAVES):
+        if _RETURN_AT_END not in content:
+            break
+        with pikepdf.open(io.BytesIO(content)) as again:
+            streams = [entry for entry in again.objects if isinstance(entry, pikepdf.Stream)]
+            ending = [(stream, raw) for stream in streams if (raw := stream.read_raw_bytes()).endswith(b"\r")]
+            for stream, raw in ending:
+                _write_as_text(stream, raw)
+            if not ending and "/StructTreeRoot" in again.Root:
+                next(node for node in _nodes(again.Root.StructTreeRoot) if "/R" not in node.element).element.R = 0
+            content = _written(again)
+    return content
+
+
+def _written(document: Any) -> bytes:
+    made = io.BytesIO()
+    document.save(
+        made,
+        deterministic_id=True,
+        fix_metadata_version=False,
+        object_stream_mode=pikepdf.ObjectStreamMode.generate,
+        stream_decode_level=pikepdf.StreamDecodeLevel.none,
+    )
+    return made.getvalue()
+
+
+def _write_as_text(stream: Any, raw: bytes) -> None:
+    before, parameters = _as_list(stream.get("/Filter")), _as_list(stream.get("/DecodeParms"))
+    missing = [None] * (len(before) - len(parameters))
+    stream.write(
+        base64.a85encode(raw) + b"~>",
+        filter=Array([Name.ASCII85Decode, *before]),
+        decode_parms=Array([None, *parameters, *missing]) if parameters else None,
+    )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, Array) else [value]

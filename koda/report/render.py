@@ -11,6 +11,7 @@ from koda.errors import ConfigError, PrerequisiteError
 from koda.records import Annotation, AuditRecord, Finding
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.changed_figures import changed_figures
+from koda.report.drawing_software import drawing_software
 from koda.report.found_subset import found_table, overlaps, stops
 from koda.report.gallery_pages import PAGES, fitted, notes_on, pages
 from koda.report.headline import headline
@@ -179,6 +180,7 @@ def _document(
             by_value=metric_tables.by_value(record),
             alignment=alignment.alignment(record),
             aligned=alignment.cover_note(record),
+            drawn_with=drawing_software() if target == "pdf" else "",
             configuration=environment.configuration(record.model_dump(mode="json")["config"]),
             record_digest=hashlib.sha256(record.to_json().encode("utf-8")).hexdigest(),
             created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),
