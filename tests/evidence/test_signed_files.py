@@ -138,6 +138,17 @@ def test_no_byte_of_the_signed_pdf_can_change_unseen(place: Path) -> None:
     assert "0 signatures" in check_signed_pdf(folder, key).why
 
 
+def test_a_signature_of_a_kind_that_is_refused_is_said_in_a_line_alone(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = place / "audit" / PDF
+    before, found, after = path.read_bytes().rpartition(b"06082A8648CE3D040302")  # ECDSA with SHA-256
+    path.write_bytes(before + found[:-1] + b"3" + after)  # of SHA-384
+    check = check_signed_pdf(place / "audit", public_key(place / "own.pub.pem"))
+    assert check.state == "FAILED" and "changed after it was signed" in check.why
+    assert caplog.records == []
+
+
 def test_signatures_of_another_key_fail(place: Path) -> None:
     _, public = key_pair(place, "another")
     code, answer = run("verify", place / "audit", "--key", public)
