@@ -153,16 +153,31 @@ def _find(model: ModelRecord, place: Path | None) -> Path | str:
     spec = ModelSpec(name=model.name, pretrained=model.pretrained)
     if spec.kind in {"python", "embeddings"}:
         return "they come from code or from stored embeddings, and have no file of their own"
-    if place is None:
-        place = Path(model.pretrained or (spec.place if spec.kind == "local-dir" else ""))
-        if not place.is_absolute():  # a name of a hub's, or from a folder that nobody knows any more
-            return "the record names no file of them"
+    place = place or _where_it_was_read(model, spec)
+    if place is None:  # a name of a hub's, or from a folder that nobody knows any more
+        return "the record names no file of them that is here"
     if not place.exists():
         return f"there is no {place}"
     try:
         return weights_at(place)
     except KodaError as error:
         return error.message
+
+
+def _where_it_was_read(model: ModelRecord, spec: ModelSpec) -> Path | None:
+    """Return where the record says that weights lay, or where the cache of the hub has them."""
+    if model.pretrained or spec.kind == "local-dir":
+        path = Path(model.pretrained or spec.place)
+        return path if path.is_absolute() else None
+    if spec.kind != "hf-hub" or not model.weights_file:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(spec.place, model.weights_file.partition(" [")[0])
+    except ValueError:  # the name is none of the hub's
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _order(model: ModelRecord) -> tuple[str, ...]:

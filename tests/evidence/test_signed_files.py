@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from cryptography import x509
@@ -200,6 +201,26 @@ def test_weights_in_shards_behind_links_are_signed_with_their_index(place: Path,
     assert failed == [WEIGHTS] and f"other files than {', '.join(names)}" in text
     flip(blobs / "1")
     assert "model-00002-of-00002.safetensors was changed" in told(place, *given)[2]
+
+
+def test_weights_in_the_cache_of_the_hub_are_found(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub/models--a-team--a-model/snapshots/0f"
+    shutil.copytree(place / "weights", snapshot)
+    (tmp_path / "hub/models--a-team--a-model/refs").mkdir()
+    (tmp_path / "hub/models--a-team--a-model/refs/main").write_text("0f")
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+    for name, found in (("hf-hub:a-team/a-model", True), ("hf-hub:a-team/another", False), ("hf-hub:no/na/me", False)):
+        names = {"name": name, "pretrained": None, "weights_file": "model.safetensors"}
+        from_hub = record.model_copy(update={"candidate": record.candidate.model_copy(update=names)})
+        _, files = [
+            check
+            for check in check_weights(place / "audit", from_hub, public_key(place / "own.pub.pem"), {})
+            if check.name == WEIGHTS
+        ]
+        assert files.state == ("verified" if found else "not verified"), files
 
 
 def test_people_read_what_was_made_what_was_not_and_what_came_of_it(place: Path) -> None:
