@@ -24,7 +24,7 @@ from koda.evidence.bom import bom_of, check_bom
 from koda.evidence.keys import private_key, public_key
 from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import check_statement, signed_statement
-from koda.evidence.weights import check_weights
+from koda.evidence.weights import check_weights, how_to_say_where, sign_weights
 from koda.records import AuditRecord
 from tests.evidence.conftest import AUDIT, change, flip, key_pair, run
 from tests.report.page import needs_pango
@@ -194,7 +194,9 @@ def test_weights_in_shards_behind_links_are_signed_with_their_index(place: Path,
     save_file({"logit_scale": np.ones(1, np.float32)}, blobs / "1")  # together the tensors of the audit's weights
     (blobs / "2").write_text(json.dumps({"weight_map": {"visual.proj": names[0], "logit_scale": names[1]}}))
     given = ["--weights", f"candidate={cache}"]
-    assert run("sign", place / "audit", "--key", place / "own.pem", *given)[0] == 0
+    private, _ = key_pair(place, "own", password="a password")  # told() reads its public half
+    arguments = ["sign", place / "audit", "--key", private, "--password-env", "KEY_PASSWORD", *given]
+    assert run(*arguments, KEY_PASSWORD="a password")[0] == 0
     states, failed, _ = told(place, *given)
     assert failed == [] and states[WEIGHTS, "the weights themselves"] == "verified"
     _, failed, text = told(place, "--weights", f"candidate={place / 'weights'}")
@@ -221,6 +223,14 @@ def test_weights_in_the_cache_of_the_hub_are_found(
             if check.name == WEIGHTS
         ]
         assert files.state == ("verified" if found else "not verified"), files
+
+
+def test_stored_embeddings_have_no_weights_to_point_at(place: Path) -> None:
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+    model = record.candidate.model_copy(update={"name": "embeddings:/somewhere"})
+    why = sign_weights(place / "none.sig", model, place / "own.pem", None, None)
+    assert why is not None and "no file of their own" in why and how_to_say_where("candidate", why) == ""
+    assert not (place / "none.sig").exists()
 
 
 def test_people_read_what_was_made_what_was_not_and_what_came_of_it(place: Path) -> None:
