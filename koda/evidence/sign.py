@@ -17,7 +17,7 @@ from koda.evidence.result import failed
 from koda.evidence.signed_pdf import PDF, SIGNED_PDF, certificates, sign_pdf
 from koda.evidence.statement import STATEMENT, signed_statement
 from koda.evidence.verify import verify
-from koda.evidence.weights import sign_weights, weights_file
+from koda.evidence.weights import how_to_say_where, sign_weights, weights_file
 from koda.records import AuditRecord
 from koda.storage.writing import explain_os_errors, new_folder
 from koda.typing import ROLES, Role
@@ -100,14 +100,14 @@ def _write_all(
 
 def _sign_weights(place: Path, record: AuditRecord, key: Any, signing: Signing) -> dict[str, str]:
     """Sign the manifests of weights; return those that were not made, and why."""
+    if not is_p256(key):
+        return {weights_file(role): "the format takes no Ed25519 key, only one on P-256" for role in ROLES}
     left_out: dict[str, str] = {}
     for role in ROLES:
-        why: str | None = "the format takes no Ed25519 key, only one on P-256"
-        if is_p256(key):
-            target, at = place / Path(weights_file(role)).name, signing.weights.get(role)
-            why = sign_weights(target, getattr(record, role), signing.key, signing.password, at)
-        if why is not None and role in signing.weights:
+        target, at = place / Path(weights_file(role)).name, signing.weights.get(role)
+        why = sign_weights(target, getattr(record, role), signing.key, signing.password, at)
+        if why is not None and at is not None:
             raise ConfigError(f"The weights of the {role} are not signed: {why}.", "Leave out --weights, or mend it.")
         if why is not None:
-            left_out[weights_file(role)] = why + (f" (--weights {role}=PATH)" if is_p256(key) else "")
+            left_out[weights_file(role)] = why + how_to_say_where(role, why)
     return left_out

@@ -24,6 +24,7 @@ from koda.typing import ROLES, Role
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
+_NO_FILE = "they come from code or from stored embeddings, and have no file of their own"
 _PREDICATE = "https://model_signing/signature/v1.0"
 
 
@@ -47,6 +48,11 @@ def weights_places(given: list[str]) -> dict[Role, Path]:
             )
         places[role] = Path(path)
     return places
+
+
+def how_to_say_where(role: Role, problem: str) -> str:
+    """Return what to add to a reason why weights were not found, unless there is nothing to be found."""
+    return "" if problem.endswith(_NO_FILE) else f" (--weights {role}=PATH)"
 
 
 def sign_weights(target: Path, model: ModelRecord, key: Path, password: str | None, place: Path | None) -> str | None:
@@ -130,7 +136,7 @@ def _check_files(name: str, role: Role, model: ModelRecord, named: Mapping[str, 
     if problem is None:
         return Evidence(name, what, "verified", f"{found}: files as signed, tensors as the record says")
     if place is None:
-        return Evidence(name, what, "not verified", f"{problem} (--weights {role}=PATH)")
+        return Evidence(name, what, "not verified", problem + how_to_say_where(role, problem))
     return Evidence(name, what, "FAILED", problem)
 
 
@@ -152,17 +158,32 @@ def _find(model: ModelRecord, place: Path | None) -> Path | str:
     """Return the file of a model's weights, or its index; in words why it is not to be had. Nothing is fetched."""
     spec = ModelSpec(name=model.name, pretrained=model.pretrained)
     if spec.kind in {"python", "embeddings"}:
-        return "they come from code or from stored embeddings, and have no file of their own"
-    if place is None:
-        place = Path(model.pretrained or (spec.place if spec.kind == "local-dir" else ""))
-        if not place.is_absolute():  # a name of a hub's, or from a folder that nobody knows any more
-            return "the record names no file of them"
+        return _NO_FILE
+    place = place or _where_it_was_read(model, spec)
+    if place is None:  # a name of a hub's, or from a folder that nobody knows any more
+        return "the record names no file of them that is here"
     if not place.exists():
         return f"there is no {place}"
     try:
         return weights_at(place)
     except KodaError as error:
         return error.message
+
+
+def _where_it_was_read(model: ModelRecord, spec: ModelSpec) -> Path | None:
+    """Return where the record says that weights lay, or where the cache of the hub has them."""
+    if model.pretrained or spec.kind == "local-dir":
+        path = Path(model.pretrained or spec.place)
+        return path if path.is_absolute() else None
+    if spec.kind != "hf-hub" or not model.weights_file:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(spec.place, model.weights_file.partition(" [")[0])
+    except ValueError:  # the name is none of the hub's
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _order(model: ModelRecord) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from cryptography import x509
@@ -23,7 +24,7 @@ from koda.evidence.bom import bom_of, check_bom
 from koda.evidence.keys import private_key, public_key
 from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import check_statement, signed_statement
-from koda.evidence.weights import check_weights
+from koda.evidence.weights import check_weights, how_to_say_where, sign_weights
 from koda.records import AuditRecord
 from tests.evidence.conftest import AUDIT, change, flip, key_pair, run
 from tests.report.page import needs_pango
@@ -138,6 +139,17 @@ def test_no_byte_of_the_signed_pdf_can_change_unseen(place: Path) -> None:
     assert "0 signatures" in check_signed_pdf(folder, key).why
 
 
+def test_a_signature_of_a_kind_that_is_refused_is_said_in_a_line_alone(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = place / "audit" / PDF
+    before, found, after = path.read_bytes().rpartition(b"06082A8648CE3D040302")  # ECDSA with SHA-256
+    path.write_bytes(before + found[:-1] + b"3" + after)  # of SHA-384
+    check = check_signed_pdf(place / "audit", public_key(place / "own.pub.pem"))
+    assert check.state == "FAILED" and "changed after it was signed" in check.why
+    assert caplog.records == []
+
+
 def test_signatures_of_another_key_fail(place: Path) -> None:
     _, public = key_pair(place, "another")
     code, answer = run("verify", place / "audit", "--key", public)
@@ -182,13 +194,43 @@ def test_weights_in_shards_behind_links_are_signed_with_their_index(place: Path,
     save_file({"logit_scale": np.ones(1, np.float32)}, blobs / "1")  # together the tensors of the audit's weights
     (blobs / "2").write_text(json.dumps({"weight_map": {"visual.proj": names[0], "logit_scale": names[1]}}))
     given = ["--weights", f"candidate={cache}"]
-    assert run("sign", place / "audit", "--key", place / "own.pem", *given)[0] == 0
+    private, _ = key_pair(place, "own", password="a password")  # told() reads its public half
+    arguments = ["sign", place / "audit", "--key", private, "--password-env", "KEY_PASSWORD", *given]
+    assert run(*arguments, KEY_PASSWORD="a password")[0] == 0
     states, failed, _ = told(place, *given)
     assert failed == [] and states[WEIGHTS, "the weights themselves"] == "verified"
     _, failed, text = told(place, "--weights", f"candidate={place / 'weights'}")
     assert failed == [WEIGHTS] and f"other files than {', '.join(names)}" in text
     flip(blobs / "1")
     assert "model-00002-of-00002.safetensors was changed" in told(place, *given)[2]
+
+
+def test_weights_in_the_cache_of_the_hub_are_found(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub/models--a-team--a-model/snapshots/0f"
+    shutil.copytree(place / "weights", snapshot)
+    (tmp_path / "hub/models--a-team--a-model/refs").mkdir()
+    (tmp_path / "hub/models--a-team--a-model/refs/main").write_text("0f")
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+    for name, found in (("hf-hub:a-team/a-model", True), ("hf-hub:a-team/another", False), ("hf-hub:no/na/me", False)):
+        names = {"name": name, "pretrained": None, "weights_file": "model.safetensors"}
+        from_hub = record.model_copy(update={"candidate": record.candidate.model_copy(update=names)})
+        _, files = [
+            check
+            for check in check_weights(place / "audit", from_hub, public_key(place / "own.pub.pem"), {})
+            if check.name == WEIGHTS
+        ]
+        assert files.state == ("verified" if found else "not verified"), files
+
+
+def test_stored_embeddings_have_no_weights_to_point_at(place: Path) -> None:
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+    model = record.candidate.model_copy(update={"name": "embeddings:/somewhere"})
+    why = sign_weights(place / "none.sig", model, place / "own.pem", None, None)
+    assert why is not None and "no file of their own" in why and how_to_say_where("candidate", why) == ""
+    assert not (place / "none.sig").exists()
 
 
 def test_people_read_what_was_made_what_was_not_and_what_came_of_it(place: Path) -> None:
