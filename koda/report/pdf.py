@@ -16,7 +16,7 @@ from koda.errors import KodaError, PrerequisiteError
 from koda.report.drawing_software import drawing_software
 from koda.report.fonts import fontconfig
 from koda.report.pdf_finishing import finish
-from koda.report.renderer import settings
+from koda.report.renderer import settings, with_directions
 
 VARIANT = "pdf/a-3a"
 _LOCK = threading.Lock()
@@ -39,7 +39,7 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
     with _LOCK, _only_fonts_of(fonts, more_fonts, moment):
         weasyprint, fetcher, font_configuration = _renderer()
         data_only = fetcher(allowed_protocols={"data"}, allow_redirects=False, fail_on_errors=True)
-        document = weasyprint.HTML(string=html, base_url=None, url_fetcher=data_only)
+        document = weasyprint.HTML(string=with_directions(html), base_url=None, url_fetcher=data_only)
         attached = weasyprint.Attachment(
             string=attachment,
             name="audit.json",

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fontTools.ttLib import TTFont
 
+from koda.report.text import direction
+
+_ISOLATED = re.compile(r"<bdi>(?=([^<]*))")
 _SHAPING = {"BASE", "GDEF", "GPOS", "GSUB", "JSTF", "MATH"}  # tables of a font
+
+
+def with_directions(html: str) -> str:
+    """State the direction of each text that HTML sets apart, which WeasyPrint does not find out by itself.
+
+    >>> with_directions("<bdi>red</bdi> <bdi>חתול = red</bdi>")
+    '<bdi>red</bdi> <bdi dir="rtl">חתול = red</bdi>'
+    """
+    return _ISOLATED.sub(lambda found: '<bdi dir="rtl">' if direction(found[1]) == "rtl" else found[0], html)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 from koda.records import Annotation, AuditRecord
 from koda.report import RenderedReport, render
 from koda.report.fonts import fontconfig
+from koda.report.renderer import with_directions
 from koda.report.svg import text_at
 from tests.report import factory
 from tests.report.page import needs_pango, with_captions
@@ -99,6 +100,11 @@ def test_the_html_and_the_metadata_of_the_pdf_hold_the_texts_themselves(spelled:
 def test_hebrew_in_figures_and_tables_of_the_pdf_runs_from_right_to_left(spelled: RenderedReport) -> None:
     text = words_of(spelled.pdf)
     assert text.count(BASELINE) > 5 and BASELINE[::-1] not in text
+
+
+def test_a_text_that_is_set_apart_says_its_direction_on_paper() -> None:
+    said = '<bdi>red</bdi> <bdi dir="rtl">חתול = red</bdi> <bdi dir="rtl">3 = צבע</bdi>'
+    assert with_directions(said.replace(' dir="rtl"', "")) == said
 
 
 @needs_pango
