@@ -19,7 +19,7 @@ from koda.report.render import RenderedReport
 from tests.report import factory, factory_looks
 from tests.report.page import Page, known
 
-N, LOBE = 8, 17  # findings, and samples of a lobe
+N, LOBE = 8, 20  # findings, and samples of a lobe
 PAGES = [f"gallery-{side}-{k}.html" for side, n in (("lost", N - 2), ("gained", 2)) for k in range(1, n + 1)]
 
 
