@@ -11,7 +11,7 @@ from typing import Any, Literal
 from koda.audit.comparison import compared_figures
 from koda.records import AuditRecord, Estimate
 from koda.secrets import redact
-from koda.units import Unit, bracketed, measured
+from koda.units import Unit, bracketed, interval
 from koda.wording import one_line
 
 COMPARISON, VERDICT, REPORT, PROGRESS = "model-comparison", "verdict", "report-html", "koda-progress"
@@ -95,9 +95,7 @@ def _value(estimate: Estimate | None, unit: Unit = "percent", sign: Literal["", 
 
 
 def _interval(estimate: Estimate | None, unit: Unit = "percent") -> str:
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return ""
-    return f"{measured(estimate.low, unit)} to {measured(estimate.high, unit)}"
+    return "" if estimate is None else interval(estimate.low, estimate.high, unit)
 
 
 def _in_markdown(text: str) -> str:

@@ -51,6 +51,18 @@ def with_interval(
     return f"{text} ({100 * level:.4g} % interval {ends}{' %' if unit == 'percent' else ''})"
 
 
+def interval(low: float | None, high: float | None, unit: Unit = "percent") -> str:
+    """Write an interval that stands beside its figure; "" where one of its ends is missing.
+
+    >>> interval(0.0065, 0.0098), interval(0.15, 0.25, "points"), interval(None, 1.0)
+    ('0.65 to 0.98 %', '15.0 to 25.0 points', '')
+    """
+    if low is None or high is None:
+        return ""
+    places = decimals(low, high, unit=unit)
+    return f"{_digits(low, unit, places)} to {_with_unit(_digits(high, unit, places), unit)}"
+
+
 def bracketed(value: float, low: float | None, high: float | None, unit: Unit = "percent", sign: str = "") -> str:
     """Write a figure and its interval for a table; `sign` "+" marks what is above 0.
 

@@ -9,23 +9,18 @@ const shots = all(".shot"), figureOf = new Map();
 for (const shot of shots) if (!figureOf.has(shot.dataset.key)) figureOf.set(shot.dataset.key, shot);
 for (const part of all("[data-scripted]")) part.hidden = false;
 
-function make(tag, text, cls) {
-  const made = document.createElement(tag);
-  if (text) made.textContent = text;
-  if (cls) made.className = cls;
-  return made;
-}
+const make = (tag, textContent = "", className = "") =>
+  Object.assign(document.createElement(tag), { textContent, className });
 function press(text, run) {
-  const made = make("button", text);
-  made.type = "button";
+  const made = Object.assign(make("button", text), { type: "button" });
   on(made, "click", run);
   return made;
 }
-function drawn(tag, attributes, into) {
-  const made = document.createElementNS(SVG, tag);
-  for (const name in attributes) made.setAttribute(name, attributes[name]);
-  return into ? into.appendChild(made) : made;
+function set(what, attributes) {
+  for (const name in attributes) what.setAttribute(name, attributes[name]);
+  return what;
 }
+const drawn = (tag, attributes) => set(document.createElementNS(SVG, tag), attributes);
 /* The largest picture that the page has of a sample: that of a gallery, of a neighbour, or its tile of the sheet. */
 function picture(i) {
   const key = data.keys[i], seen = figureOf.has(key) && one("img, svg", figureOf.get(key));
@@ -35,7 +30,7 @@ function picture(i) {
   if (place === undefined) return make("div", "no picture", "frame");
   const x = place % sheet.columns * sheet.tile, y = Math.floor(place / sheet.columns) * sheet.tile;
   const made = drawn("svg", { viewBox: `${x} ${y} ${sheet.tile} ${sheet.tile}`, role: "img", "aria-label": alt });
-  drawn("use", { href: "#sheet" }, made);
+  made.append(drawn("use", { href: "#sheet" }));
   return made;
 }
 function entry(i, note, open) {
@@ -48,12 +43,12 @@ function list(box, words, numbers) {
   one("ul", box).replaceChildren(...numbers.map((i, n) => entry(i, "", () => show(numbers, n))));
   box.hidden = false;
 }
+const left = from => all(".shot:not([hidden])", from);
 const samples = n => n === 1 ? "1 sample" : `${n} samples`;
 
 /* Copying */
 function byHand(text) {
-  const area = make("textarea");
-  area.value = text;
+  const area = make("textarea", text);
   (dialog.open ? dialog : document.body).append(area);
   area.select();
   const done = document.execCommand("copy");
@@ -70,7 +65,7 @@ function copy(button, keys) {
   navigator.clipboard.writeText(text).then(() => tell(true), () => tell(byHand(text)));
 }
 for (const button of all("button[data-copy]")) on(button, "click", () => {
-  copy(button, all(`#${button.dataset.copy} .shot:not([hidden])`).map(shot => shot.dataset.key));
+  copy(button, left(one(`#${button.dataset.copy}`)).map(shot => shot.dataset.key));
 });
 
 /* One sample: opened from a gallery, a map or a list; `places` are figures or numbers of samples. */
@@ -124,7 +119,7 @@ on(dialog, "click", event => { if (event.target === dialog || event.target.match
 on(dialog, "close", () => from?.focus());
 for (const shot of shots) {
   const button = press("", () => {
-    const shown = all(".shot:not([hidden])", shot.closest(".shots"));
+    const shown = left(shot.closest(".shots"));
     show(shown, shown.indexOf(shot));
   });
   button.setAttribute("aria-haspopup", "dialog");
@@ -155,33 +150,29 @@ for (const cell of all("[data-cell]")) {
 /* Search and filters */
 const find = one("#find");
 function filter() {
-  const value = id => one(`#${id}`)?.value || "", words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const side = value("side"), theme = value("theme"), confirmed = one("#confirmed").checked, held = one("#held").checked;
-  const narrow = words.length > 0 || held, active = narrow || side || theme || confirmed;
-  const says = text => words.every(word => text.toLowerCase().includes(word));
-  let count = 0, findings = 0;
+  const words = find.value.toLowerCase().split(/\s+/).filter(Boolean), held = one("#held").checked;
+  const asked = { side: one("#side").value, theme: one("#theme")?.value, state: one("#confirmed").checked && "confirmed" };
+  const wanted = Object.entries(asked).filter(([, value]) => value), narrow = words.length > 0 || held;
+  const active = narrow || wanted.length > 0, says = text => words.every(word => text.toLowerCase().includes(word));
   for (const finding of all(".finding")) {
-    const of = finding.dataset, named = says(one(".title", finding).textContent);
-    const fits = (!side || of.side === side) && (!theme || of.theme === theme) && (!confirmed || of.state === "confirmed");
-    let seen = 0;
+    const fits = wanted.every(([name, value]) => finding.dataset[name] === value);
+    const named = says(one(".title", finding).textContent);
     for (const shot of all(".shot", finding)) {
       const hit = named || says([one("figcaption", shot).textContent, shot.dataset.key, shot.dataset.meta].join(" "));
-      shot.hidden = !(fits && hit && (!held || shot.dataset.split === "confirmation"));
-      seen += !shot.hidden;
+      shot.hidden = !fits || !hit || held && shot.dataset.split !== "confirmation";
     }
-    for (const part of all(".count", finding)) part.textContent = all(".shot:not([hidden])", part.closest(".lobe")).length;
-    for (const part of all(".group, .lobe", finding)) part.hidden = active && !one(".shot:not([hidden])", part);
-    finding.hidden = !fits || active && !seen;
-    if (narrow && seen) for (const part of all(".refuted", finding)) part.open = true;
-    count += seen;
-    findings += !finding.hidden;
+    for (const part of all(".count", finding)) part.textContent = left(part.closest(".lobe")).length;
+    for (const part of [...all(".group, .lobe", finding), finding]) part.hidden = active && !left(part).length;
+    finding.hidden ||= !fits;
+    if (narrow && !finding.hidden) for (const part of all(".refuted", finding)) part.open = true;
   }
   for (const block of all(".block")) block.hidden = active && !one(".finding:not([hidden])", block);
   find.closest("section").classList.toggle("filtering", narrow);
+  const findings = all(".finding:not([hidden])").length, every = all(".finding").length;
   one("#nothing").hidden = !active || findings > 0;
   one("#reset").hidden = !active;
-  const told = `${count} of ${samples(shots.length)}, in ${findings} of ${all(".finding").length} findings`;
-  one("#found").textContent = !active ? "" : findings ? told : "Nothing found";
+  const told = findings ? `${left().length} of ${samples(shots.length)}, in ${findings} of ${every} findings` : "Nothing found";
+  one("#found").textContent = active ? told : "";
 }
 if (find) {
   const fields = all("input, select", find.closest(".tools"));
@@ -221,19 +212,16 @@ function startMap(box) {
   order.sort((a, b) => map.group[b] - map.group[a] || spots[a][0] - spots[b][0]);
   let now = -1, line = null;
   box.tabIndex = 0;
-  box.setAttribute("role", "group");
-  box.setAttribute("aria-label", `Map under the ${role}: arrow keys walk through the samples, Enter opens one`);
-  drawn("path", { class: "picked", fill: "none", stroke: "#e0007a", "stroke-width": 6, "stroke-linecap": "round", "stroke-opacity": 0.8 }, svg);
-  drawn("path", { class: "spot", fill: "none", stroke: "#1b2230", "stroke-width": 2 }, svg);
-  const lasso = drawn("path", { fill: "#1a56b0", "fill-opacity": 0.12, stroke: "#1a56b0" }, svg);
+  set(box, { role: "group", "aria-label": `Map under the ${role}: arrow keys walk through the samples, Enter opens one` });
+  const [, , lasso] = ["picked", "spot", "lasso"].map(name => svg.appendChild(drawn("path", { class: name })));
   function spot(event) {
     const seen = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / seen.width;
     return [(event.clientX - seen.left) * scale, (event.clientY - seen.top) * scale];
   }
   function nearest([x, y]) {
-    let best = -1, least = 150;
+    let best = -1, least = 12;
     for (const k of order) {
-      const d = (spots[k][0] - x) ** 2 + (spots[k][1] - y) ** 2;
+      const d = Math.hypot(spots[k][0] - x, spots[k][1] - y);
       if (d < least) [least, best] = [d, k];
     }
     return best;
@@ -307,14 +295,10 @@ on(document, "keydown", event => {
 });
 let waiting = false;
 function mark() {
-  let here = links[0];
   waiting = false;
-  for (const link of links) {
-    const target = one(link.hash);
-    if (target?.offsetParent && target.getBoundingClientRect().top < 120) here = link;
-    link.removeAttribute("aria-current");
-  }
-  here.setAttribute("aria-current", "true");
+  const above = links.filter(link => one(link.hash)?.offsetParent && one(link.hash).getBoundingClientRect().top < 120);
+  one("[aria-current]", sidebar)?.removeAttribute("aria-current");
+  (above.pop() || links[0]).setAttribute("aria-current", "true");
 }
 on(window, "scroll", () => {
   if (!waiting) requestAnimationFrame(mark);
@@ -331,14 +315,9 @@ function unfold() {
 on(window, "hashchange", unfold);
 on(document, "click", event => { if (event.target.closest("a[href^='#']")?.hash === location.hash) unfold(); });
 unfold();
-on(window, "beforeprint", () => { for (const part of all("details:not([open])")) part.open = part.dataset.printed = true; });
-on(window, "afterprint", () => {
-  for (const part of all("details[data-printed]")) {
-    part.open = false;
-    delete part.dataset.printed;
-  }
+let printed = [];
+on(window, "beforeprint", () => {
+  printed = all("details:not([open])");
+  for (const part of printed) part.open = true;
 });
-for (const box of all("[tabindex='0']:not([role])")) {
-  box.setAttribute("role", "group");
-  box.setAttribute("aria-label", one("caption", box)?.textContent || "Figure");
-}
+on(window, "afterprint", () => { for (const part of printed) part.open = false; });

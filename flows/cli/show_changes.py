@@ -71,7 +71,7 @@ def _show_findings(changes: Changes, label: str) -> None:
             name = f"kept {kept.side} {kept.after}" + (f" (was {kept.before})" if kept.before != kept.after else "")
             name += "" if then == now else "\nnow confirmed" if now else "\nno longer confirmed"
             shares = measured(kept.share_before), measured(kept.share_after)
-            table.add_row(name, escape(kept.title), *shares, measured(kept.overlap))
+            table.add_row(name, escape(kept.title), *shares, f"{100 * kept.overlap:.0f} %")
     for sign, findings in (("+ new", changes.new), ("- gone", changes.gone)):
         for finding in findings:
             hidden += finding.confirmed is False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flows.terminal import UNBROKEN, VERDICT_LOOKS, console, escape, notes, say, short_path
-from koda.units import measured
+from koda.units import interval, measured
 from koda.wording import counted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _row(point: TrendPoint, unit: Unit) -> list[str]:
         escape(point.id),
         escape(point.candidate),
         measured(point.value, unit),
-        "" if None in (point.low, point.high) else " to ".join(measured(end, unit) for end in (point.low, point.high)),
+        interval(point.low, point.high, unit),
         f"[{colour}]{symbol} {point.verdict}[/]",
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from koda.config import PolicyRule
 from koda.policy.by_value import ALPHA, ANY_COLUMN, ByValue, Task
@@ -29,6 +30,7 @@ from koda.records import ALL, DataRecord, Estimate, Finding
 from koda.typing import RETRIEVAL_DIRECTIONS, RetrievalDirection, Side
 
 _AT_ONE = "R@1"
+_fall = partial(Figure, unit="points")
 
 
 def observe(name: str, facts: AuditFacts, rule: PolicyRule) -> list[Observation]:
@@ -195,7 +197,7 @@ def _by_value(figure: ByValue) -> Figure:
             return why(facts)
         return figure.absent(facts.metrics, facts.data.metadata_columns)
 
-    return Figure(figure.words, observe, unit="points", absent=absent)
+    return _fall(figure.words, observe, absent=absent)
 
 
 def _share_of_compared(count: Callable[[DataRecord], int | None]) -> Observe:
@@ -250,7 +252,6 @@ def _nothing_detectable(facts: AuditFacts) -> str:
 
 
 _BOTH_FALLS = _retrieval_falls()
-
 _TASKS: dict[Task, tuple[Falls, Callable[[AuditFacts], str]]] = {
     "retrieval": (_BOTH_FALLS, _no_retrieval),
     "zero_shot": (zero_shot_falls, _no_zero_shot),
@@ -296,36 +297,31 @@ _NAMED: dict[str, Figure] = {
         of_findings=True,
         unit="number",
     ),
-    "slice.retrieval_drop": Figure(
+    "slice.retrieval_drop": _fall(
         "largest fall of recall on the held-out members of a confirmed slice, of both retrieval directions",
         _worst_slice(_BOTH_FALLS),
         of_a_finding=True,
-        unit="points",
         absent=_no_retrieval,
     ),
-    "slice.zero_shot_drop": Figure(
+    "slice.zero_shot_drop": _fall(
         "largest fall of zero-shot accuracy on the held-out members of a confirmed slice",
         _worst_slice(zero_shot_falls),
         of_a_finding=True,
-        unit="points",
         absent=_no_zero_shot,
     ),
-    "retrieval.drop": Figure(
+    "retrieval.drop": _fall(
         "fall of recall on the whole set, the larger of both retrieval directions",
         _whole_fall(_BOTH_FALLS),
-        unit="points",
         absent=_no_retrieval,
     ),
-    "retrieval.image_to_text.drop": Figure(
+    "retrieval.image_to_text.drop": _fall(
         "fall of recall of captions by image on the whole set",
         _whole_fall(_retrieval_falls("image_to_text")),
-        unit="points",
         absent=_no_retrieval,
     ),
-    "retrieval.text_to_image.drop": Figure(
+    "retrieval.text_to_image.drop": _fall(
         "fall of recall of images by caption on the whole set",
         _whole_fall(_retrieval_falls("text_to_image")),
-        unit="points",
         absent=_no_retrieval,
     ),
     "retrieval.recall": Figure(
@@ -334,8 +330,8 @@ _NAMED: dict[str, Figure] = {
         bad="below",
         absent=_no_retrieval,
     ),
-    "zero_shot.drop": Figure(
-        "fall of zero-shot accuracy on the whole set", _whole_fall(zero_shot_falls), unit="points", absent=_no_zero_shot
+    "zero_shot.drop": _fall(
+        "fall of zero-shot accuracy on the whole set", _whole_fall(zero_shot_falls), absent=_no_zero_shot
     ),
     "zero_shot.accuracy": Figure(
         "zero-shot accuracy of the candidate on the whole set", _accuracy, bad="below", absent=_no_zero_shot

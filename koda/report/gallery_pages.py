@@ -14,7 +14,7 @@ from koda.report.thumbnails import Gallery, gallery, unshrunk
 
 PAGES = "gallery-*.html"  #: names of the pages, as koda.audit.folders has them
 _MOST = 5_000_000  # bytes of the report
-_FIRST = (6, 2, 0)  # pictures of each lobe that the report itself shows, as many as fit
+_FIRST = (6, 0)  # pictures of each lobe that the report itself shows, if they fit with all others
 _CAPTION = 400  # characters of what is said of a neighbour
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from koda.report import render
+from koda.report import render, template_folder
+from koda.report.gallery_pages import pages
 from tests.report import factory_looks
 
 api = pytest.importorskip("playwright.sync_api")
@@ -70,6 +72,19 @@ def test_axe_finds_nothing_with_everything_open(browser: Any, short: str, width:
         page.locator(".shot button").first.click()
         found += axe.Axe().run(page, context="#detail", options=options).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"][:160]) for v in found] == []
+    context.close()
+
+
+def test_axe_finds_nothing_on_a_page_of_pictures(browser: Any, tmp_path: Path) -> None:
+    record = factory_looks.record(2, gallery=4, map_points=0)
+    drawn = dict(pages(record, factory_looks.thumbnails(record), record.findings[:1], template_folder()))
+    (tmp_path / "gallery-lost-1.html").write_bytes(drawn["gallery-lost-1.html"])
+    context = browser.new_context(viewport={"width": 360, "height": 800}, color_scheme="dark")
+    page = context.new_page()
+    page.goto((tmp_path / "gallery-lost-1.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"], "elementRef": False}).response["violations"]
+    assert [v["id"] for v in found] == []
     context.close()
 
 
