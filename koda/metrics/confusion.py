@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from koda.metrics.zero_shot import ClassRanks
-from koda.records import ConfusionRecord, Subset
+from koda.records import OTHER_CLASSES, ConfusionRecord, Subset
 from koda.typing import IntArray, Role
 
 SHOWN = 6  # classes, of the right ones and of those chosen
-OTHERS = "other classes"
 
 
 def confusions(
@@ -60,7 +59,7 @@ def confusions(
                 role=role,
                 n=len(labelled),
                 right=[classes[number] for number in right],
-                chosen=[*names, OTHERS] if beyond else names,
+                chosen=[*names, OTHER_CLASSES] if beyond else names,
                 counts=counts[:, : len(chosen) + beyond].tolist(),
                 n_left_out=int((~rows).sum()),
                 places=places,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from koda.policy.facts import AuditFacts, telling_depth
 from koda.policy.intervals import fall, of_several
-from koda.records import ALL, SIGNS, Estimate, Finding, Metrics, Subset
+from koda.records import ALL, LOBE_WORDS, SIGNS, Estimate, Finding, Metrics, Subset
 from koda.records.metrics import RETRIEVAL_WORDS
 from koda.typing import RETRIEVAL_DIRECTIONS, RetrievalDirection
 
@@ -78,7 +78,10 @@ def in_words(one: Fall) -> str:
     """Say which fall it is: `R@10, caption to image` or `zero-shot top-1`, and of which lobe."""
     retrieval = RETRIEVAL_WORDS.get(one.task)
     words = f"{one.depth}, {retrieval}" if retrieval else f"zero-shot {one.depth}"
-    return words if one.subset == ALL else f"{words}, of {one.subset}"
+    if one.subset == ALL:
+        return words
+    lobe = "" if one.subset.lobe is None else f"the {LOBE_WORDS[one.subset.lobe]} of "
+    return f"{words}, of {lobe}{one.subset.finding}"
 
 
 def harms(facts: AuditFacts) -> list[tuple[Finding, Fall]]:

@@ -66,6 +66,7 @@ from koda.records.controls import Controls, SelfControlRecord, SpikeInRecord
 from koda.records.figure_names import FigureName
 from koda.records.ledger import Ledger, RejectedKind
 from koda.records.looks import (
+    OTHER_CLASSES,
     ConfusionRecord,
     Looks,
     MapRecord,
@@ -90,12 +91,14 @@ from koda.records.metrics import (
     WholeSimilarity,
     ZeroShotRecord,
 )
-from koda.records.subsets import ALL, REST, SIGNS, Sign, Subset
+from koda.records.subsets import ALL, LOBE_WORDS, REST, SIGNS, Sign, Subset
 from koda.records.sweep import SweepCell, SweepRecord, SweepSide
 from koda.records.trend import Trend, TrendPoint
 
 __all__ = [
     "ALL",
+    "LOBE_WORDS",
+    "OTHER_CLASSES",
     "RECORD_FILE",
     "REST",
     "SEEN_FILE",

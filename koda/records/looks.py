@@ -13,6 +13,8 @@ from koda.records.base import Part
 from koda.records.subsets import Subset
 from koda.typing import Role
 
+OTHER_CLASSES = "other classes"  #: the last column of a confusion that has more than it shows
+
 
 class ShownSample(Part):
     """A sample that a map or a neighbour list shows, beside those in the galleries."""
@@ -67,7 +69,7 @@ class ConfusionRecord(Part):
     role: Role
     n: int
     right: list[str] = Field(description="classes that samples of the set have, the most frequent first")
-    chosen: list[str] = Field(description="classes that were chosen; the last may be 'other classes'")
+    chosen: list[str] = Field(description="classes that were chosen; the last may be OTHER_CLASSES")
     counts: list[list[int]] = Field(description="[right][chosen], samples")
     n_left_out: int = Field(default=0, description="samples whose class is not among `right`")
     places: dict[str, tuple[int, int]] = Field(

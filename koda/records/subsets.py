@@ -15,6 +15,8 @@ from koda.typing import SIDES, Side
 
 Sign = Literal["positive", "negative"]
 SIGNS: tuple[Sign, ...] = ("positive", "negative")
+#: what people read of each lobe
+LOBE_WORDS: dict[Sign, str] = {"positive": "first lobe", "negative": "counterpart"}
 _TEXT = re.compile(
     rf"(?P<all>all)|(?P<slices>rest)|(?P<rest>rest of )?"
     rf"(?:found (?P<found>{'|'.join(SIDES)})"

@@ -177,7 +177,7 @@ def also(record: AuditRecord) -> str:
     same = [rule for rule in record.verdict.rules if rule.result == record.verdict.status]
     if len(same) < 2 or record.verdict.status == "pass":
         return ""
-    named = [f"{figure_name(rule.figure)} {_value_alone(rule)}" for rule in same[1:]]
+    named = [f"{figure_name(rule.figure)} {_value_alone(rule)}{_limit(rule)}" for rule in same[1:]]
     return f"Also {_RESULT_WORDS[record.verdict.status]}: {'; '.join(named)}."
 
 
@@ -203,6 +203,11 @@ def weights(model: ModelRecord) -> str:
     """Say which weights a model has, without where they lie on the machine of the audit."""
     size = "" if model.parameters is None else f", {text.number(model.parameters)} parameters"
     return f"{text.shorten(model.architecture, 80)}{size}, weights {text.clean(model.weights_digest)[:12]}…"
+
+
+def _limit(rule: RuleResult) -> str:
+    limit = rule.warn if rule.result == "warn" else rule.fail
+    return "" if limit is None else f" (limit {limit_in_words(rule, limit)})"
 
 
 def _value_alone(rule: RuleResult) -> str:

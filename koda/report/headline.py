@@ -6,12 +6,13 @@ where its interval holds no 0. A lobe goes by a metadata value or a word that do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import SIGNS, AuditRecord, Estimate, Finding, LobeRecord, SampleRecord, Sign, Subset
+from koda.records import OTHER_CLASSES, SIGNS, AuditRecord, Estimate, Finding, LobeRecord, SampleRecord, Sign, Subset
 from koda.report import text
 from koda.slicing.naming import DOMINANT, MOST_ELSEWHERE, says_something
 from koda.typing import Role, Side, roles_of
@@ -24,6 +25,7 @@ _TASKS = {
     "image_to_text": "the share of {n} whose own caption is ranked first falls",
     "text_to_image": "the share of captions of {n} whose own picture is ranked first falls",
 }
+_FIGURES = {"zero-shot": "zero-shot", "image_to_text": "own caption first", "text_to_image": "own picture first"}
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def headline(record: AuditRecord) -> Headline:
     notes = []
     if effect is not None:
         sentence = Markup("{}: {}.").format(opening, _effect_in_words(record, finding, effect))
-        notes.append(_interval_in_words(effect))
+        notes += [_interval_in_words(effect), *_mistakes_in_words(record, finding, effect)]
     notes.append(_share_in_words(record, finding))
-    lobes = [_head_lobe(record, finding, sign) for sign in order]
+    lobes = [_head_lobe(record, finding, sign, effect) for sign in order]
     return Headline(sentence, notes, lobes, _gained(record), finding)
 
 
@@ -225,6 +227,24 @@ def _interval_in_words(effect: Effect) -> Markup:
     )
 
 
+def _mistakes_in_words(record: AuditRecord, finding: Finding, effect: Effect) -> Iterable[Markup]:
+    """Say what the candidate takes most of the samples for that it is wrong on; of a fall of zero-shot accuracy."""
+    subset = finding.subset.of_lobe(effect.sign)
+    confusions = [] if record.looks is None or effect.task != "zero-shot" else record.looks.confusions
+    table = next((c for c in confusions if c.subset == subset and c.role == "candidate"), None)
+    if table is None or table.n != effect.difference.n:
+        return
+    wrong: Counter[str] = Counter()
+    for right, row in zip(table.right, table.counts, strict=True):
+        shown = zip(table.chosen, row, strict=True)
+        wrong.update({chosen: n for chosen, n in shown if chosen not in (right, OTHER_CLASSES)})
+    for name, n in wrong.most_common(1):
+        if n:
+            yield Markup("The candidate takes {} of the {} for {}.").format(
+                text.number(n), text.number(table.n), _named(text.shorten(name, 60))
+            )
+
+
 def _share_in_words(record: AuditRecord, finding: Finding) -> Markup:
     """Explain the share: as what group of the data each model ties the samples together."""
     target, reference = roles_of(finding.side)
@@ -276,14 +296,20 @@ def _gained(record: AuditRecord) -> Markup:
     )
 
 
-def _head_lobe(record: AuditRecord, finding: Finding, sign: Sign) -> HeadLobe:
+def _head_lobe(record: AuditRecord, finding: Finding, sign: Sign, effect: Effect | None) -> HeadLobe:
     lobe, name = _lobe(finding, sign), subject(finding, sign)
-    held = "" if lobe.n_held_out is None else f", {text.number(lobe.n_held_out)} of them held out"
-    extent = f"{text.number(lobe.size)} {_things(record, lobe.size)}{held}"
+    extent = f"{text.number(lobe.size)} {_things(record, lobe.size)}"
+    if name is not None:
+        extent += f", {text.percent(_covered(lobe, name), 0)} of them {name}"
+    if lobe.n_held_out is not None:
+        extent += f", {text.number(lobe.n_held_out)} held out"
+    same = [] if effect is None else [e for e in _falls(record, finding) if (e.sign, e.task) == (sign, effect.task)]
+    for own in same:
+        before, after = (text.percent(value, 1) for value in (own.before, own.after))
+        extent += f": {_FIGURES[own.task]} {before.removesuffix(f'{text.NBSP}%')} to {after}"
     if name is None:
         return HeadLobe(Markup("A group without a common word or value"), extent, _pictures(lobe))
-    covered = text.percent(_covered(lobe, name), 0)
-    return HeadLobe(Markup("{}").format(_named(name)), f"{covered} of {extent}", _pictures(lobe))
+    return HeadLobe(_named(name), extent, _pictures(lobe))
 
 
 def _pictures(lobe: LobeRecord) -> list[SampleRecord]:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from koda.policy.by_value import ALPHA
-from koda.records import ALL, AuditRecord, Estimate, PairedShares, Sign, Subset
+from koda.records import ALL, LOBE_WORDS, AuditRecord, Estimate, PairedShares, Subset
 from koda.report import text
 from koda.report.figures import labels
 from koda.report.plots import curve_plot
 
 _SIDES = {"lost": "the baseline over the candidate", "gained": "the candidate over the baseline"}
-LOBES: dict[Sign, str] = {"positive": "first lobe", "negative": "counterpart"}
 _VALUES_SHOWN = 15
 _COLUMNS_SHOWN = 5  # of those without figures by value
 _TOPS = (("top_1", "first direction"), ("top_3", "mean of the first 3"), ("top_5", "mean of the first 5"))
@@ -197,7 +196,7 @@ def subset_name(subset: Subset, *, by_split: bool = True) -> str:
         return "whole set"
     if subset.lobe is not None:
         seen = "searched members" if subset.searched else "held-out members"
-        return f"{subset.finding}, {LOBES[subset.lobe]}" + (f", {seen}" if by_split else "")
+        return f"{subset.finding}, {LOBE_WORDS[subset.lobe]}" + (f", {seen}" if by_split else "")
     return str(subset) if subset.direction is not None or subset.side is None else f"found subset, {subset.side}"
 
 

@@ -67,7 +67,7 @@ def test_lost_structure_whose_held_out_members_also_got_worse_fails() -> None:
     assert verdict.status == "fail"
     rule = next(rule for rule in verdict.rules if rule.figure == "lost.max_harmful_share")
     assert (rule.result, str(rule.finding)) == ("fail", "lost 1")
-    assert rule.detail == "R@1, image to caption, of lost 1 positive fell by 30 points"
+    assert rule.detail == "R@1, image to caption, of the first lobe of lost 1 fell by 30 points"
     assert rule.detail in verdict.reasons[0]
     searched = fell("lost 1 positive, searched", k1=Estimate(value=-0.3, low=-0.4, high=-0.2))
     assert judge(None, asked(finding(0.02), recall=STRONG, falls=[fell("all"), searched])).status == "warn"

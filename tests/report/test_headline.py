@@ -12,10 +12,12 @@ from koda.records import (
     AccuracyDifference,
     AccuracyRecord,
     AuditRecord,
+    ConfusionRecord,
     Controls,
     Estimate,
     Finding,
     IntendedUse,
+    Looks,
     OverRepresented,
     SpikeInRecord,
     Subset,
@@ -75,6 +77,43 @@ def test_it_says_what_is_lost_with_the_fall_its_n_and_its_interval(record: Audit
         said.notes[1]
     )
     assert [_plain(lobe.name) for lobe in said.lobes] == ["purple", "blue"]
+
+
+def _confusion(chosen: list[str], counts: list[list[int]], **changes: Any) -> Looks:
+    subset = Subset.parse("lost 1 positive")
+    table = ConfusionRecord(
+        subset=subset, role="candidate", n=sum(map(sum, counts)), right=["purple"], chosen=chosen, counts=counts
+    )
+    return Looks(confusions=[table.model_copy(update=changes)])
+
+
+def test_it_says_what_the_samples_that_fall_are_taken_for(record: AuditRecord) -> None:
+    looks = _confusion(["purple", "pink", "<b>", "other classes"], [[47, 30, 31, 50]])
+    said = headline(record.model_copy(update={"looks": looks}))
+    assert _plain(said.notes[1]).endswith("takes 31 of the 158 for &lt;b&gt;.")
+    assert len(said.notes) == 3
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        _confusion(["purple", "blue"], [[20, 10]]),  # of other samples
+        _confusion(["purple", "blue"], [[48, 110]], role="baseline"),
+        _confusion(["purple", "blue"], [[48, 110]], subset=Subset.parse("lost 1 negative")),
+        _confusion(["purple", "blue"], [[158, 0]]),
+        _confusion(["purple", "other classes"], [[48, 110]]),
+        Looks(),
+    ],
+)
+def test_it_says_nothing_of_mistakes_that_are_not_those_of_the_fall(record: AuditRecord, looks: Looks) -> None:
+    assert len(headline(record.model_copy(update={"looks": looks})).notes) == 2
+
+
+def test_each_lobe_says_how_many_go_by_its_name_and_what_became_of_them(record: AuditRecord) -> None:
+    purple, blue = headline(record).lobes
+    assert _plain(purple.extent).endswith(" held out: zero-shot 98.7 to 29.7 %")
+    assert "% of them purple, " in _plain(purple.extent)
+    assert "% of them blue, " in _plain(blue.extent) and "zero-shot" not in blue.extent
 
 
 def test_the_lobe_that_falls_comes_first_and_goes_by_its_word_alone_where_nearly_all_have_it() -> None:
