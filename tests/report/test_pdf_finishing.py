@@ -162,6 +162,26 @@ def test_no_stream_ends_with_a_carriage_return(pdf: Path) -> None:
         assert not again.check_pdf_syntax()
 
 
+def test_no_table_of_objects_ends_with_a_carriage_return() -> None:
+    ended = 0
+    for length in range(600):  # each adds 97 to the checksum, so that it comes to end with 13
+        with pikepdf.new() as made:
+            made.add_blank_page()
+            made.docinfo["/Title"] = "a" * length
+            root = made.make_indirect(pikepdf.Dictionary(ParentTree=pikepdf.Dictionary(Nums=pikepdf.Array())))
+            element = pikepdf.Dictionary(Type=pikepdf.Name.StructElem, S=pikepdf.Name.Document, P=root)
+            root.K = made.make_indirect(element)
+            made.Root.StructTreeRoot = root
+            file = io.BytesIO()
+            made.save(file)
+        finished = finish(file.getvalue())
+        assert b"\r\nendstream" not in finished
+        with pikepdf.open(io.BytesIO(finished)) as again:
+            assert again.docinfo["/Title"] == "a" * length
+            ended += "/R" in again.Root.StructTreeRoot.K
+    assert 0 < ended < 20
+
+
 def test_the_file_says_what_drew_it(document: pikepdf.Pdf, pdf: Path) -> None:
     drawn_with = str(document.docinfo["/Producer"])
     names = [part.rsplit(" ", 1)[0] for part in drawn_with.split(", ")]
