@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from html import unescape
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -21,13 +20,13 @@ _PACKAGES = {
     **dict.fromkeys(("Han", "Hangul", "Hiragana", "Katakana", "Bopomofo"), "fonts-noto-cjk"),
     "symbols": "fonts-symbola",
 }
+# tags, comments and what the document does not draw, then text; templates write `>` in a value as `&gt;`
+_HIDDEN_AND_SHOWN = re.compile(r"((?:<(title|style)\b.*?</\2>|<[^>]*>)*)([^<]*)", re.DOTALL)
 _LONGEST_RUN = 12  # characters that are spelled out of one run
 # Format characters have no glyph and need none.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
 )
-# Nothing in it is drawn: a screen reader says the text of a picture, a window has the title of a page.
-_MARKUP = re.compile(r"<(title|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
 
 
 @lru_cache(maxsize=4)
@@ -87,44 +86,44 @@ def _script(char: str) -> str:
     return _NAMES.get(first, first.capitalize()) or "unassigned characters"
 
 
-def text_of(html: str) -> str:
-    """Return the text of a document that is drawn, with a space in place of all markup.
-
-    >>> text_of('<p title="it">a &amp; <b>b</b></p>').split()
-    ['a', '&', 'b']
-    """
-    return unescape(_MARKUP.sub(" ", html))
-
-
 def spell_lacking(text: str, covered: AbstractSet[int]) -> str:
     """Spell out by code points what no font draws: an archived PDF must not use .notdef, and boxes are all alike.
 
-    In HTML only what is drawn is spelled; titles and what screen readers say keep their characters.
-
     >>> spell_lacking("a 红色 ball", frozenset())
     'a [U+7EA2 8272] ball'
-    >>> spell_lacking('<img alt="红">红</img>', frozenset())
-    '<img alt="红">[U+7EA2]</img>'
     """
     missing = "".join(map(re.escape, sorted(lacking(text, covered))))
-    patterns = [_MARKUP.pattern, _INVISIBLE.pattern, *([f"[{missing}]+"] if missing else [])]
-    return re.sub("|".join(patterns), _drawable, text, flags=re.DOTALL)
+    text = _INVISIBLE.sub(_keep_joiners, text)
+    return re.sub(f"[{missing}]+", _spelled, text) if missing else text
 
 
-def _drawable(match: re.Match[str]) -> str:
-    """Keep markup, and joiners and direction marks, which shape Arabic and its like; drop other format characters."""
-    found = match[0]
-    if found.startswith("<"):
-        return found
-    if _INVISIBLE.match(found):
-        return found if found in "\u200b\u200c\u200d\u200e\u200f\u061c\u00ad" else ""
-    return _spelled(found)
+def shown_in(html: str) -> str:
+    """Return the text of a document that is drawn: what stands between its tags, titles aside.
+
+    >>> shown_in('<title>猫</title><p title="红">a <b>b</b></p>')
+    'a b'
+    """
+    return "".join(text for _, _, text in _HIDDEN_AND_SHOWN.findall(html))
 
 
-def _spelled(run: str) -> str:
-    points = [f"{ord(char):04X}" for char in run[:_LONGEST_RUN]]
-    more = len(run) - len(points)
+def spell_shown(html: str, covered: AbstractSet[int]) -> str:
+    """Spell out what no font draws where a document shows it; titles and descriptions of pictures need no font.
+
+    >>> spell_shown('<title>猫</title><img alt="猫"><p>猫</p>', frozenset())
+    '<title>猫</title><img alt="猫"><p>[U+732B]</p>'
+    """
+    return _HIDDEN_AND_SHOWN.sub(lambda part: part[1] + spell_lacking(part[3], covered), html)
+
+
+def _spelled(run: re.Match[str]) -> str:
+    points = [f"{ord(char):04X}" for char in run[0][:_LONGEST_RUN]]
+    more = len(run[0]) - len(points)
     return f"[U+{' '.join(points)}{f' and {more} more' if more else ''}]"
+
+
+def _keep_joiners(match: re.Match[str]) -> str:
+    """Joiners and direction marks shape Arabic and its like; other format characters are dropped."""
+    return match[0] if match[0] in "\u200b\u200c\u200d\u200e\u200f\u061c\u00ad" else ""
 
 
 def fontconfig(folders: Iterable[Path], cache: Path) -> str:

@@ -258,6 +258,7 @@ def _written(document: Any) -> bytes:
         deterministic_id=True,
         fix_metadata_version=False,
         object_stream_mode=pikepdf.ObjectStreamMode.generate,
+        stream_decode_level=pikepdf.StreamDecodeLevel.none,
     )
     return made.getvalue()
 

@@ -77,7 +77,7 @@ def render(
     draft, said = _document(record, pictures, named, folder, "pdf", notes), len(notes)
     own = fonts.coverage(folder / "fonts")
     given = _given_fonts(record, notes)
-    shown = fonts.text_of(draft)
+    shown = fonts.shown_in(draft)
     more = fonts_for(fonts.lacking(shown, own), given)
     covered = own.union(*map(code_points, more))
     if drawn := fonts.lacking(shown, own) - fonts.lacking(shown, covered):
@@ -98,7 +98,7 @@ def render(
         )
     if len(notes) > said:  # it says now what was found out from the draft
         draft = _document(record, pictures, named, folder, "pdf", notes)
-    paper = fonts.spell_lacking(draft, covered)
+    paper = fonts.spell_shown(draft, covered)
     out = out_dir / "report.pdf"
     try:
         write_atomically(
