@@ -30,6 +30,8 @@ xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" xmlns:pdfaProperty="http:
 # WeasyPrint writes one operand or operator a line, and its text as hexadecimal: no string looks like this.
 _MARKED = re.compile(rb"^/\w+\n<</MCID (\d+)>>\nBDC$", re.MULTILINE)
 _PRODUCER = re.compile(rb'pdf:Producer="[^"]*"')
+_TEXT_PLACE = re.compile(rb"^1 0 0 -1 \S+ (\S+) Tm$", re.MULTILINE)
+_POINTS = 0.75  # of a pixel; WeasyPrint counts pixels from the top of the page
 _MOST_TRIES = 8
 
 
@@ -191,8 +193,9 @@ def _free_margins(document: Any, tree: list[_Node]) -> None:
         freed = {int(number) for number in _MARKED.findall(content)} - mine
         if not freed:
             continue
+        half = float(page.mediabox[3]) / 2
         content = _MARKED.sub(
-            lambda found, freed=freed: b"/Artifact\nBMC" if int(found[1]) in freed else found[0],  # type: ignore[misc]
+            lambda found, freed=freed, half=half: _margin(found, half) if int(found[1]) in freed else found[0],  # type: ignore[misc]
             content,
         )
         page.obj.Contents.write(_compressed(content), filter=Name.FlateDecode)
@@ -207,6 +210,13 @@ def _parents(document: Any) -> dict[int, tuple[Any, int]]:
     """Return where the parent tree keeps what belongs to each number; WeasyPrint writes it as one flat list."""
     numbers = document.Root.StructTreeRoot.ParentTree.Nums
     return {int(numbers[place]): (numbers, place + 1) for place in range(0, len(numbers), 2)}
+
+
+def _margin(found: re.Match[bytes], half: float) -> bytes:
+    """Return the mark of a running head or foot, told apart by how far down the page its text begins."""
+    text = _TEXT_PLACE.search(found.string, found.end())
+    is_head = text is not None and _POINTS * float(text[1]) < half
+    return b"/Artifact\n<</Type /Pagination /Subtype /%s>>\nBDC" % (b"Header" if is_head else b"Footer")
 
 
 def _saved(document: Any) -> bytes:

@@ -84,11 +84,14 @@ def test_marked_content_is_in_the_tree_or_an_artifact(document: pikepdf.Pdf) -> 
     for page in document.pages:
         open_marks: list[str] = []
         seen, texts_of_margins = [], 0
+        kinds: list[tuple[str, str]] = []
         for operands, operator in pikepdf.parse_content_stream(page):
             if str(operator) in ("BDC", "BMC"):
                 assert not (open_marks and str(operands[0]) == "/Artifact"), "an artifact inside tagged content"
                 open_marks.append(str(operands[0]))
-                if str(operator) == "BDC":
+                if str(operands[0]) == "/Artifact" and len(operands) > 1:
+                    kinds.append((str(operands[1].Type), str(operands[1].Subtype)))
+                elif str(operator) == "BDC":
                     seen.append(int(operands[1].MCID))
             elif str(operator) == "EMC":
                 open_marks.pop()
@@ -97,6 +100,8 @@ def test_marked_content_is_in_the_tree_or_an_artifact(document: pikepdf.Pdf) -> 
                 texts_of_margins += open_marks[-1] == "/Artifact"
         assert sorted(seen) == sorted(held[page.objgen])
         assert texts_of_margins >= 2  # the running head and the number of the page
+        assert {kind for kind, _ in kinds} == {"/Pagination"}
+        assert {place for _, place in kinds} == ({"/Header", "/Footer"} if page.index else {"/Footer"})
         entries = above[int(page.StructParents)]
         assert {number for number, entry in enumerate(entries) if entry is not None} == set(seen)
 
