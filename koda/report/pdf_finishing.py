@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,8 +30,9 @@ xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" xmlns:pdfaProperty="http:
 # WeasyPrint writes one operand or operator a line, and its text as hexadecimal: no string looks like this.
 _MARKED = re.compile(rb"^/\w+\n<</MCID (\d+)>>\nBDC$", re.MULTILINE)
 _PRODUCER = re.compile(rb'pdf:Producer="[^"]*"')
-_RETURN_AT_END = b"\r\nendstream"
-_MOST_SAVES = 6
+_TEXT_PLACE = re.compile(rb"^1 0 0 -1 \S+ (\S+) Tm$", re.MULTILINE)
+_POINTS = 0.75  # of a pixel; WeasyPrint counts pixels from the top of the page
+_MOST_TRIES = 8
 
 
 def finish(pdf: bytes, producer: str = "") -> bytes:
@@ -54,8 +55,8 @@ def finish(pdf: bytes, producer: str = "") -> bytes:
                 named = b"pdf:Producer=" + quoteattr(producer).encode()
                 packet = _PRODUCER.sub(lambda _: named, packet)
             root.Metadata.write(packet)
-        if "/StructTreeRoot" in root:
-            tree = list(_nodes(root.StructTreeRoot))
+        tree = list(_nodes(root.StructTreeRoot)) if "/StructTreeRoot" in root else []
+        if tree:
             _scope_headings(tree)
             _list_names(document, tree)
             _gather_bodies(document, tree)
@@ -192,12 +193,12 @@ def _free_margins(document: Any, tree: list[_Node]) -> None:
         freed = {int(number) for number in _MARKED.findall(content)} - mine
         if not freed:
             continue
-        page.obj.Contents.write(
-            _MARKED.sub(
-                lambda found, freed=freed: b"/Artifact\nBMC" if int(found[1]) in freed else found[0],  # type: ignore[misc]
-                content,
-            )
+        half = float(page.mediabox[3]) / 2
+        content = _MARKED.sub(
+            lambda found, freed=freed, half=half: _margin(found, half) if int(found[1]) in freed else found[0],  # type: ignore[misc]
+            content,
         )
+        page.obj.Contents.write(_compressed(content), filter=Name.FlateDecode)
         if "/StructParents" in page.obj:
             numbers, place = parents[int(page.obj.StructParents)]
             for number in freed:
@@ -211,26 +212,53 @@ def _parents(document: Any) -> dict[int, tuple[Any, int]]:
     return {int(numbers[place]): (numbers, place + 1) for place in range(0, len(numbers), 2)}
 
 
+def _margin(found: re.Match[bytes], half: float) -> bytes:
+    """Return the mark of a running head or foot, told apart by how far down the page its text begins."""
+    text = _TEXT_PLACE.search(found.string, found.end())
+    is_head = text is not None and _POINTS * float(text[1]) < half
+    return b"/Artifact\n<</Type /Pagination /Subtype /%s>>\nBDC" % (b"Header" if is_head else b"Footer")
+
+
 def _saved(document: Any) -> bytes:
     """Save the file so that no stream's data end with a carriage return.
 
     With the line feed before ``endstream`` that would be one end of line, and PDF/A holds it against the stream's
-    length. Such data are written as text. Where it befell a table of the file itself, the file is changed in a place
-    that says nothing: 0 is what the revision of an element is without being stated.
+    length. What follows the end of compressed data is not read, so that a line feed is added there.
     """
+    for stream in _streams(document):
+        raw = stream.read_raw_bytes()
+        if "/Filter" not in stream and stream.get("/Type") != Name.Metadata:
+            stream.write(_compressed(raw), filter=Name.FlateDecode)
+        elif raw.endswith(b"\r"):
+            stream.write(raw + b"\n", filter=stream.Filter, decode_parms=stream.get("/DecodeParms"))
     content = _written(document)
-    for _ in range(_MOST_SAVES):
-        if _RETURN_AT_END not in content:
+    for _ in range(_MOST_TRIES):
+        if b"\r\nendstream" not in content:
             break
         with pikepdf.open(io.BytesIO(content)) as again:
-            streams = [entry for entry in again.objects if isinstance(entry, pikepdf.Stream)]
-            ending = [(stream, raw) for stream in streams if (raw := stream.read_raw_bytes()).endswith(b"\r")]
-            for stream, raw in ending:
-                _write_as_text(stream, raw)
-            if not ending and "/StructTreeRoot" in again.Root:
-                next(node for node in _nodes(again.Root.StructTreeRoot) if "/R" not in node.element).element.R = 0
+            _change_tables(again)
             content = _written(again)
     return content
+
+
+def _change_tables(document: Any) -> None:
+    """Change what is in the tables of objects whose data end with a carriage return, without saying anything else.
+
+    The library writes them itself, last of all. An element whose revision is not stated is of revision 0.
+    """
+    for table in [stream for stream in _streams(document) if stream.read_raw_bytes().endswith(b"\r")]:
+        inside = document.objects
+        if table.get("/Type") == "/ObjStm":
+            numbers = table.read_bytes()[: int(table.First)].split()[::2]
+            inside = (document.get_object(int(number), 0) for number in numbers)
+        for element in inside:
+            if isinstance(element, Dictionary) and element.get("/Type") == "/StructElem" and "/R" not in element:
+                element.R = 0
+                break
+
+
+def _streams(document: Any) -> Iterator[Any]:
+    return (entry for entry in document.objects if isinstance(entry, pikepdf.Stream))
 
 
 def _written(document: Any) -> bytes:
@@ -245,15 +273,6 @@ def _written(document: Any) -> bytes:
     return made.getvalue()
 
 
-def _write_as_text(stream: Any, raw: bytes) -> None:
-    before, parameters = _as_list(stream.get("/Filter")), _as_list(stream.get("/DecodeParms"))
-    missing = [None] * (len(before) - len(parameters))
-    stream.write(
-        base64.a85encode(raw) + b"~>",
-        filter=Array([Name.ASCII85Decode, *before]),
-        decode_parms=Array([None, *parameters, *missing]) if parameters else None,
-    )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [] if value is None else list(value) if isinstance(value, Array) else [value]
+def _compressed(content: bytes) -> bytes:
+    data = zlib.compress(content, 9)
+    return data + b"\n" if data.endswith(b"\r") else data

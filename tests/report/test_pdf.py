@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pikepdf
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -89,7 +90,16 @@ def test_what_kodas_fonts_lack_is_drawn_with_those_of_the_machine(
     monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "fonts.conf"))
     assert fonts_for("红色猫狗") == (tmp_path / "fonts/more.ttf",)
     record = with_captions(factory.record(1, gallery=2, map_points=0), ["红色猫", "红狗"])
-    made = render(record, {}, tmp_path / "out")
+    record = record.model_copy(update={"title": "狗 & 猫"})
+    made = render(record, factory.thumbnails(record), tmp_path / "out")
+    assert made.pdf is not None
+    with pikepdf.open(made.pdf) as document:  # no font is needed for what nobody draws
+        assert document.docinfo["/Title"] == "狗 & 猫"
+        assert document.open_metadata()["dc:title"] == "狗 & 猫"
+        described = {
+            str(entry.Alt) for entry in document.objects if isinstance(entry, pikepdf.Dictionary) and "/Alt" in entry
+        }
+        assert {"红色猫", "红狗"} <= described
     assert any(
         "draws 3\u00a0characters (Han) with fonts of the machine that made it: More Han" in n for n in made.notes
     )
@@ -97,7 +107,7 @@ def test_what_kodas_fonts_lack_is_drawn_with_those_of_the_machine(
     if all(map(shutil.which, ("pdftotext", "pdffonts"))):
         commands = (["pdftotext", made.pdf, "-"], ["pdffonts", made.pdf])
         words, used = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
-        assert "红色猫" in words and "红[U+72D7]" in words and "More" in used
+        assert "红色猫" in words and "红[U+72D7]" in words and "[U+72D7] & 猫" in words and "More" in used
 
 
 @needs_pango

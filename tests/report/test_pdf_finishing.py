@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,11 +84,14 @@ def test_marked_content_is_in_the_tree_or_an_artifact(document: pikepdf.Pdf) -> 
     for page in document.pages:
         open_marks: list[str] = []
         seen, texts_of_margins = [], 0
+        kinds: list[tuple[str, str]] = []
         for operands, operator in pikepdf.parse_content_stream(page):
             if str(operator) in ("BDC", "BMC"):
                 assert not (open_marks and str(operands[0]) == "/Artifact"), "an artifact inside tagged content"
                 open_marks.append(str(operands[0]))
-                if str(operator) == "BDC":
+                if str(operands[0]) == "/Artifact" and len(operands) > 1:
+                    kinds.append((str(operands[1].Type), str(operands[1].Subtype)))
+                elif str(operator) == "BDC":
                     seen.append(int(operands[1].MCID))
             elif str(operator) == "EMC":
                 open_marks.pop()
@@ -93,8 +100,103 @@ def test_marked_content_is_in_the_tree_or_an_artifact(document: pikepdf.Pdf) -> 
                 texts_of_margins += open_marks[-1] == "/Artifact"
         assert sorted(seen) == sorted(held[page.objgen])
         assert texts_of_margins >= 2  # the running head and the number of the page
+        assert {kind for kind, _ in kinds} == {"/Pagination"}
+        assert {place for _, place in kinds} == ({"/Header", "/Footer"} if page.index else {"/Footer"})
         entries = above[int(page.StructParents)]
         assert {number for number, entry in enumerate(entries) if entry is not None} == set(seen)
+
+
+def test_content_is_painted_in_the_order_in_which_the_tree_reads_it(document: pikepdf.Pdf) -> None:
+    read: dict[Any, list[int]] = {page.objgen: [] for page in document.pages}
+
+    def follow(element: Any) -> None:
+        kids = element.get("/K", [])
+        for kid in kids if isinstance(kids, pikepdf.Array) else [kids]:
+            if isinstance(kid, int):
+                read[element.Pg.objgen].append(int(kid))
+            elif "/S" in kid:
+                follow(kid)
+
+    follow(document.Root.StructTreeRoot.K[0])
+    for number, page in enumerate(document.pages, 1):
+        marks = [marked[0] for marked in pikepdf.parse_content_stream(page, "BDC")]
+        painted = [int(operands[1].MCID) for operands in marks if str(operands[0]) != "/Artifact"]
+        assert painted == read[page.objgen], f"page {number}"
+
+
+def test_lists_hold_items_and_items_a_label_and_one_body(document: pikepdf.Pdf) -> None:
+    kids: dict[str, list[list[str]]] = {"/L": [], "/LI": []}
+    for element, _ in tree(document):
+        if (kind := str(element.get("/S"))) in kids:
+            inside = [element.K] if isinstance(element.K, pikepdf.Dictionary) else list(element.K)
+            kids[kind].append([str(kid.S) for kid in inside])
+            assert all(kid.P.objgen == element.objgen for kid in inside)
+    assert {kind for inside in kids["/L"] for kind in inside} <= {"/LI", "/L"}
+    assert {tuple(inside) for inside in kids["/LI"]} == {("/LBody",), ("/Lbl", "/LBody")}
+
+
+def test_each_heading_that_a_cell_calls_by_its_name_is_listed(document: pikepdf.Pdf) -> None:
+    names = list(document.Root.StructTreeRoot.IDTree.Names)
+    listed = {bytes(name): element for name, element in zip(names[::2], names[1::2], strict=True)}
+    assert list(listed) == sorted(listed) and len(listed) == len(names) / 2
+    called = {
+        bytes(name)
+        for element, _ in tree(document)
+        if element.get("/S") == "/TD"
+        for name in element.A.get("/Headers", [])
+    }
+    assert called and called <= set(listed)
+    assert {str(listed[name].S) for name in called} == {"/TH"}
+
+
+def test_no_stream_ends_with_a_carriage_return(pdf: Path) -> None:
+    assert b"\r\nendstream" not in pdf.read_bytes()
+    data = bytes([12])  # whose checksum, which ends the compressed data, ends with 13
+    compressed = zlib.compress(data)
+    assert compressed.endswith(b"\r")
+    with pikepdf.new() as made:
+        made.add_blank_page()
+        filtered = pikepdf.Stream(made, compressed, Filter=pikepdf.Name.FlateDecode)
+        made.pages[0].obj.Contents = pikepdf.Array([made.make_indirect(filtered), pikepdf.Stream(made, data)])
+        file = io.BytesIO()
+        made.save(file)
+    finished = finish(file.getvalue())
+    assert b"\r\nendstream" in file.getvalue() and b"\r\nendstream" not in finished
+    with pikepdf.open(io.BytesIO(finished)) as again:
+        assert [stream.read_bytes() for stream in again.pages[0].obj.Contents] == [data, data]
+        assert not again.check_pdf_syntax()
+
+
+def test_no_table_of_objects_ends_with_a_carriage_return() -> None:
+    ended = 0
+    for length in range(600):  # each adds 97 to the checksum, so that it comes to end with 13
+        with pikepdf.new() as made:
+            made.add_blank_page()
+            made.docinfo["/Title"] = "a" * length
+            root = made.make_indirect(pikepdf.Dictionary(ParentTree=pikepdf.Dictionary(Nums=pikepdf.Array())))
+            element = pikepdf.Dictionary(Type=pikepdf.Name.StructElem, S=pikepdf.Name.Document, P=root)
+            root.K = made.make_indirect(element)
+            made.Root.StructTreeRoot = root
+            file = io.BytesIO()
+            made.save(file)
+        finished = finish(file.getvalue())
+        assert b"\r\nendstream" not in finished
+        with pikepdf.open(io.BytesIO(finished)) as again:
+            assert again.docinfo["/Title"] == "a" * length
+            ended += "/R" in again.Root.StructTreeRoot.K
+    assert 0 < ended < 20
+
+
+def test_the_file_says_what_drew_it(document: pikepdf.Pdf, pdf: Path) -> None:
+    drawn_with = str(document.docinfo["/Producer"])
+    names = [part.rsplit(" ", 1)[0] for part in drawn_with.split(", ")]
+    assert names == ["WeasyPrint", "Pango", "HarfBuzz", "fontconfig", "fontTools", "pikepdf", "qpdf", "zlib"]
+    assert f"pikepdf {pikepdf.__version__}, qpdf {pikepdf.__libqpdf_version__}" in drawn_with
+    assert f'pdf:Producer="{drawn_with}"'.encode() in document.Root.Metadata.read_bytes()
+    assert "drawn with" not in (pdf.parent / "report.html").read_text()  # no font and no Pango drew that
+    if shutil.which("pdftotext"):
+        text = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
+        assert f"file was drawn with {drawn_with}" in " ".join(text.split())
 
 
 def test_each_link_hangs_on_a_link_element(document: pikepdf.Pdf) -> None:
