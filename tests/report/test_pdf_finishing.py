@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import page as page_validation
 import pikepdf
 import pytest
 
@@ -45,6 +46,13 @@ def tree(document: pikepdf.Pdf) -> list[tuple[Any, tuple[str, ...]]]:
 def parents(document: pikepdf.Pdf) -> dict[int, Any]:
     numbers = document.Root.StructTreeRoot.ParentTree.Nums
     return {int(numbers[i]): numbers[i + 1] for i in range(0, len(numbers), 2)}
+
+
+@pytest.mark.parametrize("profile", ["ua1", "3a"])
+def test_a_checker_of_both_standards_finds_nothing(pdf: Path, profile: str) -> None:
+    result = page_validation.validate_pdf(str(pdf), profile=profile)
+    assert result.rules.total > 100
+    assert [(failure.rule_id, failure.message) for failure in result.failures] == []
 
 
 def test_each_table_heading_says_what_it_heads(document: pikepdf.Pdf) -> None:
