@@ -35,6 +35,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    gc.unfreeze()  # or pikepdf takes what is left at the end for leaks
     if not hasattr(config, "workerinput"):  # which the workers of pytest-xdist have
         prefect_server.stop()
 

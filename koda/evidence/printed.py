@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -33,11 +34,15 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
     digests = {hashlib.sha256(form).hexdigest() for form in accepted}
     what = f"digest of {RECORD} that it prints"
     if (html := folder / HTML).is_file():
-        yield _printed(HTML, what, _text_of_html(html.read_bytes()), digests)
+        page = _read(html)
+        yield _printed(HTML, what, page.text, digests)
+        for name in sorted(page.linked):
+            if not (folder / name).is_file():
+                yield Evidence(name, "that it is there", "FAILED", f"{HTML} leads to it, and it is not there")
     else:
         yield Evidence(HTML, what, "not verified", "there is no such file")
-    for page in sorted(folder.glob(PAGES)):
-        yield _printed(page.name, what, _text_of_html(page.read_bytes()), digests)
+    for path in sorted(folder.glob(PAGES)):
+        yield _printed(path.name, what, _read(path).text, digests)
     if not (folder / PDF).is_file():
         yield Evidence(PDF, what, "not verified", "there is no such file")
         return
@@ -120,17 +125,26 @@ def _printed(name: str, what: str, text: str, digests: set[str]) -> Evidence:
     return Evidence(name, what, "FAILED", f"it does not print that of the {RECORD} beside it: {_OTHER}")
 
 
-class _Text(HTMLParser):
-    """The text of a page without its markup and its scripts."""
+class _Page(HTMLParser):
+    """The text of a page without its markup and its scripts, and the pages of pictures that it leads to."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pieces: list[str] = []
+        self.linked: set[str] = set()
+        self._pieces: list[str] = []
         self._script = 0
 
+    @property
+    def text(self) -> str:
+        """The text without its spaces."""
+        return re.sub(r"\s+", "", "".join(self._pieces))
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note where a script or style begins."""
+        """Note where a script or style begins, and where a link leads."""
         self._script += tag in ("script", "style")
+        to = (dict(attrs).get("href") or "").partition("#")[0]
+        if tag == "a" and fnmatchcase(to, PAGES) and "/" not in to:
+            self.linked.add(to)
 
     def handle_endtag(self, tag: str) -> None:
         """Note where it ends."""
@@ -139,10 +153,10 @@ class _Text(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Keep the text that a reader sees."""
         if not self._script:
-            self.pieces.append(data)
+            self._pieces.append(data)
 
 
-def _text_of_html(data: bytes) -> str:
-    parser = _Text()
-    parser.feed(data.decode("utf-8", errors="replace"))
-    return re.sub(r"\s+", "", "".join(parser.pieces))
+def _read(path: Path) -> _Page:
+    page = _Page()
+    page.feed(path.read_bytes().decode("utf-8", errors="replace"))
+    return page

@@ -106,6 +106,15 @@ def of_another_digest(folder: Path) -> None:
     list_again(folder)
 
 
+def without_a_page_of_pictures(folder: Path) -> None:
+    """Let the report lead to a page of pictures that neither the folder nor the manifest has."""
+    page = (folder / "report.html").read_bytes()
+    link = b'<a href="gallery-lost-1.html#positive">All pictures</a></main>'
+    assert page.count(b"</main>") == 1
+    (folder / "report.html").write_bytes(page.replace(b"</main>", link))
+    list_again(folder)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "record": (lambda folder: flip(folder / "audit.json"), {"audit.json"}),
     "report.html": (lambda folder: flip(folder / "report.html"), {"report.html"}),
@@ -120,6 +129,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "attachment, listed": (attach_another, {"report.pdf"}),
     "record and manifest": (other_verdict, {"report.html", "report.pdf", "chain"}),
     "slices and manifest": (without_a_slice, {"slices.csv"}),
+    "a page of pictures and its line": (without_a_page_of_pictures, {"gallery-lost-1.html"}),
     "page and manifest": (of_another_digest, {"report.html"}),
 }
 
