@@ -48,14 +48,17 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder:
-    """Finds modules as Python does, and has those of someone's own run by the loader above."""
+    """Finds modules as Python does, and has those of someone's own run by the loader above.
+
+    Also where a library has put a loader of its own into Python's search (beartype's, which comes with Prefect).
+    """
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target)
         if (
             spec is None
-            or type(spec.loader) is not SourceFileLoader
+            or not isinstance(spec.loader, SourceFileLoader)
             or not spec.origin
             or not is_own(Path(spec.origin))
         ):

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import time
+from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,22 @@ def test_a_change_in_a_file_that_is_imported_is_another_model_in_the_same_proces
     second = resolve_model(spec(main)).fingerprint
     assert second.weights == first.weights
     assert second.digest != first.digest
+    assert not np.allclose(embed(spec(main)), before)
+
+
+def test_so_it_is_where_a_library_has_put_a_loader_of_its_own_into_the_search(
+    main: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beartype does, which Prefect brings along; its loader takes bytecode from the cache."""
+
+    class Loader(SourceFileLoader):
+        pass
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    monkeypatch.setattr(sys, "path_hooks", [FileFinder.path_hook((Loader, [".py"])), *sys.path_hooks])
+    before = embed(spec(main))
+    write(main.parent / "net.py", NET.replace("* 2 + 0", "* 2 + 1"))
     assert not np.allclose(embed(spec(main)), before)
 
 
