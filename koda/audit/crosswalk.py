@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import field_validator, model_validator
@@ -93,6 +94,15 @@ def read_crosswalk(path: str | Path | None = None) -> Crosswalk:
             a reference that stands twice; the message names file, line, row and key.
     """
     path = shipped_crosswalk() if path is None else Path(path)
+    try:
+        digest = digest_file(path)
+    except OSError:
+        digest = ""  # what is wrong with it is said below
+    return _read(path, digest)
+
+
+@lru_cache(maxsize=4)  # an audit asks for it again and again, and its YAML takes longest of all to read
+def _read(path: Path, digest: str) -> Crosswalk:
     file = check_settings(_File, read_mapping(path), str(path), path)
     frameworks = list(dict.fromkeys(row.framework for row in file.rows))
     return Crosswalk(
@@ -100,7 +110,7 @@ def read_crosswalk(path: str | Path | None = None) -> Crosswalk:
         as_of=file.as_of,
         kept_by=file.kept_by,
         rows=[CrosswalkRow(**row.model_dump()) for name in frameworks for row in file.rows if row.framework == name],
-        digest=digest_file(path),
+        digest=digest,
     )
 
 
