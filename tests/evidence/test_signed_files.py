@@ -228,7 +228,7 @@ def test_weights_in_the_cache_of_the_hub_are_found(
 def test_stored_embeddings_have_no_weights_to_point_at(place: Path) -> None:
     record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
     model = record.candidate.model_copy(update={"name": "embeddings:/somewhere"})
-    why = sign_weights(place / "none.sig", model, place / "own.pem", None, None)
+    why = sign_weights(place / "none.sig", model, private_key(place / "own.pem"), None)
     assert why is not None and "no file of their own" in why and how_to_say_where("candidate", why) == ""
     assert not (place / "none.sig").exists()
 
