@@ -96,8 +96,8 @@ def sign_weights(target: Path, model: ModelRecord, key: Any, place: Path | None)
     named = _read_named(target, model, key.public_key())
     if isinstance(named, str) or named.keys() != {file.name for file in files}:
         target.unlink()
-        found = named if isinstance(named, str) else "it names other files"
-        return f"koda does not know again what model-signing {version('model-signing')} wrote: {found}"
+        problem = named if isinstance(named, str) else "it names other files"
+        return f"koda does not know again what model-signing {version('model-signing')} wrote: {problem}"
     return None
 
 
@@ -185,12 +185,12 @@ def _find(model: ModelRecord, place: Path | None) -> Path | str:
     place = place or _where_it_was_read(model, spec)
     if place is None:  # a name of a hub's, or from a folder that nobody knows any more
         return "the record names no file of them that is here"
-    if not place.exists():
-        return f"there is no {place}"
     try:
-        return weights_at(place)
+        return weights_at(place) if place.exists() else f"there is no {place}"
     except KodaError as error:
         return error.message
+    except OSError as error:  # such as a name that is too long for one
+        return f"{place} cannot be looked at: {error.strerror}"
 
 
 def _where_it_was_read(model: ModelRecord, spec: ModelSpec) -> Path | None:

@@ -149,10 +149,10 @@ def test_a_signature_of_a_kind_that_is_refused_is_said_in_a_line_alone(
     path = place / "audit" / PDF
     before, found, after = path.read_bytes().rpartition(b"06082A8648CE3D040302")  # ECDSA with SHA-256
     path.write_bytes(before + found[:-1] + b"3" + after)  # of SHA-384
-    level = logging.getLogger("pyhanko").level
+    caplog.set_level(logging.INFO, "pyhanko")
     check = check_signed_pdf(place / "audit", public_key(place / "own.pub.pem"))
     assert check.state == "FAILED" and "changed after it was signed" in check.why
-    assert caplog.records == [] and logging.getLogger("pyhanko").level == level
+    assert caplog.records == [] and logging.getLogger("pyhanko").level == logging.INFO
 
 
 @pytest.mark.parametrize("missing", ["pyhanko", "cyclonedx"])
@@ -268,11 +268,13 @@ def test_weights_in_the_cache_of_the_hub_are_found(
         assert files.state == ("verified" if found else "not verified"), files
 
 
-def test_stored_embeddings_have_no_weights_to_point_at(place: Path) -> None:
+def test_what_names_no_file_has_no_weights_to_point_at(place: Path) -> None:
     record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
     model = record.candidate.model_copy(update={"name": "embeddings:/somewhere"})
     why = sign_weights(place / "none.sig", model, private_key(place / "own.pem"), None)
     assert why is not None and "no file of their own" in why and how_to_say_where("candidate", why) == ""
+    model = record.candidate.model_copy(update={"pretrained": f"/{'x' * 5000}"})
+    assert "cannot be looked at" in str(sign_weights(place / "none.sig", model, private_key(place / "own.pem"), None))
     assert not (place / "none.sig").exists()
 
 
