@@ -190,3 +190,5 @@ def test_signatures_go_with_the_run_that_they_are_over(folder: Path, tmp_path: P
     assert not (folder / "signed").exists()
     assert (folder / "runs" / "1" / STATEMENT).is_file()
     assert run("verify", folder / "runs" / "1", "--key", public)[0] == 0
+    assert run("sign", folder / "runs" / "1", "--key", private)[0] == 0
+    assert [path.name for path in (folder / "runs").iterdir()] == ["1"]
