@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,4 +66,4 @@ def _show(result: dict[str, Any], audit: str) -> None:
         say(f"[yellow]–[/] {escape(Path(name).name)}: not made, because {escape(why)}")
     for note in result["notes"]:
         say(f"[yellow]![/] {escape(note)}")
-    say(f"Check it: koda verify {escape(audit)} --key PUBLIC", 0)
+    say(f"Check it: koda verify {escape(shlex.quote(audit))} --key PUBLIC", 0)

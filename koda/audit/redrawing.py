@@ -61,7 +61,7 @@ def redraw(home: Path, name: str, out: Path | None = None, *, pdf: bool = True) 
     folder = find_published(home, name).resolve()
     if out is not None and out.resolve() != folder:
         return _redraw_elsewhere(home, folder, out.absolute(), pdf)
-    with _held(folder):
+    with held(folder):
         record, annotations = _read(folder)
         thumbnails, notes = find_thumbnails(home, folder)
         if not pdf and (folder / PDF).is_file():
@@ -84,7 +84,7 @@ def annotate(home: Path, name: str, said: Statement) -> Redrawn:
         StoreError: record or annotations are damaged, or nothing can be written.
     """
     folder = find_published(home, name).resolve()
-    with _held(folder):
+    with held(folder):
         record, _ = _read(folder)
         chain = with_statement(folder, record, said, datetime.now(UTC))
         thumbnails, notes = find_thumbnails(home, folder)
@@ -128,7 +128,7 @@ def _redraw_elsewhere(home: Path, folder: Path, out: Path, pdf: bool) -> Redrawn
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Keep others from changing an audit's folder; where it lies in no home, from changing any beside it."""
     home = home_of(folder, ARTIFACTS)
     if home is not None:

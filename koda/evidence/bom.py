@@ -12,6 +12,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from koda._version import __version__
 from koda.audit.folders import SIGNED
+from koda.errors import DataError
+from koda.evidence.keys import lacking
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord, ModelRecord
 from koda.records.metrics import Estimate
@@ -32,11 +34,14 @@ def check_bom(folder: Path, data: bytes, record: AuditRecord) -> Evidence:
     """
     what, path = "made again from the record", folder / BOM
     if not path.is_file():
-        return Evidence(BOM, what, "not verified", "there is none: an older koda signed the audit")
+        why = "there is none: the audit is not signed, an older koda signed it, or the record gives none"
+        return Evidence(BOM, what, "not verified", why)
+    if (lacks := lacking("cyclonedx")) is not None:
+        return Evidence(BOM, what, "not verified", lacks)
     try:
         wanted = bom_of(data, record)
-    except ImportError:
-        return Evidence(BOM, what, "not verified", "the extra `sign` is not installed: pip install 'koda-audit[sign]'")
+    except DataError as error:
+        return Evidence(BOM, what, "FAILED", error.message)
     there = path.read_bytes()
     if there == wanted:
         return Evidence(BOM, what, "verified", "byte for byte the same")
@@ -52,7 +57,20 @@ def bom_of(data: bytes, record: AuditRecord) -> bytes:
     Args:
         data: bytes of `audit.json`.
         record: what they hold.
+
+    Raises:
+        DataError: a record of which the format takes something not, such as a package without a name.
     """
+    from cyclonedx.exception import CycloneDxException
+
+    try:
+        return _bom_of(data, record)
+    except (ValueError, TypeError, CycloneDxException) as error:
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise DataError(f"The record gives no bill of materials: {why}.") from error
+
+
+def _bom_of(data: bytes, record: AuditRecord) -> bytes:
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.model.tool import ToolRepository

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from koda.errors import ConfigError, PrerequisiteError
 
-_PACKAGES = ("cryptography", "cyclonedx", "model_signing", "OpenSSL", "pyhanko", "securesystemslib")
+NO_KEY = "no key was given (--key PUBLIC)"
+OTHER_KEY = "it is not signed with this key, or was changed after it was signed"
+_FOR_STATEMENTS = ("cryptography", "securesystemslib")
+_FOR_ALL = (*_FOR_STATEMENTS, "cyclonedx", "model_signing", "OpenSSL", "pyhanko")
+_REMEDY = "pip install 'koda-audit[sign]'"
 _KINDS = "an ECDSA key on P-256 or an Ed25519 key"
 
 
@@ -21,9 +26,9 @@ def private_key(path: Path, password: str | None = None) -> Any:
 
     Raises:
         ConfigError: it cannot be read, wants a password, or is of another kind.
-        PrerequisiteError: the extra `sign` is not installed.
+        PrerequisiteError: a package of the extra `sign` is missing.
     """
-    _needs_extra()
+    _needs(_FOR_ALL)
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
@@ -36,13 +41,13 @@ def private_key(path: Path, password: str | None = None) -> Any:
 
 
 def public_key(path: Path) -> Any:
-    """Read a public key.
+    """Read a public key, which is to check at least the statement.
 
     Raises:
         ConfigError: it cannot be read, or is of another kind.
-        PrerequisiteError: the extra `sign` is not installed.
+        PrerequisiteError: a package is missing that a signed statement takes.
     """
-    _needs_extra()
+    _needs(_FOR_STATEMENTS)
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
@@ -61,12 +66,20 @@ def is_p256(key: Any) -> bool:
     return isinstance(key, EllipticCurvePrivateKey)
 
 
-def _needs_extra() -> None:
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise PrerequisiteError(
-            f"Signatures need the extra `sign`, which is not installed whole: {', '.join(missing)} missing.",
-            "pip install 'koda-audit[sign]'",
-        )
+def lacking(*packages: str) -> str | None:
+    """Return why a check that takes packages of the extra `sign` cannot be made; None where it can."""
+    problem = _problem(packages)
+    return None if problem is None else f"{problem} ({_REMEDY})"
+
+
+def _needs(packages: Sequence[str]) -> None:
+    if (problem := _problem(packages)) is not None:
+        raise PrerequisiteError(f"Signatures cannot be handled: {problem}.", _REMEDY)
+
+
+def _problem(packages: Sequence[str]) -> str | None:
+    missing = [name for name in packages if find_spec(name) is None]
+    return f"the extra `sign` is not installed whole, {', '.join(missing)} missing" if missing else None
 
 
 def _refuse_others(path: Path, key: Any) -> None:

@@ -12,13 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import PAGES
+from koda.audit.folders import MANIFEST, PAGES, is_listed
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.records.audit import RECORD_VERSION
 
 HTML, PDF, RECORD = "report.html", "report.pdf", "audit.json"
 _PROVENANCE = "provenance"  # in the title of the section that prints the digest
+_SYSTEMS = ("/UF", "/F", "/DOS", "/Mac", "/Unix")  # the names that an attachment has, and the streams of it
 _OTHER = f"it is of another record than {RECORD}; one of the two was changed, or the report was not drawn of it"
 
 
@@ -33,6 +34,9 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
     accepted = _forms(data, record)
     digests = {hashlib.sha256(form).hexdigest() for form in accepted}
     what = f"digest of {RECORD} that it prints"
+    unlisted = _unlisted(folder)
+    for name in unlisted:  # readers take it for a page of the audit, and no digest of it is kept
+        yield Evidence(name, f"that {MANIFEST} lists it", "FAILED", f"{MANIFEST} does not list it")
     if (html := folder / HTML).is_file():
         page = _read(html)
         yield _printed(HTML, what, page.text, digests)
@@ -42,11 +46,18 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
     else:
         yield Evidence(HTML, what, "not verified", "there is no such file")
     for path in sorted(folder.glob(PAGES)):
-        yield _printed(path.name, what, _read(path).text, digests)
+        if path.name not in unlisted and path.is_file():  # one that is listed and no file has failed already
+            yield _printed(path.name, what, _read(path).text, digests)
     if not (folder / PDF).is_file():
         yield Evidence(PDF, what, "not verified", "there is no such file")
         return
     yield from _check_pdf((folder / PDF).read_bytes(), what, accepted, digests)
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """Return what stands in an audit's folder under the names of reports and pages, and is none that it lists."""
+    there = {path.name for path in folder.glob(PAGES)} | {name for name in (HTML, PDF) if (folder / name).exists()}
+    return sorted(name for name in there if not is_listed(folder, name))
 
 
 def _forms(data: bytes, record: AuditRecord) -> list[bytes]:
@@ -75,13 +86,21 @@ def _check_pdf(data: bytes, what: str, accepted: list[bytes], digests: set[str])
 
 
 def _attached(pdf: Any) -> list[bytes]:
-    """Return what a PDF lists as attached under the name of the record, in either of the places where readers look."""
+    """Return what a PDF has attached under the name of the record, in any of the places where readers look.
+
+    An attachment may hold one stream for each kind of system, of which readers choose as they like, and it may hang at
+    a page, or twice under one name.
+    """
+    import pikepdf
+
     listed = [(name, each.obj) for name, each in pdf.attachments.items()]
     listed += [("", each) for each in pdf.Root.get("/AF", [])]
+    listed += [("", each) for each in pdf.objects if isinstance(each, pikepdf.Dictionary) and "/EF" in each]
     return [
-        each.EF.F.read_bytes()
+        stream.read_bytes()
         for name, each in listed
-        if RECORD in (name, str(each.get("/UF", "")), str(each.get("/F", "")))
+        if RECORD in (name, *(str(each.get(system, "")) for system in _SYSTEMS))
+        for _, stream in each.EF.items()
     ]
 
 

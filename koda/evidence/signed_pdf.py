@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import SIGNED
 from koda.errors import ConfigError
+from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
 
 PDF = "report.pdf"
@@ -92,10 +94,11 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     report = (folder / PDF).read_bytes() if (folder / PDF).is_file() else None
     if report is not None and not data.startswith(report):
         return Evidence(SIGNED_PDF, what, "FAILED", f"its beginning is not the {PDF} of the audit")
-    if key is None:
-        return Evidence(SIGNED_PDF, what, "not verified", "no key was given (--key PUBLIC)")
+    if (why := NO_KEY if key is None else lacking("pyhanko")) is not None:
+        return Evidence(SIGNED_PDF, what, "not verified", why)
     try:
-        problem = _problem(data, key)
+        with _silent("pyhanko"):  # it logs a traceback of each signature that does not hold
+            problem = _problem(data, key)
     except Exception as error:  # a damaged PDF or signature raises whatever its parser meets
         problem = f"its signature cannot be read: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     if problem is not None:
@@ -103,6 +106,18 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     if report is None:
         return Evidence(SIGNED_PDF, what, "not verified", f"there is no {PDF} to compare it with; its signature holds")
     return Evidence(SIGNED_PDF, what, "verified", "with this key; whether to trust its certificate is yours to say")
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a library from logging, for now."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _problem(data: bytes, key: Any) -> str | None:
@@ -113,7 +128,6 @@ def _problem(data: bytes, key: Any) -> str | None:
     from pyhanko.sign.validation.status import SignatureCoverageLevel
     from pyhanko_certvalidator import ValidationContext
 
-    logging.getLogger("pyhanko").setLevel(logging.CRITICAL)  # it logs a traceback of each signature that does not hold
     signatures = PdfFileReader(io.BytesIO(data)).embedded_signatures
     if len(signatures) != 1:
         return f"it holds {len(signatures)} signatures in place of one"

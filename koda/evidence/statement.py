@@ -5,20 +5,22 @@ It also names what else lies in `signed/`: the bill of materials, the signed PDF
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import MANIFEST, SIGNED
 from koda.errors import ConfigError
+from koda.evidence.keys import NO_KEY, OTHER_KEY
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.storage import digest_file
 
 STATEMENT = f"{SIGNED}/statement.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 _RESULTS = {"pass": "PASSED", "fail": "FAILED"}  # the predicate knows no other but WARNED
 
@@ -56,12 +58,31 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
         # whoever names a key expects a signature; one that was taken away must not pass
         return Evidence(STATEMENT, what, "not verified" if key is None else "FAILED", why)
     if key is None:
-        return Evidence(STATEMENT, what, "not verified", "no key was given (--key PUBLIC)")
+        return Evidence(STATEMENT, what, "not verified", NO_KEY)
     try:
         problem = _problem(path.read_bytes(), folder, record, key)
     except Exception as error:  # a damaged envelope raises whatever its parser meets
         problem = f"it cannot be read: {type(error).__name__}: {error}"
     return Evidence(STATEMENT, what, "verified") if problem is None else Evidence(STATEMENT, what, "FAILED", problem)
+
+
+def check_named(folder: Path) -> Iterator[Evidence]:
+    """Name what lies in `signed/` and is not named by the statement there: nothing says who laid it there.
+
+    A second signer may lay a signature there, so it is no failure.
+
+    Args:
+        folder: of the audit.
+    """
+    try:
+        payload = json.loads((folder / STATEMENT).read_bytes())["payload"]
+        named = {subject["name"] for subject in json.loads(base64.b64decode(payload))["subject"]}
+        why = "the statement does not name it"
+    except Exception:  # a damaged envelope raises whatever its parser meets; of that its own check speaks
+        named, why = set(), "there is no statement that names it"
+    for path in sorted((folder / SIGNED).iterdir()):
+        if (name := f"{SIGNED}/{path.name}") not in {STATEMENT, *named}:
+            yield Evidence(name, "that the statement names it", "not verified", why)
 
 
 def _problem(data: bytes, folder: Path, record: AuditRecord, key: Any) -> str | None:
@@ -75,7 +96,7 @@ def _problem(data: bytes, folder: Path, record: AuditRecord, key: Any) -> str | 
     try:
         envelope.verify([SSlibKey.from_crypto(key)], 1)
     except VerificationError:
-        return "it is not signed with this key, or was changed after it was signed"
+        return OTHER_KEY
     if envelope.payload_type != PAYLOAD_TYPE:
         return f"it is a statement of another type, {envelope.payload_type}"
     said = json.loads(envelope.payload)
@@ -98,7 +119,7 @@ def _statement(folder: Path, record: AuditRecord, beside: Mapping[str, Path]) ->
     policy = [] if not verdict.policy_digest else [{"name": "policy", "digest": {"sha256": verdict.policy_digest}}]
     files = {**{name: folder / name for name in names}, **beside}
     return {
-        "_type": _STATEMENT_TYPE,
+        "_type": STATEMENT_TYPE,
         "subject": [
             {"name": name, "digest": {"sha256": digest_file(path)}}
             for name, path in sorted(files.items())

@@ -19,7 +19,7 @@ from koda.evidence.manifest import as_evidence, check_manifest, read_whole
 from koda.evidence.printed import check_reports
 from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
-from koda.evidence.statement import check_statement
+from koda.evidence.statement import check_named, check_statement
 from koda.evidence.weights import check_weights
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
@@ -75,7 +75,7 @@ def verify(
     Raises:
         DataError: no manifest there, or one that cannot be read.
         ConfigError: a key that cannot be used.
-        PrerequisiteError: a key, and the extra `sign` is not installed.
+        PrerequisiteError: a key, and no package that checks a statement with it.
     """
     folder = path if path.is_dir() else path.parent
     signer = None if key is None else public_key(key)
@@ -91,7 +91,7 @@ def verify(
     checks += [*_annotations(folder), check_statement(folder, record, signer)]
     if (folder / SIGNED).is_dir():
         checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
-        checks += check_weights(folder, record, signer, weights or {})
+        checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
     home = home_of(folder.resolve(), DATABASE)
     if home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))

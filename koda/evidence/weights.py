@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from koda.audit.folders import SIGNED
 from koda.config import ModelSpec
 from koda.errors import ConfigError, KodaError
+from koda.evidence.keys import NO_KEY, OTHER_KEY
 from koda.evidence.result import Evidence
+from koda.evidence.statement import PAYLOAD_TYPE, STATEMENT_TYPE
 from koda.models.state_dicts import OPEN_CLIP_ORDER, TIMM_ORDER
 from koda.models.weight_files import files_of, is_index, weights_at
 from koda.models.weights import look_at_weights
@@ -22,8 +29,6 @@ from koda.storage import digest_file
 from koda.typing import ROLES, Role
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD = "application/vnd.in-toto+json"
-_STATEMENT = "https://in-toto.io/Statement/v1"
 _NO_FILE = "they come from code or from stored embeddings, and have no file of their own"
 _PREDICATE = "https://model_signing/signature/v1.0"
 
@@ -55,14 +60,13 @@ def how_to_say_where(role: Role, problem: str) -> str:
     return "" if problem.endswith(_NO_FILE) else f" (--weights {role}=PATH)"
 
 
-def sign_weights(target: Path, model: ModelRecord, key: Path, password: str | None, place: Path | None) -> str | None:
+def sign_weights(target: Path, model: ModelRecord, key: Any, place: Path | None) -> str | None:
     """Write the signed manifest of a model's weight files.
 
     Args:
         target: the file to write.
         model: what the record says of it.
-        key: PEM file of the private key, on P-256.
-        password: of that file, if it has one.
+        key: the private key, on P-256.
         place: of the weights; None for where the record says that they lay.
 
     Returns:
@@ -80,16 +84,35 @@ def sign_weights(target: Path, model: ModelRecord, key: Path, password: str | No
         return error.message
     if digest != model.weights_digest:
         return f"{found} holds other weights than the audit looked at"
-    secret: Any = None if password is None else password.encode()  # of the library's types it takes bytes alone
     with tempfile.TemporaryDirectory() as temporary:  # of the files that stand beside them none is signed
         beside = Path(temporary) / _name(model)
         beside.mkdir()
         for file in files:
             (beside / file.name).symlink_to(file.resolve())
-        configuration = signing.Config().use_elliptic_key_signer(private_key=key, password=secret)
+        with _as_file(key) as file_of_key:
+            configuration = signing.Config().use_elliptic_key_signer(private_key=file_of_key)
         configuration.set_hashing_config(hashing.Config().set_allow_symlinks(True))
         configuration.sign(beside, target)
+    named = _read_named(target, model, key.public_key())
+    if isinstance(named, str) or named.keys() != {file.name for file in files}:
+        target.unlink()
+        problem = named if isinstance(named, str) else "it names other files"
+        return f"koda does not know again what model-signing {version('model-signing')} wrote: {problem}"
     return None
+
+
+@contextlib.contextmanager
+def _as_file(key: Any) -> Iterator[Path]:
+    """Give a private key as the file that model-signing wants of it, which can be read once and lies on no disk."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    end, start = os.pipe()
+    try:
+        with os.fdopen(start, "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        yield Path(f"/dev/fd/{end}")
+    finally:
+        os.close(end)
 
 
 def check_weights(
@@ -111,12 +134,9 @@ def check_weights(
             yield Evidence(name, what, "not verified", why)
             continue
         if key is None:
-            yield Evidence(name, what, "not verified", "no key was given (--key PUBLIC)")
+            yield Evidence(name, what, "not verified", NO_KEY)
             continue
-        try:
-            named = _named((folder / name).read_bytes(), model, key)
-        except Exception as error:  # a damaged bundle raises whatever its parser meets
-            named = f"it cannot be read: {type(error).__name__}: {error}"
+        named = _read_named(folder / name, model, key)
         if isinstance(named, str):
             yield Evidence(name, what, "FAILED", named)
             continue
@@ -156,18 +176,21 @@ def _problem(path: Path, model: ModelRecord, named: Mapping[str, str]) -> str | 
 
 def _find(model: ModelRecord, place: Path | None) -> Path | str:
     """Return the file of a model's weights, or its index; in words why it is not to be had. Nothing is fetched."""
-    spec = ModelSpec(name=model.name, pretrained=model.pretrained)
+    try:
+        spec = ModelSpec(name=model.name, pretrained=model.pretrained)
+    except ValidationError:
+        return f"the record calls the model '{model.name}', by which koda finds none"
     if spec.kind in {"python", "embeddings"}:
         return _NO_FILE
     place = place or _where_it_was_read(model, spec)
     if place is None:  # a name of a hub's, or from a folder that nobody knows any more
         return "the record names no file of them that is here"
-    if not place.exists():
-        return f"there is no {place}"
     try:
-        return weights_at(place)
+        return weights_at(place) if place.exists() else f"there is no {place}"
     except KodaError as error:
         return error.message
+    except OSError as error:  # such as a name that is too long for one
+        return f"{place} cannot be looked at: {error.strerror}"
 
 
 def _where_it_was_read(model: ModelRecord, spec: ModelSpec) -> Path | None:
@@ -199,6 +222,13 @@ def _name(model: ModelRecord) -> str:
     return f"weights-{model.weights_digest}"
 
 
+def _read_named(path: Path, model: ModelRecord, key: Any) -> dict[str, str] | str:
+    try:
+        return _named(path.read_bytes(), model, key)
+    except Exception as error:  # a damaged bundle raises whatever its parser meets
+        return f"it cannot be read: {type(error).__name__}: {error}"
+
+
 def _named(data: bytes, model: ModelRecord, key: Any) -> dict[str, str] | str:
     """Return name -> sha256 of the files that a signed manifest names, or what is wrong with it."""
     from securesystemslib.dsse import Envelope
@@ -209,14 +239,14 @@ def _named(data: bytes, model: ModelRecord, key: Any) -> dict[str, str] | str:
     payload = base64.b64decode(raw["dsseEnvelope"]["payload"], validate=True)
     signature = base64.b64decode(raw["dsseEnvelope"]["signatures"][0]["sig"], validate=True)
     if raw != _bundle(payload, signature, key):
-        return "it is not signed with this key, or was changed after it was signed"
+        return OTHER_KEY
     own = SSlibKey.from_crypto(key)
     try:
-        own.verify_signature(Signature(own.keyid, signature.hex()), Envelope(payload, _PAYLOAD, {}).pae())
+        own.verify_signature(Signature(own.keyid, signature.hex()), Envelope(payload, PAYLOAD_TYPE, {}).pae())
     except VerificationError:
-        return "it is not signed with this key, or was changed after it was signed"
+        return OTHER_KEY
     said = json.loads(payload)
-    if (said["_type"], said["predicateType"]) != (_STATEMENT, _PREDICATE):
+    if (said["_type"], said["predicateType"]) != (STATEMENT_TYPE, _PREDICATE):
         return f"it states something else than weights: {said['predicateType']}"
     if [subject["name"] for subject in said["subject"]] != [_name(model)]:
         return "it is of other weights than those of the record"
@@ -236,7 +266,7 @@ def _bundle(payload: bytes, signature: bytes, key: Any) -> dict[str, Any]:
         "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
-            "payloadType": _PAYLOAD,
+            "payloadType": PAYLOAD_TYPE,
             "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
         },
     }

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import string
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from koda.audit.folders import assemble
-from koda.storage import digest_once
-from tests.evidence.conftest import AUDIT, change, flip, key_pair, run
+from koda.audit.drawing import ARTIFACTS
+from koda.audit.folders import AUDITS, assemble
+from koda.evidence.sign import Signing, sign
+from koda.records import AuditRecord
+from koda.storage import ArtifactStore, digest_once
+from koda.typing import Role
+from tests.evidence.conftest import AUDIT, change, flip, key_pair, list_again, run
 from tests.report.page import needs_pango
 
 pytestmark = needs_pango
@@ -78,6 +84,94 @@ def test_keys_that_cannot_be_used_are_said_in_words(folder: Path, tmp_path: Path
     assert not (folder / "signed").exists()
 
 
+class Watched(dict[Role, Path]):
+    """Where weights lie; being asked, in the midst of signing, it looks at the home and is interrupted."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self.home = home
+        self.held = False
+        self.names: set[str] = set()
+
+    def get(self, *_: object) -> NoReturn:  # type: ignore[override]
+        self.held = ArtifactStore(self.home / ARTIFACTS).is_held(AUDITS, AUDIT)
+        self.names = {path.name for path in (self.home / AUDITS / AUDIT).iterdir()}
+        shutil.copytree(self.home, self.home.with_name("killed"))
+        raise KeyboardInterrupt
+
+
+def test_an_audit_is_its_signers_alone_and_one_that_is_stopped_leaves_it_as_it_was(
+    home: Path, folder: Path, tmp_path: Path
+) -> None:
+    private, public = key_pair(tmp_path, "own")
+    assert run("sign", folder, "--key", private)[0] == 0
+    before = {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    watched = Watched(home)
+    with pytest.raises(KeyboardInterrupt):
+        sign(folder, Signing(private, weights=watched))
+    assert watched.held and watched.names == {path.name for path in folder.iterdir()}
+    assert {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    killed = home.with_name("killed") / AUDITS  # as it was in the midst
+    assert len(list(killed.iterdir())) == 2 and run("verify", killed / AUDIT, "--key", public)[0] == 0
+    assert run("sign", killed / AUDIT, "--key", private)[0] == 0
+    assert [path.name for path in killed.iterdir()] == [AUDIT]
+
+
+def test_what_koda_did_not_write_beside_signatures_is_told_and_kept(folder: Path, tmp_path: Path) -> None:
+    private, public = key_pair(tmp_path, "own")
+    (folder / "report.pdf").unlink()  # which takes the longest to check
+    list_again(folder)
+    assert run("sign", folder, "--key", private)[0] == 0
+    (folder / "signed" / "second.sig").write_bytes(b"of a second signer")
+    (folder / "signed" / "more").mkdir()
+    code, answer = run("sign", folder, "--key", private)
+    assert code == 0 and "more, second.sig. It is kept" in str(answer["notes"])
+    assert len(answer["signed"]) == 2  # type: ignore[arg-type]
+    code, answer = run("verify", folder, "--key", public)
+    told = {check["name"]: check for check in answer["checks"]}  # type: ignore[attr-defined]
+    assert code == 0 and told[STATEMENT]["state"] == "verified"
+    for name in ("signed/second.sig", "signed/more"):
+        assert (told[name]["state"], told[name]["why"]) == ("not verified", "the statement does not name it")
+    assert (folder / "signed" / "second.sig").read_bytes() == b"of a second signer"
+    (folder / STATEMENT).unlink()
+    assert "there is no statement that names it" in str(run("verify", folder)[1])
+    (folder / "signed").rename(tmp_path / "elsewhere")
+    (folder / "signed").symlink_to(tmp_path / "elsewhere")
+    code, answer = run("sign", folder, "--key", private)
+    assert code == 2 and "is a link or a file" in str(answer["error"]) and (tmp_path / "elsewhere/second.sig").is_file()
+
+
+def test_a_listed_file_whose_name_begins_as_that_of_the_signatures_has_to_verify(folder: Path, tmp_path: Path) -> None:
+    private, _ = key_pair(tmp_path, "own")
+    (folder / "report.pdf").unlink()
+    (folder / "signed-notes.csv").write_text("a,b", encoding="utf-8")
+    list_again(folder)
+    flip(folder / "signed-notes.csv")
+    code, answer = run("sign", folder, "--key", private)
+    assert code == 2 and "does not verify: signed-notes.csv" in str(answer["error"])
+
+
+def test_a_record_that_gives_no_bill_of_materials_is_signed_and_checked_without(folder: Path, tmp_path: Path) -> None:
+    private, public = key_pair(tmp_path, "own")
+    assert run("sign", folder, "--key", private)[0] == 0
+    record = AuditRecord.from_json((folder / "audit.json").read_bytes())
+    odd = {
+        "provenance": record.provenance.model_copy(update={"packages": {"": "1.0"}}),
+        "candidate": record.candidate.model_copy(update={"name": ""}),
+    }
+    (folder / "audit.json").write_bytes(record.model_copy(update=odd).to_json().encode())
+    for name in ("report.html", "report.pdf"):
+        (folder / name).unlink()
+    list_again(folder)
+    code, answer = run("verify", folder.rename(tmp_path / "odd"), "--key", public)
+    assert code == 1 and answer["failed"] == [STATEMENT, "signed/bom.cdx.json"]
+    assert "gives no bill of materials: ValueError" in str(answer["checks"])
+    code, answer = run("sign", tmp_path / "odd", "--key", private)
+    assert code == 0 and "gives no bill of materials" in str(answer["not_made"])
+    assert "calls the model ''" in str(answer["not_made"])
+    assert run("verify", tmp_path / "odd", "--key", public)[0] == 0
+
+
 def test_signatures_go_with_the_run_that_they_are_over(folder: Path, tmp_path: Path) -> None:
     private, public = key_pair(tmp_path, "own")
     assert run("sign", folder, "--key", private)[0] == 0
@@ -96,3 +190,5 @@ def test_signatures_go_with_the_run_that_they_are_over(folder: Path, tmp_path: P
     assert not (folder / "signed").exists()
     assert (folder / "runs" / "1" / STATEMENT).is_file()
     assert run("verify", folder / "runs" / "1", "--key", public)[0] == 0
+    assert run("sign", folder / "runs" / "1", "--key", private)[0] == 0
+    assert [path.name for path in (folder / "runs").iterdir()] == ["1"]

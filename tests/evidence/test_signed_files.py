@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from model_signing import verifying
+from model_signing._signing import sign_sigstore_pb
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
@@ -145,9 +149,48 @@ def test_a_signature_of_a_kind_that_is_refused_is_said_in_a_line_alone(
     path = place / "audit" / PDF
     before, found, after = path.read_bytes().rpartition(b"06082A8648CE3D040302")  # ECDSA with SHA-256
     path.write_bytes(before + found[:-1] + b"3" + after)  # of SHA-384
+    caplog.set_level(logging.INFO, "pyhanko")
     check = check_signed_pdf(place / "audit", public_key(place / "own.pub.pem"))
     assert check.state == "FAILED" and "changed after it was signed" in check.why
-    assert caplog.records == []
+    assert caplog.records == [] and logging.getLogger("pyhanko").level == logging.INFO
+
+
+@pytest.mark.parametrize("missing", ["pyhanko", "cyclonedx"])
+def test_a_missing_package_leaves_out_its_own_check_alone(
+    place: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)  # as Python says that there is none
+    states, failed, text = told(place)
+    left_out = PDF if missing == "pyhanko" else BOM
+    assert failed == [] and f"{missing} missing (pip install" in text
+    for name in (STATEMENT, BOM, PDF, WEIGHTS):
+        first = next(state for (each, _), state in states.items() if each == name)
+        assert first == ("not verified" if name == left_out else "verified")
+    assert f"{missing} missing" in str(run("sign", place / "audit", "--key", place / "own.pem")[1]["error"])
+
+
+def test_a_key_that_can_be_read_once_alone_signs_all(place: Path) -> None:
+    """As a shell hands it over with `--key <(pass show key)`."""
+    end, start = os.pipe()
+    with os.fdopen(end), os.fdopen(start, "wb") as file:
+        file.write((place / "own.pem").read_bytes())
+        file.close()
+        weights = ["--weights", f"candidate={place / 'weights'}"]
+        code, answer = run("sign", place / "audit", "--key", f"/dev/fd/{end}", *weights)
+    assert code == 0, answer
+    states, failed, _ = told(place, *weights)
+    assert failed == [] and states[WEIGHTS, "the weights themselves"] == "verified"
+
+
+def test_a_manifest_of_weights_that_koda_would_not_know_again_is_not_kept(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another release of model-signing may write it."""
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+    monkeypatch.setattr(sign_sigstore_pb, "_BUNDLE_MEDIA_TYPE", "application/vnd.dev.sigstore.bundle+json;version=0.3")
+    why = sign_weights(place / "new.sig", record.candidate, private_key(place / "own.pem"), place / "weights")
+    assert why is not None and "does not know again what model-signing" in why
+    assert not (place / "new.sig").exists()
 
 
 def test_signatures_of_another_key_fail(place: Path) -> None:
@@ -225,11 +268,13 @@ def test_weights_in_the_cache_of_the_hub_are_found(
         assert files.state == ("verified" if found else "not verified"), files
 
 
-def test_stored_embeddings_have_no_weights_to_point_at(place: Path) -> None:
+def test_what_names_no_file_has_no_weights_to_point_at(place: Path) -> None:
     record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
     model = record.candidate.model_copy(update={"name": "embeddings:/somewhere"})
-    why = sign_weights(place / "none.sig", model, place / "own.pem", None, None)
+    why = sign_weights(place / "none.sig", model, private_key(place / "own.pem"), None)
     assert why is not None and "no file of their own" in why and how_to_say_where("candidate", why) == ""
+    model = record.candidate.model_copy(update={"pretrained": f"/{'x' * 5000}"})
+    assert "cannot be looked at" in str(sign_weights(place / "none.sig", model, private_key(place / "own.pem"), None))
     assert not (place / "none.sig").exists()
 
 
@@ -238,14 +283,16 @@ def test_people_read_what_was_made_what_was_not_and_what_came_of_it(place: Path)
         environment = {"COLUMNS": "80", "KODA_HOME": "/nonexistent"}
         return CliRunner().invoke(app, [*map(str, arguments)], env=environment).stdout
 
-    made = shown("sign", place / "audit", "--key", place / "own.pem")
+    audit = (place / "audit").rename(place / "an audit")
+    made = shown("sign", audit, "--key", place / "own.pem")
+    assert f"koda verify '{audit}' --key PUBLIC" in " ".join(made.split())
     assert "✓ statement.dsse.json: the verdict, signed" in made
     assert "– report.pdf: not made, because no certificate" in made
-    checked = shown("verify", place / "audit", "--key", place / "own.pub.pem")
+    checked = shown("verify", audit, "--key", place / "own.pub.pem")
     assert "report.html, report.pdf, slices.csv, verdict.json: unchanged" in checked
     assert "✓ nothing failed (" in checked
-    flip(place / "audit" / BOM)
-    failed = shown("verify", place / "audit", "--key", place / "own.pub.pem")
+    flip(audit / BOM)
+    failed = shown("verify", audit, "--key", place / "own.pub.pem")
     assert f"✕ {STATEMENT}, {BOM}: FAILED (" in failed
 
 
@@ -273,6 +320,9 @@ def test_an_ed25519_key_signs_the_pdf_with_a_word_of_warning(place: Path) -> Non
     code, answer = run("sign", place / "audit", "--key", private, "--certificate", certificate(private))
     assert code == 0 and "few readers of PDF know" in str(answer["notes"])
     assert set(answer["not_made"]) == {WEIGHTS, OTHER_WEIGHTS}  # type: ignore[call-overload]
+    weights = f"candidate={place / 'weights'}"
+    code, answer = run("sign", place / "audit", "--key", private, "--weights", weights)
+    assert code == 2 and "takes no Ed25519 key" in str(answer["error"])  # asked for, and not to be had
     code, answer = run("verify", place / "audit", "--key", public)
     assert (
         code == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pikepdf
 import pytest
 from pypdf import PdfReader, PdfWriter
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
 from koda.records import AuditRecord
 from koda.report import render
+from koda.storage import digest_once
 from koda.storage.database import AuditStore
 from tests.evidence.conftest import AUDIT, change, flip, list_again
 from tests.report import factory
@@ -81,6 +83,27 @@ def attach_another(folder: Path) -> None:
     list_again(folder)
 
 
+def attach_for_other_readers(folder: Path, key: str) -> None:
+    """Leave the attached record as it is, and put another beside it for readers that look there, and list it."""
+    with pikepdf.open(folder / "report.pdf", allow_overwriting_input=True) as pdf:
+        forged = pdf.make_stream((folder / "audit.json").read_bytes().replace(b"{", b"{ ", 1))
+        if key == "/FS":  # at a page
+            names = {"/Type": pikepdf.Name.Filespec, "/F": "audit.json", "/EF": pikepdf.Dictionary({"/F": forged})}
+            mark = {"/Type": pikepdf.Name.Annot, "/Subtype": pikepdf.Name.FileAttachment, "/Rect": [0, 0, 9, 9]}
+            file = pdf.make_indirect(pikepdf.Dictionary(names))
+            pdf.pages[0].Annots = pikepdf.Array([pikepdf.Dictionary({**mark, "/FS": file})])
+        else:
+            pdf.attachments["audit.json"].obj.EF[key] = forged
+        pdf.save()
+    list_again(folder)
+
+
+def add_an_unlisted_page(folder: Path) -> None:
+    """Lay a page of pictures in the folder that prints the digest of the record, and that nobody lists."""
+    digest = digest_once(folder / "audit.json")
+    (folder / "gallery-evil.html").write_text(f"<main>Other pictures. {digest}</main>", encoding="utf-8")
+
+
 def other_verdict(folder: Path) -> None:
     """Let the record say another verdict, in all files that a program reads."""
     record = AuditRecord.from_json((folder / "audit.json").read_bytes())
@@ -127,6 +150,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
         {"manifest.json"},
     ),
     "attachment, listed": (attach_another, {"report.pdf"}),
+    "attachment under its other name": (lambda folder: attach_for_other_readers(folder, "/UF"), {"report.pdf"}),
+    "attachment under an old name": (lambda folder: attach_for_other_readers(folder, "/Mac"), {"report.pdf"}),
+    "attachment at a page": (lambda folder: attach_for_other_readers(folder, "/FS"), {"report.pdf"}),
+    "a page that nobody lists": (add_an_unlisted_page, {"gallery-evil.html"}),
+    "a folder with the name of a page": (lambda folder: (folder / "gallery-x.html").mkdir(), {"gallery-x.html"}),
     "record and manifest": (other_verdict, {"report.html", "report.pdf", "chain"}),
     "slices and manifest": (without_a_slice, {"slices.csv"}),
     "a page of pictures and its line": (without_a_page_of_pictures, {"gallery-lost-1.html"}),
