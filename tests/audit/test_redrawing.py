@@ -17,6 +17,8 @@ from koda.audit.verification import verify_audit
 from koda.errors import ConfigError, StoreError
 from koda.evidence.verify import verify
 from tests.audit.published import leave_artifacts, put, small_record
+from tests.records.versions import of_version_3
+from tests.report import factory_looks
 from tests.report.page import Page
 
 RECORD = small_record()
@@ -176,6 +178,19 @@ def test_pages_of_pictures_are_listed_checked_copied_and_taken_away_with_their_r
     shutil.rmtree(home)
     assert "former report.html" in redraw(home, str(copy), tmp_path / "again", pdf=False).notes[0]
     assert "no picture" not in page(tmp_path / "again").text
+
+
+def test_a_record_of_version_3_is_drawn_again_by_what_it_has_become_and_stays_as_it_is(tmp_path: Path) -> None:
+    made = factory_looks.record(1, gallery=2, map_points=0)
+    home, old = tmp_path / "home", of_version_3(made)
+    folder = put(home, made)
+    (tmp_path / "audit.json").write_text(old, encoding="utf-8")
+    replace_files(folder, {"audit.json": tmp_path / "audit.json"})
+    redraw(home, made.id, pdf=False)
+    assert (folder / "audit.json").read_text(encoding="utf-8") == old
+    checks = {check.name: check for check in verify(folder).checks if "digest" in check.what}
+    assert checks["report.html"].state == "verified"
+    assert all(check.problem is None for check in verify_audit(folder)[1])
 
 
 def test_damage_is_refused_and_nothing_is_drawn(home: Path) -> None:
