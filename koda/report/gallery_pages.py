@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 
 from koda.records import AuditRecord, Finding
+from koda.records.page_names import page_name
 from koda.report import environment, text, view
 from koda.report.thumbnails import Gallery, gallery, unshrunk
 
-PAGES = "gallery-*.html"  #: names of the pages, as koda.audit.folders has them
 _MOST = 5_000_000  # bytes of the report
 _FIRST = (6, 0)  # pictures of each lobe that the report itself shows, if they fit with all others
 _CAPTION = 400  # characters of what is said of a neighbour
@@ -76,7 +76,7 @@ def pages(
     """
     style = environment.style(folder, "html")
     template = environment.environment(folder).get_template("gallery.html.j2")
-    names = [("", ""), *((view.page_name(f.subset), view.numbered(f.subset)) for f in findings), ("", "")]
+    names = [("", ""), *((page_name(f.subset), view.numbered(f.subset)) for f in findings), ("", "")]
     digest = hashlib.sha256(record.to_json().encode("utf-8")).hexdigest()
     for place, finding in enumerate(findings):
         pictures = unshrunk(record, thumbnails, finding)
@@ -92,7 +92,7 @@ def pages(
             csp=environment.policy(style, ""),
             record_digest=digest,
         )
-        yield view.page_name(finding.subset), page.encode("utf-8")
+        yield page_name(finding.subset), page.encode("utf-8")
 
 
 def _near(record: AuditRecord, finding: Finding, pictures: Gallery) -> Iterator[NearPicture]:

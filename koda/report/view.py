@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from koda.records import AuditRecord, Finding, LobeRecord, Subset
+from koda.records.page_names import page_name
 from koda.report import text
 from koda.report.confusion import Matrix, confusions, similarities
 from koda.report.figures import limit_in_words
@@ -196,11 +197,6 @@ def state(finding: Finding) -> str:
 def anchor(subset: Subset) -> str:
     """Return the anchor of a finding: `lost-1`."""
     return str(subset).replace(" ", "-")
-
-
-def page_name(subset: Subset) -> str:
-    """Return the name of the page with all pictures of a finding."""
-    return f"gallery-{anchor(subset)}.html"
 
 
 def numbered(subset: Subset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +96,17 @@ def test_captions_of_all_samples_stay_in_the_report_and_its_first_pictures_too(m
     assert N * 2 <= len(first) < len(shots)
 
 
-def test_a_report_that_has_room_has_no_pages_and_takes_former_ones_away(tmp_path: Path) -> None:
+def test_a_report_that_has_room_has_no_pages_and_takes_away_those_that_koda_made_alone(
+    tmp_path: Path, made: Made
+) -> None:
     record = factory.record(1, gallery=2, map_points=0)
-    (tmp_path / "gallery-lost-9.html").write_text("former")
+    shutil.copy(made.report.html.parent / PAGES[0], tmp_path)
+    others = {"gallery-lost-9.html": "mine", "gallery-holidays.html": (tmp_path / PAGES[0]).read_text()}
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
     light = drawn(record, factory.thumbnails(record), tmp_path)
-    assert light.pages == {} and light.report.notes == [] and "gallery page" not in light.page.text
+    assert light.pages.keys() == others.keys() and light.report.notes == []
+    assert "gallery page" not in light.page.text
 
 
 def test_a_map_with_long_captions_leaves_no_room_and_goes_without_pictures(tmp_path: Path) -> None:
