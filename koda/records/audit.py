@@ -69,6 +69,11 @@ class RuleResult(Part):
     waiver: WaiverRecord | None = None
     waived: Literal["warn", "fail"] | None = Field(default=None, description="what the result is without the waiver")
 
+    @property
+    def limits(self) -> list[float]:
+        """The limits that the figure is compared with."""
+        return [limit for limit in (self.warn, self.fail) if limit is not None]
+
 
 class Verdict(Part):
     """Pass, warn, fail or inconclusive, with the reasons in words."""
