@@ -79,10 +79,22 @@
     var d = shape === "triangle" ? [[0, -r], [r, r], [-r, r]] : [[0, -r - 0.6], [r + 0.6, 0], [0, r + 0.6], [-r - 0.6, 0]];
     return el("polygon", { "class": verdict, points: d.map(function (p) { return (x + p[0]) + "," + (y + p[1]); }).join(" ") }, parent);
   }
-  function shown(number, unit) {
-    if (number === null) { return "–"; }
-    return unit ? (100 * number).toFixed(unit === "points" || Math.abs(number) >= 0.1 ? 1 : 2) + "\u00a0" + unit : String(Number(number.toPrecision(4)));
+  function decimals(numbers, unit) { // as koda/units.py has them
+    var most = Math.max.apply(null, numbers.map(function (number) { return Math.abs(100 * number); }));
+    if (most > 0 && most < 0.1) { return Math.min(4, 1 - Math.floor(Math.log10(most))); }
+    return unit === "points" || most >= 10 ? 1 : 2;
   }
+  function written(number, places) {
+    var digits = number.toFixed(places);
+    return Number(digits) === 0 ? digits.replace("-", "") : digits;
+  }
+  function shown(number, unit, places) {
+    if (number === null) { return "–"; }
+    if (unit) { return written(100 * number, places === undefined ? decimals([number], unit) : places) + "\u00a0" + unit; }
+    if (places !== undefined) { return written(number, places); }
+    return Math.abs(number) < 1e4 ? String(Number(number.toPrecision(4))) : number.toFixed(0);
+  }
+  function axisDecimals(step, unit) { return Math.min(8, Math.max(0, Math.ceil(-Math.log10(unit ? 100 * step : step)))); }
   function points(figure) {
     var lines = {}, order = [];
     rows.filter(function (row) { return !row.hidden; }).forEach(function (row) {
@@ -113,9 +125,10 @@
     function x(i) { return left + (line.length === 1 ? 0.5 : (i + 0.5) / line.length) * (width - left - right); }
     function y(v) { return top + (1 - (v - low) / (high - low)) * (height - top - bottom); }
     svg.setAttribute("aria-label", title + ": " + line.length + (line.length === 1 ? " audit" : " audits") + ", the first " + shown(line[0].v[0], unit) + ", the last " + shown(line[line.length - 1].v[0], unit) + ". The table beneath has the values.");
+    var places = axisDecimals((high - low) / 2, unit);
     [low, (low + high) / 2, high].forEach(function (v) {
       el("line", { "class": "grid", x1: left, x2: width - right, y1: y(v), y2: y(v) }, svg);
-      el("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, svg, shown(v, unit));
+      el("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, svg, shown(v, unit, places));
     });
     var path = "";
     line.forEach(function (p, i) {
@@ -157,8 +170,9 @@
         tag("td", row, p.ended.slice(0, 16).replace("T", " "));
         var cell = tag("td", row);
         if (name) { tag("a", cell, p.row.dataset.candidate).href = name.href; } else { cell.textContent = p.row.dataset.candidate; }
-        tag("td", row, shown(p.v[0], unit));
-        tag("td", row, p.v[1] === null || p.v[2] === null ? "–" : shown(p.v[1], unit) + " to " + shown(p.v[2], unit));
+        var places = unit ? decimals(p.v.filter(function (v) { return v !== null; }), unit) : undefined;
+        tag("td", row, shown(p.v[0], unit, places));
+        tag("td", row, p.v[1] === null || p.v[2] === null ? "–" : shown(p.v[1], unit, places) + " to " + shown(p.v[2], unit, places));
         tag("td", row, p.row.dataset.verdict);
         tag("td", row, brokenAt(line, i).join(" and ") || "–");
       });

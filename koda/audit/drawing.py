@@ -10,7 +10,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, PAGES, RECORD, SIGNED, checked_bytes, home_of, replace_files
+from koda.audit.folders import (
+    ANNOTATIONS,
+    RECORD,
+    SIGNED,
+    checked_bytes,
+    home_of,
+    is_listed,
+    listed_pages,
+    replace_files,
+)
 from koda.audit.plan import RECORDS
 from koda.errors import StoreError
 from koda.records import Annotation, Annotations, AuditRecord
@@ -19,7 +28,6 @@ from koda.storage.marks import Mark
 
 HTML, PDF = "report.html", "report.pdf"
 ARTIFACTS = "artifacts"  # in a home
-_DRAWN = (HTML, PDF, PAGES)
 
 
 def draw_with_annotations(
@@ -62,9 +70,8 @@ def draw(
 
     with tempfile.TemporaryDirectory(prefix="koda-report-") as scratch:
         drawn = render(record, thumbnails, Path(scratch), pdf=pdf, annotations=annotations)
-        new: dict[str, Path | None] = {
-            path.name: None for each in _DRAWN for path in folder.glob(each) if path.is_file()
-        }
+        former = (folder / HTML, folder / PDF, *listed_pages(folder))
+        new: dict[str, Path | None] = {path.name: None for path in former if path.is_file()}
         new |= {path.name: path for path in Path(scratch).iterdir()}
         if chain is not None:
             new[ANNOTATIONS] = Path(scratch) / ANNOTATIONS
@@ -102,12 +109,11 @@ def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[st
                 entry = Mark.read(artifact).files.get(RECORD)
                 if entry is not None and entry.sha256 == digest:
                     return store.read(RECORDS, artifact.name, read_thumbnails), []
-    try:
-        found: dict[str, bytes] = {}
-        for path in (*sorted(folder.glob(PAGES)), folder / HTML):  # the pages have the larger pictures
-            found = pictures_in(checked_bytes(path).decode("utf-8")) | found
-    except (OSError, ValueError, StoreError):
-        found = {}
+    found: dict[str, bytes] = {}
+    for path in (*listed_pages(folder), folder / HTML):  # the pages have the larger pictures
+        with contextlib.suppress(OSError, ValueError, StoreError):  # damaged: the others have theirs
+            if is_listed(folder, path.name):
+                found = pictures_in(checked_bytes(path).decode("utf-8")) | found
     if not found:
         return {}, []  # the report says itself how many pictures it lacks
     return found, [f"The pictures are those of the former {HTML}: {home} has no artifact of this record."]

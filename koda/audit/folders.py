@@ -15,12 +15,12 @@ from typing import Any
 
 from koda.errors import DataError, StoreError
 from koda.records import Annotations, AuditRecord
+from koda.records.page_names import is_page_name
 from koda.storage import ArtifactStore, digest_once, write_atomically
 from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
 MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json"
-PAGES = "gallery-*.html"  # with pictures that would make the report too large; there may be none
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
 FILES = ("report.html", "report.pdf", RECORD, "verdict.json", "slices.csv")
 OF_A_FOLDER = frozenset((*FILES, MANIFEST, ANNOTATIONS))  # any of them tells the folder of an audit
@@ -143,6 +143,11 @@ def lacks_annotations(folder: Path) -> bool:
 def is_listed(folder: Path, name: str) -> bool:
     """Tell whether the manifest of a folder lists a file."""
     return name in (_listed(folder) or {})
+
+
+def listed_pages(folder: Path) -> list[Path]:
+    """Return the pages of pictures that the manifest of a folder lists; others of such a name are not koda's."""
+    return [folder / name for name in sorted(_listed(folder) or {}) if is_page_name(name)]
 
 
 def sweep(artifacts: ArtifactStore, audits: Path, own: str) -> None:

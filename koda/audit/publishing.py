@@ -15,7 +15,6 @@ from koda.audit.folders import (
     FILES,
     MANIFEST,
     OF_A_FOLDER,
-    PAGES,
     RECORD,
     assemble,
     changed_files,
@@ -30,6 +29,7 @@ from koda.audit.references import note_references
 from koda.audit.runs import Run, StepCost, step_rows
 from koda.errors import ConfigError, KodaError, StoreError
 from koda.records import AuditRecord
+from koda.records.page_names import is_page_name
 from koda.storage import digest_once
 from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
@@ -185,7 +185,7 @@ def _put_files(audit: str, reports: Path, records: Path, folder: Path) -> None:
                 f"The audit {audit} has no {name}: it is neither in {reports} nor in {records}.",
                 "It was removed while the audit ran; run the same command again.",
             )
-    sources |= {path.name: path for path in reports.glob(PAGES)}
+    sources |= {path.name: path for path in reports.iterdir() if is_page_name(path.name)}
     with explain_os_errors(folder):
         wanted = {name: digest_once(path) for name, path in sources.items()}
     if not is_current(folder, wanted):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from koda.audit.annotations import Statement, read_annotations, with_statement
 from koda.audit.drawing import ARTIFACTS, HTML, PDF, draw, find_thumbnails
-from koda.audit.folders import AUDITS, MANIFEST, PAGES, RECORD, home_of, is_listed, read_record, sweep
+from koda.audit.folders import AUDITS, MANIFEST, RECORD, home_of, is_listed, listed_pages, read_record, sweep
 from koda.audit.publishing import find_published
 from koda.errors import ConfigError
 from koda.records import Annotation, AuditRecord
@@ -118,10 +118,10 @@ def _redraw_elsewhere(home: Path, folder: Path, out: Path, pdf: bool) -> Redrawn
                 shutil.copyfile(path, copy / path.name)
         notes += draw(record, thumbnails, annotations, copy, pdf=pdf)
         with explain_os_errors(out):
-            (out / MANIFEST).unlink(missing_ok=True)
-            for former in (out / PDF, *out.glob(PAGES)):
-                if not (copy / former.name).is_file():
+            for former in (out / PDF, *listed_pages(out)):  # a file that no manifest lists is not koda's
+                if is_listed(out, former.name) and not (copy / former.name).is_file():
                     former.unlink(missing_ok=True)
+            (out / MANIFEST).unlink(missing_ok=True)
             for path in sorted(copy.iterdir(), key=lambda path: path.name == MANIFEST):  # the manifest last
                 write_atomically(out / path.name, path.read_bytes())
     return _redrawn(record, out, notes, annotations)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from koda.config.audit import AuditConfig
+from koda.config.audit import AuditConfig, DiscrepancyConfig
 from koda.config.models import ModelSpec
 from koda.config.reference import Setting, audit_settings
 
@@ -100,6 +100,8 @@ def continued(config: AuditConfig, audit: str, crosswalk: str) -> str:
     """
     asked = _sections(config.baseline, config.candidate, config.data.path, _Example("crosswalk", _quoted(crosswalk)))
     stated = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    usual = DiscrepancyConfig().model_dump(mode="json")  # with the limit that holds where none is stated
+    stated["discrepancy"] = {key: value for key, value in stated.get("discrepancy", {}).items() if value != usual[key]}
     sections: dict[str, tuple[_Example, ...]] = {}
     for name in dict.fromkeys([*asked, *stated]):
         given, examples = stated.get(name), asked.get(name, ())

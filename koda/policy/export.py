@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 from koda.policy.units import unit_of
 from koda.records import AuditRecord, RuleResult
-from koda.units import measured, with_interval
+from koda.units import limit_text, with_interval
 from koda.wording import is_printable
 
 VERDICT_VERSION = 1
@@ -128,9 +128,9 @@ def _figures(rule: RuleResult) -> str:
     unit = unit_of(rule.figure)
     text = f"{rule.figure} was not observed"
     if seen is not None:
-        text = f"{rule.figure} = {with_interval(seen.value, seen.low, seen.high, seen.level, unit)}"
+        text = f"{rule.figure} = {with_interval(seen.value, seen.low, seen.high, seen.level, unit, rule.limits)}"
     limits = [
-        f"{name} {rule.direction} {measured(limit, unit)}"
+        f"{name} {rule.direction} {limit_text(limit, unit)}"
         for name, limit in (("warn", rule.warn), ("fail", rule.fail))
         if limit is not None
     ]

@@ -23,7 +23,7 @@ from koda.policy.figures import FIGURES, observe
 from koda.policy.waivers import check_policy, waiver_of
 from koda.records import Estimate, Finding, RetestedFinding, RuleResult, Verdict
 from koda.storage import digest_json
-from koda.units import measured, with_interval
+from koda.units import limit_text, with_interval
 
 Result = Literal["pass", "warn", "fail", "inconclusive"]
 _WORST_FIRST: tuple[Result, ...] = ("fail", "inconclusive", "warn", "pass")
@@ -229,7 +229,9 @@ def _reason(result: RuleResult) -> str:
     else:
         of = f" ({result.detail})" if result.detail else ""
         seen, unit = result.observed, FIGURES[result.figure].unit
-        text = f"{result.figure}{of} is {with_interval(seen.value, seen.low, seen.high, seen.level, unit)}"
+        text = (
+            f"{result.figure}{of} is {with_interval(seen.value, seen.low, seen.high, seen.level, unit, result.limits)}"
+        )
         text += f"; {result.note}" if result.note else _against(result)
     text += f": {result.reason}." if result.reason and not result.note else "."
     if result.retests and not result.note:
@@ -253,7 +255,7 @@ def _against(result: RuleResult) -> str:
     ]
     if result.direction == "below" and status != "inconclusive":
         what = what.replace("over", "under")
-    return f", {what} limit of {measured(limit, FIGURES[result.figure].unit)}" if limit is not None else ""
+    return f", {what} limit of {limit_text(limit, FIGURES[result.figure].unit)}" if limit is not None else ""
 
 
 def _number(value: float | None) -> str:

@@ -25,7 +25,7 @@ from koda.records.subsets import Sign, Subset
 from koda.records.trend import Trend
 from koda.typing import SIDES, Side
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 
 ShareUnit = Literal["ties", "raw"]
 Pick = Literal["top", "member", "near miss"]
@@ -68,6 +68,11 @@ class RuleResult(Part):
     note: str | None = Field(default=None, description="why it is inconclusive, where the interval is not the reason")
     waiver: WaiverRecord | None = None
     waived: Literal["warn", "fail"] | None = Field(default=None, description="what the result is without the waiver")
+
+    @property
+    def limits(self) -> list[float]:
+        """The limits that the figure is compared with."""
+        return [limit for limit in (self.warn, self.fail) if limit is not None]
 
 
 class Verdict(Part):
@@ -403,7 +408,10 @@ class AuditRecord(Record):
 
 
 def _upgrade(raw: dict[str, Any]) -> None:
-    """Label the shares of a record of version 1 as raw, and leave out what bandwidths were tried in it."""
+    """Label the shares of a record of version 1 as raw, and leave out what bandwidths were tried in it.
+
+    What versions 2, 3 and 4 added is empty where it is missing. Version 4 added the places of a confusion.
+    """
     if raw["version"] < 2:
         raw["method"]["share_unit"] = "raw"
         for side in SIDES:

@@ -73,7 +73,7 @@ class ConfusionRecord(Part):
     counts: list[list[int]] = Field(description="[right][chosen], samples")
     n_left_out: int = Field(default=0, description="samples whose class is not among `right`")
     places: dict[str, tuple[int, int]] = Field(
-        default={}, description="key -> row and column of `counts`, of the samples that the record shows elsewhere"
+        default={}, description="key -> row and column of `counts`, of samples shown elsewhere; none before version 4"
     )
 
 

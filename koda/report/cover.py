@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from koda.records import AuditRecord, Finding, ModelRecord, RuleResult
 from koda.report import text
-from koda.report.figures import figure_name, figure_value, limit_in_words
+from koda.report.figures import figure_name, figure_value, limit_of
 from koda.report.headline import largest
 from koda.report.view import anchor, numbered, state
 from koda.typing import SIDES, Side, roles_of
@@ -207,7 +207,7 @@ def weights(model: ModelRecord) -> str:
 
 def _limit(rule: RuleResult) -> str:
     limit = rule.warn if rule.result == "warn" else rule.fail
-    return "" if limit is None else f" (limit {limit_in_words(rule, limit)})"
+    return "" if limit is None else f" (limit {limit_of(rule.figure, limit)})"
 
 
 def _value_alone(rule: RuleResult) -> str:
@@ -254,14 +254,14 @@ def verdict_sentence(record: AuditRecord) -> str:
     said += f", {_retests(rule)}" if rule.retests else ""
     limit = rule.fail if rule.result == "fail" else rule.warn if rule.result == "warn" else None
     if limit is not None:
-        return f"{said}, {rule.direction} the {rule.result} limit of {limit_in_words(rule, limit)}."
+        return f"{said}, {rule.direction} the {rule.result} limit of {limit_of(rule.figure, limit)}."
     if rule.result == "inconclusive" and rule.note:
         return f"{said}, but {rule.note}."
     straddled = _straddled(rule)
     if rule.result == "inconclusive" and straddled is not None:
-        inside = limit_in_words(rule, straddled)
+        inside = limit_of(rule.figure, straddled)
         return f"{said}: the interval holds the limit of {inside}, so neither side of it is supported."
-    limits = [f"{w} {limit_in_words(rule, v)}" for w, v in (("warn", rule.warn), ("fail", rule.fail)) if v is not None]
+    limits = [f"{w} {limit_of(rule.figure, v)}" for w, v in (("warn", rule.warn), ("fail", rule.fail)) if v is not None]
     return f"{said}, on the allowed side of its limits ({', '.join(limits)})." if rule.result == "pass" else f"{said}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from koda.policy import FIGURES, unit_of
@@ -9,6 +10,7 @@ from koda.records import AuditRecord, Estimate, FigureName, RuleResult
 from koda.records.figure_names import Task
 from koda.report import text
 from koda.typing import Role
+from koda.units import apart, own_decimals
 
 _TASK_WORDS: dict[Task, str] = {"I2T": "image to text,", "T2I": "text to image,", "zero-shot": "zero-shot"}
 
@@ -28,25 +30,31 @@ def figure_name(figure: str) -> str:
 
 def figure_value(rule: RuleResult, *, words: bool = False) -> str:
     """Write what was observed, with its interval, as a share or as a plain number."""
-    return "not observed" if rule.observed is None else estimate_of(rule.figure, rule.observed, words=words)
+    if rule.observed is None:
+        return "not observed"
+    return estimate_of(rule.figure, rule.observed, words=words, limits=rule.limits)
 
 
-def estimate_of(figure: str, estimate: Estimate, *, words: bool = False) -> str:
-    """Write an estimate of a figure in its unit, with its interval."""
+def estimate_of(figure: str, estimate: Estimate, *, words: bool = False, limits: Sequence[float] = ()) -> str:
+    """Write an estimate of a figure in its unit, with its interval, so that it can be told from limits beside it."""
     if (unit := unit_of(figure)) != "number":
-        return text.share(estimate, words=words, unit=unit)
-    return text.plain(estimate, words=words, digits=_digits(figure))
+        return text.share(estimate, words=words, unit=unit, limits=limits)
+    digits = _digits(figure)
+    if digits is not None:
+        digits = max([digits, *map(own_decimals, limits)])
+        digits = apart(digits, [estimate.value, estimate.low, estimate.high], limits, text.fixed)
+    return text.plain(estimate, words=words, digits=digits)
 
 
-def estimate_parts(figure: str, estimate: Estimate) -> tuple[str, str]:
+def estimate_parts(figure: str, estimate: Estimate, limits: Sequence[float] = ()) -> tuple[str, str]:
     """Write an estimate of a figure and its interval apart, the level beside the latter; it is "" where none is."""
-    value, _, interval = estimate_of(figure, estimate).partition(" [")
+    value, _, interval = estimate_of(figure, estimate, limits=limits).partition(" [")
     return value, f"[{interval} at{text.NBSP}{text.level(estimate)}" if interval else ""
 
 
 def rule_parts(rule: RuleResult) -> tuple[str, str]:
     """Write what a rule observed, and its interval, as :func:`estimate_parts` does."""
-    return ("not observed", "") if rule.observed is None else estimate_parts(rule.figure, rule.observed)
+    return ("not observed", "") if rule.observed is None else estimate_parts(rule.figure, rule.observed, rule.limits)
 
 
 def figure_limit(rule: RuleResult, which: str) -> str:
@@ -54,12 +62,15 @@ def figure_limit(rule: RuleResult, which: str) -> str:
     limit = rule.warn if which == "warn" else rule.fail
     if limit is None:
         return text.NONE
-    return f"{'>' if rule.direction == 'above' else '<'}{text.NBSP}{limit_in_words(rule, limit)}"
+    return f"{'>' if rule.direction == 'above' else '<'}{text.NBSP}{limit_of(rule.figure, limit)}"
 
 
-def limit_in_words(rule: RuleResult, limit: float) -> str:
-    """Write a limit in the unit of its figure."""
-    return number_of(rule.figure, limit)
+def limit_of(figure: str, limit: float) -> str:
+    """Write a limit in the unit of its figure, with all the decimals that it has."""
+    if (unit := unit_of(figure)) != "number":
+        return text.limit(limit, unit)
+    digits = _digits(figure)
+    return text.number(limit) if digits is None else text.fixed(limit, max(digits, own_decimals(limit)))
 
 
 def number_of(figure: str, value: float | None) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from koda.records import AuditRecord, Finding
+from koda.records.page_names import page_name
 from koda.report import environment, text, view
 from koda.report.thumbnails import Gallery, gallery, unshrunk
 
-PAGES = "gallery-*.html"  #: names of the pages, as koda.audit.folders has them
 _MOST = 5_000_000  # bytes of the report
 _FIRST = (6, 0)  # pictures of each lobe that the report itself shows, if they fit with all others
 _CAPTION = 400  # characters of what is said of a neighbour
@@ -32,6 +32,8 @@ def fitted(
 ) -> tuple[bytes, Gallery]:
     """Draw the HTML report with all of its pictures, or, where it would be over 5 MB, with the first of each lobe.
 
+    Where no finding has a picture, which a page of its own could show, those of the map and of neighbours are left out.
+
     Args:
         record: of the audit.
         thumbnails: sample key -> JPEG bytes.
@@ -40,26 +42,39 @@ def fitted(
     pictures = gallery(record, thumbnails)
     if pictures.is_whole and len(page := draw(pictures).encode("utf-8")) <= _MOST:
         return page, pictures
-    for first in _FIRST:
+    can_be_paged = pictures.total > pictures.missing
+    for first in _FIRST if can_be_paged else ():
         pictures = gallery(record, thumbnails, first=first)
         if first and not pictures.is_whole:
             continue
         page = draw(pictures).encode("utf-8")
         if len(page) <= _MOST:
             return page, pictures
-    pictures = gallery(record, thumbnails, most=0, first=0)  # long captions leave no room for the map's and neighbours'
-    return draw(pictures).encode("utf-8"), pictures
+    # long captions leave no room for the pictures of map and neighbours
+    pictures = gallery(record, thumbnails, most=0, first=0 if can_be_paged else None)
+    if len(page := draw(pictures).encode("utf-8")) > _MOST:
+        pictures = replace(pictures, is_over=True)
+        page = draw(pictures).encode("utf-8")  # which says it
+    return page, pictures
 
 
 def notes_on(record: AuditRecord, pictures: Gallery) -> list[str]:
-    """Say that pictures are on pages of their own, and which are not in the report."""
-    if not pictures.is_paged:
-        return []
-    pages = text.plural(len(record.findings), "page")
-    notes = [f"With all of its pictures report.html would be over 5 MB: {pages} beside it, one a finding, have them."]
+    """Say that pictures are on pages of their own, which the report lacks, and that it is over 5 MB all the same."""
+    notes = []
     points = record.metrics.map
-    if pictures.sheet is None and points is not None and points.keys:
-        notes.append("Samples of the map that no gallery shows have no picture in report.html, for the same reason.")
+    if pictures.is_paged:
+        number = text.plural(len(record.findings), "page")
+        notes.append(
+            f"With all of its pictures report.html would be over 5 MB: {number} beside it, one a finding, have them."
+        )
+        if pictures.sheet is None and not pictures.is_whole and points is not None and points.keys:
+            notes.append(
+                "Samples of the map that no gallery shows have no picture in report.html, for the same reason."
+            )
+    elif not pictures.is_whole:
+        notes.append("Samples of the map and neighbours have no picture in report.html, which would be over 5 MB.")
+    if pictures.is_over:
+        notes.append("report.html is over 5 MB by its texts alone, such as captions and metadata.")
     return notes
 
 
@@ -76,7 +91,7 @@ def pages(
     """
     style = environment.style(folder, "html")
     template = environment.environment(folder).get_template("gallery.html.j2")
-    names = [("", ""), *((view.page_name(f.subset), view.numbered(f.subset)) for f in findings), ("", "")]
+    names = [("", ""), *((page_name(f.subset), view.numbered(f.subset)) for f in findings), ("", "")]
     digest = hashlib.sha256(record.to_json().encode("utf-8")).hexdigest()
     for place, finding in enumerate(findings):
         pictures = unshrunk(record, thumbnails, finding)
@@ -92,7 +107,7 @@ def pages(
             csp=environment.policy(style, ""),
             record_digest=digest,
         )
-        yield view.page_name(finding.subset), page.encode("utf-8")
+        yield page_name(finding.subset), page.encode("utf-8")
 
 
 def _near(record: AuditRecord, finding: Finding, pictures: Gallery) -> Iterator[NearPicture]:

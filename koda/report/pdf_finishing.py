@@ -29,6 +29,7 @@ xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" xmlns:pdfaProperty="http:
 </rdf:li></rdf:Seq></pdfaSchema:property></rdf:li></rdf:Bag></pdfaExtension:schemas></rdf:Description>"""
 # WeasyPrint writes one operand or operator a line, and its text as hexadecimal: no string looks like this.
 _MARKED = re.compile(rb"^/\w+\n<</MCID (\d+)>>\nBDC$", re.MULTILINE)
+_BEGIN_OR_END = re.compile(rb"^(?:B[DM]C|EMC)$", re.MULTILINE)
 _PRODUCER = re.compile(rb'pdf:Producer="[^"]*"')
 _TEXT_PLACE = re.compile(rb"^1 0 0 -1 \S+ (\S+) Tm$", re.MULTILINE)
 _POINTS = 0.75  # of a pixel; WeasyPrint counts pixels from the top of the page
@@ -213,10 +214,22 @@ def _parents(document: Any) -> dict[int, tuple[Any, int]]:
 
 
 def _margin(found: re.Match[bytes], half: float) -> bytes:
-    """Return the mark of a running head or foot, told apart by how far down the page its text begins."""
-    text = _TEXT_PLACE.search(found.string, found.end())
-    is_head = text is not None and _POINTS * float(text[1]) < half
-    return b"/Artifact\n<</Type /Pagination /Subtype /%s>>\nBDC" % (b"Header" if is_head else b"Footer")
+    """Return the mark of a running head or foot, told apart by how far down the page its text begins, if it has any."""
+    text = _TEXT_PLACE.search(found.string, found.end(), _end_of_mark(found.string, found.end()))
+    if text is None:
+        return b"/Artifact\n<</Type /Pagination>>\nBDC"
+    kind = b"Header" if _POINTS * float(text[1]) < half else b"Footer"
+    return b"/Artifact\n<</Type /Pagination /Subtype /%s>>\nBDC" % kind
+
+
+def _end_of_mark(content: bytes, start: int) -> int:
+    """Return where marked content ends that begins at a place."""
+    depth = 1
+    for found in _BEGIN_OR_END.finditer(content, start):
+        depth += -1 if found[0] == b"EMC" else 1
+        if not depth:
+            return found.start()
+    return len(content)
 
 
 def _saved(document: Any) -> bytes:

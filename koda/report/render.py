@@ -9,11 +9,12 @@ from pathlib import Path
 
 from koda.errors import ConfigError, PrerequisiteError
 from koda.records import Annotation, AuditRecord, Finding
+from koda.records.page_names import PAGES, is_page_name
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
 from koda.report.changed_figures import changed_figures
 from koda.report.drawing_software import drawing_software
 from koda.report.found_subset import found_table, overlaps, stops
-from koda.report.gallery_pages import PAGES, fitted, notes_on, pages
+from koda.report.gallery_pages import fitted, notes_on, pages
 from koda.report.headline import headline
 from koda.report.pdf import write_pdf
 from koda.report.people import People, people
@@ -24,6 +25,9 @@ from koda.report.thumbnails import Gallery, gallery
 from koda.report.trend_plot import trend
 from koda.storage import write_atomically
 from koda.typing import SIDES
+
+_HEAD = 4096  # bytes of a page, which says there what made it
+_MADE_BY = b'<meta name="generator" content="koda '
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,20 @@ def _notes(record: AuditRecord, pictures: Gallery) -> list[str]:
 def _write_pages(
     record: AuditRecord, thumbnails: Mapping[str, bytes], pictures: Gallery, folder: Path, out_dir: Path
 ) -> None:
-    """Write the pages with pictures that the report lacks, and take away those of an earlier rendering."""
+    """Write the pages with pictures that the report lacks, and take away those that koda wrote for an earlier one."""
     written = set()
     for name, page in pages(record, thumbnails, _ordered(record), folder) if pictures.is_paged else ():
         write_atomically(out_dir / name, page)
         written.add(name)
     for path in out_dir.glob(PAGES):
-        if path.name not in written:
+        if path.name not in written and is_page_name(path.name) and _is_of_koda(path):
             path.unlink()
+
+
+def _is_of_koda(path: Path) -> bool:
+    """Tell whether the head of a page says that koda made it."""
+    with path.open("rb") as file:
+        return _MADE_BY in file.read(_HEAD)
 
 
 def _document(

@@ -1,4 +1,8 @@
-"""How WeasyPrint is set while it draws a report: what it has no options for."""
+"""How WeasyPrint is set while it draws a report: what it has no options for.
+
+What is set are private names of it. Where another version lacks one, that setting is left out: the report is then drawn
+more slowly, or by another subsetter, or its figures spell Arabic and Hebrew as WeasyPrint does.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import gc
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
 
 from fontTools.ttLib import TTFont
@@ -27,7 +32,7 @@ def with_directions(html: str) -> str:
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Set WeasyPrint, which has to be importable, and set it back; for one drawing at a time."""
+    """Set WeasyPrint, which has to be importable, and set it back; the caller lets one thread at a time draw."""
     with ExitStack() as stack:
         for setting in (_one_subsetter, _texts_in_one_run, _no_collection):
             stack.enter_context(setting())
@@ -43,7 +48,6 @@ def _one_subsetter() -> Iterator[None]:
     which text is shaped whole before it drops them, which takes longer than all else that it does: they are dropped
     unread, since the glyphs of a PDF are chosen and placed.
     """
-    from weasyprint.pdf import fonts
 
     def without_shaping(*args: Any, **options: Any) -> TTFont:
         font = TTFont(*args, **options)
@@ -51,12 +55,9 @@ def _one_subsetter() -> Iterator[None]:
             del font[table]
         return font
 
-    before = fonts.harfbuzz_subset, fonts.TTFont
-    fonts.harfbuzz_subset, fonts.TTFont = None, without_shaping
-    try:
+    fonts = _module("weasyprint.pdf.fonts")
+    with _replaced(fonts, "harfbuzz_subset", None), _replaced(fonts, "TTFont", without_shaping):
         yield
-    finally:
-        fonts.harfbuzz_subset, fonts.TTFont = before
 
 
 class _Run(str):
@@ -75,19 +76,19 @@ def _texts_in_one_run() -> Iterator[None]:
     WeasyPrint places the letters of an SVG text one by one, in the order in which they are stored: Arabic and Hebrew
     come out backwards, and what joins or stacks its letters falls apart. No figure of koda places single letters.
     """
-    from weasyprint.svg import Node
-
-    before = Node.text
+    node_type = getattr(_module("weasyprint.svg"), "Node", None)
+    before = getattr(node_type, "text", None)
+    if not isinstance(before, property) or before.fget is None:
+        yield
+        return
+    stored_in = before.fget
 
     def text(node: Any) -> Any:
-        stored = before.fget(node)
+        stored = stored_in(node)
         return _Run(stored) if isinstance(stored, str) else stored
 
-    Node.text = property(text)
-    try:
+    with _replaced(node_type, "text", property(text)):
         yield
-    finally:
-        Node.text = before
 
 
 @contextmanager
@@ -95,7 +96,7 @@ def _no_collection() -> Iterator[None]:
     """Keep Python from looking for cycles of objects while a PDF is made.
 
     A document is millions of objects that live until it is written. The collector went through all of them time and
-    again, which was a third of the work, and freed next to nothing.
+    again, which was a third of the work, and freed next to nothing. Other threads do without the collector for as long.
     """
     collected = gc.isenabled()
     gc.disable()
@@ -104,3 +105,25 @@ def _no_collection() -> Iterator[None]:
     finally:
         if collected:
             gc.enable()
+
+
+def _module(name: str) -> Any:
+    """Return a module, or None where there is none of the name."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Put a value in the place of one that a module or a class has, and set it back; where it has none, do nothing."""
+    if not hasattr(owner, name):
+        yield
+        return
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

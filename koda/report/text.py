@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from koda import units
 from koda.records import Estimate
-from koda.units import NAMES, Unit, decimals
+from koda.units import Unit, decimals
 
 NBSP = "\u00a0"
 NONE = "–"
@@ -83,6 +83,11 @@ def percent(value: float | None, digits: int | None = None) -> str:
     return _minus(f"{100 * value:.{places}f}{NBSP}%")
 
 
+def limit(value: float, unit: Unit) -> str:
+    """Write a limit in its unit, with all the decimals that it has."""
+    return _minus(units.limit_text(value, unit).replace(" ", NBSP))
+
+
 def measured(value: float | None, unit: Unit) -> str:
     """Write a figure in its unit."""
     if value is None or not math.isfinite(value):
@@ -139,21 +144,26 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def share(estimate: Estimate | None, *, words: bool = False, unit: Unit = "percent") -> str:
-    """Write a share with its interval, `0.80 % [0.65, 0.95]`, or in words; a difference of two in points."""
-    value, ends = _share(estimate, unit)
+def share(
+    estimate: Estimate | None, *, words: bool = False, unit: Unit = "percent", limits: Sequence[float] = ()
+) -> str:
+    """Write a share with its interval, `0.80 % [0.65, 0.95]`, or in words; a difference of two in points.
+
+    Beside limits it has enough decimals to be told from each.
+    """
+    value, ends = _share(estimate, unit, limits)
     if estimate is None or ends is None:
         return value
     if words:
         closing = f"{NBSP}%" if unit == "percent" else ""
         return f"{value} ({level(estimate)} interval {ends[0]} to {ends[1]}{closing})"
-    return " ".join(share_parts(estimate, unit))
+    return f"{value} {_in_brackets(ends)}"
 
 
 def share_parts(estimate: Estimate | None, unit: Unit = "percent") -> tuple[str, str]:
-    """Write a share and its interval apart, `0.80 %` and `[0.65, 0.95]`; the interval is "" where there is none."""
+    """Write a figure and its interval apart, `0.80 %` and `[0.65, 0.95]`; the interval is "" where there is none."""
     value, ends = _share(estimate, unit)
-    return value, "" if ends is None else f"[{ends[0]},{NBSP}{ends[1]}]"
+    return value, "" if ends is None else _in_brackets(ends)
 
 
 def plain(estimate: Estimate | None, *, words: bool = False, digits: int | None = None) -> str:
@@ -219,19 +229,19 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{number(count)}{NBSP}{one if count == 1 else many or one + 's'}"
 
 
-def _share(estimate: Estimate | None, unit: Unit) -> tuple[str, tuple[str, str] | None]:
-    """Write a share and the ends of its interval with as many decimals as the largest of them asks for."""
-    if estimate is None:
+def _share(estimate: Estimate | None, unit: Unit, limits: Sequence[float] = ()) -> tuple[str, tuple[str, str] | None]:
+    """Write a figure and the ends of its interval with as many decimals as the largest of them asks for."""
+    if estimate is None or not math.isfinite(estimate.value):
         return NONE, None
-    ends = [v for v in (estimate.low, estimate.high) if v is not None and math.isfinite(v)]
-    places = decimals(estimate.value, *ends, unit=unit)
-    value = percent(estimate.value, places)
-    if unit == "points":
-        value = value.replace("%", NAMES[unit])
-    if len(ends) < 2 or not math.isfinite(estimate.value):
-        return value, None
-    low, high = (_minus(f"{100 * end:.{places}f}") for end in ends)
-    return value, (low, high)
+    ends = [None if end is None or not math.isfinite(end) else end for end in (estimate.low, estimate.high)]
+    value, low, high = (
+        _minus(part.replace(" ", NBSP)) for part in units.parts(estimate.value, ends[0], ends[1], unit, limits)
+    )
+    return value, (low, high) if low else None
+
+
+def _in_brackets(ends: tuple[str, str]) -> str:
+    return f"[{ends[0]},{NBSP}{ends[1]}]"
 
 
 def _minus(text: str) -> str:

@@ -70,6 +70,7 @@ class Gallery:
         elsewhere: samples whose picture is on the page of their finding alone.
         is_paged: whether there is a page of each finding with its pictures as they are.
         is_whole: whether there is room for all that is asked for.
+        is_over: whether the report is over 5 MB with these, few as they are.
     """
 
     pictures: dict[str, str]
@@ -81,6 +82,7 @@ class Gallery:
     elsewhere: frozenset[str] = frozenset()
     is_paged: bool = False
     is_whole: bool = True
+    is_over: bool = False
 
     def shot(self, sample: SampleRecord) -> Shot:
         """Return a sample with its picture and its caption, shortened for paper and for the screen."""

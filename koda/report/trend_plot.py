@@ -13,7 +13,7 @@ from markupsafe import Markup
 from koda.policy import unit_of
 from koda.records import AuditRecord, Estimate, RuleResult, TrendPoint
 from koda.report import text
-from koda.report.figures import estimate_parts, figure_name, number_of
+from koda.report.figures import estimate_parts, figure_name, limit_of
 from koda.report.svg import INK, LIMIT, MUTED, PAPER, RULE, WARN, fit, line, svg, text_at, text_width, tick_text, ticks
 from koda.units import NAMES
 
@@ -162,7 +162,7 @@ def _limits(name: str, limits: Sequence[tuple[str, float]], y: Callable[[float],
         colour = LIMIT if which == "fail" else WARN
         parts.append(line(_LEFT, y(value), _RIGHT, y(value), colour, dash="4 3"))
         above = max(y(value) + 3.5, above + 12)
-        parts.append(text_at(_RIGHT + 5, above, f"{which} {number_of(name, value)}", colour, size=10))
+        parts.append(text_at(_RIGHT + 5, above, f"{which} {limit_of(name, value)}", colour, size=10))
     return parts
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from koda.records import AuditRecord, Finding, LobeRecord, Subset
+from koda.records.page_names import page_name
 from koda.report import text
 from koda.report.confusion import Matrix, confusions, similarities
-from koda.report.figures import limit_in_words
+from koda.report.figures import limit_of
 from koda.report.plots import Interval, IntervalRow, interval_plot
 from koda.report.thumbnails import PICKS, Gallery, Shot, in_order
 from koda.slicing.naming import DOMINANT, says_something
@@ -158,7 +159,7 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
     if not shown:
         return Markup("")
     limits = {
-        f"{which} limit {limit_in_words(rule, value)}": (value, which)
+        f"{which} limit {limit_of(rule.figure, value)}": (value, which)
         for rule in record.verdict.rules
         if rule.figure == f"{side}.max_share"
         for which, value in (("warn", rule.warn), ("fail", rule.fail))
@@ -196,11 +197,6 @@ def state(finding: Finding) -> str:
 def anchor(subset: Subset) -> str:
     """Return the anchor of a finding: `lost-1`."""
     return str(subset).replace(" ", "-")
-
-
-def page_name(subset: Subset) -> str:
-    """Return the name of the page with all pictures of a finding."""
-    return f"gallery-{anchor(subset)}.html"
 
 
 def numbered(subset: Subset) -> str:

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from koda.audit.annotations import Statement, read_annotations
+from koda.audit.drawing import find_thumbnails
 from koda.audit.folders import ANNOTATIONS, MANIFEST, RUNS, lacks_annotations, replace_files
 from koda.audit.publishing import _put_files
 from koda.audit.redrawing import annotate, redraw
 from koda.audit.verification import verify_audit
 from koda.errors import ConfigError, StoreError
 from koda.evidence.verify import verify
+from koda.report.former import pictures_in
 from tests.audit.published import leave_artifacts, put, small_record
+from tests.records.versions import of_version_3
+from tests.report import factory_looks
 from tests.report.page import Page
 
 RECORD = small_record()
@@ -163,6 +167,13 @@ def test_pages_of_pictures_are_listed_checked_copied_and_taken_away_with_their_r
     replace_files(copy, {"report.html": tmp_path / "empty"})  # pictures are taken from the pages
     shutil.copytree(folder, out)
     assert redraw(home, RECORD.id, out, pdf=False).notes == []
+    mine = [out / "gallery-lost-7.html", out / "gallery-holidays.html"]
+    for path in mine:
+        path.write_text("not of koda")
+    redraw(home, RECORD.id, out, pdf=False)
+    assert [path.read_text() for path in mine] == ["not of koda"] * 2
+    for path in mine:
+        path.unlink()
     redraw(home, RECORD.id, pdf=False)  # which has room for all of its pictures
     for drawn in (out, folder):
         assert not list(drawn.glob("gallery-*")) and all(check.problem is None for check in verify_audit(drawn)[1])
@@ -176,6 +187,34 @@ def test_pages_of_pictures_are_listed_checked_copied_and_taken_away_with_their_r
     shutil.rmtree(home)
     assert "former report.html" in redraw(home, str(copy), tmp_path / "again", pdf=False).notes[0]
     assert "no picture" not in page(tmp_path / "again").text
+
+
+def test_a_record_of_version_3_is_drawn_again_by_what_it_has_become_and_stays_as_it_is(tmp_path: Path) -> None:
+    made = factory_looks.record(1, gallery=2, map_points=0)
+    home, old = tmp_path / "home", of_version_3(made)
+    folder = put(home, made)
+    (tmp_path / "audit.json").write_text(old, encoding="utf-8")
+    replace_files(folder, {"audit.json": tmp_path / "audit.json"})
+    redraw(home, made.id, pdf=False)
+    assert (folder / "audit.json").read_text(encoding="utf-8") == old
+    checks = {check.name: check for check in verify(folder).checks if "digest" in check.what}
+    assert checks["report.html"].state == "verified"
+    assert all(check.problem is None for check in verify_audit(folder)[1])
+
+
+def test_pictures_are_taken_from_pages_that_the_manifest_lists_and_a_damaged_one_empties_no_other(
+    tmp_path: Path,
+) -> None:
+    folder = put(tmp_path / "home", RECORD, paged=True)
+    whole, _ = find_thumbnails(tmp_path / "no home", Path(shutil.copytree(folder, tmp_path / "copy")))
+    copy = tmp_path / "copy"
+    first, second = ((copy / f"gallery-lost-{number}.html").read_text(encoding="utf-8") for number in (1, 2))
+    key, other = (next(iter(pictures_in(text))) for text in (first, second))
+    (copy / "gallery-gained-1.html").write_text(second.replace(f'"{other}"', f'"{key}"'), encoding="utf-8")
+    assert whole[key] != whole[other] and find_thumbnails(tmp_path / "no home", copy)[0] == whole
+    (copy / "gallery-lost-1.html").write_text("damaged")
+    (copy / "report.html").write_text("damaged")
+    assert find_thumbnails(tmp_path / "no home", copy)[0] == pictures_in(second)
 
 
 def test_damage_is_refused_and_nothing_is_drawn(home: Path) -> None:

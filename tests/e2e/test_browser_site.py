@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,42 @@ def test_the_trend_follows_the_filters_and_breaks_where_the_data_changed(visit: 
     assert page.locator("#lines .line svg[role=img]").count() == 1
     page.select_option("#figure", "rejections.count")
     assert "the first 17" in page.get_attribute("#lines .line svg[role=img]", "aria-label")
+
+
+@pytest.mark.parametrize(
+    ("values", "axis", "value", "interval"),
+    [
+        ([0.00299, 0.003, 0.00301], ["0.299\u00a0%", "0.300\u00a0%", "0.301\u00a0%"], "0.30\u00a0%", "–"),
+        ([0.0, 0.00002, 0.000041], ["0.000\u00a0%", "0.002\u00a0%", "0.004\u00a0%"], "0.0041\u00a0%", "–"),
+        (
+            [0.5, 0.0995, 0.1005],
+            ["0\u00a0%", "25\u00a0%", "50\u00a0%"],
+            "10.1\u00a0%",
+            "9.5\u00a0% to 10.2\u00a0%",
+        ),
+    ],
+)
+def test_figures_have_the_decimals_that_tell_them_apart(
+    browser: Any, index: Path, tmp_path: Path, values: list[float], axis: list[str], value: str, interval: str
+) -> None:
+    text = index.read_text(encoding="utf-8")
+    start = text.index(">", text.index('id="data"')) + 1
+    end = text.index("</script>", start)
+    data = json.loads(text[start:end])
+    data["figures"], data["units"] = ["lost.max_share"], {"lost.max_share": "%"}
+    audits = sorted((audit for audit in data["audits"] if audit), key=lambda audit: audit[3])
+    for place, audit in enumerate(audits):
+        audit[4] = [[values[place], None, None] if place < len(values) else 0]
+    if interval != "–":
+        audits[len(values) - 1][4] = [[values[-1], 0.095, 0.102]]
+    (tmp_path / "index.html").write_text(text[:start] + json.dumps(data) + text[end:], encoding="utf-8")
+    visit = Visit(browser, tmp_path / "index.html")
+    visit.page.click(".trends summary")
+    visit.page.click("#lines details summary")
+    labels = visit.page.locator("#lines svg[role=img]").first.locator("text[x='50']").all_text_contents()
+    cells = visit.page.locator("#lines table").first.locator("tbody tr").last.locator("td").all_inner_texts()
+    assert (labels, cells[2:4], visit.said) == (axis, [value, interval], [])
+    visit.context.close()
 
 
 def test_it_can_be_read_without_its_script(browser: Any, index: Path) -> None:

@@ -134,6 +134,7 @@ def test_a_past_audit_gives_the_file_that_it_could_have_been_run_from(past: Audi
     assert prepare(config, here.home).audit_id == here.audit_id
     for question in ("purpose:", "out_of_scope:", "owner:", "contact:", "licence:", "source:", "datasheet:"):
         assert f"  {question}" in text
+    assert "  #max_reference_share: 0.003\n" in text  # as the heading has it, what is at its default is an example
     assert "#schedule:" in text and 'label: "new model: \\"9\\""' in text
 
 

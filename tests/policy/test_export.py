@@ -30,6 +30,13 @@ def rule(result: str, **changes: object) -> RuleResult:
     return RuleResult.model_validate(settings | changes)
 
 
+def test_a_figure_that_is_just_over_its_limit_does_not_read_as_the_limit() -> None:
+    seen = {"figure": "retrieval.drop", "observed": Estimate(value=0.0204, low=0.0201, high=0.0207)}
+    (case,) = check_junit(junit_xml([made(rule("fail", **seen, warn=0.0025, fail=0.02))])).iter("failure")
+    text = "retrieval.drop = 2.04 points (95 % interval 2.01 to 2.07); warn above 0.25 points, fail above 2.0 points"
+    assert case.text == text
+
+
 WAIVER = WaiverRecord(person="Ada", reason="known", expires=date(2026, 12, 31), expired=False)
 
 

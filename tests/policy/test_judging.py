@@ -51,6 +51,17 @@ def test_reasons_name_value_interval_and_limit() -> None:
     assert "is 0.40 % (95 % interval 0.38 to 0.42 %), over the fail limit of 0.20 %" in reason
 
 
+def test_a_figure_and_its_limit_do_not_read_alike_and_the_limit_has_all_its_decimals() -> None:
+    rule = PolicyRule(figure="lost.max_share", fail=0.10125)
+    (reason,) = judge([rule], facts(finding(0.10131, reach=0.00005))).reasons
+    assert "is 10.131 % (95 % interval 10.126 to 10.136 %), over the fail limit of 10.125 %" in reason
+
+
+def test_counts_are_whole_in_reasons() -> None:
+    (reason,) = judge([PolicyRule(figure="rejections.count", fail=12344)], facts(rejected=12345)).reasons
+    assert "is 12345, over the fail limit of 12344" in reason
+
+
 def test_the_reference_limit_can_be_stated() -> None:
     rule = PolicyRule(figure="lost.max_share", fail=0.002, max_reference_share=0.0035)
     assert judge([rule], facts(finding(0.004, reference=0.003))).status == "fail"

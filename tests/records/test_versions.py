@@ -8,8 +8,8 @@ import pytest
 
 from koda.errors import DataError
 from koda.records import AuditRecord, IntendedUse, Looks
-from tests.records.versions import of_version_1, of_version_2
-from tests.report import factory
+from tests.records.versions import of_version_1, of_version_2, of_version_3
+from tests.report import factory, factory_looks
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,9 @@ def record() -> AuditRecord:
     return factory.record(n_findings=2, map_points=0)
 
 
-def test_a_record_is_of_version_3_and_says_that_its_shares_are_in_ties(record: AuditRecord) -> None:
+def test_a_record_is_of_version_4_and_says_that_its_shares_are_in_ties(record: AuditRecord) -> None:
     raw = json.loads(record.to_json())
-    assert raw["version"] == 3
+    assert raw["version"] == 4
     assert raw["method"]["share_unit"] == "ties"
     assert AuditRecord.from_json(json.dumps(raw)) == record
 
@@ -69,7 +69,15 @@ def test_a_record_of_version_2_has_nothing_to_look_at(record: AuditRecord) -> No
     assert old.findings == record.findings
 
 
+def test_a_record_of_version_3_has_confusions_that_name_no_samples() -> None:
+    record = factory_looks.record(1, map_points=0)
+    old = AuditRecord.from_json(of_version_3(record))
+    assert any(confusion.places for confusion in record.looks.confusions)
+    assert [confusion.places for confusion in old.looks.confusions] == [{}, {}]
+    assert (old.version, old.findings, AuditRecord.from_json(old.to_json())) == (3, record.findings, old)
+
+
 def test_a_record_of_a_newer_koda_is_refused_in_words(record: AuditRecord) -> None:
-    raw = json.loads(record.to_json()) | {"version": 4}
-    with pytest.raises(DataError, match=r"record version 4; this koda reads versions up to 3"):
+    raw = json.loads(record.to_json()) | {"version": 5}
+    with pytest.raises(DataError, match=r"record version 5; this koda reads versions up to 4"):
         AuditRecord.from_json(json.dumps(raw))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from koda.records import AuditRecord, ShownSample
 from koda.report import render
 from koda.report.environment import template_folder
 from koda.report.former import pictures_in
-from koda.report.gallery_pages import pages
+from koda.report.gallery_pages import fitted, notes_on, pages
 from koda.report.render import RenderedReport
 from tests.report import factory, factory_looks
 from tests.report.page import Page, known
@@ -95,11 +96,17 @@ def test_captions_of_all_samples_stay_in_the_report_and_its_first_pictures_too(m
     assert N * 2 <= len(first) < len(shots)
 
 
-def test_a_report_that_has_room_has_no_pages_and_takes_former_ones_away(tmp_path: Path) -> None:
+def test_a_report_that_has_room_has_no_pages_and_takes_away_those_that_koda_made_alone(
+    tmp_path: Path, made: Made
+) -> None:
     record = factory.record(1, gallery=2, map_points=0)
-    (tmp_path / "gallery-lost-9.html").write_text("former")
+    shutil.copy(made.report.html.parent / PAGES[0], tmp_path)
+    others = {"gallery-lost-9.html": "mine", "gallery-holidays.html": (tmp_path / PAGES[0]).read_text()}
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
     light = drawn(record, factory.thumbnails(record), tmp_path)
-    assert light.pages == {} and light.report.notes == [] and "gallery page" not in light.page.text
+    assert light.pages.keys() == others.keys() and light.report.notes == []
+    assert "gallery page" not in light.page.text
 
 
 def test_a_map_with_long_captions_leaves_no_room_and_goes_without_pictures(tmp_path: Path) -> None:
@@ -111,6 +118,25 @@ def test_a_map_with_long_captions_leaves_no_room_and_goes_without_pictures(tmp_p
     made = drawn(record.model_copy(update={"looks": looks}), thumbnails, tmp_path)
     assert made.report.html.stat().st_size < 5_000_000 and "sheet" not in known(made.page)
     assert "Samples of the map that no gallery shows have no picture" in made.report.notes[1]
+
+
+@pytest.mark.parametrize("n_findings", [0, 2])
+def test_a_report_that_is_long_by_its_texts_makes_no_pages_of_pictures_that_it_does_not_have(n_findings: int) -> None:
+    record = factory.record(n_findings, gallery=2, map_points=0)
+    page, pictures = fitted(record, {}, lambda some: "; ".join(notes_on(record, some)) + "x" * 5_000_001)
+    (note,) = notes_on(record, pictures)
+    assert (
+        not pictures.is_paged and note == "report.html is over 5 MB by its texts alone, such as captions and metadata."
+    )
+    assert page.startswith(note.encode())
+
+
+def test_where_no_gallery_has_a_picture_the_map_goes_without() -> None:
+    record = factory_looks.record(1, gallery=2, map_points=0)
+    near = {key: grain(place, 40) for place, key in enumerate(record.looks.samples) if key.startswith("near")}
+    _, pictures = fitted(record, near, lambda some: "x" * (5_000_000 + len(some.neighbours)))
+    assert not pictures.is_paged and not pictures.neighbours and not pictures.is_over
+    assert "Samples of the map and neighbours have no picture" in " ".join(notes_on(record, pictures))
 
 
 def test_hostile_texts_do_nothing_on_a_page_of_pictures(made: Made) -> None:

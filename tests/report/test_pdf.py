@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import html as html_module
 import os
@@ -20,6 +21,7 @@ from koda.errors import ConfigError, KodaError
 from koda.report import render, template_folder
 from koda.report.fonts import fontconfig
 from koda.report.pdf import write_pdf
+from koda.report.renderer import settings
 from koda.report.system_fonts import font_files, fonts_for
 from tests.report import factory
 from tests.report.page import HOSTILE, PACKAGE, needs_pango, small, with_captions
@@ -145,6 +147,45 @@ def test_a_document_that_refers_outside_itself_is_refused(address: str) -> None:
     page = f'<html lang="en"><title>t</title><link rel="stylesheet" href="{address}"><p>x</p></html>'
     with pytest.raises(KodaError, match="outside"):
         write_pdf(page, template_folder() / "fonts", b"{}", factory.record(0, map_points=0).ended)
+
+
+def drawing() -> list[object]:
+    """Return all that koda sets while WeasyPrint draws, and whether Python collects cycles."""
+    from weasyprint.pdf import fonts
+    from weasyprint.svg import Node
+
+    return [gc.isenabled(), fonts.harfbuzz_subset, fonts.TTFont, Node.text]
+
+
+@needs_pango
+def test_what_is_set_for_a_drawing_is_set_back_after_one_that_fails() -> None:
+    before = drawing()
+    with pytest.raises(KodaError, match="outside itself"):
+        write_pdf(
+            '<html lang="en"><link rel="stylesheet" href="file:///x.css"><p>x</html>',
+            template_folder() / "fonts",
+            b"{}",
+            factory.record(0, map_points=0).ended,
+        )
+    assert drawing() == before and before[0]
+    with settings():
+        assert all(old != new for old, new in zip(before, drawing(), strict=True))
+
+
+@needs_pango
+def test_a_setting_that_another_version_of_weasyprint_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from weasyprint import svg
+    from weasyprint.pdf import fonts
+
+    for name in ("harfbuzz_subset", "TTFont"):
+        monkeypatch.delattr(fonts, name)
+    monkeypatch.delattr(svg, "Node")
+    with settings():
+        assert not hasattr(fonts, "TTFont") and not hasattr(svg, "Node") and not gc.isenabled()
+    monkeypatch.setitem(sys.modules, "weasyprint.svg", None)
+    with settings():
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @needs_pango

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 import subprocess
@@ -14,9 +15,11 @@ import page as page_validation
 import pikepdf
 import pytest
 
-from koda.report import render
+from koda.report import render, template_folder
+from koda.report.pdf import write_pdf
 from koda.report.pdf_finishing import finish
 from tests.report import factory
+from tests.report.factory_base import picture
 from tests.report.page import needs_pango, small
 
 pytestmark = needs_pango
@@ -112,6 +115,17 @@ def test_marked_content_is_in_the_tree_or_an_artifact(document: pikepdf.Pdf) -> 
         assert {place for _, place in kinds} == ({"/Header", "/Footer"} if page.index else {"/Footer"})
         entries = above[int(page.StructParents)]
         assert {number for number, entry in enumerate(entries) if entry is not None} == set(seen)
+
+
+def test_a_running_head_without_text_is_not_placed_by_the_text_of_another() -> None:
+    dot = "data:image/jpeg;base64," + base64.b64encode(picture(1, (8, 8))).decode()
+    style = f"@page {{ @top-left {{ content: url({dot}) }} @bottom-left {{ content: 'foot' }} }}"
+    page = f'<html lang="en"><title>t</title><style>{style}</style><p>body</p></html>'
+    drawn = write_pdf(page, template_folder() / "fonts", b"{}", small().ended)
+    with pikepdf.open(io.BytesIO(drawn)) as document:
+        marks = [operands for operands, _ in pikepdf.parse_content_stream(document.pages[0], "BDC")]
+    margins = [mark[1] for mark in marks if mark[0] == "/Artifact" and mark[1].get("/Type") == "/Pagination"]
+    assert [str(mark.get("/Subtype")) for mark in margins] == ["None", "/Footer"]
 
 
 def test_content_is_painted_in_the_order_in_which_the_tree_reads_it(document: pikepdf.Pdf) -> None:
