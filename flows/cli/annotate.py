@@ -68,7 +68,7 @@ def annotate(
             return Statement(what, signed[what] or "")  # type: ignore[arg-type]
         if what == "waiver":
             return Statement("waiver", by or "", reason or "", figure=waive, until=_day(until or ""))
-        return Statement(what, by or "", texts[what] or "", finding)  # type: ignore[arg-type]
+        return Statement(what, by or "", texts[what] or "", finding and finding.lower())  # type: ignore[arg-type]
 
     def work() -> Redrawn:
         statement = said()

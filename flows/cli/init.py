@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +39,12 @@ def init(
         if audit is not None and (baseline, candidate, data) != (None, None, None):
             raise ConfigError("--from takes models and data from the audit.", "Name no others; edit the file after it.")
         here = folder.absolute()
-        text = _begun(baseline, candidate, data, here) if audit is None else _continued(audit, here)
+        crosswalk = shipped_crosswalk()
+        if audit is None:
+            text = _begun(baseline, candidate, data, here)
+        else:
+            text, own = _continued(audit, here)
+            crosswalk = own or crosswalk
         paths = {"audit": here / _AUDIT, "crosswalk": here / _CROSSWALK}
         there = " and ".join(str(path) for path in paths.values() if os.path.lexists(path))
         if there and not force:
@@ -46,7 +52,7 @@ def init(
                 f"There is already {there}; nothing was written.",
                 "Give another folder, or --force to replace what is there.",
             )
-        write_atomically(paths["crosswalk"], shipped_crosswalk().read_bytes())
+        write_atomically(paths["crosswalk"], crosswalk.read_bytes())
         write_atomically(paths["audit"], text.encode("utf-8"))
         return {"folder": str(here), "paths": {name: str(path) for name, path in paths.items()}}
 
@@ -61,8 +67,8 @@ def _begun(baseline: str | None, candidate: str | None, data: str | None, folder
     return starter(_below_model(old, folder), _below_model(new, folder), _below(pairs, folder), _CROSSWALK)
 
 
-def _continued(audit: str, folder: Path) -> str:
-    """Return the audit file of a past audit.
+def _continued(audit: str, folder: Path) -> tuple[str, Path | None]:
+    """Return the audit file of a past audit, and the crosswalk of its own, a copy of which the file names.
 
     Raises:
         ConfigError: no such audit, or settings that this koda does not know.
@@ -75,7 +81,11 @@ def _continued(audit: str, folder: Path) -> str:
     config = check_config(record.config, f"the record of {record.id}", folder)
     data = config.data.model_copy(update={"path": _below(config.data.path, folder)})
     models = {role: _below_model(getattr(config, role), folder) for role in ("baseline", "candidate")}
-    return continued(config.model_copy(update={"data": data, **models}), record.id, _CROSSWALK)
+    own = None if config.report.crosswalk is None else Path(config.report.crosswalk)
+    if own is None or not own.is_file():
+        return continued(config.model_copy(update={"data": data, **models}), record.id, _CROSSWALK), None
+    report = config.report.model_copy(update={"crosswalk": _CROSSWALK})
+    return continued(config.model_copy(update={"data": data, "report": report, **models}), record.id, _CROSSWALK), own
 
 
 def _given(
@@ -132,7 +142,7 @@ def _show(written: dict[str, Any]) -> None:
     """Say what was written, and what to do with it."""
     for path in written["paths"].values():
         console.print(f"  {escape(short_path(path))}", soft_wrap=True)
-    file = escape(short_path(written["paths"]["audit"]))
+    file = escape(shlex.quote(short_path(written["paths"]["audit"])))
     console.print(
         f"\nFill in what is not stated (intended use, licences, sources, datasheet, owner), then run:\n"
         f"  koda models {file}\n  koda data {file}\n  koda audit {file}",

@@ -42,6 +42,8 @@ def verify(
                 "koda verify checks either an audit or, with --chain, the chain of the home.",
                 "Give koda verify AUDIT, or koda verify --chain.",
             )
+        if weights and key is None:
+            raise ConfigError("--weights says where weights lie that somebody signed.", "Give --key PUBLIC too.")
         kept = None if head is None else _read(head)
         if audit is None:
             return _of_the_chain(kept)

@@ -117,6 +117,13 @@ def _redraw_elsewhere(home: Path, folder: Path, out: Path, pdf: bool) -> Redrawn
             if path.name == MANIFEST or is_listed(folder, path.name):
                 shutil.copyfile(path, copy / path.name)
         notes += draw(record, thumbnails, annotations, copy, pdf=pdf)
+        names = sorted(path.name for path in copy.iterdir() if path.name != MANIFEST)
+        others = [name for name in names if (out / name).exists() and not is_listed(out, name)]
+        if others:
+            raise ConfigError(
+                f"{out} holds {', '.join(others)} of something else: no manifest of koda lists it.",
+                "Give another folder.",
+            )
         with explain_os_errors(out):
             for former in (out / PDF, *listed_pages(out)):  # a file that no manifest lists is not koda's
                 if is_listed(out, former.name) and not (copy / former.name).is_file():

@@ -94,7 +94,12 @@ def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditReco
         why = f"row {row['seq']} is of another record: {RECORD} or the row was changed"
         return Evidence(CHAIN, what, "FAILED", why)
     if row["manifest_digest"] and row["manifest_digest"] != digest_file(folder / MANIFEST):
-        return Evidence(CHAIN, what, "verified", f"row {row['seq']}; {MANIFEST} is another: the report was drawn again")
+        return Evidence(
+            CHAIN,
+            what,
+            "verified",
+            f"row {row['seq']}; {MANIFEST} is another than then: the report was drawn again since, or changed",
+        )
     return Evidence(CHAIN, what, "verified", f"row {row['seq']}")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
+import io
 import zlib
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Any
 
 # library -> its file on Linux, macOS and Windows, and the function that tells its version
 _SHARED = {
@@ -15,6 +19,17 @@ _SHARED = {
 }
 
 
+def load_weasyprint() -> Any:
+    """Import WeasyPrint, which loads Pango at once.
+
+    Raises:
+        ImportError: it is not installed.
+        OSError: it lacks a library; what it prints then is no part of an answer, so it is swallowed.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        return importlib.import_module("weasyprint")
+
+
 @lru_cache(maxsize=1)
 def drawing_software() -> str:
     """Return WeasyPrint and what works beneath it with their versions, as the PDF names them; "" where it is missing.
@@ -22,7 +37,7 @@ def drawing_software() -> str:
     They are of the drawing, not of the audit, so that no record holds them.
     """
     try:
-        import weasyprint
+        weasyprint = load_weasyprint()
     except (ImportError, OSError):  # as where Pango is missing
         return ""
     import pikepdf

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.errors import KodaError, PrerequisiteError
-from koda.report.drawing_software import drawing_software
+from koda.report.drawing_software import drawing_software, load_weasyprint
 from koda.report.fonts import fontconfig
 from koda.report.pdf_finishing import finish
 from koda.report.renderer import settings, with_directions
@@ -64,9 +64,8 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
 
 
 def _renderer() -> tuple[Any, Any, Any]:
-    """Import WeasyPrint, which loads Pango at once."""
     try:
-        import weasyprint
+        weasyprint = load_weasyprint()
         from weasyprint.text.fonts import FontConfiguration
         from weasyprint.urls import URLFetcher
     except (ImportError, OSError) as error:  # cffi raises OSError for a missing shared library

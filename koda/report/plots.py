@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -50,6 +51,17 @@ class IntervalRow:
     faint: bool = False
 
 
+def interval_plots(rows: Sequence[IntervalRow], most: int, **settings: Any) -> list[Markup]:
+    """Draw rows as :func:`interval_plot` does, in several figures with one axis where there are many.
+
+    Args:
+        rows: top to bottom.
+        most: rows of a figure, so that each fits on a page.
+        settings: of each figure.
+    """
+    return [interval_plot(rows[at : at + most], of=rows, **settings) for at in range(0, len(rows), most)]
+
+
 def interval_plot(
     rows: Sequence[IntervalRow],
     *,
@@ -63,6 +75,7 @@ def interval_plot(
     scale: float = 1.0,
     width: int = 640,
     label_width: int = 190,
+    of: Sequence[IntervalRow] | None = None,
 ) -> Markup:
     """Draw values with whiskers, a row each: the baseline as a disc in its colour, the candidate as a box in its own.
 
@@ -78,10 +91,11 @@ def interval_plot(
         scale: factor from the given values to the axis (100 for percent).
         width: of the view box, in px.
         label_width: px kept at the left for the labels; 0 writes each over its row.
+        of: all rows that have this axis, where these are some of them.
     """
     limits = {name: value for name, value in (limits or {}).items() if math.isfinite(value)}
     values = [0.0, *limits.values()]
-    for row in rows:
+    for row in rows if of is None else of:
         for entry in (row.target, row.reference) if row.reference else (row.target,):
             values += [v for v in (entry.value, entry.low, entry.high) if v is not None and math.isfinite(v)]
     ticks = _ticks(min(values) * scale, max(values) * scale)

@@ -13,13 +13,14 @@ from koda.records.page_names import page_name
 from koda.report import text
 from koda.report.confusion import Matrix, confusions, similarities
 from koda.report.figures import limit_of
-from koda.report.plots import Interval, IntervalRow, interval_plot
+from koda.report.plots import Interval, IntervalRow, interval_plot, interval_plots
 from koda.report.thumbnails import PICKS, Gallery, Shot, in_order
 from koda.slicing.naming import DOMINANT, says_something
 from koda.typing import roles_of
 
 _LEAST_TELLING = 0.4  # a word that tells less than this part of what the most telling one tells is left out
 _LEAST_SHARE = 1e-3  # a share that stands for those below it
+_ROWS, _PAIRED_ROWS = 20, 14  # of a figure, which has to fit on a page
 _HEADINGS = {"top": "Top of the ranking", "member": "Drawn from the members", "near miss": "Near misses, no members"}
 
 
@@ -133,16 +134,17 @@ def _lobe(record: AuditRecord, finding: Finding, lobe: LobeRecord, place: str, g
     )
 
 
-def forest(record: AuditRecord, views: Sequence[FindingView]) -> Markup:
+def forest(record: AuditRecord, views: Sequence[FindingView]) -> list[Markup]:
     """Draw the held-out difference of every finding beside the materiality; those not confirmed hollow and grey."""
     shown = [v for v in views if math.isfinite(v.finding.difference.value)]
     if not shown:
-        return Markup("")
+        return []
     rows = [
         IntervalRow(v.heading, Interval.of(v.finding.difference), faint=v.finding.confirmed is not True) for v in shown
     ]
-    return interval_plot(
+    return interval_plots(
         rows,
+        _ROWS,
         title="Held-out difference of each finding, with its interval, and the materiality",
         axis="target's share less the reference's, % of the data (held out)",
         limits={f"materiality {text.percent(record.method.materiality)}": record.method.materiality},
@@ -153,11 +155,11 @@ def forest(record: AuditRecord, views: Sequence[FindingView]) -> Markup:
     )
 
 
-def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Markup:
+def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> list[Markup]:
     """Draw the held-out shares of all directions of a side beside the limits of the policy."""
     shown = [v for v in views if v.finding.side == side]
     if not shown:
-        return Markup("")
+        return []
     limits = {
         f"{which} limit {limit_of(rule.figure, value)}": (value, which)
         for rule in record.verdict.rules
@@ -165,8 +167,9 @@ def overview(record: AuditRecord, side: str, views: Sequence[FindingView]) -> Ma
         for which, value in (("warn", rule.warn), ("fail", rule.fail))
         if value is not None
     }
-    return interval_plot(
+    return interval_plots(
         [_row(v.heading, v.finding) for v in shown],
+        _PAIRED_ROWS,
         title=f"Held-out shares of the directions {side}, under both models, with intervals",
         target_name=shown[0].finding.target,
         reference_name=shown[0].finding.reference,

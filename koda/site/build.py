@@ -21,6 +21,8 @@ from koda.storage import write_atomically
 from koda.wording import one_line
 
 INDEX = "index.html"
+_TITLE = b"<title>Model audits</title>"
+_HEAD_BYTES = 4096  # that it stands in
 _DAMAGED = "damaged"
 _VERDICTS = ("fail", "inconclusive", "warn", "pass", _DAMAGED)
 _NOTES = 20  # that are printed of damaged folders
@@ -56,13 +58,15 @@ def build_site(home: Path, out: Path | None = None) -> BuiltSite:
         out: folder of the file; None: `site` in the home.
 
     Raises:
-        ConfigError: `out` is a file.
+        ConfigError: `out` is a file, or holds an index that koda did not make.
         PrerequisiteError: the templates are not installed.
         StoreError: `out` cannot be written.
     """
     folder = home / "site" if out is None else out.absolute()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file.", "Give the name of a folder.")
+    if (folder / INDEX).exists() and _TITLE not in (folder / INDEX).read_bytes()[:_HEAD_BYTES]:
+        raise ConfigError(f"{folder / INDEX} is there, and koda did not make it.", "Give another folder.")
     seen = list(seen_audits(home))
     write_atomically(folder / INDEX, page(seen, folder).encode("utf-8"))
     damaged = [audit for audit in seen if audit.told["damage"]]

@@ -52,8 +52,9 @@ class ChainHead:
         """
         try:
             raw = json.loads(path.read_bytes())
+            raw = raw.get("head", raw)  # what `koda verify --chain --json` answers holds it
             return cls(int(raw["seq"]), str(raw["digest"]), str(raw["audit_id"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path} is not the head of a chain: {type(error).__name__}: {error}.",
                 "koda verify --chain --json prints one; KODA_HOME/chain-head.json is another.",

@@ -155,6 +155,15 @@ def test_a_folder_elsewhere_gets_the_whole_audit_and_the_own_one_stays(home: Pat
         redraw(home, RECORD.id, out / "report.html", pdf=False)
 
 
+def test_files_of_somebody_else_stay_and_are_named(home: Path, tmp_path: Path) -> None:
+    for name in ("report.html", "verdict.json", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds report\.html, verdict\.json of something else"):
+        redraw(home, RECORD.id, tmp_path, pdf=False)
+    assert {path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {"mine"}
+    assert not (tmp_path / "audit.json").exists()
+
+
 def test_pages_of_pictures_are_listed_checked_copied_and_taken_away_with_their_report(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out"
     folder = put(home, RECORD, paged=True)

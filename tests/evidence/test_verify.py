@@ -197,8 +197,9 @@ def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tm
     code, answer = told("--chain", home=home)
     assert code == 0 and answer["head"]["seq"] == 3
     kept = tmp_path / "kept.json"
-    kept.write_text(json.dumps(answer["head"]), encoding="utf-8")
-    assert told("--chain", "--head", kept, home=home)[0] == 0
+    for form in (answer["head"], answer):  # the answer holds it
+        kept.write_text(json.dumps(form), encoding="utf-8")
+        assert told("--chain", "--head", kept, home=home)[0] == 0
     sql(home, "DELETE FROM chain WHERE seq = 3")
     (home / "chain-head.json").unlink()
     assert told("--chain", home=home)[0] == 0  # what is cut leaves no trace but in a head
@@ -274,3 +275,8 @@ def test_what_people_said_is_checked_by_its_own_chain(home: Path, folder: Path) 
     list_again(folder)
     code, answer = told(folder)
     assert code == 1 and answer["failed"] == ["annotations.json"]
+
+
+def test_weights_are_looked_at_with_a_key_only(folder: Path) -> None:
+    code, answer = told(folder, "--weights", "candidate=somewhere.pt")
+    assert code == 2 and "Give --key" in answer["error"]

@@ -35,7 +35,7 @@ def test_a_waiver_stated_afterwards_says_what_the_next_audit_needs(audit: Path) 
     assert (code, f"{RECORD.id}, entry 1: waiver of lost.max_share by Eve" in out) == (0, True)
     assert "The verdict stays as it is." in err and "- figure: lost.max_share" in err and "expires: 2999-01-31" in err
     assert "\u202e" not in out + err
-    code, out, _ = run("annotate", RECORD.id, "--note", "see there", "--by", "Bob", "--finding", "lost 1", "--json")
+    code, out, _ = run("annotate", RECORD.id, "--note", "see there", "--by", "Bob", "--finding", "Lost 1", "--json")
     told = json.loads(out)
     assert (code, [entry["what"] for entry in told["annotations"]]) == (0, ["waiver", "note"])
     assert told["annotations"][1]["previous"] == told["annotations"][0]["digest"]

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from koda.audit.crosswalk import read_crosswalk
+from koda.audit.crosswalk import read_crosswalk, shipped_crosswalk
 from koda.audit.plan import prepare
 from koda.config import AuditConfig, load_config
 from tests.audit.published import put, small_record
@@ -143,6 +143,19 @@ def test_a_past_audit_in_the_folder_itself_is_named_relative_to_it(past: AuditCo
     text = (tmp_path / "place" / "audit.yaml").read_text(encoding="utf-8")
     assert 'name: "local-dir:old"' in text and str(tmp_path) not in text
     assert config_of(tmp_path / "place").settings() == past.settings()
+
+
+def test_a_crosswalk_of_the_past_audit_goes_along(past: AuditConfig, tmp_path: Path) -> None:
+    own = tmp_path / "place" / "own.yaml"
+    text = shipped_crosswalk().read_text(encoding="utf-8")
+    own.write_text(text.replace("title: ", "title: Ours, ", 1), encoding="utf-8")
+    config = past.model_copy(update={"report": past.report.model_copy(update={"crosswalk": str(own)})})
+    put(tmp_path / "place" / "koda-runs", small_record(id="audit-99", config=config.settings(alignment=False)))
+    assert run(str(tmp_path / "a place"), "--from", "audit-99")[0] == 0
+    assert (tmp_path / "a place" / "crosswalk.yaml").read_bytes() == own.read_bytes()
+    assert config_of(tmp_path / "a place").report.crosswalk == str(tmp_path / "a place" / "crosswalk.yaml")
+    shown = CliRunner().invoke(app, ["init", str(tmp_path / "a place"), "--from", "audit-99", "--force"]).stdout
+    assert f"koda audit '{tmp_path / 'a place' / 'audit.yaml'}'" in shown
 
 
 def test_from_goes_with_no_other_models_and_needs_an_audit(past: AuditConfig, tmp_path: Path) -> None:

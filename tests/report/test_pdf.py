@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pikepdf
@@ -17,7 +18,7 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
-from koda.errors import ConfigError, KodaError
+from koda.errors import ConfigError, KodaError, PrerequisiteError
 from koda.report import render, template_folder
 from koda.report.fonts import fontconfig
 from koda.report.pdf import write_pdf
@@ -228,3 +229,16 @@ def test_contents_have_page_numbers_and_pages_have_headers(pdf: Path) -> None:
     assert all(f"Page {number} of {len(pages)}" in page for number, page in enumerate(pages, 1))
     assert "The candidate no longer keeps purple" in pages[0] and "Contents" not in pages[0]
     assert all("Model audit 2026-11-23" in page for page in pages)
+
+
+def test_without_pango_it_is_said_and_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """WeasyPrint prints a banner where it cannot load a library, which would stand before an answer in JSON."""
+    (tmp_path / "weasyprint").mkdir()
+    (tmp_path / "weasyprint" / "__init__.py").write_text("print('a banner')\nraise OSError('cannot load library x')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
+    with pytest.raises(PrerequisiteError, match="cannot load library x"):
+        write_pdf("<p>a</p>", template_folder() / "fonts", b"{}", datetime(2026, 1, 1, tzinfo=UTC))
+    assert capsys.readouterr().out == ""

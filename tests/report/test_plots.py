@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from koda.report.map_plot import map_plot, mark_icon
-from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot, line_plot
+from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot, interval_plots, line_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -185,3 +185,11 @@ def test_a_curve_has_its_limits_and_marks_and_need_not_start_at_zero():
     assert "0" in [
         t.text for t in ET.fromstring(str(curve_plot(line, title="t", x_axis="s", y_axis=""))).iter(f"{SVG}text")
     ]
+
+
+def test_many_rows_are_several_figures_over_one_axis() -> None:
+    many = [IntervalRow(f"row {n}", Interval(0.001 * n)) for n in range(45)]
+    pieces = [str(piece) for piece in interval_plots(many, 20, title="t", axis="x", scale=100.0)]
+    assert [piece.count(">row ") for piece in pieces] == [20, 20, 5]
+    ticks = [re.findall(r'text-anchor="middle">([0-9.]+)<', piece) for piece in pieces]
+    assert ticks[0] == ticks[1] == ticks[2] and len(ticks[0]) > 2

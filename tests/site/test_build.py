@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
+from koda.errors import ConfigError
 from koda.report import template_folder
 from koda.site import BuiltSite, build_site
 from tests.audit.published import put, small_record
@@ -76,6 +77,15 @@ def test_every_audit_is_listed_the_latest_first_with_figures_and_people(home: Pa
     assert told["audits"][0][0] != told["audits"][1][0]  # against other weights: another line
     units = [told["units"].get(name) for name in ("lost.max_share", "retrieval.drop", "confirmed.count")]
     assert units == ["%", "points", None]
+
+
+def test_an_index_of_somebody_else_stays(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<title>mine</title>")
+    with pytest.raises(ConfigError, match="koda did not make it"):
+        build_site(home, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "<title>mine</title>"
+    first = build_site(home, tmp_path / "own").index.read_bytes()
+    assert build_site(home, tmp_path / "own").index.read_bytes() == first  # over its own
 
 
 def test_hostile_names_do_nothing_and_links_lead_to_the_reports(home: Path, tmp_path: Path) -> None:
