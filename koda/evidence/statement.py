@@ -106,7 +106,10 @@ def _problem(data: bytes, folder: Path, record: AuditRecord, key: Any) -> str | 
     wanted = _statement(folder, record, beside)
     there = {subject["name"]: subject["digest"]["sha256"] for subject in wanted["subject"]}
     if different := sorted(name for name in named.keys() | there.keys() if named.get(name) != there.get(name)):
-        return f"it was signed over other files: {', '.join(different)}"
+        gone = [name for name in different if name not in there]
+        other = [name for name in different if name in there]
+        found = [f"it was signed over other files: {', '.join(other)}"] if other else []
+        return "; ".join([*found, *([f"it names {', '.join(gone)}, which is missing"] if gone else [])])
     return None if said == wanted else "it states another result than the record"
 
 

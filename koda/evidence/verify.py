@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, SIGNED, home_of
+from koda.audit.folders import ANNOTATIONS, MANIFEST, RECORD, SIGNED, home_of
 from koda.audit.verification import FileCheck, verify_audit
-from koda.errors import StoreError
+from koda.errors import DataError, StoreError
 from koda.evidence.bom import check_bom
 from koda.evidence.chained import CHAIN, LIMIT, StoredChain, check_chain, check_entry
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
-from koda.evidence.printed import check_reports
+from koda.evidence.printed import HTML, PDF, check_reports
 from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
-from koda.evidence.statement import check_named, check_statement
+from koda.evidence.statement import STATEMENT, check_named, check_statement
 from koda.evidence.weights import check_weights
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
@@ -30,6 +30,13 @@ CANNOT_KNOW = (
     "whether what was measured is right.",
     LIMIT,
 )
+_COMPARED = {
+    "verdict.json": f"against {RECORD}",
+    "slices.csv": f"against {RECORD}",
+    **dict.fromkeys((HTML, PDF), f"digest of {RECORD} that it prints"),
+    STATEMENT: "its signature, and the files that it names",
+    CHAIN: f"{RECORD} against its row",
+}
 
 
 @dataclass(frozen=True)
@@ -73,22 +80,29 @@ def verify(
         weights: where the weights of the models lie, if not where the record says.
 
     Raises:
-        DataError: no manifest there, or one that cannot be read.
+        DataError: neither a manifest nor a record is there.
         ConfigError: a key that cannot be used.
         PrerequisiteError: a key, and no package that checks a statement with it.
     """
     folder = path if path.is_dir() else path.parent
     signer = None if key is None else public_key(key)
-    audit, files = verify_audit(folder)
+    try:
+        audit, files = verify_audit(folder)
+    except DataError as error:
+        if not any((folder / name).is_file() for name in (MANIFEST, RECORD)):
+            raise  # it is no audit at all
+        return Verification(folder.name, [], [Evidence(MANIFEST, "that it can be read", "FAILED", error.message)])
     checks = [check_manifest(folder), *map(as_evidence, files)]
     whole = read_whole(folder)
     if whole is None:
-        if not any(check.name == "audit.json" and check.problem for check in files):
-            checks.append(Evidence("audit.json", "that it reads as a record", "FAILED", "it does not"))
+        if not any(check.name == RECORD and check.problem for check in files):
+            checks.append(Evidence(RECORD, "that it reads as a record", "FAILED", "it does not"))
+        why = f"{RECORD}, which it is compared with, cannot be read"
+        checks += [Evidence(name, what, "not verified", why) for name, what in _COMPARED.items()]
         return Verification(audit, files, checks)
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
-    checks += [*_annotations(folder), check_statement(folder, record, signer)]
+    checks += [*_unlisted(folder, checks), *_annotations(folder), check_statement(folder, record, signer)]
     if (folder / SIGNED).is_dir():
         checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
         checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
@@ -99,6 +113,15 @@ def verify(
         chain = StoredChain.read(home)
         checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
+
+
+def _unlisted(folder: Path, checks: Sequence[Evidence]) -> Iterator[Evidence]:
+    """Name the files beside an audit's own that its manifest does not list, where no check has yet."""
+    named = {MANIFEST, *(check.name for check in checks)}
+    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in named)
+    if others:
+        why = f"{MANIFEST} does not list {', '.join(others)}: nothing is known of what is not listed"
+        yield Evidence("other files", "that they are part of the audit", "not verified", why)
 
 
 def _annotations(folder: Path) -> Iterator[Evidence]:

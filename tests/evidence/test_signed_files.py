@@ -351,7 +351,7 @@ def test_a_statement_of_an_older_koda_still_verifies(place: Path) -> None:
 def test_what_the_statement_names_cannot_be_taken_away(place: Path) -> None:
     (place / "audit" / PDF).unlink()
     _, failed, text = told(place)
-    assert failed == [STATEMENT] and f"over other files: {PDF}" in text
+    assert failed == [STATEMENT] and f"it names {PDF}, which is missing" in text
 
 
 def test_the_bill_of_materials_is_valid_and_says_what_the_record_does(place: Path) -> None:

@@ -277,6 +277,30 @@ def test_what_people_said_is_checked_by_its_own_chain(home: Path, folder: Path) 
     assert code == 1 and answer["failed"] == ["annotations.json"]
 
 
+def test_what_hangs_on_a_damaged_record_is_named_and_not_passed_over(folder: Path) -> None:
+    (folder / "audit.json").write_bytes(b"{")
+    code, answer = told(folder)
+    unsure = {check["name"] for check in answer["checks"] if check["state"] == "not verified"}
+    assert code == 1 and unsure == {
+        *("verdict.json", "slices.csv", "report.html", "report.pdf", "chain", "signed/statement.dsse.json")
+    }
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{")])
+def test_a_manifest_that_is_gone_or_damaged_fails(folder: Path, damage: Callable[[Path], object]) -> None:
+    damage(folder / "manifest.json")
+    code, answer = told(folder)
+    assert code == 1 and answer["failed"] == ["manifest.json"]
+
+
+def test_files_that_nothing_lists_are_named(folder: Path) -> None:
+    (folder / "extra.txt").write_text("x")
+    (folder / ".hidden").write_text("x")
+    code, answer = told(folder)
+    (check,) = [check for check in answer["checks"] if check["name"] == "other files"]
+    assert code == 0 and check["state"] == "not verified" and ".hidden, extra.txt" in check["why"]
+
+
 def test_weights_are_looked_at_with_a_key_only(folder: Path) -> None:
     code, answer = told(folder, "--weights", "candidate=somewhere.pt")
     assert code == 2 and "Give --key" in answer["error"]
