@@ -18,6 +18,7 @@ from koda.storage.rows import digest_of_record
 from koda.wording import counted
 
 CHAIN = "chain"
+AGAINST_ROW = f"{RECORD} against its row"
 LIMIT = (
     "A chain shows that rows were changed or taken out after they were written. Whoever keeps the home can write "
     "all of it anew: against its own author it shows nothing, unless its head was kept elsewhere."
@@ -83,7 +84,7 @@ def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditReco
         data: bytes of its `audit.json`.
         record: what they hold.
     """
-    what = f"{RECORD} against its row"
+    what = AGAINST_ROW
     if chain.rows is None:
         return Evidence(CHAIN, what, "not verified", chain.problem)
     rows = [row for row in chain.rows if row["audit_id"] == record.id]

@@ -19,6 +19,7 @@ from koda.records.audit import RECORD_VERSION
 from koda.records.page_names import PAGES
 
 HTML, PDF, RECORD = "report.html", "report.pdf", "audit.json"
+PRINTED = f"digest of {RECORD} that it prints"
 _PROVENANCE = "provenance"  # in the title of the section that prints the digest
 _SYSTEMS = ("/UF", "/F", "/DOS", "/Mac", "/Unix")  # the names that an attachment has, and the streams of it
 _OTHER = f"it is of another record than {RECORD}; one of the two was changed, or the report was not drawn of it"
@@ -34,7 +35,7 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
     """
     accepted = _forms(data, record)
     digests = {hashlib.sha256(form).hexdigest() for form in accepted}
-    what = f"digest of {RECORD} that it prints"
+    what = PRINTED
     unlisted = _unlisted(folder)
     for name in unlisted:  # readers take it for a page of the audit, and no digest of it is kept
         yield Evidence(name, f"that {MANIFEST} lists it", "FAILED", f"{MANIFEST} does not list it")

@@ -19,6 +19,7 @@ from koda.records import AuditRecord
 from koda.storage import digest_file
 
 STATEMENT = f"{SIGNED}/statement.dsse.json"
+OVER_FILES = "its signature, and the files that it names"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
@@ -52,7 +53,7 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
         record: of the audit.
         key: the public key of who is to have signed; None where none was given.
     """
-    what, path = "its signature, and the files that it names", folder / STATEMENT
+    what, path = OVER_FILES, folder / STATEMENT
     if not path.is_file():
         why = "there is none: the audit is not signed, or no longer"
         # whoever names a key expects a signature; one that was taken away must not pass

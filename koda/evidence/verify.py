@@ -12,14 +12,14 @@ from koda.audit.folders import ANNOTATIONS, MANIFEST, RECORD, SIGNED, home_of
 from koda.audit.verification import FileCheck, verify_audit
 from koda.errors import DataError, StoreError
 from koda.evidence.bom import check_bom
-from koda.evidence.chained import CHAIN, LIMIT, StoredChain, check_chain, check_entry
+from koda.evidence.chained import AGAINST_ROW, CHAIN, LIMIT, StoredChain, check_chain, check_entry
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
-from koda.evidence.printed import HTML, PDF, check_reports
+from koda.evidence.printed import HTML, PDF, PRINTED, check_reports
 from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
-from koda.evidence.statement import STATEMENT, check_named, check_statement
+from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_statement
 from koda.evidence.weights import check_weights
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
@@ -33,9 +33,9 @@ CANNOT_KNOW = (
 _COMPARED = {
     "verdict.json": f"against {RECORD}",
     "slices.csv": f"against {RECORD}",
-    **dict.fromkeys((HTML, PDF), f"digest of {RECORD} that it prints"),
-    STATEMENT: "its signature, and the files that it names",
-    CHAIN: f"{RECORD} against its row",
+    **dict.fromkeys((HTML, PDF), PRINTED),
+    STATEMENT: OVER_FILES,
+    CHAIN: AGAINST_ROW,
 }
 
 
