@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from koda.audit.annotations import read_annotations
 from koda.audit.folders import (
     ANNOTATIONS,
+    HTML,
+    PDF,
     RECORD,
     SIGNED,
     checked_bytes,
@@ -26,7 +28,6 @@ from koda.records import Annotation, Annotations, AuditRecord
 from koda.storage import ArtifactStore, digest_once, write_atomically
 from koda.storage.marks import Mark
 
-HTML, PDF = "report.html", "report.pdf"
 ARTIFACTS = "artifacts"  # in a home
 
 

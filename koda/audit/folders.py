@@ -21,8 +21,9 @@ from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
 MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json"
+HTML, PDF = "report.html", "report.pdf"
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
-FILES = ("report.html", "report.pdf", RECORD, "verdict.json", "slices.csv")
+FILES = (HTML, PDF, RECORD, "verdict.json", "slices.csv")
 OF_A_FOLDER = frozenset((*FILES, MANIFEST, ANNOTATIONS))  # any of them tells the folder of an audit
 AS_AUDITED = "as_audited"  # what a manifest calls the entries, as the audit wrote them, of files drawn again since
 _OLD = ".old"

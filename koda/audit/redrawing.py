@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koda.audit.annotations import Statement, read_annotations, with_statement
-from koda.audit.drawing import ARTIFACTS, HTML, PDF, draw, find_thumbnails
-from koda.audit.folders import AUDITS, MANIFEST, RECORD, home_of, is_listed, listed_pages, read_record, sweep
+from koda.audit.drawing import ARTIFACTS, draw, find_thumbnails
+from koda.audit.folders import AUDITS, HTML, MANIFEST, PDF, RECORD, home_of, is_listed, listed_pages, read_record, sweep
 from koda.audit.publishing import find_published
 from koda.errors import ConfigError
 from koda.records import Annotation, AuditRecord

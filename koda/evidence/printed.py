@@ -12,13 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import MANIFEST, is_listed
+from koda.audit.folders import HTML, MANIFEST, PDF, RECORD, is_listed
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.records.audit import RECORD_VERSION
 from koda.records.page_names import PAGES
 
-HTML, PDF, RECORD = "report.html", "report.pdf", "audit.json"
 PRINTED = f"digest of {RECORD} that it prints"
 _PROVENANCE = "provenance"  # in the title of the section that prints the digest
 _SYSTEMS = ("/UF", "/F", "/DOS", "/Mac", "/Unix")  # the names that an attachment has, and the streams of it

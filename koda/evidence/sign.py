@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import MANIFEST, RUNS, SIGNED
+from koda.audit.folders import MANIFEST, PDF, RUNS, SIGNED
 from koda.audit.redrawing import held
 from koda.errors import ConfigError, DataError
 from koda.evidence.bom import BOM, bom_of
 from koda.evidence.keys import is_p256, private_key
 from koda.evidence.manifest import read_whole
 from koda.evidence.result import failed
-from koda.evidence.signed_pdf import PDF, SIGNED_PDF, certificates, sign_pdf
+from koda.evidence.signed_pdf import SIGNED_PDF, certificates, sign_pdf
 from koda.evidence.statement import STATEMENT, signed_statement
 from koda.evidence.verify import verify
 from koda.evidence.weights import how_to_say_where, sign_weights, weights_file

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import SIGNED
+from koda.audit.folders import PDF, SIGNED
 from koda.errors import ConfigError
 from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
 
-PDF = "report.pdf"
 SIGNED_PDF = f"{SIGNED}/{PDF}"
 _FIELD = "Signature"
 

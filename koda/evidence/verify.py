@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, MANIFEST, RECORD, SIGNED, home_of
+from koda.audit.folders import ANNOTATIONS, HTML, MANIFEST, PDF, RECORD, SIGNED, home_of
 from koda.audit.verification import FileCheck, verify_audit
 from koda.errors import DataError, StoreError
 from koda.evidence.bom import check_bom
@@ -16,7 +16,7 @@ from koda.evidence.chained import AGAINST_ROW, CHAIN, LIMIT, StoredChain, check_
 from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
-from koda.evidence.printed import HTML, PDF, PRINTED, check_reports
+from koda.evidence.printed import PRINTED, check_reports
 from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_statement
