@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-_ORDER = ("test_serve", "test_damage", "test_kill", "test_prune", "test_together", "test_watch_killed")
+_ORDER = (
+    "test_serve_checkpoints",
+    "test_serve_clock",
+    "test_serve_ended",
+    "test_together",
+    "test_prune",
+    "test_damage",
+    "test_kill",
+    "test_loopback",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
