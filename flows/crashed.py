@@ -12,6 +12,7 @@ from flows.terminal import escape, notes, say
 from koda.audit.runs import CRASHED, Run, crashed, note_crashed, take_untold
 from koda.errors import StoreError
 from koda.secrets import redact
+from tasks.prefect_settings import ASK_ONCE, changed_settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -57,12 +58,11 @@ def _tell(server: str, runs: Sequence[Run]) -> None:
         return
     from httpx import TransportError
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    which = {PREFECT_API_URL: server} if server else {}
+    which = {"api.url": server} if server else {}
     with (
         contextlib.suppress(Exception),
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, **which}),
+        changed_settings({**ASK_ONCE, **which}),
         get_client(httpx_settings={"timeout": _SECONDS}, sync_client=True) as client,
     ):
         for run in runs:

@@ -21,18 +21,14 @@ from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL
 
 from flows.failures import prefect_is_lost
 from flows.limits import told_as_error
 from flows.terminal import escape, notes, say
 from koda.errors import MachineError
 from koda.secrets import conceal_all, redact
+from tasks.prefect_settings import ASK_ONCE, changed_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +37,7 @@ _SECONDS_TO_ANSWER = 5
 _SECONDS_TO_RESOLVE = 4
 #: With a server of the command's own. One that was killed: 2 + 4 + 8 seconds, in which it is started again. Heartbeats
 #: are for those who watch a server from outside, and Prefect waits up to a second for them at the end of a flow.
-_OF_OWN_SERVER: dict[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+_OF_OWN_SERVER = {"client.max_retries": 3, "flows.heartbeat_frequency": None}
 _ended: ContextVar[list[Any]] = ContextVar("_ended")
 
 
@@ -63,7 +59,7 @@ class KodaFlow(Flow[P, R]):
         try:
             if prefect_is_lost():
                 return self.fn(*args, **kwargs)
-            with temporary_settings(_OF_OWN_SERVER) if own else nullcontext():
+            with changed_settings(_OF_OWN_SERVER) if own else nullcontext():
                 # Prefect keeps what a flow is called with
                 result: R = super().__call__(*conceal_all(args), **conceal_all(kwargs))
                 return result
@@ -147,7 +143,7 @@ def _no_answer() -> Exception | None:
     def ask() -> None:
         try:
             with (
-                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+                changed_settings(ASK_ONCE),
                 get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
             ):
                 answers.put(client.api_healthcheck())

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from koda.secrets import redact
 from koda.wording import one_line
+from tasks.prefect_settings import ASK_ONCE, changed_settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -110,11 +111,10 @@ class Observer:
     def _work(self) -> None:
         from httpx import HTTPStatusError
         from prefect.client.orchestration import get_client
-        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
         with (
             suppress(Exception),  # a server that does not answer is asked no more
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            changed_settings(ASK_ONCE),
             get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
         ):
             while (tell := self._queue.get()) is not None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from koda.errors import MachineError
 from koda.storage import ArtifactStore
+from tasks.prefect_settings import ASK_ONCE, changed_settings
 from tasks.waiting import not_counted
 
 if TYPE_CHECKING:
@@ -122,11 +123,10 @@ def _leased(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(name: str, home: Path, default: int) -> Iterator[None]:
     """Hold one of as many locks as the limit has places; it is free again when its holder is killed."""
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     def look() -> int | None:
         # a server that was killed, perhaps again and again, stops no work
-        with contextlib.suppress(Exception), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with contextlib.suppress(Exception), changed_settings(ASK_ONCE):
             return limit_of(name, default)
         return default
 

@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
 from flows.engine import koda_flow
 from flows.server import _say_set_aside
 from koda.errors import MachineError
+from tasks.prefect_settings import ASK_ONCE, changed_settings
 from tests.flows.workplace import make_workplace
 
 
@@ -45,3 +46,12 @@ def test_the_command_and_the_doctor_name_a_server_that_does_not_answer(tmp_path:
     assert code == 3
     assert "no Prefect server answers there" in result["error"] and "fault" not in result["error"]
     assert not (place.home / "logs").exists()
+
+
+def test_settings_of_prefect_change_for_a_while_and_the_others_stay() -> None:
+    before = get_current_settings()
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), changed_settings(ASK_ONCE):
+        assert (PREFECT_CLIENT_MAX_RETRIES.value(), PREFECT_API_URL.value()) == (0, "http://127.0.0.1:9/api")
+    assert get_current_settings() is before and PREFECT_CLIENT_MAX_RETRIES.value() > 0
+    with pytest.raises(KeyError, match="max_retry"), changed_settings({"client.max_retry": 0}):
+        raise AssertionError("no such setting")
