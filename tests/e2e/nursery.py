@@ -1,21 +1,27 @@
 """A process that has imported what koda needs, and forks one that runs the command whenever it is asked to.
 
 Each run is a process of its own, to be signalled and killed; only its imports are done already. Asked with a line of
-JSON on stdin, {"arguments": [...], "home": ..., "answer": ..., "log": ...}, it answers
-with the process's id, and when that has ended, with its exit code, negative for the signal that killed it.
+JSON on stdin, {"arguments": [...], "home": ..., "answer": ..., "log": ...}, it answers with the process's id; asked
+with {"wait": id}, when that has ended, with its exit code, negative for the signal that killed it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 #: what a command imports when it comes to it
 _MODULES = (
@@ -62,6 +68,10 @@ def _serve() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        if "wait" in asked:
+            _, status = os.waitpid(asked["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
         process = os.fork()
         if process == 0:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,9 +85,46 @@ def _serve() -> None:
                 sys.stderr.flush()
                 os._exit(code)
         print(process, flush=True)
-        _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
     os._exit(0)  # nothing is to be kept, and what was imported takes its seconds to take leave
+
+
+@dataclass
+class Run:
+    """A command that was started.
+
+    Args:
+        pid: of its process.
+        files: what it prints on stdout, and what it tells people.
+        ask: asks the process that started it.
+    """
+
+    pid: int
+    files: tuple[Path, Path]
+    ask: Callable[[dict[str, Any]], str]
+
+    def kill(self) -> None:
+        """Send it a SIGKILL, unless it has ended before."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end, once, and return its exit code."""
+        return int(self.ask({"wait": self.pid}))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; who has not waited for it yet still can."""
+        return bool(psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE)
+
+    @property
+    def answer(self) -> str:
+        """What it printed on stdout."""
+        return self.files[0].read_text(encoding="utf-8") if self.files[0].exists() else ""
+
+    @property
+    def said(self) -> str:
+        """What it told people."""
+        return self.files[1].read_text(encoding="utf-8") if self.files[1].exists() else ""
 
 
 class Nursery:
@@ -89,52 +136,36 @@ class Nursery:
     """
 
     def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
-        import subprocess
-
-        self._answer_file, self._log = folder / "stdout", folder / "stderr"
+        self._folder, self._numbers = folder, itertools.count()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.nursery"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
+        self.last: Run
         assert self._answer() == "ready"
 
     def run(self, home: Path, *arguments: str) -> int:
-        """Run the command in a home, and return its exit code."""
-        self.start(home, *arguments)
-        return self.wait()
+        """Run the command in a home, and return its exit code; :attr:`last` has what it said."""
+        return self.start(home, *arguments).wait()
 
-    def start(self, home: Path, *arguments: str) -> int:
-        """Start the command in a home; return the id of its process, for which :meth:`wait` waits."""
-        assert self._process.stdin is not None
-        asked = {"arguments": arguments, "home": str(home), "answer": str(self._answer_file), "log": str(self._log)}
-        self._log.unlink(missing_ok=True)
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
-        return int(self._answer())
-
-    def kill(self, process: int) -> None:
-        """Send it a SIGKILL, unless it has ended before."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-
-    def wait(self) -> int:
-        """Wait for the end of the command, and return its exit code."""
-        return int(self._answer())
-
-    @property
-    def said(self) -> str:
-        """What the last run told people."""
-        return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
-
-    @property
-    def answer(self) -> str:
-        """What the last run printed on stdout."""
-        return self._answer_file.read_text(encoding="utf-8")
+    def start(self, home: Path, *arguments: str) -> Run:
+        """Start the command in a home; others may go on."""
+        number = next(self._numbers)
+        files = self._folder / f"stdout-{number}", self._folder / f"stderr-{number}"
+        asked = {"arguments": arguments, "home": str(home), "answer": str(files[0]), "log": str(files[1])}
+        self.last = Run(int(self._ask(asked)), files, self._ask)
+        return self.last
 
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(10)
+
+    def _ask(self, asked: dict[str, Any]) -> str:
+        assert self._process.stdin is not None
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        return self._answer()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from koda.audit.runs import crashed
@@ -55,12 +54,12 @@ def digests(home: Path) -> dict[str, str]:
 
 def kill(nursery: Nursery, home: Path, command: tuple[str, ...], said: str, later: float) -> int:
     """Run a command, and kill it some seconds after it has said something; return its exit code."""
-    process = psutil.Process(nursery.start(home, *command))
-    while said not in nursery.said and process.status() != psutil.STATUS_ZOMBIE:
+    run = nursery.start(home, *command)
+    while said not in run.said and not run.ended:
         time.sleep(0.01)
     time.sleep(later)
-    nursery.kill(process.pid)
-    return nursery.wait()
+    run.kill()
+    return run.wait()
 
 
 def record_of(home: Path) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
 ) -> None:
     audit = ("audit", str(place.config), "--json")
     code = nursery.run(tmp_path / "undisturbed", *audit)
-    assert code == 0, nursery.said
+    assert code == 0, nursery.last.said
     wanted, record = digests(tmp_path / "undisturbed"), record_of(tmp_path / "undisturbed")
     assert {name.partition("/")[0] for name in wanted} >= {"embeddings", "solutions", "controls", "evaluations"}
     draw, marked, kept = random.Random(_SEED), 0, 0
@@ -89,10 +88,10 @@ def test_an_audit_killed_at_any_moment_is_finished_by_the_same_command(
         lost = crashed(home)
         marked += len(lost)
         code = nursery.run(home, *audit)
-        assert code == 0, f"killed {later:.2f} s after {moment!r}, then: {nursery.said}"
-        kept += json.loads(nursery.answer)["steps_cached"] > 0
+        assert code == 0, f"killed {later:.2f} s after {moment!r}, then: {nursery.last.said}"
+        kept += json.loads(nursery.last.answer)["steps_cached"] > 0
         code = nursery.run(home, "doctor", "--store", "--json")
-        left = [check for check in json.loads(nursery.answer)["checks"] if check["state"] != "ok"]
+        left = [check for check in json.loads(nursery.last.answer)["checks"] if check["state"] != "ok"]
         assert code == 0 and not left, f"killed {later:.2f} s after {moment!r}, then: {left}"
         assert digests(home) == wanted and record_of(home) == record
         states = [row["state"] for row in AuditStore(home).query("SELECT state FROM runs ORDER BY started")]

@@ -159,8 +159,8 @@ def test_old_runs_are_removed_from_the_prefect_that_is_koda_s_own(tmp_path: Path
 
     def command(*arguments: str) -> dict[str, Any]:
         code = nursery.run(place.home, *arguments, "--json")
-        assert code in (0, 1), nursery.said
-        return dict(json.loads(nursery.answer))
+        assert code in (0, 1), nursery.last.said
+        return dict(json.loads(nursery.last.answer))
 
     for _ in range(2):
         result = command("audit", str(place.config))

@@ -46,16 +46,17 @@ def nursery(place: Workplace) -> Iterator[Nursery]:
 def test_an_audit_that_is_stopped_leaves_no_process_and_a_whole_store(
     place: Workplace, nursery: Nursery, number: signal.Signals, code: int, step: str, state: str
 ) -> None:
-    process = psutil.Process(nursery.start(place.home, "audit", str(place.config)))
-    while step not in nursery.said:
-        assert process.status() != psutil.STATUS_ZOMBIE, "the audit ended before the step"
+    run = nursery.start(place.home, "audit", str(place.config))
+    process = psutil.Process(run.pid)
+    while step not in run.said:
+        assert not run.ended, "the audit ended before the step"
         time.sleep(0.02)
     time.sleep(random.Random(code).uniform(0, 0.3))
     family = process.children(recursive=True)
     assert sum("server_process" in " ".join(child.cmdline()) for child in family) == 1
     begun = time.monotonic()
     process.send_signal(number)
-    assert nursery.wait() == code
+    assert run.wait() == code
     assert time.monotonic() - begun < _SECONDS_TO_END
     _, alive = psutil.wait_procs(family, timeout=_SECONDS_TO_END)
     for left in alive:
@@ -66,13 +67,13 @@ def test_an_audit_that_is_stopped_leaves_no_process_and_a_whole_store(
     store = AuditStore(place.home)
     store.merge()
     assert store.query("SELECT state FROM runs ORDER BY started")[-1]["state"] == state
-    assert nursery.run(place.home, "doctor", "--store") == 0, nursery.answer
+    assert nursery.run(place.home, "doctor", "--store") == 0, nursery.last.answer
 
 
 def test_the_same_command_finishes_what_was_stopped(place: Workplace, nursery: Nursery) -> None:
     code = nursery.run(place.home, "audit", str(place.config), "--json")
-    assert code in (0, 1), nursery.said
-    result = json.loads(nursery.answer)
+    assert code in (0, 1), nursery.last.said
+    result = json.loads(nursery.last.answer)
     assert [step["executed"] for step in result["steps"][:4]] == [False] * 4
     assert result["steps"][-1]["executed"]
     assert nursery.run(place.home, "verify", result["paths"]["folder"]) == 0

@@ -17,9 +17,9 @@ from koda.audit.verification import verify_audit
 from koda.records import AuditRecord
 from koda.storage.database import AuditStore
 from tests import prefect_server
+from tests.e2e.nursery import Nursery
 from tests.flows.workplace import make_workplace
 
-KODA = [sys.executable, "-c", "from flows.cli import main; main()"]
 SEEDS = (0, 1, 2, 3, 4, 5, 5, 0)  # eight audits, six different ones
 HELD_SECONDS = 90
 #: what nobody is to read: DuckDB's and SQLite's own words, and traces
@@ -49,39 +49,41 @@ time.sleep(float(sys.argv[2]))
 def test_eight_audits_a_reader_and_a_holder_of_the_database(tmp_path: Path) -> None:
     place = make_workplace(tmp_path)
     prefect_server.start()  # one for all eight: eight of their own would be the most of the work
-    environment = {**os.environ, "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"}
     store = AuditStore(place.home)
     store.stage_run({"run_id": "first", "audit_id": "none"})
     assert store.merge() == []  # so that there is a database to hold
 
-    def start(*command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def program(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", code, str(store.path), *arguments])
 
-    reader = start(sys.executable, "-c", READER, str(store.path))
-    audits = [start(*KODA, "audit", str(place.config), "--set", f"discrepancy.seed={seed}", "--json") for seed in SEEDS]
-    while not list((place.home / "running").glob("[!.]*.json")) and audits[0].poll() is None:
+    nursery = Nursery(tmp_path, {**os.environ, "KODA_HOME": str(place.home), "OMP_NUM_THREADS": "1"})
+    reader = program(READER)
+    audits = [
+        nursery.start(place.home, "audit", str(place.config), "--set", f"discrepancy.seed={seed}", "--json")
+        for seed in SEEDS
+    ]
+    while not list((place.home / "running").glob("[!.]*.json")) and not audits[0].ended:
         time.sleep(0.1)  # until an audit goes on: so that it is held while they are to be stored
-    holder = start(sys.executable, "-c", HOLDER, str(store.path), str(HELD_SECONDS))
+    holder = program(HOLDER, str(HELD_SECONDS))
     told: list[str] = []
     results: list[dict[str, Any]] = []
     try:
-        while any(process.poll() is None for process in audits):
-            asked = time.monotonic()
-            polled = subprocess.run([*KODA, "history", "--json"], env=environment, capture_output=True, text=True)
-            told += [polled.stdout, polled.stderr]
-            assert polled.returncode == 0, polled.stderr
-            assert isinstance(json.loads(polled.stdout), list)
-            time.sleep(max(0.0, 10 - (time.monotonic() - asked)))
-        for process in audits:
-            out, said = process.communicate(timeout=300)
-            assert process.returncode in (0, 1), said
-            told += [out, said]
-            results.append(json.loads(out))
+        while not all(audit.ended for audit in audits):
+            assert nursery.run(place.home, "history", "--json") == 0, nursery.last.said
+            told += [nursery.last.answer, nursery.last.said]
+            assert isinstance(json.loads(nursery.last.answer), list)
+            time.sleep(3)
+        for audit in audits:
+            assert audit.wait() in (0, 1), audit.said
+            told += [audit.answer, audit.said]
+            results.append(json.loads(audit.answer))
         holder.wait(timeout=HELD_SECONDS)
     finally:
-        for process in (holder, reader, *audits):
+        for process in (holder, reader):
             process.kill()
-            process.communicate()
+            process.wait()
+        for audit in audits[len(results) :]:
+            audit.kill()
     assert not [text for text in told if LOCK_ERRORS.search(text)]
 
     # the next merge, by whoever comes next, takes what waited
@@ -104,9 +106,11 @@ def test_eight_audits_a_reader_and_a_holder_of_the_database(tmp_path: Path) -> N
             assert count(f"SELECT count(*) FROM directions {own}") == len(record.findings)
             assert count(f"SELECT count(*) FROM slices {own}") > 0
             assert count(f"SELECT count(*) FROM rules {own}") == len(record.verdict.rules)
-    for audit in ids:
-        assert not [check for check in verify_audit(place.home / "audits" / audit)[1] if check.problem]
-    listed = json.loads(subprocess.run([*KODA, "history", "--json"], env=environment, capture_output=True).stdout)
+    for name in ids:
+        assert not [check for check in verify_audit(place.home / "audits" / name)[1] if check.problem]
+    assert nursery.run(place.home, "history", "--json") == 0
+    listed = json.loads(nursery.last.answer)
+    nursery.close()
     assert {audit["id"]: audit["stored"] for audit in listed} == dict.fromkeys(ids, True)
     assert not list(place.home.rglob("*.tmp"))
     assert not list((place.home / "running").glob("*.json"))

@@ -20,7 +20,7 @@ from koda.storage.checkpoints import list_checkpoints
 from koda.storage.database import AuditStore
 from tests import prefect_server
 from tests.checkpoints.place import AS, PATTERN, write_checkpoint
-from tests.e2e.nursery import Nursery
+from tests.e2e.nursery import Nursery, Run
 from tests.flows.test_signals import as_in_a_terminal
 from tests.flows.workplace import Workplace, make_workplace
 from tests.tiny import _CONFIG
@@ -68,17 +68,17 @@ def kill_again_and_again(
                 file.write(whole[len(whole) // 2 :])
         watcher = nursery.start(place.home, "watch", str(place.config))
         try:
-            wait_for(said, nursery)
+            wait_for(said, watcher)
             time.sleep(moments.uniform(0, LATER))
         finally:
-            nursery.kill(watcher)
-        assert nursery.wait() == -signal.SIGKILL
+            watcher.kill()
+        assert watcher.wait() == -signal.SIGKILL
 
 
-def wait_for(said: str, nursery: Nursery) -> None:
+def wait_for(said: str, watcher: Run) -> None:
     """Wait until the watcher says something; where everything is audited it never does, which is a moment too."""
     give_up, idle = time.monotonic() + PATIENCE, 0.0
-    while said not in (text := nursery.said) and time.monotonic() < give_up:
+    while said not in (text := watcher.said) and time.monotonic() < give_up:
         time.sleep(0.02)
         idle = idle + 0.02 if "watching" in text and "against" not in text else 0.0
         if idle > 15:
