@@ -11,7 +11,7 @@ from koda.errors import ConfigError, PrerequisiteError
 from koda.records import Annotation, AuditRecord, Finding
 from koda.records.page_names import PAGES, is_page_name
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
-from koda.report.changed_figures import changed_figures
+from koda.report.changed_figures import changed_figures, not_the_same, quiet
 from koda.report.drawing_software import drawing_software
 from koda.report.found_subset import found_table, overlaps, stops
 from koda.report.gallery_pages import fitted, notes_on, pages
@@ -158,7 +158,9 @@ def _document(
             cards=cover.cards(record),
             headline=headline(record),
             with_pdf=with_pdf,
-            changed=changed_figures(record),
+            changed=(changed := changed_figures(record)),
+            quiet=quiet(record, changed),
+            not_the_same=not_the_same(record, changed),
             also=cover.also(record),
             waivers=cover.waivers(record),
             themes=cover.theme_lines(record),

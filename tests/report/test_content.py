@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,18 @@ def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> No
     assert "candidate − baseline, on the rest 2 895 0.0 [−3.0, +3.0]" in text
     assert "lift 18.2 [13.1, 25.3]" in text
     assert text.count("Near-duplicates.") == 1 and "61 % of the members have a twin in this lobe" in text
+
+
+def test_slices_without_a_clear_difference_are_folded_away_and_on_paper_counted(page: Page, pdf: Path) -> None:
+    summary = "1 set of members of slices where the interval of each difference holds 0"
+    table, _, folded = page.text.partition("Retrieval of both models:")[2].partition(summary)
+    assert "lost 1, counterpart, held-out members" in table and "lost 2, first lobe" in table
+    assert "lost 2, counterpart" not in table and "lost 2, counterpart, held-out members" in folded
+    if shutil.which("pdftotext"):
+        paper = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, check=True, text=True).stdout
+        said = " ".join(paper.split())
+        assert "On 1 set of members of slices the interval of each difference holds 0: its figures are in" in said
+        assert "lost 2, first lobe" in said and "lost 2, counterpart, held-out" not in said
 
 
 def test_full_set_against_found_subset_is_one_table(page: Page) -> None:
