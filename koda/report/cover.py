@@ -208,7 +208,7 @@ def waivers(record: AuditRecord) -> list[str]:
 
 def weights(model: ModelRecord) -> str:
     """Say which weights a model has, without where they lie on the machine of the audit."""
-    size = "" if model.parameters is None else f", {text.number(model.parameters)} parameters"
+    size = "" if model.parameters is None else f", {text.plural(model.parameters, 'parameter')}"
     return f"{text.shorten(model.architecture, 80)}{size}, weights {text.clean(model.weights_digest)[:12]}…"
 
 

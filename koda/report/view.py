@@ -77,7 +77,7 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
     target, reference = finding.target, finding.reference
     figures = [
         ("difference (held out)", text.share(finding.difference)),
-        ("materiality", text.percent(record.method.materiality)),
+        ("materiality", text.limit(record.method.materiality)),
         ("p (one-sided, Holm)", text.p_value(finding.p_value)),
         *_stability(finding),
         *_previous(finding),
@@ -165,8 +165,8 @@ def forest(record: AuditRecord, views: Sequence[FindingView]) -> list[Markup]:
         _ROWS,
         title="Held-out difference of each finding, with its interval, and the materiality",
         axis="target's share less the reference's, % of the data (held out)",
-        limits={f"materiality {text.percent(record.method.materiality)}": record.method.materiality},
-        warn=[f"materiality {text.percent(record.method.materiality)}"],
+        limits={f"materiality {text.limit(record.method.materiality)}": record.method.materiality},
+        warn=[f"materiality {text.limit(record.method.materiality)}"],
         scale=100,
         width=460,
         label_width=0,
@@ -320,7 +320,7 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
     """Say what was found, with data set, n, value and interval; neither why nor how bad it is."""
     target_role, reference_role = roles_of(finding.side)
     target, reference = f"the {target_role} ({finding.target})", f"the {reference_role} ({finding.reference})"
-    sizes = f"lobes of {text.number(finding.positive.size)} and {text.number(finding.negative.size)} samples"
+    sizes = f"lobes of {text.number(finding.positive.size)} and {text.plural(finding.negative.size, 'sample')}"
     n = finding.target_share.n or record.data.n_confirmation
     opening = (
         f"In data set {record.data.name} (n{text.NBSP}={text.NBSP}{text.number(n)}, held out), {target} ties the "
@@ -332,7 +332,7 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
         highest = finding.reference_share.high
         slight = highest is not None and highest <= record.method.materiality
         under = f"{reference} does not: {there}" if slight else f"under {reference} the figure is {there}"
-        over = f"The difference is over the materiality of {text.percent(record.method.materiality)}"
+        over = f"The difference is over the materiality of {text.limit(record.method.materiality)}"
         return f"{opening}; {under}. {over} (p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
     ending = _not_confirmed(record, finding) if finding.confirmed is False else ""
     return f"{opening}; under {reference} the figure is {there}. {ending}".rstrip()
@@ -344,7 +344,7 @@ def _not_confirmed(record: AuditRecord, finding: Finding) -> str:
     return (
         "The difference is not confirmed on held-out samples: it is "
         f"{text.share(finding.difference, words=True)} for n{text.NBSP}={text.NBSP}{text.number(n)}, which does not "
-        f"show that it is over the materiality of {text.percent(record.method.materiality)} "
+        f"show that it is over the materiality of {text.limit(record.method.materiality)} "
         f"(p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
     )
 

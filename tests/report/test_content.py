@@ -260,7 +260,8 @@ def test_a_card_is_of_confirmed_findings_and_says_what_the_policy_looks_at(tmp_p
     assert "0.81 % largest confirmed share lost, held out" in text and "that counts" not in text
     unconfirmed = [f.model_copy(update={"confirmed": False}) for f in record.findings]
     text = cover(unconfirmed, rule)
-    assert "none largest confirmed share lost, held out of 2 directions found none was confirmed" in text
+    assert "none largest confirmed share lost, held out" in text
+    assert "of 2 directions (contrasts of two groups of samples) found none was confirmed" in text
     assert "0.81 %" not in text and "No loss over 0.10 % of the data was confirmed" in text
     untested = [f.model_copy(update={"confirmed": None, "p_value": None}) for f in record.findings]
     text = cover(untested, rule)

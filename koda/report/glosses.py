@@ -1,0 +1,55 @@
+"""Words of the first page that not every reader knows: each is put in plain words where it first stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from markupsafe import Markup, escape
+
+_THINGS = r"(?: (?:<em><bdi>[^<]*</bdi></em> )?(?:pictures?|captions?))"
+_DEPTHS = re.compile(r"R@([0-9]+)")
+
+
+def _among_the_first(said: str) -> str:
+    depths = _DEPTHS.findall(said)
+    if depths == ["1"]:
+        return "own partner ranked first"
+    return f"own partner among the first {', '.join(depths)}"
+
+
+# what is looked for, and what is put in brackets after it
+_GLOSSES: tuple[tuple[re.Pattern[str], str | Callable[[str], str]], ...] = (
+    (re.compile(r"zero-shot(?: accuracy)?"), "class chosen by its name alone"),
+    (re.compile(rf"held-out{_THINGS}|held out(?! to confirm)"), "not used in the search"),
+    (re.compile(r"R@[0-9]+(?:(?:, | or )R@[0-9]+)*"), _among_the_first),
+    (re.compile(r"top-1"), "right class ranked first"),
+    (re.compile(r"fall of recall"), "own partner found less often"),
+    (re.compile(r"share (?:lost|gained)"), "its size as a tight group"),
+    (re.compile(r"themes?(?: confirmed)?"), "differences that share samples"),
+    (re.compile(r"directions?(?: confirmed)?"), "contrasts of two groups of samples"),
+)
+
+
+class Glosses:
+    """Puts each word in plain words at its first use; made anew for each page."""
+
+    def __init__(self) -> None:
+        self._left = dict(enumerate(_GLOSSES))
+
+    def __call__(self, said: str, *, last: bool = False) -> Markup:
+        """Return a text of the first page with what its new words mean in brackets behind them.
+
+        Args:
+            said: text, or markup of our own; only text is escaped.
+            last: whether the brackets stand behind the whole text, which is short.
+        """
+        page = str(escape(said))
+        for number, (pattern, meaning) in list(self._left.items()):
+            if (found := pattern.search(page)) is None:
+                continue
+            words = meaning if isinstance(meaning, str) else meaning(found[0])
+            place = len(page) if last else found.end()
+            page = f'{page[:place]} <span class="gloss">({words})</span>{page[place:]}'
+            del self._left[number]
+        return Markup(page)
