@@ -20,14 +20,15 @@ def _among_the_first(said: str) -> str:
 
 # what is looked for, and what is put in brackets after it
 _GLOSSES: tuple[tuple[re.Pattern[str], str | Callable[[str], str]], ...] = (
-    (re.compile(r"zero-shot(?: accuracy)?"), "class chosen by its name alone"),
-    (re.compile(rf"held-out{_THINGS}|held out(?! to confirm)"), "not used in the search"),
+    (re.compile(r"zero-shot(?: accuracy)?"), "class by its name alone"),
+    (re.compile(rf"held-out{_THINGS}|held out(?! to confirm)"), "unseen by the search"),
     (re.compile(r"R@[0-9]+(?:(?:, | or )R@[0-9]+)*"), _among_the_first),
     (re.compile(r"top-1"), "right class ranked first"),
     (re.compile(r"fall of recall"), "own partner found less often"),
     (re.compile(r"share (?:lost|gained)"), "its size as a tight group"),
     (re.compile(r"themes?(?: confirmed)?"), "differences that share samples"),
-    (re.compile(r"directions?(?: confirmed)?"), "contrasts of two groups of samples"),
+    # of retrieval there are directions too
+    (re.compile(r"(?:[0-9][ \u00a0]|confirmed )directions?(?: confirmed)?"), "contrasts of two groups of samples"),
 )
 
 

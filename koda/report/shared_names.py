@@ -38,7 +38,7 @@ def _telling(finding: Finding, others: Sequence[Finding], name: str) -> str:
     theirs = {trait for other in others for trait in _traits(other)}
     for place, value in _traits(finding):
         if (place, value) not in theirs and value.strip("“”") not in name:
-            return f"{place}mostly {value}"
+            return f"{place}{value}"
     sizes = (text.number(lobe.size) for lobe in (finding.positive, finding.negative))
     return f"lobes of {' and '.join(sizes)}"
 
@@ -49,7 +49,7 @@ def _traits(finding: Finding) -> list[_Trait]:
     for of in (_values, _words):
         first, second = list(of(finding.positive)), list(of(finding.negative))
         traits += [("", value) for value in first if value in second]
-        traits += [("first lobe ", value) for value in first] + [("counterpart ", value) for value in second]
+        traits += [("first lobe: ", value) for value in first] + [("counterpart: ", value) for value in second]
     return traits
 
 

@@ -44,9 +44,9 @@ def _record() -> AuditRecord:
 
 def test_a_shared_name_goes_with_what_the_others_of_that_name_have_not() -> None:
     assert list(titles(_record()).values()) == [
-        "script = he against script = ar (mostly script = short)",
-        "script = he against script = ar (counterpart mostly script = long)",
-        "script = he against script = ar (mostly “lamp”)",
+        "script = he against script = ar (script = short)",
+        "script = he against script = ar (counterpart: script = long)",
+        "script = he against script = ar (“lamp”)",
         "script = he against script = ar (lobes of 51 and 51)",
     ]
     assert len({line.name for line in theme_lines(_record())}) == 4
@@ -57,7 +57,7 @@ def test_a_shared_name_goes_with_what_the_others_of_that_name_have_not() -> None
 def test_the_page_tells_them_apart_wherever_it_names_them(tmp_path: Path) -> None:
     _, made = page_of(_record(), tmp_path)
     text = made.html.read_text(encoding="utf-8")
-    for number, what in ((1, "mostly script = short"), (2, "counterpart mostly script = long")):
+    for number, what in ((1, "script = short"), (2, "counterpart: script = long")):
         heading = f"Lost {number}: script = he against script = ar ({what})"
         assert text.count(heading) >= 4  # heading, sidebar with its title, table, forest
     assert "Lost 2: script = he against script = ar</option>" in text
