@@ -44,7 +44,8 @@ function list(box, words, numbers) {
   box.hidden = false;
 }
 const left = from => all(".shot:not([hidden])", from);
-const samples = n => n === 1 ? "1 sample" : `${n} samples`;
+const agreeing = (n, one, many) => n === 1 ? one : many;
+const samples = n => `${n} ${agreeing(n, "sample", "samples")}`;
 
 /* Copying */
 function byHand(text) {
@@ -99,7 +100,7 @@ function show(choice, index) {
 }
 function neighbours(near) {
   const box = content.appendChild(make("div", "", "near"));
-  box.append(make("p", `Nearest samples under each model, by the kernel that the search compared; ${near[2]} are in both lists and have a bar at the left.`));
+  box.append(make("p", `Nearest samples under each model, by the kernel that the search compared; ${near[2]} ${agreeing(near[2], "is in both lists and has", "are in both lists and have")} a bar at the left.`));
   ["Baseline", "Candidate"].forEach((role, side) => {
     const column = box.appendChild(make("div")), others = near[1 - side].map(n => n[0]);
     column.append(make("h3", `${role}: ${data.models[role.toLowerCase()]}`));
@@ -139,7 +140,7 @@ for (const cell of all("[data-cell]")) {
     box.hidden = opened;
     if (opened) return;
     button.setAttribute("aria-pressed", true);
-    const part = numbers.length < n ? `; ${numbers.length} of them are in this report` : "";
+    const part = numbers.length < n ? `; ${numbers.length} of them ${agreeing(numbers.length, "is", "are")} in this report` : "";
     list(box, `${one("caption", table).firstChild.textContent.trim()}. ${words}: ${samples(n)}${part}.`, numbers);
   });
   button.setAttribute("aria-pressed", false);
@@ -171,7 +172,7 @@ function filter() {
   const findings = all(".finding:not([hidden])").length, every = all(".finding").length;
   one("#nothing").hidden = !active || findings > 0;
   one("#reset").hidden = !active;
-  const told = findings ? `${left().length} of ${samples(shots.length)}, in ${findings} of ${every} findings` : "Nothing found";
+  const told = findings ? `${left().length} of ${samples(shots.length)}, in ${findings} of ${every} ${agreeing(every, "finding", "findings")}` : "Nothing found";
   one("#found").textContent = active ? told : "";
 }
 if (find) {

@@ -43,14 +43,20 @@ class Glosses:
 
         Args:
             said: text, or markup of our own; only text is escaped.
-            last: whether the brackets stand behind the whole text, which is short.
+            last: whether all of that stands behind the text, which is short, each with its word.
         """
-        page = str(escape(said))
+        page, behind = str(escape(said)), []
         for number, (pattern, meaning) in list(self._left.items()):
             if (found := pattern.search(page)) is None:
                 continue
             words = meaning if isinstance(meaning, str) else meaning(found[0])
-            place = len(page) if last else found.end()
-            page = f'{page[:place]} <span class="gloss">({words})</span>{page[place:]}'
+            if last:
+                behind.append(f"{found[0]}: {words}")
+            else:
+                page = f"{page[: found.end()]} {_in_brackets(words)}{page[found.end() :]}"
             del self._left[number]
-        return Markup(page)
+        return Markup(f"{page} {_in_brackets('; '.join(behind))}" if behind else page)
+
+
+def _in_brackets(words: str) -> str:
+    return f'<span class="gloss">({words})</span>'

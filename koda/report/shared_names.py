@@ -16,7 +16,7 @@ def telling(record: AuditRecord, names: Mapping[Subset, str]) -> dict[Subset, st
     """Say of each finding that shares its name what the others of that name have not, "" of all others.
 
     That is a metadata value, or else a word, that dominates both lobes, or else one of them, and the same of no other
-    finding of that name; where there is none, it is the sizes of the lobes.
+    finding of that name; where there is none, it is the sizes of the lobes, if these differ.
 
     Args:
         record: the audit.
@@ -39,8 +39,14 @@ def _telling(finding: Finding, others: Sequence[Finding], name: str) -> str:
     for place, value in _traits(finding):
         if (place, value) not in theirs and value.strip("“”") not in name:
             return f"{place}{value}"
-    sizes = (text.number(lobe.size) for lobe in (finding.positive, finding.negative))
-    return f"lobes of {' and '.join(sizes)}"
+    sizes = _sizes(finding)
+    if sizes in map(_sizes, others) or all(str(size) in name for size in sizes):
+        return ""  # the number in its heading tells it apart
+    return f"lobes of {' and '.join(map(text.number, sizes))}"
+
+
+def _sizes(finding: Finding) -> tuple[int, int]:
+    return finding.positive.size, finding.negative.size
 
 
 def _traits(finding: Finding) -> list[_Trait]:
