@@ -319,7 +319,10 @@ def _members(record: AuditRecord, finding: Finding) -> str:
 def _sentence(record: AuditRecord, finding: Finding) -> str:
     """Say what was found, with data set, n, value and interval; neither why nor how bad it is."""
     target_role, reference_role = roles_of(finding.side)
-    target, reference = f"the {target_role} ({finding.target})", f"the {reference_role} ({finding.reference})"
+    target, reference = (
+        f"the {role}" if label == role else f"the {role} ({label})"
+        for role, label in ((target_role, finding.target), (reference_role, finding.reference))
+    )
     sizes = f"lobes of {text.number(finding.positive.size)} and {text.plural(finding.negative.size, 'sample')}"
     n = finding.target_share.n or record.data.n_confirmation
     opening = (

@@ -73,6 +73,13 @@ def test_a_finding_says_value_interval_data_and_n(page: Page) -> None:
     assert "Words were chosen by statistics, not by a person" in page.text
 
 
+def test_a_model_whose_label_is_its_role_is_named_once(tmp_path: Path) -> None:
+    record = factory.record(1, gallery=1, map_points=0)
+    named = record.findings[0].model_copy(update={"target": "baseline", "reference": "candidate"})
+    text = page_of(record.model_copy(update={"findings": [named]}), tmp_path)[0].text
+    assert "held out), the baseline ties the samples" in text and "the candidate does not: 0.052 %" in text
+
+
 def test_a_difference_that_is_not_confirmed_is_not_called_one(tmp_path: Path) -> None:
     record = small()
     weak = record.findings[0].model_copy(update={"confirmed": False, "p_value": 0.4})
