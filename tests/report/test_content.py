@@ -105,14 +105,14 @@ def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> No
 
 
 def test_slices_without_a_clear_difference_are_folded_away_and_on_paper_counted(page: Page, pdf: Path) -> None:
-    summary = "1 set of members of slices where the interval of each difference holds 0"
+    summary = "1 more set of slice members where the interval of each difference holds 0"
     table, _, folded = page.text.partition("Retrieval of both models:")[2].partition(summary)
     assert "lost 1, counterpart, held-out members" in table and "lost 2, first lobe" in table
     assert "lost 2, counterpart" not in table and "lost 2, counterpart, held-out members" in folded
     if shutil.which("pdftotext"):
         paper = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, check=True, text=True).stdout
         said = " ".join(paper.split())
-        assert "On 1 set of members of slices the interval of each difference holds 0: its figures are in" in said
+        assert "On 1 more set of slice members the interval of each difference holds 0: its figures are in" in said
         assert "lost 2, first lobe" in said and "lost 2, counterpart, held-out" not in said
 
 
