@@ -195,6 +195,15 @@ def test_the_cover_has_a_line_for_each_theme_with_its_directions(tmp_path: Path)
     assert {"#lost-1", "#lost-2", "#lost-3"} <= {attributes.get("href") for _, attributes in page.tags}
 
 
+def test_the_cover_has_room_for_six_themes_and_counts_the_others(tmp_path: Path) -> None:
+    record = factory.record(6, gallery=1, map_points=0)
+    first = record.findings[0].subset
+    themes = [Theme(side="lost", number=n, findings=[first], name=f"n{n}", size=9, confirmed=True) for n in range(1, 9)]
+    page, _ = page_of(record.model_copy(update={"themes": themes}), tmp_path)
+    cover = page.text[: page.text.index("Contents")]
+    assert "Lost: n6 " in cover and "Lost: n7 " not in cover and "2 more themes: see section" in cover
+
+
 def test_a_reference_that_ties_the_samples_too_is_not_said_not_to(tmp_path: Path) -> None:
     found = factory.finding(0)
     strong = found.reference_share.model_copy(update={"value": 0.0013, "low": 0.0009, "high": 0.0017})
