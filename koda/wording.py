@@ -51,7 +51,16 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     >>> counted(1, "sample"), counted(0, "sample"), counted(2, "query", "queries")
     ('1 sample', '0 samples', '2 queries')
     """
-    return f"{n} {one if n == 1 else many or f'{one}s'}"
+    return f"{n} {agreeing(n, one, many or f'{one}s')}"
+
+
+def agreeing(n: int, one: str, many: str) -> str:
+    """Return the noun, verb or pronoun that goes with a number: `one` with 1, `many` with all others.
+
+    >>> agreeing(1, "is", "are"), agreeing(0, "is", "are")
+    ('is', 'are')
+    """
+    return one if n == 1 else many
 
 
 def _spell(match: re.Match[str]) -> str:

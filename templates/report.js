@@ -20,6 +20,7 @@ function set(what, attributes) {
   for (const name in attributes) what.setAttribute(name, attributes[name]);
   return what;
 }
+const add = (parent, ...made) => parent.appendChild(make(...made));
 const drawn = (tag, attributes) => set(document.createElementNS(SVG, tag), attributes);
 /* The largest picture that the page has of a sample: that of a gallery, of a neighbour, or its tile of the sheet. */
 function picture(i) {
@@ -44,7 +45,8 @@ function list(box, words, numbers) {
   box.hidden = false;
 }
 const left = from => all(".shot:not([hidden])", from);
-const samples = n => n === 1 ? "1 sample" : `${n} samples`;
+const agreeing = (n, one, many) => n === 1 ? one : many;
+const samples = n => `${n} ${agreeing(n, "sample", "samples")}`;
 
 /* Copying */
 function byHand(text) {
@@ -80,17 +82,15 @@ function show(choice, index) {
   const shot = i === it ? figureOf.get(key) : it;
   one("#detail-key").textContent = `Sample ${key}`;
   content.textContent = "";
-  content.appendChild(make("div", "", "large")).append(picture(i));
-  const said = content.appendChild(make("div"));
-  const caption = make("p", (shot && one(".cap", shot).textContent) || data.captions[i] || "no caption");
-  caption.dir = "auto";
-  said.append(caption);
+  add(content, "div", "", "large").append(picture(i));
+  const said = add(content, "div");
+  add(said, "p", (shot && one(".cap", shot).textContent) || data.captions[i] || "no caption").dir = "auto";
   if (shot) {
     const place = one("h5", shot.closest(".lobe")).textContent, page = shot.closest(".finding").dataset.page;
-    said.append(make("p", `${place}: ${PICKS[shot.dataset.pick]}; score ${one(".meta", shot).textContent}`));
-    if (page) said.appendChild(make("p")).appendChild(make("a", "Its picture on the gallery page")).href = page;
+    add(said, "p", `${place}: ${PICKS[shot.dataset.pick]}; score ${one(".meta", shot).textContent}`);
+    if (page) add(add(said, "p"), "a", "Its picture on the gallery page").href = page;
   }
-  if (data.meta[i]) said.append(make("p", data.meta[i], "muted"));
+  if (data.meta[i]) add(said, "p", data.meta[i], "muted");
   said.append(press("Copy the key", event => copy(event.currentTarget, [key])));
   if (data.near[i]) neighbours(data.near[i]);
   for (const step of all("[data-step]", dialog)) step.disabled = choice.length < 2;
@@ -98,12 +98,12 @@ function show(choice, index) {
   dialog.scrollTop = 0;
 }
 function neighbours(near) {
-  const box = content.appendChild(make("div", "", "near"));
-  box.append(make("p", `Nearest samples under each model, by the kernel that the search compared; ${near[2]} are in both lists and have a bar at the left.`));
+  const box = add(content, "div", "", "near");
+  box.append(make("p", `Nearest samples under each model, by the kernel that the search compared; ${near[2]} ${agreeing(near[2], "is in both lists and has", "are in both lists and have")} a bar at the left.`));
   ["Baseline", "Candidate"].forEach((role, side) => {
-    const column = box.appendChild(make("div")), others = near[1 - side].map(n => n[0]);
-    column.append(make("h3", `${role}: ${data.models[role.toLowerCase()]}`));
-    const rows = column.appendChild(make("ol"));
+    const column = add(box, "div"), others = near[1 - side].map(n => n[0]);
+    add(column, "h3", `${role}: ${data.models[role.toLowerCase()]}`);
+    const rows = add(column, "ol");
     for (const [i, similarity] of near[side]) {
       const shared = others.includes(i), note = (similarity?.toFixed(3) ?? "") + (shared ? ", in both" : "");
       rows.appendChild(entry(i, note, () => show([i], 0))).classList.toggle("both", shared);
@@ -139,7 +139,7 @@ for (const cell of all("[data-cell]")) {
     box.hidden = opened;
     if (opened) return;
     button.setAttribute("aria-pressed", true);
-    const part = numbers.length < n ? `; ${numbers.length} of them are in this report` : "";
+    const part = numbers.length < n ? `; ${numbers.length} of them ${agreeing(numbers.length, "is", "are")} in this report` : "";
     list(box, `${one("caption", table).firstChild.textContent.trim()}. ${words}: ${samples(n)}${part}.`, numbers);
   });
   button.setAttribute("aria-pressed", false);
@@ -171,7 +171,7 @@ function filter() {
   const findings = all(".finding:not([hidden])").length, every = all(".finding").length;
   one("#nothing").hidden = !active || findings > 0;
   one("#reset").hidden = !active;
-  const told = findings ? `${left().length} of ${samples(shots.length)}, in ${findings} of ${every} findings` : "Nothing found";
+  const told = findings ? `${left().length} of ${samples(shots.length)}, in ${findings} of ${every} ${agreeing(every, "finding", "findings")}` : "Nothing found";
   one("#found").textContent = active ? told : "";
 }
 if (find) {
@@ -196,8 +196,9 @@ function draw(mark, numbers, shape) {
 function point(k) {
   draw(".spot", [k], "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0");
   const i = map.at[k], group = map.group[k], text = make("div");
-  text.append(make("b", data.keys[i]), make("p", data.captions[i] || "no caption"));
-  if (group) text.append(make("span", map.names[Math.abs(group) - 1] + (group > 0 ? ", first lobe" : ", counterpart"), "muted"));
+  add(text, "b", data.keys[i]);
+  add(text, "p", data.captions[i] || "no caption");
+  if (group) add(text, "span", map.names[Math.abs(group) - 1] + (group > 0 ? ", first lobe" : ", counterpart"), "muted");
   pointed.replaceChildren(picture(i), text);
   pointed.hidden = false;
 }
@@ -226,14 +227,7 @@ function startMap(box) {
     }
     return best;
   }
-  function inside([x, y]) {
-    let hit = false, [ax, ay] = line[line.length - 1];
-    for (const [bx, by] of line) {
-      if (ay > y !== by > y && x < (bx - ax) * (y - ay) / (by - ay) + ax) hit = !hit;
-      [ax, ay] = [bx, by];
-    }
-    return hit;
-  }
+  const inside = ([x, y]) => lasso.isPointInFill(new DOMPoint(x, y));
   function end() {
     line = null;
     lasso.setAttribute("d", "");

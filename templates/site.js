@@ -197,7 +197,7 @@
       chart(line, unit, part, title);
       table(line, unit, part, title);
     });
-    if (lines.length > MOST) { tag("p", place, (lines.length - MOST) + " more lines are not drawn: narrow the list by the filters.", "muted"); }
+    if (lines.length > MOST) { tag("p", place, (lines.length - MOST) + (lines.length - MOST === 1 ? " more line is" : " more lines are") + " not drawn: narrow the list by the filters.", "muted"); }
   }
 
   heads.forEach(function (head) {

@@ -90,7 +90,10 @@ def show_spending(spending: dict[str, Any]) -> None:
         table.add_column(column, no_wrap=True, justify="left" if column in ("step", "device") else "right")
     for row in spending["steps"]:
         table.add_row(escape(row["step"]), *_costs(row))
-    table.add_row("[bold]total[/]", *_costs(total))
+    between = total["between_seconds"]
+    if between is not None:
+        table.add_row("between the steps", "", "", _seconds(between))
+    table.add_row("[bold]total[/]", *_costs({**total, "seconds": total["seconds"] + (between or 0.0)}))
     console.print(table, width=None if console.is_terminal else UNBROKEN)
     console.print(f"  over {counted(total['runs'], 'run')}; memory is the most that the process had")
 

@@ -20,6 +20,10 @@ _OF_A_STEP = """
     median(s.seconds) FILTER (executed) AS median_seconds,
     max(s.seconds) FILTER (executed) AS longest_seconds
 """
+# of each run what its steps leave: reading the configuration and the data, loading, starting; None in older rows
+_BETWEEN = """
+    SELECT run_id, greatest(any_value(r.seconds) - sum(s.seconds), 0) AS between_seconds
+"""
 _FROM = "FROM steps s JOIN runs r USING (run_id) WHERE list_contains(?, s.audit_id) AND r.ended >= ?"
 _EVER = "1970-01-01T00:00:00Z"
 
@@ -27,7 +31,8 @@ _EVER = "1970-01-01T00:00:00Z"
 def spending_of(home: Path, selection: Selection = EVERY_AUDIT) -> dict[str, Any]:
     """Return what each step took over the runs that were asked for, in the order of the steps, and the total.
 
-    A cached step has its seconds, and no part in the median. An older koda stored no steps.
+    A cached step has its seconds, and no part in the median. The total is that of the steps, and beside it stands what
+    the runs took between them. An older koda stored no steps.
 
     Raises:
         StoreError: the database is damaged, or another program has it open.
@@ -40,4 +45,9 @@ def spending_of(home: Path, selection: Selection = EVERY_AUDIT) -> dict[str, Any
         parameters,
     )
     total = store.query(f"SELECT count(DISTINCT run_id) AS runs, {_COLUMNS} {_FROM}", parameters)
-    return {"steps": steps, "total": total[0] if total else None}
+    if not total:
+        return {"steps": steps, "total": None}
+    between = store.query(
+        f"SELECT sum(between_seconds) AS between_seconds FROM ({_BETWEEN} {_FROM} GROUP BY run_id)", parameters
+    )
+    return {"steps": steps, "total": total[0] | between[0]}

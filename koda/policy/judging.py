@@ -24,6 +24,7 @@ from koda.policy.waivers import check_policy, waiver_of
 from koda.records import Estimate, Finding, RetestedFinding, RuleResult, Verdict
 from koda.storage import digest_json
 from koda.units import limit_text, with_interval
+from koda.wording import counted
 
 Result = Literal["pass", "warn", "fail", "inconclusive"]
 _WORST_FIRST: tuple[Result, ...] = ("fail", "inconclusive", "warn", "pass")
@@ -72,8 +73,8 @@ def _by_controls(status: Result, facts: AuditFacts) -> tuple[Result, list[str]]:
     if controls is None:
         return status, []
     doubts = [
-        f"The model {row.model} differs from its own copy with noise of its precision in {row.confirmed} confirmed "
-        "directions, so what this audit confirms is no evidence."
+        f"The model {row.model} differs from its own copy with noise of its precision in "
+        f"{counted(row.confirmed, 'confirmed direction')}, so what this audit confirms is no evidence."
         for row in controls.self_controls
         if row.confirmed
     ]
@@ -84,8 +85,8 @@ def _by_controls(status: Result, facts: AuditFacts) -> tuple[Result, list[str]]:
         n = controls.n_discovery + controls.n_confirmation
         doubts.append(
             f"This audit could not have seen a loss: a lost group of {100 * largest.share:g} % ({largest.size} of "
-            f"{n} samples) was found and confirmed in none of {largest.trials} trials."
-            + (" Use more data." if n == facts.data.n_compared else "")
+            f"{n} samples) was found and confirmed in none of "
+            f"{counted(largest.trials, 'trial')}." + (" Use more data." if n == facts.data.n_compared else "")
         )
         return "inconclusive", doubts
     return status, doubts
@@ -96,8 +97,7 @@ def _beyond_the_rules(facts: AuditFacts) -> list[tuple[Result, str]]:
     bounds: list[tuple[Result, str]] = []
     untested = sum(finding.confirmed is None for finding in facts.findings)
     if untested:
-        what = "direction" if untested == 1 else "directions"
-        reason = f"{untested} {what} could not be tested: too few samples were held out to confirm them."
+        reason = f"{counted(untested, 'direction')} could not be tested: too few samples were held out to confirm them."
         bounds.append(("inconclusive", reason))
     retested = () if facts.retested is None else facts.retested.findings
     if again := [finding for finding in retested if finding.confirmed is None]:

@@ -62,7 +62,7 @@ class Controls(Part):
         first = max(self.spike_ins, key=lambda row: row.share)
         opening = (
             f"A lost group of {100 * first.share:g} % of the data ({counted(first.size, 'sample')}) would have been "
-            f"found and confirmed in {first.confirmed} of {first.trials} trials"
+            f"found and confirmed in {first.confirmed} of {counted(first.trials, 'trial')}"
         )
         return ", ".join([opening, *parts[1:]]) + "."
 

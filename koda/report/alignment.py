@@ -14,6 +14,7 @@ from koda.report.alignment_costs import Cost, retrieval_cost, zero_shot_cost
 from koda.report.metric_tables import subset_name
 from koda.report.plots import Interval, IntervalRow, curve_plot, interval_plot
 from koda.typing import ROLES, Role, other_role
+from koda.wording import agreeing
 
 _LISTED_UNREADABLE = 5
 _SAMPLES: tuple[tuple[Sample, str], ...] = (
@@ -216,7 +217,9 @@ def _facts(run: AlignmentRecord) -> list[tuple[str, str | Markup]]:
     size = (settings.get("batch_size") or 0) * (settings.get("accumulate") or 1)
     steps = f"{text.number(done)} of at most {text.number(settings.get('steps'))}"
     if size:
-        steps += f", {text.number(size)} samples each, {text.percent(settings.get('slice_share'), 0)} of them in slices"
+        steps += (
+            f", {text.plural(size, 'sample')} each, {text.percent(settings.get('slice_share'), 0)} of them in slices"
+        )
     drop = settings.get("max_retrieval_drop")
     guarded = bool(run.looks) and run.looks[0].retrieval is not None
     rows = [
@@ -229,7 +232,7 @@ def _facts(run: AlignmentRecord) -> list[tuple[str, str | Markup]]:
         ("why it ended", run.stopped),
         (
             "guard",
-            f"stops if R@1 of the validation samples falls by more than {text.number(100 * drop)} points"
+            f"stops if R@1 of the validation samples falls by more than {text.plural(100 * drop, 'point')}"
             if guarded and drop is not None
             else "not in force: image and text share no space in which to retrieve",
         ),
@@ -335,11 +338,10 @@ def _retest_sentence(retests: Sequence[RetestRow], alpha: float) -> str:
         return f"The difference was {was} before ({level}) and is {now} after."
     before, after = ([r.finding for r in retests if r.states[place] == "confirmed"] for place in (0, 1))
     untested = [r.finding for r in retests if r.states[1] == "not tested"]
-    said = (
-        f"Of {text.number(len(retests))} differences, {text.number(len(before))} were confirmed before ({level}) and "
-    )
-    said += "none" if not after else text.number(len(after))
-    said += f" {'is' if len(after) == 1 else 'are'} after"
+    were = agreeing(len(before), "was", "were")
+    said = f"Of {text.number(len(retests))} differences, {text.number(len(before))} {were} confirmed before "
+    said += f"({level}) and {text.number(len(after)) if after else 'none'}"
+    said += f" {agreeing(len(after), 'is', 'are')} after"
     said += f": {', '.join(after)}." if after else "."
     return said + (f" Not tested: {', '.join(untested)}." if untested else "")
 
@@ -353,7 +355,7 @@ def _retest_plot(retests: Sequence[RetestRow], materiality: float | None) -> Mar
         target_name="before",
         reference_name="after",
         axis="difference of the shares, % of the data (held out)",
-        limits={} if materiality is None else {f"materiality {text.percent(materiality)}": materiality},
+        limits={} if materiality is None else {f"materiality {text.limit(materiality)}": materiality},
         scale=100,
         label_width=90,
     )

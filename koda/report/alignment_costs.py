@@ -106,6 +106,8 @@ def _is_fall(change: Estimate) -> bool:
 def _summary(n_falls: int, n_changes: int) -> str:
     if not n_changes:
         return "Nothing was measured both before and after."
+    if not n_falls and n_changes == 1:
+        return "The interval of the one difference between before and after does not lie wholly below zero."
     if not n_falls:
         return (
             f"None of the {text.number(n_changes)} differences between before and after has an interval that lies "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koda.records import ALL, AuditRecord, Estimate, FigureDifference, FigureName
+from koda.report import text
 from koda.report.figures import changed, estimate_parts
 
 
@@ -37,6 +38,44 @@ def changed_figures(record: AuditRecord) -> ChangedFigures | None:
         kind = sorted_.unknown if apart is None else sorted_.beyond if apart else sorted_.within
         kind.append(_written(figure, before, after))
     return sorted_
+
+
+def quiet(record: AuditRecord, figures: ChangedFigures | None) -> str:
+    """Say in one sentence that nothing material changed, and what that rests on; "" where something did.
+
+    Material are a verdict, a rule or a direction that came out otherwise, and a figure beyond its intervals. Audits
+    that cannot be compared say nothing of it.
+    """
+    changes = record.changes
+    if changes is None or figures is None or not changes.comparable or not changes.findings_compared:
+        return ""
+    retested = [kept for kept in changes.kept if kept.confirmed_before != kept.confirmed_after]
+    if changes.verdict_flipped or changes.rules or changes.new or changes.gone or retested or figures.beyond:
+        return ""
+    n = len(changes.kept)
+    one = "the one direction is kept with the same result of its test"
+    directions = f"the {text.number(n)} directions are kept with the same results of their tests"
+    found = "no direction was found then or now" if not n else one if n == 1 else directions
+    seen = "no figure differs by more than its intervals leave open" if figures.within else "the figures are the same"
+    if figures.unknown:
+        seen = "no figure that has intervals differs by more than they leave open"
+    return f"the verdict is {changes.verdict_after.upper()} then and now, {found}, and {seen}."
+
+
+def not_the_same(record: AuditRecord, figures: ChangedFigures | None) -> str:
+    """Count what else is not the same as in the audit before: figures, and entries by what they are of."""
+    changes = record.changes
+    if changes is None or figures is None:
+        return ""
+    counted = [
+        (len(figures.within), "figure within the noise", "figures within the noise"),
+        (len(figures.unknown), "figure without an interval", "figures without an interval"),
+        (len(changes.models), "entry of the models", "entries of the models"),
+        (len(changes.data), "entry of the data", "entries of the data"),
+        (len(changes.config), "entry of the configuration", "entries of the configuration"),
+        (len(changes.software), "entry of software and hardware", "entries of software and hardware"),
+    ]
+    return ", ".join(text.plural(n, one, many) for n, one, many in counted if n)
 
 
 def _written(figure: FigureDifference, before: Estimate | None, after: Estimate | None) -> ChangedFigure:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from koda.records import AuditRecord, ConfusionRecord, Finding, Similarity, Subset
 from koda.report import text
+from koda.wording import agreeing
 
 _SHADES = 9  # the style sheets have as many, besides none
 
@@ -82,7 +83,11 @@ def confusions(record: AuditRecord, lobe: Subset) -> list[Matrix]:
 
 
 def _confusion(entry: ConfusionRecord, caption: str) -> Matrix:
-    left_out = f"; {text.number(entry.n_left_out)} of other classes are left out" if entry.n_left_out else ""
+    left_out = (
+        f"; {text.number(entry.n_left_out)} of other classes {agreeing(entry.n_left_out, 'is', 'are')} left out"
+        if entry.n_left_out
+        else ""
+    )
     return Matrix(
         caption=caption,
         corner="Right class",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from koda.records import AuditRecord, Finding, ModelRecord, RuleResult
+from koda.records import AuditRecord, Finding, ModelRecord, RuleResult, Subset, Theme
 from koda.report import text
 from koda.report.figures import figure_name, figure_value, limit_of
 from koda.report.headline import largest
-from koda.report.view import anchor, numbered, state
+from koda.report.view import anchor, numbered, state, titles
 from koda.typing import SIDES, Side, roles_of
 
 SYMBOLS = {"pass": "✓", "warn": "!", "fail": "✗", "inconclusive": "?", "waived": "○"}
@@ -117,9 +117,10 @@ def cards(record: AuditRecord) -> list[Card]:
 def theme_lines(record: AuditRecord) -> list[ThemeLine]:
     """Return a line for each theme: what it is, the share of its strongest finding, its directions and samples."""
     findings = {finding.subset: finding for finding in record.findings}
+    called = titles(record)
     return [
         ThemeLine(
-            name=f"{theme.side.capitalize()}: {text.shorten(theme.name, 160)}",
+            name=f"{theme.side.capitalize()}: {_theme_name(theme, findings, called)}",
             share=f"share of {numbered(theme.findings[0])}: {text.share(findings[theme.findings[0]].target_share)}",
             extent=f"{text.plural(len(theme.findings), 'direction')}, {text.plural(theme.size, 'sample')}",
             state=state(findings[theme.findings[0]]),
@@ -128,6 +129,12 @@ def theme_lines(record: AuditRecord) -> list[ThemeLine]:
         for theme in record.themes
         if theme.findings[0] in findings
     ]
+
+
+def _theme_name(theme: Theme, findings: Mapping[Subset, Finding], called: Mapping[Subset, str]) -> str:
+    """Return the name of a theme, that of its strongest finding, as the heading of that finding has it."""
+    strongest = theme.findings[0]
+    return called[strongest] if theme.name == findings[strongest].name else text.shorten(theme.name, 160)
 
 
 def _side_card(record: AuditRecord, side: Side) -> Card:
@@ -201,7 +208,7 @@ def waivers(record: AuditRecord) -> list[str]:
 
 def weights(model: ModelRecord) -> str:
     """Say which weights a model has, without where they lie on the machine of the audit."""
-    size = "" if model.parameters is None else f", {text.number(model.parameters)} parameters"
+    size = "" if model.parameters is None else f", {text.plural(model.parameters, 'parameter')}"
     return f"{text.shorten(model.architecture, 80)}{size}, weights {text.clean(model.weights_digest)[:12]}…"
 
 

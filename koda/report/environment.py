@@ -12,6 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from koda import wording
 from koda.errors import PrerequisiteError
 from koda.report import cover, figures, text
 from koda.report.map_plot import mark_icon
@@ -19,10 +20,11 @@ from koda.report.map_plot import mark_icon
 # templates call each of these by its own name
 _FILTERS = (
     *(text.percent, text.measured, text.number, text.share, text.share_parts, text.plain, text.utc, text.digest),
-    *(text.settings, text.shorten, text.rough, text.statistics, text.direction),
+    *(text.settings, text.shorten, text.rough, text.statistics, text.direction, text.limit, text.asked_for),
 )
 _FUNCTIONS = (
     text.plural,
+    wording.agreeing,
     figures.figure_name,
     figures.rule_parts,
     figures.figure_limit,

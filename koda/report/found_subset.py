@@ -75,6 +75,8 @@ def _heading(record: AuditRecord, side: Side) -> str:
     confirmed = sum(f.confirmed is True for f in findings)
     directions = text.plural(len(findings), "direction")
     counted = f"{side.capitalize()}: {text.plural(counts[0], 'sample')} at the top of {directions}"
+    if len(findings) == 1:
+        return f"{counted}, which is {'' if confirmed else 'not '}confirmed"
     return f"{counted}, {text.number(confirmed)} of them confirmed" if findings else counted
 
 

@@ -12,6 +12,7 @@ from koda.records import AuditRecord, Finding
 from koda.records.page_names import page_name
 from koda.report import environment, text, view
 from koda.report.thumbnails import Gallery, gallery, unshrunk
+from koda.wording import agreeing
 
 _MOST = 5_000_000  # bytes of the report
 _FIRST = (6, 0)  # pictures of each lobe that the report itself shows, if they fit with all others
@@ -65,7 +66,8 @@ def notes_on(record: AuditRecord, pictures: Gallery) -> list[str]:
     if pictures.is_paged:
         number = text.plural(len(record.findings), "page")
         notes.append(
-            f"With all of its pictures report.html would be over 5 MB: {number} beside it, one a finding, have them."
+            f"With all of its pictures report.html would be over 5 MB: {number} beside it, one a finding, "
+            f"{agreeing(len(record.findings), 'has', 'have')} them."
         )
         if pictures.sheet is None and not pictures.is_whole and points is not None and points.keys:
             notes.append(

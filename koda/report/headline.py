@@ -252,8 +252,8 @@ def _share_in_words(record: AuditRecord, finding: Finding) -> Markup:
     there = text.share_parts(finding.reference_share)[0]
     n = f", n{text.NBSP}={text.NBSP}{text.number(finding.target_share.n)}" if finding.target_share.n else ""
     return Markup(
-        "The {} ties these {} together as strongly as a group of {} of the data would be ({}held out{}), the {} as "
-        "one of {}."
+        "The {} holds these {} to be as alike as a tight group of {} of the data would be ({}held out{}), the {} as "
+        "alike as one of {}."
     ).format(target, _things(record, 2), text.share(finding.target_share, words=True), raw, n, reference, there)
 
 
@@ -265,14 +265,14 @@ def _nothing(record: AuditRecord) -> Markup:
         return Markup("{} found that the candidate may have lost; none was tested on held-out samples.").format(
             text.plural(len(lost), "direction")
         )
-    opening = f"No loss over {text.percent(record.method.materiality)} of the data was confirmed"
+    opening = f"No loss over {text.limit(record.method.materiality)} of the data was confirmed"
     trials = record.controls.spike_ins if record.controls is not None else []
     if record.controls is None or not trials:
         return Markup("{}; what this audit could have seen was not tried.").format(opening)
     smallest = record.controls.detectable_lost_share
     row = next((r for r in trials if r.share == smallest), max(trials, key=lambda r: r.share))
-    return Markup("{}; with these data a lost group of {} % would have been seen in {} of {} trials.").format(
-        opening, f"{100 * row.share:g}", row.confirmed, row.trials
+    return Markup("{}; with these data a lost group of {} % would have been seen in {} of {}.").format(
+        opening, f"{100 * row.share:g}", row.confirmed, text.plural(row.trials, "trial")
     )
 
 
@@ -286,7 +286,7 @@ def _gained(record: AuditRecord) -> Markup:
         )
     if not confirmed:
         return Markup("Gained: nothing over {} of the data was confirmed.").format(
-            text.percent(record.method.materiality)
+            text.limit(record.method.materiality)
         )
     top = largest(record, "gained") or confirmed[0]
     themes = [theme for theme in record.themes if theme.side == "gained" and theme.confirmed]

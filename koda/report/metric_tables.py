@@ -74,10 +74,17 @@ class ValueTable:
 
 @dataclass(frozen=True)
 class Table:
-    """Groups of rows, one a set of samples, under columns of the same depths."""
+    """Groups of rows, one a set of samples, under columns of the same depths.
+
+    Args:
+        columns: the depths.
+        groups: sets of samples with their rows; the whole set and the found subsets always are among them.
+        alike: those of slices on which the interval of every difference between the models holds 0.
+    """
 
     columns: list[str]
     groups: list[tuple[str, list[Row]]]
+    alike: list[tuple[str, list[Row]]]
 
 
 def retrieval(record: AuditRecord) -> Table | None:
@@ -87,7 +94,7 @@ def retrieval(record: AuditRecord) -> Table | None:
         return None
     columns = _columns([part for r in recalls for part in (r.image_to_text, r.text_to_image)])
     differences = {d.subset: d for d in record.metrics.retrieval_differences}
-    groups, names = [], labels(record)
+    table, names = Table(columns, [], []), labels(record)
     for subset in dict.fromkeys(r.subset for r in recalls if not r.subset.rest):
         rows = [
             Row(
@@ -103,8 +110,10 @@ def retrieval(record: AuditRecord) -> Table | None:
             if d := differences.get(name):
                 parts = (d.image_to_text, d.text_to_image)
                 rows.append(Row(label, text.number(d.n), "", _cells(parts, columns, signed=True), True))
-        groups.append((subset_name(subset, by_split=record.version > 1), rows))
-    return Table(columns, groups)
+        own = differences.get(subset)
+        into = table.alike if own and _are_alike(subset, own.image_to_text, own.text_to_image) else table.groups
+        into.append((subset_name(subset, by_split=record.version > 1), rows))
+    return table
 
 
 def zero_shot(record: AuditRecord) -> Table | None:
@@ -114,7 +123,7 @@ def zero_shot(record: AuditRecord) -> Table | None:
         return None
     columns = _columns([a.top for a in figures.accuracies])
     differences = {d.subset: d for d in figures.differences}
-    groups, names = [], labels(record)
+    table, names = Table(columns, [], []), labels(record)
     for subset in dict.fromkeys(a.subset for a in figures.accuracies):
         rows = [
             Row(names[a.role], text.number(a.n), "", _cells((a.top,), columns))
@@ -123,8 +132,21 @@ def zero_shot(record: AuditRecord) -> Table | None:
         ]
         if d := differences.get(subset):
             rows.append(Row(_DIFFERENCE_LABEL, text.number(d.n), "", _cells((d.top,), columns, signed=True), True))
-        groups.append((subset_name(subset, by_split=record.version > 1), rows))
-    return Table(columns, groups)
+        into = table.alike if d and _are_alike(subset, d.top) else table.groups
+        into.append((subset_name(subset, by_split=record.version > 1), rows))
+    return table
+
+
+def _are_alike(subset: Subset, *differences: Mapping[str, Estimate]) -> bool:
+    """Tell whether each difference on a slice has an interval that holds 0, or is 0 where it has none."""
+    if subset.lobe is None:
+        return False
+    ends = [
+        (d.value if d.low is None else d.low, d.value if d.high is None else d.high)
+        for each in differences
+        for d in each.values()
+    ]
+    return all(low <= 0 <= high for low, high in ends)
 
 
 def by_value(record: AuditRecord) -> ValueTable | None:

@@ -21,7 +21,7 @@ def in_a_line(record: AuditRecord) -> dict[str, str]:
         "data": f"{text.shorten(data.name, 60)}: {text.plural(data.n_compared, 'sample')} compared{left_out}, "
         f"{text.number(data.n_confirmation)} of them held out",
         "method": f"{method.modality.capitalize()} {method.kernel} kernel, "
-        f"materiality {text.percent(method.materiality)}, α{text.NBSP}={text.NBSP}{method.alpha:g}: "
+        f"materiality {text.limit(method.materiality)}, α{text.NBSP}={text.NBSP}{method.alpha:g}: "
         "kernels, bandwidths, search, test",
         "controls": "Controls and trials with planted differences",
         "samples": f"{text.plural(shown, 'place')} in galleries, by key and score",

@@ -21,6 +21,7 @@ from koda.report.svg import ticks as _ticks
 from koda.typing import Role
 
 _LINES = (BASELINE, CANDIDATE, "#0b7a53", "#8a3ba8", "#a8326e", "#6b6100")
+_SPARE = 0.12  # of the width of a text, which is estimated: room for wide letters
 _DASHES = ("", "6 3", "2 3")  # lines of a figure are told apart without colour too
 
 
@@ -115,27 +116,38 @@ def interval_plot(
     if target_role == "candidate":
         drawn = (drawn[1], drawn[0])
     parts = [_legend(left, target_name, reference_name, right, drawn)] if target_name else []
+    names = [
+        _LimitName(name, x(value), first + 15 * number, x(value) > left + 0.5 * (right - left))
+        for number, (name, value) in enumerate(limits.items())
+    ]
+    labels = [] if label_width else [_fit(row.label, right - left, 11) for row in rows]
+    named = [name.box for name in names]
+    texts = named + [_Box(left, top + step * n, left + _text_width(label, 11), head) for n, label in enumerate(labels)]
     for tick in ticks:
         at = left + (tick - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
-        parts.append(_line(at, top, at, bottom, RULE))
+        parts += [_line(at, start, at, end, RULE) for start, end in _beside(texts, at, top, bottom)]
         parts.append(_text(at, bottom + 15, _tick_text(tick, ticks), anchor="middle"))
     parts.append(_text((left + right) / 2, bottom + 32, axis, anchor="middle"))
-    for number, (name, value) in enumerate(limits.items()):
-        at, height = x(value), first + 15 * number
-        colour = WARN if name in warn else LIMIT
-        parts.append(_line(at, height + 2, at, bottom, colour, dash="4 3"))
-        near_right = at > left + 0.5 * (right - left)
+    for name, own in zip(names, named, strict=True):
+        colour = WARN if name.text in warn else LIMIT
+        drawn_at = _beside([box for box in texts if box is not own], name.at, name.top + 2, bottom)
+        parts += [_line(name.at, start, name.at, end, colour, dash="4 3") for start, end in drawn_at]
         parts.append(
-            _text(at + (-4 if near_right else 4), height + 9, name, colour, "end" if near_right else "start", size=10)
+            _text(
+                name.at + (-4 if name.at_left else 4),
+                name.top + 9,
+                name.text,
+                colour,
+                "end" if name.at_left else "start",
+                size=10,
+            )
         )
     for number, row in enumerate(rows):
         y = top + step * number + head + body / 2
         if label_width:
             parts.append(_text(left - 10, y + 4, _fit(row.label, left - 14, 11), INK, "end"))
         else:
-            parts.append(
-                _text(left, top + step * number + 14, _fit(row.label, right - left, 11), MUTED if row.faint else INK)
-            )
+            parts.append(_text(left, top + step * number + 14, labels[number], MUTED if row.faint else INK))
         for shown, (colour, mark), dy in zip(
             (row.target, row.reference), drawn, (-5, 6) if row.reference else (0, 0), strict=True
         ):
@@ -296,6 +308,45 @@ def _whisker(
             f'stroke="{colour}" stroke-width="1.4"/>'
         )
     return drawn + _marker(x(entry.value), y, colour, mark, hollow=hollow)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a text stands: its left, its top, its right, and its height."""
+
+    left: float
+    top: float
+    right: float
+    height: float
+
+
+@dataclass(frozen=True)
+class _LimitName:
+    """The name of a limit beside the upper end of its line, at the left of it or at the right."""
+
+    text: str
+    at: float
+    top: float
+    at_left: bool
+
+    @property
+    def box(self) -> _Box:
+        """Return where the name stands, away from its own line."""
+        width = _text_width(self.text, 10)
+        left = self.at - 4 - width if self.at_left else self.at + 4
+        return _Box(left, self.top, left + width, 12)
+
+
+def _beside(texts: Sequence[_Box], at: float, top: float, bottom: float) -> list[tuple[float, float]]:
+    """Return the parts of a vertical line that cross no text, since a text with a line through it is hard to read."""
+    parts, start = [], top
+    for box in sorted(texts, key=lambda box: box.top):
+        if not box.left - 2 < at < box.right + _SPARE * (box.right - box.left) or box.top + box.height <= start:
+            continue
+        if box.top > start:
+            parts.append((start, min(box.top, bottom)))
+        start = box.top + box.height
+    return [*parts, (start, bottom)] if start < bottom else parts
 
 
 def _legend(left: float, target: str, reference: str, right: float, drawn: Sequence[tuple[str, str]]) -> str:

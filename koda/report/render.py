@@ -11,10 +11,11 @@ from koda.errors import ConfigError, PrerequisiteError
 from koda.records import Annotation, AuditRecord, Finding
 from koda.records.page_names import PAGES, is_page_name
 from koda.report import alignment, cover, environment, fonts, map_view, metric_tables, outline, text, view
-from koda.report.changed_figures import changed_figures
+from koda.report.changed_figures import changed_figures, not_the_same, quiet
 from koda.report.drawing_software import drawing_software
 from koda.report.found_subset import found_table, overlaps, stops
 from koda.report.gallery_pages import fitted, notes_on, pages
+from koda.report.glosses import Glosses
 from koda.report.headline import headline
 from koda.report.pdf import write_pdf
 from koda.report.people import People, people
@@ -25,6 +26,7 @@ from koda.report.thumbnails import Gallery, gallery
 from koda.report.trend_plot import trend
 from koda.storage import write_atomically
 from koda.typing import SIDES
+from koda.wording import agreeing
 
 _HEAD = 4096  # bytes of a page, which says there what made it
 _MADE_BY = b'<meta name="generator" content="koda '
@@ -105,7 +107,7 @@ def _notes(record: AuditRecord, pictures: Gallery) -> list[str]:
     if pictures.missing:
         notes.append(
             f"{text.number(pictures.missing)} of {text.plural(pictures.total, 'gallery picture')} could not be had; "
-            "an empty frame stands in their place."
+            f"an empty frame stands in {agreeing(pictures.missing, 'its', 'their')} place."
         )
     return notes
 
@@ -157,8 +159,11 @@ def _document(
             numbers={section.id: section.number for section in (*chapters, *annexes)},
             cards=cover.cards(record),
             headline=headline(record),
+            gloss=Glosses(),
             with_pdf=with_pdf,
-            changed=changed_figures(record),
+            changed=(changed := changed_figures(record)),
+            quiet=quiet(record, changed),
+            not_the_same=not_the_same(record, changed),
             also=cover.also(record),
             waivers=cover.waivers(record),
             themes=cover.theme_lines(record),
@@ -214,10 +219,12 @@ def _fonts_of(
     if lacking := fonts.lacking(page, covered):
         counts = count_lacking(record, annotations, page, covered)
         where = [text.plural(count, kind.one, kind.many) for kind, count in counts.items()]
+        stand = agreeing(len(lacking), "stands", "stand")
+        them = agreeing(len(lacking), "it as a code point", "them as code points")
         notes.append(
             f"No font on this machine draws {text.plural(len(lacking), 'character')} "
-            f"({', '.join(fonts.scripts_of(lacking))}) that stand in {_listed(where) or 'texts'} shown; the PDF "
-            f"spells them as code points, such as {fonts.spell_lacking(min(lacking), covered)}. The HTML report and "
+            f"({', '.join(fonts.scripts_of(lacking))}) that {stand} in {_listed(where) or 'texts'} shown; the PDF "
+            f"spells {them}, such as {fonts.spell_lacking(min(lacking), covered)}. The HTML report and "
             "audit.json hold the text itself. To have it in the PDF, install fonts for it (apt-get "
             f"install {' '.join(fonts.packages_for(lacking))}), or name them in report.fonts, and run the same command "
             "again."

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from koda import units
 from koda.records import Estimate
 from koda.units import Unit, decimals
+from koda.wording import agreeing
 
 NBSP = "\u00a0"
 NONE = "–"
@@ -83,9 +84,14 @@ def percent(value: float | None, digits: int | None = None) -> str:
     return _minus(f"{100 * value:.{places}f}{NBSP}%")
 
 
-def limit(value: float, unit: Unit) -> str:
+def limit(value: float, unit: Unit = "percent") -> str:
     """Write a limit in its unit, with all the decimals that it has."""
     return _minus(units.limit_text(value, unit).replace(" ", NBSP))
+
+
+def asked_for(value: float) -> str:
+    """Write a share that was asked for, in whole percent or with the decimals that it has."""
+    return percent(value, units.own_decimals(100 * value))
 
 
 def measured(value: float | None, unit: Unit) -> str:
@@ -226,7 +232,7 @@ def statistics(stats: Mapping[str, Any]) -> str:
 
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Write a count with its noun."""
-    return f"{number(count)}{NBSP}{one if count == 1 else many or one + 's'}"
+    return f"{number(count)}{NBSP}{agreeing(count, one, many or f'{one}s')}"
 
 
 def _share(estimate: Estimate | None, unit: Unit, limits: Sequence[float] = ()) -> tuple[str, tuple[str, str] | None]:

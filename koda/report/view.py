@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from koda.records import AuditRecord, Finding, LobeRecord, Subset
+from koda.records import AuditRecord, Finding, LobeRecord, OverRepresented, Subset, Word
 from koda.records.page_names import page_name
 from koda.report import text
 from koda.report.confusion import Matrix, confusions, similarities
 from koda.report.figures import limit_of
 from koda.report.plots import Interval, IntervalRow, interval_plot, interval_plots
+from koda.report.shared_names import telling
 from koda.report.thumbnails import PICKS, Gallery, Shot, in_order
 from koda.slicing.naming import DOMINANT, says_something
 from koda.typing import roles_of
@@ -26,11 +27,18 @@ _HEADINGS = {"top": "Top of the ranking", "member": "Drawn from the members", "n
 
 @dataclass(frozen=True)
 class LobeView:
-    """One lobe of a finding, as its gallery shows it; `groups` are the same shots under what they were chosen as."""
+    """One lobe of a finding, as its gallery shows it.
+
+    Args:
+        words, metadata: of the lobe; what the heading of the finding says comes first.
+        groups: the same shots under what they were chosen as.
+    """
 
     lobe: LobeRecord
     name: str
     heading: str
+    words: list[Word]
+    metadata: list[OverRepresented]
     shots: list[Shot]
     groups: list[tuple[str, list[Shot]]]
     confusions: list[Matrix]
@@ -56,14 +64,20 @@ class FindingView:
     lobes: list[LobeView]
 
 
+def titles(record: AuditRecord) -> dict[Subset, str]:
+    """Return what each finding is called, with what tells it from others that would be called the same."""
+    names = {f.subset: text.shorten(f.name, 160) if f.name else _by_words(f) for f in record.findings}
+    apart = telling(record, names)
+    return {subset: f"{name} ({apart[subset]})" if apart[subset] else name for subset, name in names.items()}
+
+
 def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView:
     """Put one finding in words, rows and a figure."""
-    title = text.shorten(finding.name, 160) if finding.name else _by_words(finding)
-    name = numbered(finding.subset)
+    title, name = titles(record)[finding.subset], numbered(finding.subset)
     target, reference = finding.target, finding.reference
     figures = [
         ("difference (held out)", text.share(finding.difference)),
-        ("materiality", text.percent(record.method.materiality)),
+        ("materiality", text.limit(record.method.materiality)),
         ("p (one-sided, Holm)", text.p_value(finding.p_value)),
         *_stability(finding),
         *_previous(finding),
@@ -116,18 +130,22 @@ def view(record: AuditRecord, finding: Finding, gallery: Gallery) -> FindingView
         similarities=similarities(finding),
         plot=plot,
         lobes=[
-            _lobe(record, finding, lobe, place, gallery)
+            _lobe(record, finding, lobe, place, title, gallery)
             for lobe, place in ((finding.positive, "First lobe"), (finding.negative, "Counterpart"))
         ],
     )
 
 
-def _lobe(record: AuditRecord, finding: Finding, lobe: LobeRecord, place: str, gallery: Gallery) -> LobeView:
+def _lobe(
+    record: AuditRecord, finding: Finding, lobe: LobeRecord, place: str, title: str, gallery: Gallery
+) -> LobeView:
     grouped = [(pick, [gallery.shot(s) for s in in_order(lobe) if s.pick == pick]) for pick in PICKS]
     return LobeView(
         lobe,
         place,
         _lobe_heading(place, lobe),
+        sorted(lobe.words, key=lambda word: f"“{word.text}”" not in title),
+        sorted(lobe.metadata, key=lambda item: f"{item.column} = {item.value}" not in title),
         [shot for _, shots in grouped for shot in shots],
         [(_HEADINGS[pick], shots) for pick, shots in grouped if shots],
         confusions(record, finding.subset.of_lobe(lobe.sign)),
@@ -147,8 +165,8 @@ def forest(record: AuditRecord, views: Sequence[FindingView]) -> list[Markup]:
         _ROWS,
         title="Held-out difference of each finding, with its interval, and the materiality",
         axis="target's share less the reference's, % of the data (held out)",
-        limits={f"materiality {text.percent(record.method.materiality)}": record.method.materiality},
-        warn=[f"materiality {text.percent(record.method.materiality)}"],
+        limits={f"materiality {text.limit(record.method.materiality)}": record.method.materiality},
+        warn=[f"materiality {text.limit(record.method.materiality)}"],
         scale=100,
         width=460,
         label_width=0,
@@ -301,8 +319,11 @@ def _members(record: AuditRecord, finding: Finding) -> str:
 def _sentence(record: AuditRecord, finding: Finding) -> str:
     """Say what was found, with data set, n, value and interval; neither why nor how bad it is."""
     target_role, reference_role = roles_of(finding.side)
-    target, reference = f"the {target_role} ({finding.target})", f"the {reference_role} ({finding.reference})"
-    sizes = f"lobes of {text.number(finding.positive.size)} and {text.number(finding.negative.size)} samples"
+    target, reference = (
+        f"the {role}" if label == role else f"the {role} ({label})"
+        for role, label in ((target_role, finding.target), (reference_role, finding.reference))
+    )
+    sizes = f"lobes of {text.number(finding.positive.size)} and {text.plural(finding.negative.size, 'sample')}"
     n = finding.target_share.n or record.data.n_confirmation
     opening = (
         f"In data set {record.data.name} (n{text.NBSP}={text.NBSP}{text.number(n)}, held out), {target} ties the "
@@ -314,7 +335,7 @@ def _sentence(record: AuditRecord, finding: Finding) -> str:
         highest = finding.reference_share.high
         slight = highest is not None and highest <= record.method.materiality
         under = f"{reference} does not: {there}" if slight else f"under {reference} the figure is {there}"
-        over = f"The difference is over the materiality of {text.percent(record.method.materiality)}"
+        over = f"The difference is over the materiality of {text.limit(record.method.materiality)}"
         return f"{opening}; {under}. {over} (p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
     ending = _not_confirmed(record, finding) if finding.confirmed is False else ""
     return f"{opening}; under {reference} the figure is {there}. {ending}".rstrip()
@@ -326,7 +347,7 @@ def _not_confirmed(record: AuditRecord, finding: Finding) -> str:
     return (
         "The difference is not confirmed on held-out samples: it is "
         f"{text.share(finding.difference, words=True)} for n{text.NBSP}={text.NBSP}{text.number(n)}, which does not "
-        f"show that it is over the materiality of {text.percent(record.method.materiality)} "
+        f"show that it is over the materiality of {text.limit(record.method.materiality)} "
         f"(p{text.NBSP}{_p(finding.p_value)}, one-sided, Holm)."
     )
 

@@ -18,7 +18,7 @@ from koda.report import environment
 from koda.site.audits import SeenAudit, seen_audits
 from koda.site.reading import HEADLINES
 from koda.storage import write_atomically
-from koda.wording import one_line
+from koda.wording import counted, one_line
 
 INDEX = "index.html"
 _TITLE = b"<title>Model audits</title>"
@@ -72,7 +72,9 @@ def build_site(home: Path, out: Path | None = None) -> BuiltSite:
     damaged = [audit for audit in seen if audit.told["damage"]]
     notes = [f"{audit.folder}: {audit.told['damage']}. koda verify shows more." for audit in damaged[:_NOTES]]
     if len(damaged) > _NOTES:
-        notes.append(f"{len(damaged) - _NOTES} more are damaged; the page lists them.")
+        notes.append(
+            f"{counted(len(damaged) - _NOTES, 'more audit is', 'more audits are')} damaged; the page lists them."
+        )
     return BuiltSite(folder / INDEX, len(seen), len(damaged), sum(audit.read for audit in seen), notes)
 
 

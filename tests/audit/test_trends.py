@@ -172,3 +172,19 @@ def test_costs_are_summed_by_step(tmp_path: Path) -> None:
     assert (spending["total"]["runs"], spending["total"]["seconds"]) == (3, 12.0)
     late = spending_of(tmp_path, Selection(since=START + timedelta(days=1)))
     assert late["total"]["runs"] == 2
+
+
+def test_what_runs_took_between_their_steps_is_told_apart(tmp_path: Path) -> None:
+    store, record = AuditStore(tmp_path), a_record(0)
+    store.stage_audit(record, [])
+    for number, seconds in enumerate((10.5, 2.0, None)):  # the second has steps side by side, the third is old
+        run = {"run_id": f"r{number}", "audit_id": record.id, "started": START, "ended": START, "seconds": seconds}
+        step = {"audit_id": record.id, "executed": True, "peak_bytes": None, "peak_device_bytes": None, "device": None}
+        steps = [
+            {**step, "run_id": f"r{number}", "place": place, "step": name, "seconds": 3.0}
+            for place, name in enumerate(("embed", "discover"))
+        ]
+        store.stage_run(run, steps)
+    store.merge()
+    total = spending_of(tmp_path)["total"]
+    assert (total["seconds"], total["between_seconds"]) == (18.0, 4.5)

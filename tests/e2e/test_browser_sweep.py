@@ -54,6 +54,8 @@ def test_a_browser_finds_no_fault(browser: Any, pages: dict[str, Path], name: st
     assert tables.count() > 0
     over = tables.evaluate_all("all => all.map(t => t.scrollWidth - t.closest('.wide').clientWidth)")
     assert max(over) <= 1, "a reader has to scroll sideways"
+    if name == "sweep":
+        assert page.locator("main").bounding_box()["x"] < 50, "the place of a sidebar that there is none of"
     context.close()
 
 

@@ -42,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "run_id": f"r{day}", "audit_id": record.id, "place": 0, "step": "embed baseline", "executed": True,
             "seconds": 2.0, "peak_bytes": 300 * 2**20, "peak_device_bytes": None, "device": "cpu",
         }  # fmt: skip
-        store.stage_run(run, [step])
+        store.stage_run({**run, "seconds": 2.5}, [step])
     lost = {"run_id": "r9", "audit_id": "audit-lost", "started": NIGHT, "ended": NIGHT, "state": "failed"}
     store.stage_run({**lost, "error": "no room"})
     store.merge()
@@ -92,6 +92,8 @@ def test_a_figure_is_followed_with_its_breaks(home: Path) -> None:
 def test_costs_are_shown_by_step_and_in_all(home: Path) -> None:
     shown = told(home, "history", "--costs")
     assert "embed baseline" in shown and "300 MiB" in shown and "over 3 runs" in shown
+    between, total = (next(line for line in shown.splitlines() if name in line) for name in ("between", "total"))
+    assert between.split() == ["between", "the", "steps", "1.5"] and " 7.5 " in total
     costs = as_json(home, "history", "--costs", "--verdict", "fail")
     assert costs["steps"][0]["seconds"] == costs["total"]["seconds"] == 4
 

@@ -146,7 +146,8 @@ def metrics(findings: list[Finding], map_points: int) -> Metrics:
     for f in findings[:3]:
         for sign in ("positive", "negative"):
             name = f"{f.side} {f.direction} {sign}"
-            differences += [difference(name, 46, -0.19), difference(f"rest of {name}", 2895, 0.0)]
+            gap = 0.0 if name == "lost 2 negative" else -0.19  # one slice on which the models are alike
+            differences += [difference(name, 46, gap), difference(f"rest of {name}", 2895, 0.0)]
     return Metrics(
         retrieval=retrieval,
         retrieval_differences=differences,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,13 @@ def test_a_finding_says_value_interval_data_and_n(page: Page) -> None:
     assert "Words were chosen by statistics, not by a person" in page.text
 
 
+def test_a_model_whose_label_is_its_role_is_named_once(tmp_path: Path) -> None:
+    record = factory.record(1, gallery=1, map_points=0)
+    named = record.findings[0].model_copy(update={"target": "baseline", "reference": "candidate"})
+    text = page_of(record.model_copy(update={"findings": [named]}), tmp_path)[0].text
+    assert "held out), the baseline ties the samples" in text and "the candidate does not: 0.052 %" in text
+
+
 def test_a_difference_that_is_not_confirmed_is_not_called_one(tmp_path: Path) -> None:
     record = small()
     weak = record.findings[0].model_copy(update={"confirmed": False, "p_value": 0.4})
@@ -93,6 +102,18 @@ def test_the_figures_beside_the_findings_stand_in_their_tables(page: Page) -> No
     assert "candidate − baseline, on the rest 2 895 0.0 [−3.0, +3.0]" in text
     assert "lift 18.2 [13.1, 25.3]" in text
     assert text.count("Near-duplicates.") == 1 and "61 % of the members have a twin in this lobe" in text
+
+
+def test_slices_without_a_clear_difference_are_folded_away_and_on_paper_counted(page: Page, pdf: Path) -> None:
+    summary = "1 more set of slice members where the interval of each difference holds 0"
+    table, _, folded = page.text.partition("Retrieval of both models:")[2].partition(summary)
+    assert "lost 1, counterpart, held-out members" in table and "lost 2, first lobe" in table
+    assert "lost 2, counterpart" not in table and "lost 2, counterpart, held-out members" in folded
+    if shutil.which("pdftotext"):
+        paper = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, check=True, text=True).stdout
+        said = " ".join(paper.split())
+        assert "On 1 more set of slice members the interval of each difference holds 0: its figures are in" in said
+        assert "lost 2, first lobe" in said and "lost 2, counterpart, held-out" not in said
 
 
 def test_full_set_against_found_subset_is_one_table(page: Page) -> None:
@@ -174,6 +195,15 @@ def test_the_cover_has_a_line_for_each_theme_with_its_directions(tmp_path: Path)
     assert {"#lost-1", "#lost-2", "#lost-3"} <= {attributes.get("href") for _, attributes in page.tags}
 
 
+def test_the_cover_has_room_for_six_themes_and_counts_the_others(tmp_path: Path) -> None:
+    record = factory.record(6, gallery=1, map_points=0)
+    first = record.findings[0].subset
+    themes = [Theme(side="lost", number=n, findings=[first], name=f"n{n}", size=9, confirmed=True) for n in range(1, 9)]
+    page, _ = page_of(record.model_copy(update={"themes": themes}), tmp_path)
+    cover = page.text[: page.text.index("Contents")]
+    assert "Lost: n6 " in cover and "Lost: n7 " not in cover and "2 more themes: see section" in cover
+
+
 def test_a_reference_that_ties_the_samples_too_is_not_said_not_to(tmp_path: Path) -> None:
     found = factory.finding(0)
     strong = found.reference_share.model_copy(update={"value": 0.0013, "low": 0.0009, "high": 0.0017})
@@ -246,7 +276,8 @@ def test_a_card_is_of_confirmed_findings_and_says_what_the_policy_looks_at(tmp_p
     assert "0.81 % largest confirmed share lost, held out" in text and "that counts" not in text
     unconfirmed = [f.model_copy(update={"confirmed": False}) for f in record.findings]
     text = cover(unconfirmed, rule)
-    assert "none largest confirmed share lost, held out of 2 directions found none was confirmed" in text
+    assert "none largest confirmed share lost, held out" in text
+    assert "of 2 directions (contrasts of two groups of samples) found none was confirmed" in text
     assert "0.81 %" not in text and "No loss over 0.10 % of the data was confirmed" in text
     untested = [f.model_copy(update={"confirmed": None, "p_value": None}) for f in record.findings]
     text = cover(untested, rule)

@@ -73,7 +73,7 @@ def test_it_says_what_is_lost_with_the_fall_its_n_and_its_interval(record: Audit
         "them purple, falls from 98.7 to 29.7 %."
     )
     assert _plain(said.notes[0]) == "A fall of 69.0 points (95 % interval 59.0 to 79.0)."
-    assert "as strongly as a group of 0.81 % (95 % interval 0.73 to 0.90 %) of the data would be" in _plain(
+    assert "as alike as a tight group of 0.81 % (95 % interval 0.73 to 0.90 %) of the data would be" in _plain(
         said.notes[1]
     )
     assert [_plain(lobe.name) for lobe in said.lobes] == ["purple", "blue"]

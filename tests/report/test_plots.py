@@ -193,3 +193,33 @@ def test_many_rows_are_several_figures_over_one_axis() -> None:
     assert [piece.count(">row ") for piece in pieces] == [20, 20, 5]
     ticks = [re.findall(r'text-anchor="middle">([0-9.]+)<', piece) for piece in pieces]
     assert ticks[0] == ticks[1] == ticks[2] and len(ticks[0]) > 2
+
+
+def test_no_upright_line_crosses_a_label_or_the_name_of_a_limit() -> None:
+    long = [IntervalRow("a label that is longer than the limits are far from the left", Interval(0.008)), *rows()]
+    svg = interval_plot(
+        long,
+        title="t",
+        axis="x",
+        limits={"warn limit 0.35 %": 0.0035, "fail limit 0.30 %": 0.003},
+        scale=100.0,
+        width=460,
+        label_width=0,
+        reference_name="b",
+        target_name="a",
+    )
+    root = ET.fromstring(str(svg))
+    upright = [
+        tuple(map(float, found))
+        for path in root.iter(f"{SVG}path")
+        for found in re.findall(r"^M([\d.]+) ([\d.]+)L\1 ([\d.]+)$", path.attrib["d"])
+    ]
+    labels = [t for t in root.iter(f"{SVG}text") if "label" in (t.text or "") or "limit" in (t.text or "")]
+    assert len(labels) == 3 and len(upright) > 6
+    for label in labels:
+        x, y, width = float(label.attrib["x"]), float(label.attrib["y"]), 5.0 * len(label.text or "")
+        x -= width if label.attrib["text-anchor"] == "end" else 0
+        crossing = [line for line in upright if x < line[0] < x + width and line[1] < y - 1 and line[2] > y - 8]
+        assert crossing == [], label.text
+    dashed = [path for path in root.iter(f"{SVG}path") if path.attrib.get("stroke-dasharray")]
+    assert len(dashed) > 2  # the limit goes on beneath the label

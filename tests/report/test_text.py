@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from koda.records import Estimate, RuleResult
 from koda.report import figures, text
+from tests.report import factory
+from tests.report.page import page_of
 
 
 def test_shares_are_not_rounded_to_nothing_and_energies_are_in_one_unit() -> None:
@@ -50,3 +55,16 @@ def test_the_first_letter_with_a_direction_gives_that_of_the_text() -> None:
     runs = {"a red שלום": "ltr", "12 קוביות": "rtl", "«سيارة» red": "rtl", "3 + 4": "ltr", "": "ltr", "猫": "ltr"}
     assert {words: text.direction(words) for words in runs} == runs
     assert text.direction(None) == "ltr"
+
+
+def test_what_a_person_set_is_written_with_all_of_its_decimals() -> None:
+    assert [text.limit(value) for value in (0.00125, 0.003, 0.1)] == ["0.125\u00a0%", "0.30\u00a0%", "10.0\u00a0%"]
+    assert [text.asked_for(value) for value in (0.5, 0.555)] == ["50\u00a0%", "55.5\u00a0%"]
+
+
+def test_a_report_never_rounds_the_materiality(tmp_path: Path) -> None:
+    record = factory.record(2, gallery=1, map_points=0)
+    method = record.method.model_copy(update={"materiality": 0.00125})
+    said = page_of(record.model_copy(update={"method": method}), tmp_path)[0].text
+    assert said.count("0.125 %") >= 6
+    assert not re.search(r"(materiality|largest|at most|nothing over|loss over)[^.]{0,12} 0\.1[23] %", said)

@@ -17,10 +17,11 @@ from koda.records import (
     FigureDifference,
     FigureName,
     FindingKept,
+    FindingSeen,
     Trend,
     TrendPoint,
 )
-from koda.report.changed_figures import changed_figures
+from koda.report.changed_figures import changed_figures, quiet
 from koda.report.trend_plot import trend, trend_plot
 from tests.report.page import page_of, small
 
@@ -128,3 +129,51 @@ def test_the_rest_is_folded_away_and_the_report_before_is_linked(tmp_path: Path)
     opened, rest = raw.index("kept: lost 2"), raw.index("<details")
     assert opened < rest < raw.index("kept: lost 1") and raw.index("Everything else that is not the same") > rest
     assert "63.0 % [60.0, 66.0] at 95 %" in page.text.replace("\u00a0", " ")
+
+
+def _calm(kept: list[FindingKept], metrics: list[FigureDifference], **changes: Any) -> AuditRecord:
+    made = _after(small(), metrics, kept=kept, **changes)
+    assert made.changes is not None
+    return made.model_copy(update={"changes": made.changes.model_copy(update={"verdict_after": "pass"})})
+
+
+def _kept(number: int, **changes: Any) -> FindingKept:
+    same = {"confirmed_before": True, "confirmed_after": True, "share_before": 0.01, "share_after": 0.011}
+    return FindingKept(side="lost", before=number, after=number, overlap=0.9, **(same | changes))
+
+
+def test_where_nothing_material_changed_the_section_is_one_sentence_and_a_fold(tmp_path: Path) -> None:
+    torch = [Difference(name="torch", before="1", after="2")]
+    page, made = page_of(_calm([_kept(1), _kept(2)], [], software=torch), tmp_path / "two")
+    assert (
+        "Nothing material changed since audit audit-0 , which ended 2026-11-01 00:00:00 UTC: the verdict is PASS then "
+        "and now, the 2 directions are kept with the same results of their tests, and the figures are the same."
+    ) in page.text
+    raw = made.html.read_text(encoding="utf-8")
+    fold = raw[raw.index("Nothing material") :]
+    assert fold.index("<details") < fold.index("kept: lost 1") < fold.index("torch") < fold.index("</details>")
+    assert "everything else that is not the same: 1\u00a0entry of software and hardware</summary>" in fold
+    for said in ("Directions: ", "0 new", "0\u00a0figure", "No figure is known", "software are the same"):
+        assert said not in fold[: fold.index("<h2")]
+    page, made = page_of(_calm([], []), tmp_path / "none")
+    assert "no direction was found then or now" in page.text
+    section = made.html.read_text(encoding="utf-8").partition("Nothing material")[2].partition("<h2")[0]
+    assert "<details" not in section and "<table" not in section
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"comparable": False, "not_comparable": ["other settings"]},
+        {"verdict_after": "fail"},
+        {"rules": [Difference(name="lost.max_share", before="pass", after="warn")]},
+        {"kept": [_kept(1, confirmed_after=False)]},
+        {"gone": [FindingSeen(side="lost", direction=1, target_share=0.01)]},
+        {"findings_compared": False},
+    ],
+)
+def test_what_changed_or_cannot_be_compared_is_not_called_immaterial(changes: dict[str, Any]) -> None:
+    calm = _calm([_kept(1)], [])
+    assert calm.changes is not None and quiet(calm, changed_figures(calm))
+    record = calm.model_copy(update={"changes": calm.changes.model_copy(update=changes)})
+    assert quiet(record, changed_figures(record)) == ""
