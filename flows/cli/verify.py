@@ -51,7 +51,7 @@ def verify(
         from koda.evidence.verify import verify as check
         from koda.evidence.weights import weights_places
 
-        return check(find_published(home(), audit), kept, key, weights_places(weights or [])).as_json()
+        return check(find_published(home(), audit), kept, key, weights_places(weights or []), home()).as_json()
 
     result = answer(work, as_json, show_verification)
     raise typer.Exit(0 if result["verified"] else 1)

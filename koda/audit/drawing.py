@@ -90,6 +90,24 @@ def read_thumbnails(records: Path) -> dict[str, bytes]:
     return dict(zip(columns["key"], columns["jpeg"], strict=True))
 
 
+def stored_thumbnails(home: Path | None, folder: Path) -> dict[str, bytes] | None:
+    """Return the thumbnails that an audit left among the artifacts of its home or of another; None where it has none.
+
+    Args:
+        home: KODA_HOME; None to look in that of the folder alone.
+        folder: of the audit, which may lie elsewhere.
+    """
+    digest = digest_once(folder / RECORD)
+    for place in dict.fromkeys(filter(None, (home_of(folder, ARTIFACTS), home))):
+        store = ArtifactStore(place / ARTIFACTS)
+        for artifact in (store.root / RECORDS).glob("[!.]*"):
+            with contextlib.suppress(OSError, ValueError, StoreError):  # unfinished or damaged: another may do
+                entry = Mark.read(artifact).files.get(RECORD)
+                if entry is not None and entry.sha256 == digest:
+                    return store.read(RECORDS, artifact.name, read_thumbnails)
+    return None
+
+
 def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[str]]:
     """Find the thumbnails of an audit: among the artifacts of its home or of another, else in its former report.
 
@@ -102,14 +120,8 @@ def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[st
     """
     from koda.report.former import pictures_in
 
-    digest = digest_once(folder / RECORD)
-    for place in dict.fromkeys(filter(None, (home_of(folder, ARTIFACTS), home))):
-        store = ArtifactStore(place / ARTIFACTS)
-        for artifact in (store.root / RECORDS).glob("[!.]*"):
-            with contextlib.suppress(OSError, ValueError, StoreError):  # unfinished or damaged: another may do
-                entry = Mark.read(artifact).files.get(RECORD)
-                if entry is not None and entry.sha256 == digest:
-                    return store.read(RECORDS, artifact.name, read_thumbnails), []
+    if (stored := stored_thumbnails(home, folder)) is not None:
+        return stored, []
     found: dict[str, bytes] = {}
     for path in (*listed_pages(folder), folder / HTML):  # the pages have the larger pictures
         with contextlib.suppress(OSError, ValueError, StoreError):  # damaged: the others have theirs

@@ -17,6 +17,7 @@ from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
 from koda.evidence.printed import PRINTED, check_reports
+from koda.evidence.redrawn import check_drawn
 from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_statement
@@ -70,6 +71,7 @@ def verify(
     head: ChainHead | None = None,
     key: Path | None = None,
     weights: Mapping[Role, Path] | None = None,
+    home: Path | None = None,
 ) -> Verification:
     """Check an audit's folder, which need not lie in a home.
 
@@ -78,6 +80,7 @@ def verify(
         head: of the chain, as kept elsewhere.
         key: PEM file of the public key of who is to have signed.
         weights: where the weights of the models lie, if not where the record says.
+        home: KODA_HOME, which may have the pictures of an audit that lies in no home.
 
     Raises:
         DataError: neither a manifest nor a record is there.
@@ -102,15 +105,16 @@ def verify(
         return Verification(audit, files, checks)
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
+    checks += check_drawn(folder.resolve(), record, home)
     checks += [*_unlisted(folder, checks), *_annotations(folder), check_statement(folder, record, signer)]
     if (folder / SIGNED).is_dir():
         checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
         checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
-    home = home_of(folder.resolve(), DATABASE)
-    if home is None:
+    own_home = home_of(folder.resolve(), DATABASE)
+    if own_home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
-        chain = StoredChain.read(home)
+        chain = StoredChain.read(own_home)
         checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
 
