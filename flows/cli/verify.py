@@ -51,7 +51,7 @@ def verify(
         from koda.evidence.verify import verify as check
         from koda.evidence.weights import weights_places
 
-        return check(find_published(home(), audit), kept, key, weights_places(weights or [])).as_json()
+        return check(find_published(home(), audit), kept, key, weights_places(weights or []), home()).as_json()
 
     result = answer(work, as_json, show_verification)
     raise typer.Exit(0 if result["verified"] else 1)
@@ -95,11 +95,11 @@ def _read(path: Path) -> ChainHead:
 
 
 def _of_the_chain(kept: ChainHead | None) -> dict[str, Any]:
-    from koda.evidence.chained import LIMIT, StoredChain, check_chain
+    from koda.evidence.chained import LIMIT, StoredChain, check_audits, check_chain
     from koda.evidence.result import failed
 
     chain = StoredChain.read(home())
-    checks = check_chain(chain, kept)
+    checks = [*check_chain(chain, kept), *check_audits(chain)]
     return {
         "verified": not failed(checks),
         "files": {},

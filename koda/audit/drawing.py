@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,10 @@ def draw(
         replace_files(folder, new)
     notes = list(drawn.notes)
     if (folder / SIGNED).is_dir():
-        notes.append(f"What lies in {folder / SIGNED} was signed before: its signatures are not of these files.")
+        notes.append(
+            f"What lies in {folder / SIGNED} was signed before, and its signatures are not of these files: sign again "
+            f"with koda sign {shlex.quote(str(folder))} --key PRIVATE."
+        )
     return notes
 
 
@@ -88,6 +92,24 @@ def read_thumbnails(records: Path) -> dict[str, bytes]:
     """Return sample key -> JPEG of what the record step left in a folder."""
     columns = pq.ParquetFile(records / "thumbnails.parquet").read().to_pydict()
     return dict(zip(columns["key"], columns["jpeg"], strict=True))
+
+
+def stored_thumbnails(home: Path | None, folder: Path) -> dict[str, bytes] | None:
+    """Return the thumbnails that an audit left among the artifacts of its home or of another; None where it has none.
+
+    Args:
+        home: KODA_HOME; None to look in that of the folder alone.
+        folder: of the audit, which may lie elsewhere.
+    """
+    digest = digest_once(folder / RECORD)
+    for place in dict.fromkeys(filter(None, (home_of(folder, ARTIFACTS), home))):
+        store = ArtifactStore(place / ARTIFACTS)
+        for artifact in (store.root / RECORDS).glob("[!.]*"):
+            with contextlib.suppress(OSError, ValueError, StoreError):  # unfinished or damaged: another may do
+                entry = Mark.read(artifact).files.get(RECORD)
+                if entry is not None and entry.sha256 == digest:
+                    return store.read(RECORDS, artifact.name, read_thumbnails)
+    return None
 
 
 def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[str]]:
@@ -102,14 +124,8 @@ def find_thumbnails(home: Path, folder: Path) -> tuple[dict[str, bytes], list[st
     """
     from koda.report.former import pictures_in
 
-    digest = digest_once(folder / RECORD)
-    for place in dict.fromkeys(filter(None, (home_of(folder, ARTIFACTS), home))):
-        store = ArtifactStore(place / ARTIFACTS)
-        for artifact in (store.root / RECORDS).glob("[!.]*"):
-            with contextlib.suppress(OSError, ValueError, StoreError):  # unfinished or damaged: another may do
-                entry = Mark.read(artifact).files.get(RECORD)
-                if entry is not None and entry.sha256 == digest:
-                    return store.read(RECORDS, artifact.name, read_thumbnails), []
+    if (stored := stored_thumbnails(home, folder)) is not None:
+        return stored, []
     found: dict[str, bytes] = {}
     for path in (*listed_pages(folder), folder / HTML):  # the pages have the larger pictures
         with contextlib.suppress(OSError, ValueError, StoreError):  # damaged: the others have theirs

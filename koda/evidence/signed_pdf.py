@@ -14,6 +14,8 @@ from koda.audit.folders import PDF, SIGNED
 from koda.errors import ConfigError
 from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
+from koda.storage.reading import UnreadableError, read_small
+from koda.wording import counted
 
 SIGNED_PDF = f"{SIGNED}/{PDF}"
 _FIELD = "Signature"
@@ -31,12 +33,16 @@ def certificates(path: Path, key: Any) -> list[Any]:
     """
     from cryptography.x509 import load_pem_x509_certificates
 
+    remedy = "Give it in PEM, with its issuers if it has any."
     try:
-        found = load_pem_x509_certificates(path.read_bytes())
-    except Exception as error:  # one of several of the library's, or of the file's
-        raise ConfigError(
-            f"{path} holds no certificate that can be read: {error}.", "Give it in PEM, with its issuers if it has any."
-        ) from error
+        data = read_small(path)
+    except UnreadableError as error:
+        raise ConfigError(f"{path} holds no certificate that can be read: {error}.", remedy) from error
+    try:
+        found = load_pem_x509_certificates(data)
+    except Exception as error:  # one of several of the library's
+        holds = "one that is damaged" if b"BEGIN CERTIFICATE" in data else "nothing that begins as one in PEM does"
+        raise ConfigError(f"{path} holds no certificate that can be read: it holds {holds}.", remedy) from error
     own = [each for each in found if each.public_key() == key.public_key()]
     if not own:
         raise ConfigError(
@@ -92,14 +98,15 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     data = path.read_bytes()
     report = (folder / PDF).read_bytes() if (folder / PDF).is_file() else None
     if report is not None and not data.startswith(report):
-        return Evidence(SIGNED_PDF, what, "FAILED", f"its beginning is not the {PDF} of the audit")
+        other = f"its beginning is not the {PDF} of the audit, which was drawn again since, or changed: sign it again"
+        return Evidence(SIGNED_PDF, what, "FAILED", other)
     if (why := NO_KEY if key is None else lacking("pyhanko")) is not None:
         return Evidence(SIGNED_PDF, what, "not verified", why)
     try:
         with _silent("pyhanko"):  # it logs a traceback of each signature that does not hold
             problem = _problem(data, key)
-    except Exception as error:  # a damaged PDF or signature raises whatever its parser meets
-        problem = f"its signature cannot be read: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    except Exception:  # a damaged PDF or signature raises whatever its parser meets
+        problem = "its signature cannot be read: it is no PDF, or one that is damaged"
     if problem is not None:
         return Evidence(SIGNED_PDF, what, "FAILED", problem)
     if report is None:
@@ -122,14 +129,18 @@ def _silent(name: str) -> Iterator[None]:
 def _problem(data: bytes, key: Any) -> str | None:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from pyhanko.pdf_utils.reader import PdfFileReader
+    from pyhanko.sign.fields import enumerate_sig_fields
     from pyhanko.sign.validation import validate_pdf_signature
     from pyhanko.sign.validation.settings import KeyUsageConstraints
     from pyhanko.sign.validation.status import SignatureCoverageLevel
     from pyhanko_certvalidator import ValidationContext
 
-    signatures = PdfFileReader(io.BytesIO(data)).embedded_signatures
+    reader = PdfFileReader(io.BytesIO(data))
+    signatures = reader.embedded_signatures
     if len(signatures) != 1:
-        return f"it holds {len(signatures)} signatures in place of one"
+        return f"it holds {counted(len(signatures), 'signature')} in place of one"
+    if unsigned := sum(value is None for _, value, _ in enumerate_sig_fields(reader)):
+        return f"it holds {counted(unsigned, 'signature field')} that nothing signs: it was changed after it was signed"
     signature = signatures[0]
     if not _is_canonical(data, signature.byte_range):
         return "it was changed after it was signed"

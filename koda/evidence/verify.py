@@ -17,10 +17,13 @@ from koda.evidence.keys import public_key
 from koda.evidence.listed import check_listed
 from koda.evidence.manifest import as_evidence, check_manifest, read_whole
 from koda.evidence.printed import PRINTED, check_reports
+from koda.evidence.redrawn import check_drawn
 from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_statement
 from koda.evidence.weights import check_weights
+from koda.records import Annotations
+from koda.records.annotations import ANNOTATIONS_VERSION
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
 from koda.typing import Role
@@ -70,6 +73,7 @@ def verify(
     head: ChainHead | None = None,
     key: Path | None = None,
     weights: Mapping[Role, Path] | None = None,
+    home: Path | None = None,
 ) -> Verification:
     """Check an audit's folder, which need not lie in a home.
 
@@ -78,6 +82,7 @@ def verify(
         head: of the chain, as kept elsewhere.
         key: PEM file of the public key of who is to have signed.
         weights: where the weights of the models lie, if not where the record says.
+        home: KODA_HOME, which may have the pictures of an audit that lies in no home.
 
     Raises:
         DataError: neither a manifest nor a record is there.
@@ -91,28 +96,39 @@ def verify(
     except DataError as error:
         if not any((folder / name).is_file() for name in (MANIFEST, RECORD)):
             raise  # it is no audit at all
-        return Verification(folder.name, [], [Evidence(MANIFEST, "that it can be read", "FAILED", error.message)])
+        unread = Evidence(MANIFEST, "that it can be read", "FAILED", error.message)
+        return Verification(folder.name, [], [unread, *_left_out(folder, MANIFEST)])
     checks = [check_manifest(folder), *map(as_evidence, files)]
     whole = read_whole(folder)
     if whole is None:
         if not any(check.name == RECORD and check.problem for check in files):
             checks.append(Evidence(RECORD, "that it reads as a record", "FAILED", "it does not"))
-        why = f"{RECORD}, which it is compared with, cannot be read"
-        checks += [Evidence(name, what, "not verified", why) for name, what in _COMPARED.items()]
+        checks += _left_out(folder, RECORD)
         return Verification(audit, files, checks)
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
-    checks += [*_unlisted(folder, checks), *_annotations(folder), check_statement(folder, record, signer)]
+    checks += check_drawn(folder.resolve(), record, home)
+    statement = check_statement(folder, record, signer)
+    checks += [*_pages_of_pdf(folder, statement), *_unlisted(folder, checks), *_annotations(folder), statement]
     if (folder / SIGNED).is_dir():
         checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
         checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
-    home = home_of(folder.resolve(), DATABASE)
-    if home is None:
+    own_home = home_of(folder.resolve(), DATABASE)
+    if own_home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
-        chain = StoredChain.read(home)
+        chain = StoredChain.read(own_home)
         checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
+
+
+def _left_out(folder: Path, unread: str) -> Iterator[Evidence]:
+    """Name what is not checked where the manifest or the record, on which all else stands, cannot be read."""
+    why = f"{unread}, which it is compared with, cannot be read"
+    signed = sorted(f"{SIGNED}/{path.name}" for path in (folder / SIGNED).glob("*"))
+    rest = {name: "its signature" for name in signed if name != STATEMENT}
+    for name, what in {**_COMPARED, **rest}.items():
+        yield Evidence(name, what, "not verified", why)
 
 
 def _unlisted(folder: Path, checks: Sequence[Evidence]) -> Iterator[Evidence]:
@@ -124,6 +140,18 @@ def _unlisted(folder: Path, checks: Sequence[Evidence]) -> Iterator[Evidence]:
         yield Evidence("other files", "that they are part of the audit", "not verified", why)
 
 
+def _pages_of_pdf(folder: Path, statement: Evidence) -> Iterator[Evidence]:
+    """Say of the PDF that nothing but a signature speaks for what its pages say beside the digest."""
+    what = "what its pages say"
+    if not (folder / PDF).is_file():
+        return
+    if statement.state == "verified":
+        yield Evidence(PDF, what, "verified", "as they were signed; they are compared with nothing else")
+    else:
+        why = f"a signature alone speaks for them: koda draws {HTML} again, not the PDF"
+        yield Evidence(PDF, what, "not verified", why)
+
+
 def _annotations(folder: Path) -> Iterator[Evidence]:
     """Check the chain of what people said of an audit, where anybody said anything."""
     what = "its chain, and that it is about this record"
@@ -132,5 +160,16 @@ def _annotations(folder: Path) -> Iterator[Evidence]:
     except StoreError as error:
         yield Evidence(ANNOTATIONS, what, "FAILED", error.message)
     else:
-        if said:
+        if not said:
+            return
+        if _is_as_written(folder / ANNOTATIONS):
             yield Evidence(ANNOTATIONS, what, "verified")
+        else:
+            yield Evidence(ANNOTATIONS, what, "FAILED", "it is not as koda writes one: it was changed")
+
+
+def _is_as_written(path: Path) -> bool:
+    """Tell whether annotations are written as koda writes them, to the byte; those of an older one may not be."""
+    data = path.read_bytes()
+    chain = Annotations.from_json(data, str(path))
+    return chain.version != ANNOTATIONS_VERSION or data == chain.to_json().encode()

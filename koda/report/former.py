@@ -11,7 +11,7 @@ _JPEG = "data:image/jpeg;base64,"
 
 def pictures_in(html: str) -> dict[str, bytes]:
     """Return sample key -> JPEG of the galleries of a `report.html`; what is no such picture is passed over."""
-    reader = _Reader()
+    reader = Reader()
     reader.feed(html)
     reader.close()
     found: dict[str, bytes] = {}
@@ -31,7 +31,7 @@ def _jpeg(source: str) -> bytes | None:
         return None
 
 
-class _Reader(HTMLParser):
+class Reader(HTMLParser):
     """Which picture stands within the frame of which sample; one shown several times is an SVG image with an id."""
 
     def __init__(self) -> None:

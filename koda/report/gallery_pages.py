@@ -11,10 +11,11 @@ from pathlib import Path
 from koda.records import AuditRecord, Finding
 from koda.records.page_names import page_name
 from koda.report import environment, text, view
+from koda.report.page_software import page_software
 from koda.report.thumbnails import Gallery, gallery, unshrunk
 from koda.wording import agreeing
 
-_MOST = 5_000_000  # bytes of the report
+MOST_BYTES = 5_000_000  # of the report
 _FIRST = (6, 0)  # pictures of each lobe that the report itself shows, if they fit with all others
 _CAPTION = 400  # characters of what is said of a neighbour
 
@@ -41,7 +42,7 @@ def fitted(
         draw: makes the report with some pictures.
     """
     pictures = gallery(record, thumbnails)
-    if pictures.is_whole and len(page := draw(pictures).encode("utf-8")) <= _MOST:
+    if pictures.is_whole and len(page := draw(pictures).encode("utf-8")) <= MOST_BYTES:
         return page, pictures
     can_be_paged = pictures.total > pictures.missing
     for first in _FIRST if can_be_paged else ():
@@ -49,11 +50,11 @@ def fitted(
         if first and not pictures.is_whole:
             continue
         page = draw(pictures).encode("utf-8")
-        if len(page) <= _MOST:
+        if len(page) <= MOST_BYTES:
             return page, pictures
     # long captions leave no room for the pictures of map and neighbours
     pictures = gallery(record, thumbnails, most=0, first=0 if can_be_paged else None)
-    if len(page := draw(pictures).encode("utf-8")) > _MOST:
+    if len(page := draw(pictures).encode("utf-8")) > MOST_BYTES:
         pictures = replace(pictures, is_over=True)
         page = draw(pictures).encode("utf-8")  # which says it
     return page, pictures
@@ -108,6 +109,7 @@ def pages(
             style=style,
             csp=environment.policy(style, ""),
             record_digest=digest,
+            drawn_by=page_software(),
         )
         yield page_name(finding.subset), page.encode("utf-8")
 

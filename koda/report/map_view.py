@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +63,7 @@ def data(record: AuditRecord, findings: Sequence[FindingView], pictures: Gallery
     shown = {s.key: (s.caption, s.metadata) for v in findings for lobe in v.lobes for s in lobe.lobe.samples}
     known = {key: (sample.caption, sample.metadata) for key, sample in record.looks.samples.items()} | shown
     near = {entry.key: entry for entry in record.looks.neighbours}
-    keys = list(
-        dict.fromkeys(
-            [
-                *shown,
-                *(points.keys if points else []),
-                *(n.key for entry in near.values() for n in (*entry.baseline, *entry.candidate)),
-            ]
-        )
-    )
+    keys = known_keys(record, shown)
     at = {key: number for number, key in enumerate(keys)}
     made: dict[str, Any] = {
         "keys": [text.clean(key) for key in keys],
@@ -101,6 +93,19 @@ def data(record: AuditRecord, findings: Sequence[FindingView], pictures: Gallery
         }
     raw = json.dumps(made, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(raw.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def known_keys(record: AuditRecord, shown: Iterable[str]) -> list[str]:
+    """Return the keys of all samples that the script knows, in their order.
+
+    Args:
+        record: of the audit.
+        shown: keys of the samples in galleries, as these follow each other.
+    """
+    points = record.metrics.map
+    near = {entry.key: entry for entry in record.looks.neighbours}
+    beside = (n.key for entry in near.values() for n in (*entry.baseline, *entry.candidate))
+    return list(dict.fromkeys([*shown, *(points.keys if points else []), *beside]))
 
 
 def _near(entry: SampleNeighbours, at: dict[str, int]) -> list[Any]:

@@ -17,6 +17,7 @@ from koda.report.found_subset import found_table, overlaps, stops
 from koda.report.gallery_pages import fitted, notes_on, pages
 from koda.report.glosses import Glosses
 from koda.report.headline import headline
+from koda.report.page_software import page_software
 from koda.report.pdf import write_pdf
 from koda.report.people import People, people
 from koda.report.plots import line_plot
@@ -72,12 +73,10 @@ def render(
     out_dir = Path(out_dir)
     named = people(record, annotations)
     page, pictures = fitted(
-        record,
-        thumbnails,
-        lambda some: _document(record, some, named, folder, "html", _notes(record, some), with_pdf=pdf),
+        record, thumbnails, lambda some: draw_page(record, some, with_pdf=pdf, annotations=annotations)
     )
     html, notes = out_dir / "report.html", _notes(record, pictures)
-    _write_pages(record, thumbnails, pictures, folder, out_dir)
+    _write_pages(draw_gallery_pages(record, thumbnails) if pictures.is_paged else {}, out_dir)
     write_atomically(html, page)
     if not pdf:
         return RenderedReport(html, None, notes)
@@ -101,6 +100,36 @@ def render(
     return RenderedReport(html, out, notes)
 
 
+def draw_page(record: AuditRecord, pictures: Gallery, *, with_pdf: bool, annotations: Sequence[Annotation] = ()) -> str:
+    """Return `report.html` with some pictures.
+
+    Args:
+        record: the audit.
+        pictures: that it shows.
+        with_pdf: whether it leads to a PDF beside it.
+        annotations: what people said of the audit after it, the oldest first.
+
+    Raises:
+        PrerequisiteError: the templates are not installed.
+        DataError: the record contradicts itself.
+    """
+    folder, named = environment.template_folder(), people(record, annotations)
+    return _document(record, pictures, named, folder, "html", _notes(record, pictures), with_pdf=with_pdf)
+
+
+def draw_gallery_pages(record: AuditRecord, thumbnails: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the page of pictures of each finding, by its name; a report leads to them where it lacks the room.
+
+    Args:
+        record: the audit.
+        thumbnails: sample key -> JPEG bytes.
+
+    Raises:
+        PrerequisiteError: the templates are not installed.
+    """
+    return dict(pages(record, thumbnails, _ordered(record), environment.template_folder()))
+
+
 def _notes(record: AuditRecord, pictures: Gallery) -> list[str]:
     """Say which pictures could not be had, and which are on pages beside the report."""
     notes = notes_on(record, pictures)
@@ -112,16 +141,12 @@ def _notes(record: AuditRecord, pictures: Gallery) -> list[str]:
     return notes
 
 
-def _write_pages(
-    record: AuditRecord, thumbnails: Mapping[str, bytes], pictures: Gallery, folder: Path, out_dir: Path
-) -> None:
+def _write_pages(drawn: Mapping[str, bytes], out_dir: Path) -> None:
     """Write the pages with pictures that the report lacks, and take away those that koda wrote for an earlier one."""
-    written = set()
-    for name, page in pages(record, thumbnails, _ordered(record), folder) if pictures.is_paged else ():
+    for name, page in drawn.items():
         write_atomically(out_dir / name, page)
-        written.add(name)
     for path in out_dir.glob(PAGES):
-        if path.name not in written and is_page_name(path.name) and _is_of_koda(path):
+        if path.name not in drawn and is_page_name(path.name) and _is_of_koda(path):
             path.unlink()
 
 
@@ -196,6 +221,7 @@ def _document(
             alignment=alignment.alignment(record),
             aligned=alignment.cover_note(record),
             drawn_with=drawing_software() if target == "pdf" else "",
+            drawn_by=page_software() if target == "html" else "",
             configuration=environment.configuration(record.model_dump(mode="json")["config"]),
             record_digest=hashlib.sha256(record.to_json().encode("utf-8")).hexdigest(),
             created=text.as_utc(record.ended).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -18,11 +18,16 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
+from koda.evidence.listed import check_listed
+from koda.evidence.printed import check_reports
+from koda.evidence.redrawn import DRAWN
+from koda.evidence.verify import verify
 from koda.records import AuditRecord
 from koda.report import render
 from koda.storage import digest_once
 from koda.storage.database import AuditStore
-from tests.evidence.conftest import AUDIT, change, flip, list_again
+from tests.audit.published import put, small_record
+from tests.evidence.conftest import AUDIT, chain, change, flip, list_again
 from tests.report import factory
 from tests.report.page import needs_pango
 
@@ -46,7 +51,8 @@ def test_a_clean_audit_verifies_in_its_home(home: Path, folder: Path) -> None:
     code, answer = told(folder)
     assert code == 0 and answer["verified"] and answer["failed"] == []
     not_verified = {key for key, state in states(answer).items() if state == "not verified"}
-    assert {name for name, _ in not_verified} == {"chain", "signed/statement.dsse.json"}
+    assert {name for name, _ in not_verified} == {"chain", "report.pdf", "signed/statement.dsse.json"}
+    assert states(answer)["report.html", DRAWN] == "verified" and "a signature alone speaks for them" in str(answer)
     assert any("against its own author" in remark for remark in answer["cannot_know"])
 
 
@@ -54,16 +60,20 @@ def test_a_folder_alone_verifies_but_for_the_chain(folder: Path, tmp_path: Path)
     alone = Path(shutil.copytree(folder, tmp_path / "alone"))
     code, answer = told(alone)
     assert code == 0
-    assert [check["name"] for check in answer["checks"] if check["state"] != "verified"] == [
-        "signed/statement.dsse.json",
-        "chain",
+    assert [(check["name"], check["what"]) for check in answer["checks"] if check["state"] != "verified"] == [
+        ("report.html", "its pictures"),
+        ("report.pdf", "what its pages say"),
+        ("signed/statement.dsse.json", "its signature, and the files that it names"),
+        ("chain", "its rows"),
     ]
+    assert states(answer)["report.html", DRAWN] == "verified"
     (alone / "report.pdf").unlink()
     list_again(alone)
     code, answer = told(alone)
     assert code == 0
     assert {check["name"] for check in answer["checks"] if check["state"] != "verified"} == {
         "chain",
+        "report.html",
         "report.pdf",
         "signed/statement.dsse.json",
     }
@@ -173,6 +183,106 @@ def test_what_was_changed_fails_and_is_named(folder: Path, name: str) -> None:
     assert all(f"{file}: " in shown for file in files) and "FAILED" in shown
 
 
+def add_to_pdf(folder: Path, what: str) -> None:
+    """Add to the PDF what koda never puts there, written in one go, and list it."""
+    with pikepdf.open(folder / "report.pdf", allow_overwriting_input=True) as pdf:
+        script = pikepdf.Dictionary({"/S": pikepdf.Name.JavaScript, "/JS": "app.alert(1)"})
+        if what == "attachment":
+            pdf.attachments["other.json"] = b"{}"
+        elif what == "note":
+            note = {"/Type": pikepdf.Name.Annot, "/Subtype": pikepdf.Name.FreeText, "/Rect": [0, 0, 9, 9]}
+            pdf.pages[1].Annots = pikepdf.Array([pikepdf.Dictionary(note)])
+        elif what == "script of a page":
+            pdf.pages[0].AA = pikepdf.Dictionary({"/O": script})
+        elif what == "form":
+            pdf.Root.AcroForm = pikepdf.Dictionary({"/Fields": pikepdf.Array([])})
+        else:
+            pdf.Root.OpenAction = script
+        pdf.save()
+    list_again(folder)
+
+
+@pytest.mark.parametrize("what", ["attachment", "note", "script of a page", "form", "script"])
+def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
+    add_to_pdf(folder, what)
+    checks = list(check_reports(folder, *whole(folder)))
+    assert [check.name for check in checks if check.state == "FAILED"] == ["report.pdf"]
+    assert "which koda puts in no report.pdf" in str(checks)
+
+
+_HEAD = b"side,direction,lobe,rank,key,score,caption\r\n"
+
+
+def whole(folder: Path) -> tuple[bytes, AuditRecord]:
+    data = (folder / "audit.json").read_bytes()
+    return data, AuditRecord.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("slices.csv", b"a,b\r\n1,2\r\n", "it has no column side, direction, lobe, rank, key, score, caption"),
+        ("slices.csv", _HEAD + b"lost,1\r\n", "line 2 has fewer cells than the first"),
+        ("slices.csv", _HEAD + b"lost,x,positive,1,k,0.5,\r\n", "direction in line 2 is no number"),
+        ("slices.csv", b"\xff\xfe\x00", "it is no text in UTF-8"),
+        ("slices.csv", _HEAD + b'lost,"1', "it is no CSV"),
+        ("slices.csv", b"", "it has no column"),
+        ("verdict.json", b"x", "it holds no JSON"),
+        ("verdict.json", b'{"verdict": "pass", "verdict": "fail"}', "a name stands twice in it"),
+        ("verdict.json", b"[]", "it holds no object"),
+        ("verdict.json", b"{}", "it has no version"),
+    ],
+)
+def test_a_table_or_verdict_of_another_form_is_told_without_a_word_of_pythons(
+    folder: Path, name: str, content: bytes, words: str
+) -> None:
+    (folder / name).write_bytes(content)
+    (check,) = [each for each in check_listed(folder, whole(folder)[1]) if each.name == name]
+    assert check.state == "FAILED" and words in check.why and "Error" not in check.why
+
+
+def test_score_and_caption_of_a_shown_sample_are_those_of_the_record(folder: Path) -> None:
+    record = whole(folder)[1]
+    sample = record.findings[0].positive.samples[0]
+    data = (folder / "slices.csv").read_bytes()
+    for old, new, name in ((str(sample.score), "0.5", "score"), (str(sample.caption), "another", "caption")):
+        assert old.encode() in data
+        (folder / "slices.csv").write_bytes(data.replace(old.encode(), new.encode()))
+        check = list(check_listed(folder, record))[1]
+        assert check.state == "FAILED" and f"the {name} of the sample" in check.why
+
+
+@pytest.mark.parametrize("key", ["title", "data", "rules", "ended", "policy_digest"])
+def test_no_line_of_the_verdict_can_say_something_else_than_the_record(folder: Path, key: str) -> None:
+    raw = json.loads((folder / "verdict.json").read_bytes())
+    for changed in ({**raw, key: "other"}, {**raw, "more": 1}, {name: raw[name] for name in raw if name != key}):
+        (folder / "verdict.json").write_text(json.dumps(changed), encoding="utf-8")
+        first = next(iter(check_listed(folder, whole(folder)[1])))
+        assert first.state == "FAILED" and (key in first.why or "more" in first.why)
+
+
+DAMAGED_MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "former entries that are a text": lambda raw: raw.update(as_audited="x"),
+    "former entries that are null": lambda raw: raw.update(as_audited=None),
+    "a name that is too long": lambda raw: raw["files"].update({"a" * 5000: {"size": 1, "sha256": "0"}}),
+    "a name with a NUL": lambda raw: raw["files"].update({"a\0b": {"size": 1, "sha256": "0"}}),
+    "a name of half a character": lambda raw: raw["files"].update({"\ud800": {"size": 1, "sha256": "0"}}),
+    "a digest that is none": lambda raw: raw["files"]["audit.json"].update(sha256=None),
+    "files that are a list": lambda raw: raw.update(files=[]),
+    "an id that is a number": lambda raw: raw.update(audit=3),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_MANIFESTS)
+def test_a_manifest_of_another_form_fails_in_words(tmp_path: Path, name: str) -> None:
+    folder = put(tmp_path / "home", small_record())
+    raw = json.loads((folder / "manifest.json").read_bytes())
+    DAMAGED_MANIFESTS[name](raw)
+    (folder / "manifest.json").write_text(json.dumps(raw, indent=2, sort_keys=True), encoding="utf-8")
+    checks = verify(folder).checks
+    assert any(check.state == "FAILED" for check in checks) and "Error" not in str(checks)
+
+
 def sql(home: Path, text: str) -> None:
     with duckdb.connect(str(home / "koda.duckdb")) as connection:
         connection.execute(text)
@@ -202,7 +312,14 @@ def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tm
         assert told("--chain", "--head", kept, home=home)[0] == 0
     sql(home, "DELETE FROM chain WHERE seq = 3")
     (home / "chain-head.json").unlink()
-    assert told("--chain", home=home)[0] == 0  # what is cut leaves no trace but in a head
+    code, answer = told("--chain", home=home)
+    assert code == 1 and "the database holds audit-3, of which the chain has no row" in str(answer["checks"])
+    sql(home, "DELETE FROM audits WHERE id = 'audit-3'")
+    code, answer = told("--chain", home=home)  # what is left of it is its folder
+    assert code == 0 and "has audit-3, of which it has no row" in str(answer["checks"])
+    assert states(answer)["chain-head.json", "the chain's head in the home"] == "not verified"
+    shutil.rmtree(home / "audits" / "audit-3")
+    assert told("--chain", home=home)[0] == 0  # what is taken out everywhere leaves no trace but in a head
     code, answer = told("--chain", "--head", kept, home=home)
     assert code == 1 and "its tail is cut" in str(answer["checks"])
     assert told(folder, "--head", kept)[0] == 1
@@ -215,13 +332,11 @@ def test_the_chain_grows_with_each_new_record_and_no_other(home: Path) -> None:
     store = AuditStore(home)
     same = factory.record(1, map_points=0, id="audit-3")
     for record in (same, same.model_copy(update={"title": "another"})):
-        store.stage_audit(record, [])
-        store.merge()
+        chain(home, record)
     assert [row["audit_id"] for row in rows()] == ["audit-1", AUDIT, "audit-3", "audit-3"]
     before = json.loads((home / "chain-head.json").read_bytes())
     store.set_aside()
-    store.stage_audit(same, [])
-    store.merge()
+    chain(home, same)
     assert [row["kind"] for row in rows()] == ["rebuilt", "audit"]
     assert rows()[0]["previous"] == before["digest"]
     assert told("--chain", home=home)[0] == 0
@@ -232,14 +347,11 @@ def test_a_head_of_before_a_rebuild_is_known_again(home: Path, tmp_path: Path) -
     kept.write_text(json.dumps(told("--chain", home=home)[1]["head"]), encoding="utf-8")
     first = AuditStore(home).query("SELECT seq, digest, audit_id FROM chain WHERE seq = 1")[0]
     older.write_text(json.dumps(first), encoding="utf-8")
-    store = AuditStore(home)
-    store.set_aside()
-    store.stage_audit(factory.record(1, map_points=0, id="audit-1"), [])
-    store.merge()
+    AuditStore(home).set_aside()
+    chain(home, factory.record(1, map_points=0, id="audit-1"))
     code, answer = told("--chain", "--head", kept, home=home)  # its own audit, audit-3, is gone
     assert code == 1 and "lacks the head's own audit, audit-3" in str(answer["checks"])
-    store.stage_audit(factory.record(1, map_points=0, id="audit-3"), [])
-    store.merge()
+    chain(home, factory.record(1, map_points=0, id="audit-3"))
     code, answer = told("--chain", "--head", kept, home=home)
     assert code == 0 and states(answer)["chain", "its head, as kept elsewhere"] == "not verified"
     assert "begun anew after this head" in str(answer["checks"])
@@ -250,10 +362,8 @@ def test_a_head_of_before_a_rebuild_is_known_again(home: Path, tmp_path: Path) -
 def test_an_older_home_begins_its_chain_with_the_audits_that_are_there(home: Path) -> None:
     sql(home, "DELETE FROM chain")
     (home / "chain-head.json").unlink()
-    store = AuditStore(home)
-    store.stage_audit(factory.record(1, map_points=0, id="audit-4"), [])
-    store.merge()
-    rows = store.query("SELECT audit_id FROM chain ORDER BY seq")
+    chain(home, factory.record(1, map_points=0, id="audit-4"))
+    rows = AuditStore(home).query("SELECT audit_id FROM chain ORDER BY seq")
     assert sorted(row["audit_id"] for row in rows[:3]) == ["audit-1", "audit-3", AUDIT]
     assert rows[3]["audit_id"] == "audit-4"
 
@@ -271,10 +381,13 @@ def test_what_people_said_is_checked_by_its_own_chain(home: Path, folder: Path) 
     code, answer = told(folder)
     assert answer["failed"] == []
     assert states(answer)["annotations.json", "its chain, and that it is about this record"] == "verified"
-    change(folder / "annotations.json", b"A Reviewer", b"B Reviewer")
-    list_again(folder)
-    code, answer = told(folder)
-    assert code == 1 and answer["failed"] == ["annotations.json"]
+    written = (folder / "annotations.json").read_bytes()
+    for old, new in ((b"A Reviewer", b"B Reviewer"), (b'": ', b'" :')):
+        (folder / "annotations.json").write_bytes(written)
+        change(folder / "annotations.json", old, new)
+        list_again(folder)
+        code, answer = told(folder)
+        assert code == 1 and answer["failed"] == ["annotations.json"]
 
 
 def test_what_hangs_on_a_damaged_record_is_named_and_not_passed_over(folder: Path) -> None:
@@ -284,6 +397,22 @@ def test_what_hangs_on_a_damaged_record_is_named_and_not_passed_over(folder: Pat
     assert code == 1 and unsure == {
         *("verdict.json", "slices.csv", "report.html", "report.pdf", "chain", "signed/statement.dsse.json")
     }
+
+
+@pytest.mark.parametrize("damage", ["folder", "record", "all of it"])
+def test_an_audit_that_was_taken_away_is_missed_by_the_chain(home: Path, damage: str) -> None:
+    folder = home / "audits" / "audit-1"
+    if damage == "record":
+        folder.joinpath("audit.json").write_bytes(
+            factory.record(1, map_points=0, id="audit-1", title="x").to_json().encode()
+        )
+    else:
+        shutil.rmtree(folder)
+    if damage == "all of it":
+        sql(home, "DELETE FROM audits WHERE id = 'audit-1'")
+    code, answer = told("--chain", home=home)
+    words = "of audit-1 it names another record" if damage == "record" else "it names audit-1, of which"
+    assert code == 1 and answer["failed"] == ["chain"] and words in str(answer["checks"])
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{")])
