@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.environment import koda_home
 from flows.machine import machine_error
-from koda.errors import DataError, KodaError, MachineError
+from koda.errors import DataError, KodaError, MachineError, StoreError, WriteError
 from koda.secrets import redact
 
 FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
@@ -35,6 +35,8 @@ def in_words(error: BaseException) -> KodaError | None:
 
     chain = _chain(error)
     for here in chain:
+        if isinstance(here, WriteError):
+            return _of_place(here)
         if isinstance(here, KodaError) and not isinstance(here, MachineError):
             return here
         if isinstance(here, PermissionError) and (elsewhere := _outside_home(here)) is not None:
@@ -47,6 +49,14 @@ def in_words(error: BaseException) -> KodaError | None:
     if disk_usage(nearest_existing(koda_home())).free < FULL_BELOW_BYTES:
         return full_disk(koda_home())
     return next((found for here in chain if (found := _of_machine(here)) is not None), None)
+
+
+def _of_place(error: WriteError) -> KodaError:
+    """Return an error with the remedy for where it is: KODA_HOME decides where the results lie, and nothing else."""
+    if error.path.is_relative_to(koda_home()):
+        return error if error.is_full else StoreError(error.message, "Set KODA_HOME to a folder of your own.")
+    remedy = "Free some space there" if error.is_full else "Change its permissions, or its owner"
+    return StoreError(error.message, f"{remedy}, and run the same command again.")
 
 
 def _outside_home(error: OSError) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from koda.secrets import redact
@@ -64,6 +65,21 @@ class StoreError(KodaError):
     """The artifact store or the database cannot be read or written."""
 
     exit_code = 3
+
+
+class WriteError(StoreError):
+    """A file or a folder cannot be written.
+
+    Args:
+        message, remedy: as of every error.
+        path: what cannot be written.
+        is_full: whether the disk has no room; the same command goes on when there is some.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None, path: Path = Path(), is_full: bool = False) -> None:
+        super().__init__(message, remedy)  # from these two it is made again where it comes out of another process
+        self.path = path.absolute()
+        self.is_full = is_full
 
 
 class MachineError(KodaError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import (
     ConfigArgument,
     FreshOption,
@@ -80,7 +81,7 @@ def compare(
         from koda.compare import compare_folders, summarise
 
         settings = settings_of(set_)
-        with comparing(target, reference):
+        with destination("--out", out), comparing(target, reference):
             return summarise(compare_folders(target, reference, settings, both=both, out=out, join=join))
 
     answer(work, as_json, show_comparison)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import JsonOption, answer, home
 from flows.terminal import console, escape, short_path
 
@@ -32,13 +33,19 @@ def init(
     """Write a commented audit.yaml, and a crosswalk.yaml to edit."""
 
     def work() -> dict[str, Any]:
-        from koda.audit.crosswalk import shipped_crosswalk
         from koda.errors import ConfigError
-        from koda.storage import write_atomically
 
         if audit is not None and (baseline, candidate, data) != (None, None, None):
             raise ConfigError("--from takes models and data from the audit.", "Name no others; edit the file after it.")
         here = folder.absolute()
+        with destination("FOLDER", here):
+            return write(here)
+
+    def write(here: Path) -> dict[str, Any]:
+        from koda.audit.crosswalk import shipped_crosswalk
+        from koda.errors import ConfigError
+        from koda.storage import write_atomically
+
         crosswalk = shipped_crosswalk()
         if audit is None:
             text = _begun(baseline, candidate, data, here)

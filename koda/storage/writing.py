@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from koda.errors import StoreError
+from koda.errors import WriteError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNFINISHED = re.compile(r"\.((?P<machine>[0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")  # an older koda named no machine
@@ -26,7 +26,7 @@ _A_DAY = 86400  # seconds
 
 @contextlib.contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn failures to write below `path` into a :class:`StoreError` that says what to do."""
+    """Turn failures to write below `path` into a :class:`WriteError` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -35,24 +35,34 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         raise explained from error
 
 
-def explain_os_error(error: OSError, path: Path) -> StoreError | None:
-    """Return a StoreError for a full, read-only or forbidden disk; None for any other failure."""
-    if error.errno in _NO_SPACE:
-        return full_disk(Path(error.filename or path))
+def explain_os_error(error: OSError, path: Path) -> WriteError | None:
+    """Return a WriteError for a full, read-only or forbidden disk; None for any other failure."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    if is_unfinished(named):  # a name that nobody chose
+        named = named.parent
+    if is_full(error):
+        return full_disk(named)
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
-        return StoreError(
-            f"{error.filename or path} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own."
+        return WriteError(
+            f"{named} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own.", named
         )
     return None
 
 
-def full_disk(path: Path) -> StoreError:
+def is_full(error: OSError) -> bool:
+    """Tell whether a failure is for want of room."""
+    return error.errno in _NO_SPACE
+
+
+def full_disk(path: Path) -> WriteError:
     """Return the error that says that there is no room to write a path."""
     free = shutil.disk_usage(nearest_existing(path)).free
-    return StoreError(
+    return WriteError(
         f"The disk is full: writing {path} failed ({free / 2**20:.0f} MiB are free there).",
         "Free some space or set KODA_HOME to a larger disk, and run the same command again: it finishes what is "
         "missing.",
+        path,
+        is_full=True,
     )
 
 
