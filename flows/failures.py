@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from flows.environment import koda_home
 from flows.machine import machine_error
-from koda.errors import DataError, KodaError, MachineError, StoreError, WriteError
+from koda.errors import DataError, KodaError, MachineError, StoreError, WriteError, reason_of
 from koda.secrets import redact
 
 FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
@@ -40,13 +41,18 @@ def in_words(error: BaseException) -> KodaError | None:
         if isinstance(here, KodaError) and not isinstance(here, MachineError):
             return here
         if isinstance(here, PermissionError) and (elsewhere := _outside_home(here)) is not None:
-            return DataError(f"{elsewhere} cannot be opened: {here.strerror}.", "Change its permissions, or its owner.")
+            return DataError(
+                f"{elsewhere} cannot be opened: {reason_of(here)}.", "Change its permissions, or its owner."
+            )
+        if isinstance(here, OSError) and here.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return DataError(f"{here.filename} cannot be read: {reason_of(here)}.", "Give another path.")
         if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
             return explained
         if "database or disk is full" in str(here):
             return full_disk(koda_home())
     # of a full disk Prefect's server says that it did not start, or nothing
-    if disk_usage(nearest_existing(koda_home())).free < FULL_BELOW_BYTES:
+    disk = disk_usage(nearest_existing(koda_home()))
+    if disk.total and disk.free < FULL_BELOW_BYTES:
         return full_disk(koda_home())
     return next((found for here in chain if (found := _of_machine(here)) is not None), None)
 

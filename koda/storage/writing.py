@@ -69,7 +69,7 @@ def full_disk(path: Path) -> WriteError:
 def nearest_existing(path: Path) -> Path:
     """Return the path, or the nearest folder above it that exists."""
     path = path.absolute()
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110 - which takes a name that is too long
         path = path.parent
     return path
 
@@ -83,7 +83,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         StoreError: the disk is full, read-only or forbidden.
     """
     with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         temporary, handle = _open_unfinished(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -94,6 +94,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # of a file system that takes no folders, such as /proc
+        raise WriteError(f"{folder} cannot be made.", "Set KODA_HOME to a folder of your own.", folder) from error
 
 
 def _open_unfinished(folder: Path) -> tuple[Path, int]:
