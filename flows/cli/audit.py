@@ -75,7 +75,13 @@ def compare(
     ] = "keys",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not."""
+    """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not.
+
+    A folder holds img_emb/img_emb_0.npy, text_emb/text_emb_0.npy, or both,
+    and metadata/metadata_0.parquet with a column `key`; or koda's own shards,
+    as `koda export` writes them. "The layout of an embedding folder" in the
+    README has all of it, and an example.
+    """
 
     def work() -> dict[str, Any]:
         from koda.compare import compare_folders, summarise

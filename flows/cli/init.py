@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _AUDIT, _CROSSWALK = "audit.yaml", "crosswalk.yaml"
 _BASELINE, _CANDIDATE, _DATA = "ViT-B-32@laion2b_s34b_b79k", "local-dir:checkpoints/candidate", "pairs.tsv"
-_MODEL_HELP = "A model's name, folder, or NAME@WEIGHTS."
+_MODEL_HELP = "A model's name, folder, NAME@WEIGHTS, or embeddings:FOLDER."
 
 
 def init(
@@ -30,7 +30,10 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a commented audit.yaml, and a crosswalk.yaml to edit."""
+    """Write a commented audit.yaml, and a crosswalk.yaml to edit.
+
+    How a folder of embeddings is laid out says `koda compare --help`.
+    """
 
     def work() -> dict[str, Any]:
         from koda.errors import ConfigError

@@ -174,8 +174,8 @@ def open_folder(folder: Path, join: Join = "keys") -> EmbeddingFolder:
     else:
         raise DataError(
             f"{folder} holds no embeddings.",
-            "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/, text_emb/, "
-            "metadata/).",
+            "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/img_emb_0.npy, "
+            "text_emb/text_emb_0.npy, metadata/metadata_0.parquet with a column `key`); koda compare --help says more.",
         )
     for name, d in source.dims.items():
         if d == 0:
