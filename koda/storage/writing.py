@@ -83,7 +83,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         StoreError: the disk is full, read-only or forbidden.
     """
     with explain_os_errors(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         temporary, handle = _open_unfinished(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -96,7 +96,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        OSError: it cannot be made.
+        WriteError: it is on a file system that takes no folders.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # of a file system that takes no folders, such as /proc
@@ -196,7 +202,7 @@ def new_folder(parent: Path, prefix: str) -> Path:
     Raises:
         OSError: it cannot be made.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     folder = parent / f"{prefix}{secrets.token_hex(6)}"
     folder.mkdir()
     return folder

@@ -85,9 +85,10 @@ def test_a_name_that_is_too_long_for_the_disk_is_told_in_words(place: Path) -> N
 
 
 def test_a_home_that_no_disk_takes_is_told_in_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _config(place, watch={"path": "*"})
     for home in ("/proc/koda", str(place / (300 * "n"))):
         monkeypatch.setenv("KODA_HOME", home)
-        for command in (["demo"], ["site"]):
+        for command in (["demo"], ["site"], ["watch", "audit.yaml", "--once"]):
             result = CliRunner().invoke(app, command)
             assert result.exit_code in (2, 3), result.stderr
             assert FOREIGN.search(result.stderr) is None, result.stderr
