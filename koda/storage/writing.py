@@ -37,12 +37,13 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 def explain_os_error(error: OSError, path: Path) -> WriteError | None:
     """Return a WriteError for a full, read-only or forbidden disk; None for any other failure."""
-    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    told = error.filename2 or error.filename  # of a renaming, what it was to become
+    named = Path(os.fsdecode(told)) if isinstance(told, str | bytes) else path
     if is_unfinished(named):  # a name that nobody chose
         named = named.parent
     if is_full(error):
         return full_disk(named)
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}:
         return WriteError(
             f"{named} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own.", named
         )

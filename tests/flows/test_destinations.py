@@ -13,7 +13,7 @@ from flows.cli.destinations import destination
 from flows.failures import in_words
 from koda.errors import ConfigError, StoreError, WriteError
 from koda.storage.places import check_place
-from koda.storage.writing import write_atomically
+from koda.storage.writing import explain_os_errors, write_atomically
 
 CONFIG = "baseline: {name: 'local-dir:old'}\ncandidate: {name: 'local-dir:new'}\ndata: {path: pairs.tsv}\n"
 COMMANDS = {
@@ -96,6 +96,13 @@ def test_a_failure_in_the_middle_is_told_as_the_option_s(tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match=r"--out .*/out/sub/file/x cannot be written"), destination("--out", out):
         (out / "sub" / "file").write_text("x", encoding="utf-8")
         write_atomically(out / "sub" / "file" / "x" / "y", b"")
+
+
+def test_a_renaming_that_fails_is_told_by_what_it_was_to_become(tmp_path: Path) -> None:
+    (tmp_path / "old" / "sub").mkdir(parents=True)
+    (tmp_path / "new").mkdir()
+    with pytest.raises(WriteError, match=r"/old cannot be written: Directory not empty"), explain_os_errors(tmp_path):
+        (tmp_path / "new").rename(tmp_path / "old")
 
 
 def test_of_the_results_it_is_said_that_koda_home_is_to_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
