@@ -11,6 +11,7 @@ from koda.config import AuditConfig, load_config
 from koda.demo import PAIRS, model_path, write_data
 from koda.errors import ConfigError
 from koda.storage import write_atomically
+from koda.storage.places import check_place
 
 _TITLES = {
     "regressed": "Demo: a candidate that confuses purple with blue",
@@ -24,9 +25,11 @@ def demo_config(pair: str, home: Path, overrides: dict[str, Any] | None = None) 
 
     Raises:
         ConfigError: a pair that the demo does not have.
+        WriteError: nothing can be written in the home.
     """
     if pair not in PAIRS:
         raise ConfigError(f"The demo has no pair {pair!r}.", f"Choose one of {', '.join(PAIRS)}.")
+    check_place(home)
     folder = home / "demo"
     write_data(folder / "scenes")
     baseline, candidate = PAIRS[pair]

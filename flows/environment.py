@@ -102,6 +102,9 @@ def profile_settings() -> Mapping[str, str]:
 def make_prefect_home() -> None:
     """Make Prefect's own folder: it would make none above it, and then its server never answers."""
     if "PREFECT_HOME" in os.environ:
+        from koda.storage.places import check_place
+
+        check_place(Path(os.environ["PREFECT_HOME"]))
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 

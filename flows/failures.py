@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from flows.environment import koda_home
 from flows.machine import machine_error
-from koda.errors import DataError, KodaError, MachineError
+from koda.errors import DataError, KodaError, MachineError, StoreError, WriteError, reason_of
 from koda.secrets import redact
 
 FULL_BELOW_BYTES = 2**20  # with less free nothing can go on
@@ -35,18 +36,33 @@ def in_words(error: BaseException) -> KodaError | None:
 
     chain = _chain(error)
     for here in chain:
+        if isinstance(here, WriteError):
+            return _of_place(here)
         if isinstance(here, KodaError) and not isinstance(here, MachineError):
             return here
         if isinstance(here, PermissionError) and (elsewhere := _outside_home(here)) is not None:
-            return DataError(f"{elsewhere} cannot be opened: {here.strerror}.", "Change its permissions, or its owner.")
+            return DataError(
+                f"{elsewhere} cannot be opened: {reason_of(here)}.", "Change its permissions, or its owner."
+            )
+        if isinstance(here, OSError) and here.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return DataError(f"{here.filename} cannot be read: {reason_of(here)}.", "Give another path.")
         if isinstance(here, OSError) and (explained := explain_os_error(here, koda_home())) is not None:
             return explained
         if "database or disk is full" in str(here):
             return full_disk(koda_home())
     # of a full disk Prefect's server says that it did not start, or nothing
-    if disk_usage(nearest_existing(koda_home())).free < FULL_BELOW_BYTES:
+    disk = disk_usage(nearest_existing(koda_home()))
+    if disk.total and disk.free < FULL_BELOW_BYTES:
         return full_disk(koda_home())
     return next((found for here in chain if (found := _of_machine(here)) is not None), None)
+
+
+def _of_place(error: WriteError) -> KodaError:
+    """Return an error with the remedy for where it is: KODA_HOME decides where the results lie, and nothing else."""
+    if error.path.is_relative_to(koda_home()):
+        return error if error.is_full else StoreError(error.message, "Set KODA_HOME to a folder of your own.")
+    remedy = "Free some space there" if error.is_full else "Change its permissions, or its owner"
+    return StoreError(error.message, f"{remedy}, and run the same command again.")
 
 
 def _outside_home(error: OSError) -> Path | None:

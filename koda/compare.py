@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,10 +15,10 @@ from pydantic import ValidationError
 
 from koda.config import DiscrepancyConfig
 from koda.embeddings import EmbeddingTable, ShardedTable, TableLike, check_same_rows
-from koda.errors import ConfigError, DataError, StoreError, did_you_mean, nearest
+from koda.errors import ConfigError, DataError, did_you_mean, nearest
 from koda.slicing.export import SLICE_COLUMNS, metadata_names, table_csv
 from koda.storage import digest_file, digest_json, write_atomically
-from koda.storage.writing import nearest_existing
+from koda.storage.places import check_place
 from koda.typing import MODALITIES
 
 if TYPE_CHECKING:
@@ -290,13 +289,11 @@ def check_out(out: Path, inputs: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigError: a file, or a folder that holds something else.
-        StoreError: a folder that cannot be written.
+        WriteError: a folder that cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file.", "Give --out a folder.")
-    place = nearest_existing(out)
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise StoreError(f"Nothing can be written to {place}.", "Give --out a folder of your own.")
+    if out.is_file():
+        raise ConfigError(f"{out} is a file.", "Give the name of a folder.")
+    check_place(out)
     if not out.is_dir() or not any(out.iterdir()):
         return
     try:
@@ -324,13 +321,10 @@ def _write(
     from koda.discrepancy.saving import save_solution
 
     mark = json.dumps({"inputs": inputs}, indent=1, sort_keys=True).encode()
-    try:
-        write_atomically(out / MARK, mark)
-        for question in questions:
-            save_solution(question.solution, out if question.side == "target" else out / "reverse")
-        write_atomically(out / "slices.csv", slices_csv(questions, target, reference))
-    except StoreError as error:
-        raise StoreError(error.message, "Give --out another folder, or make room, and run it again.") from error
+    write_atomically(out / MARK, mark)
+    for question in questions:
+        save_solution(question.solution, out if question.side == "target" else out / "reverse")
+    write_atomically(out / "slices.csv", slices_csv(questions, target, reference))
     names = ("slices.csv", "solution.json", "directions.safetensors", *(["reverse"] if len(questions) > 1 else []))
     return {"folder": out, **{name.partition(".")[0]: out / name for name in names}}
 

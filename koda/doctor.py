@@ -5,15 +5,14 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from koda._version import __version__
 from koda.checks import Check, State
-from koda.errors import KodaError, StoreError
-from koda.storage import write_atomically
+from koda.errors import KodaError, StoreError, WriteError
+from koda.storage.places import check_place
 from koda.storage.writing import nearest_existing
 from koda.wording import counted
 
@@ -107,13 +106,11 @@ def _web_framework() -> list[Check]:
 
 
 def _home(home: Path) -> list[Check]:
-    place = nearest_existing(home)
-    free = shutil.disk_usage(place).free
     try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=".koda-doctor.") as folder:
-            write_atomically(Path(folder) / "probe", b"probe")
-    except (OSError, KodaError) as error:
-        return [Check("KODA_HOME", "fault", f"{home} cannot be written: {error}", "Set KODA_HOME to your own folder.")]
+        check_place(home)
+    except WriteError as error:
+        return [Check("KODA_HOME", "fault", error.message, "Set KODA_HOME to a folder of your own.")]
+    free = shutil.disk_usage(nearest_existing(home)).free
     state: State = "ok" if free >= _LOW_DISK_BYTES else "note"
     remedy = None if state == "ok" else "Free some space or set KODA_HOME to a larger disk."
     return [Check("KODA_HOME", state, f"{home}, {free / 2**30:.1f} GiB free", remedy)]

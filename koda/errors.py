@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from koda.secrets import redact
@@ -66,6 +69,21 @@ class StoreError(KodaError):
     exit_code = 3
 
 
+class WriteError(StoreError):
+    """A file or a folder cannot be written.
+
+    Args:
+        message, remedy: as of every error.
+        path: what cannot be written.
+        is_full: whether the disk has no room; the same command goes on when there is some.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None, path: Path = Path(), is_full: bool = False) -> None:
+        super().__init__(message, remedy)  # from these two it is made again where it comes out of another process
+        self.path = path.absolute()
+        self.is_full = is_full
+
+
 class MachineError(KodaError):
     """What a run needs from the machine or the network gave out: memory, a connection, a server."""
 
@@ -74,6 +92,40 @@ class MachineError(KodaError):
 
 class PrerequisiteError(KodaError):
     """Something outside koda is missing; the remedy names the command that installs it."""
+
+
+_OF_SYSTEM = {
+    errno.ENOENT: "there is no such file",
+    errno.EISDIR: "it is a folder",
+    errno.ENOTDIR: "a file stands where a folder should",
+    errno.EACCES: "you may not read it",
+    errno.EPERM: "you may not read it",
+    errno.ELOOP: "its links lead in a circle",
+    errno.ENAMETOOLONG: "the name is longer than the disk allows",
+}
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something could not be read, as a part of a sentence, without what Python adds to it.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.json"))
+    'there is no such file'
+    >>> reason_of(KeyError("keys"))
+    "it lacks 'keys'"
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return _OF_SYSTEM.get(error.errno) or error.strerror or f"the system's error {error.errno}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno} is no JSON from character {error.colno} on" if error.doc.strip() else "it is empty"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not text in UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
+    if isinstance(error, KeyError) and error.args:
+        return f"it lacks {error.args[0]!r}"
+    if isinstance(error, TypeError | AttributeError):
+        return "a value in it is of another kind than it has to be"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def nearest(wrong: str, known: Iterable[str], alike: float = 0.5, most: int = 1) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import (
     AUDIT_HELP,
     CONFIG_HELP,
@@ -55,18 +56,22 @@ def align(
 
         if [config is not None, demo, audit is not None].count(True) != 1:
             raise ConfigError("koda align takes one of CONFIG.yaml, --demo and --audit ID.", "See koda align --help.")
-        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"--out {out} is not an empty folder.", "Name a folder that does not exist yet.")
-        result = _run(_configuration(config, audit, set_), seeds, fresh)
-        if out is not None:
-            from koda.alignment.saving import copy_model
-
-            copy_model(Path(result["paths"]["model"]), out)
-            result = {**result, "paths": {**result["paths"], "copy": str(out.absolute())}}
-        return result
+        with destination("--out", out):
+            if out is not None and out.is_dir() and any(out.iterdir()):
+                raise ConfigError(f"--out {out} is not an empty folder.", "Name a folder that does not exist yet.")
+            result = _run(_configuration(config, audit, set_), seeds, fresh)
+            return result if out is None else _with_copy(result, out)
 
     result = answer(work, as_json, show_alignment)
     raise typer.Exit(code_of_verdict(result["verdict_after"], strict))
+
+
+def _with_copy(result: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Copy the aligned model, and name the copy in the result."""
+    from koda.alignment.saving import copy_model
+
+    copy_model(Path(result["paths"]["model"]), out)
+    return {**result, "paths": {**result["paths"], "copy": str(out.absolute())}}
 
 
 def _configuration(config: Path | None, audit: str | None, set_: list[str] | None) -> AuditConfig:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import (
     ConfigArgument,
     FreshOption,
@@ -74,13 +75,19 @@ def compare(
     ] = "keys",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not."""
+    """Compare two embedding folders, without models: find what TARGET ties together and REFERENCE does not.
+
+    A folder holds img_emb/img_emb_0.npy, text_emb/text_emb_0.npy, or both,
+    and metadata/metadata_0.parquet with a column `key`; or koda's own shards,
+    as `koda export` writes them. "The layout of an embedding folder" in the
+    README has all of it, and an example.
+    """
 
     def work() -> dict[str, Any]:
         from koda.compare import compare_folders, summarise
 
         settings = settings_of(set_)
-        with comparing(target, reference):
+        with destination("--out", out), comparing(target, reference):
             return summarise(compare_folders(target, reference, settings, both=both, out=out, join=join))
 
     answer(work, as_json, show_comparison)

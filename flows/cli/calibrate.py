@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, home, load
 from flows.cli.show_calibration import show_calibration
 from flows.environment import make_prefect_home
 from flows.limits import time_limit
+
+if TYPE_CHECKING:
+    from koda.config import AuditConfig
 
 
 def calibrate(
@@ -43,11 +47,15 @@ def calibrate(
     """Audit models held for equal against each other, and write a policy with limits beyond what they show."""
 
     def work() -> dict[str, Any]:
+        checked = load(config, set_)
+        _check_out(out, config)
+        with destination("--out", out, "file"):
+            return calibrated(checked)
+
+    def calibrated(checked: AuditConfig) -> dict[str, Any]:
         from koda.calibration.models import equal_models
         from koda.storage import write_atomically
 
-        checked = load(config, set_)
-        _check_out(out, config)
         specs = equal_models(equals or [], checked, config.absolute().parent)
         make_prefect_home()
         from flows.calibrate import calibrate as calibrate_flow
@@ -64,14 +72,10 @@ def calibrate(
 
 
 def _check_out(out: Path | None, config: Path) -> None:
-    """Refuse, before anything runs, to write the policy over what it was made from, or where no file can be."""
+    """Refuse, before anything runs, to write the policy over what it was made from."""
     from koda.errors import ConfigError
 
-    if out is None:
-        return
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder.", "Give the name of a file, such as policy.yaml.")
-    if out.resolve() == config.resolve():
+    if out is not None and out.resolve() == config.resolve():
         raise ConfigError(
             f"--out {out} is the configuration itself.", "Give the name of another file, such as policy.yaml."
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import JsonOption, answer, home
 from flows.terminal import console, escape, short_path
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _AUDIT, _CROSSWALK = "audit.yaml", "crosswalk.yaml"
 _BASELINE, _CANDIDATE, _DATA = "ViT-B-32@laion2b_s34b_b79k", "local-dir:checkpoints/candidate", "pairs.tsv"
-_MODEL_HELP = "A model's name, folder, or NAME@WEIGHTS."
+_MODEL_HELP = "A model's name, folder, NAME@WEIGHTS, or embeddings:FOLDER."
 
 
 def init(
@@ -29,16 +30,25 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a commented audit.yaml, and a crosswalk.yaml to edit."""
+    """Write a commented audit.yaml, and a crosswalk.yaml to edit.
+
+    How a folder of embeddings is laid out says `koda compare --help`.
+    """
 
     def work() -> dict[str, Any]:
-        from koda.audit.crosswalk import shipped_crosswalk
         from koda.errors import ConfigError
-        from koda.storage import write_atomically
 
         if audit is not None and (baseline, candidate, data) != (None, None, None):
             raise ConfigError("--from takes models and data from the audit.", "Name no others; edit the file after it.")
         here = folder.absolute()
+        with destination("FOLDER", here):
+            return write(here)
+
+    def write(here: Path) -> dict[str, Any]:
+        from koda.audit.crosswalk import shipped_crosswalk
+        from koda.errors import ConfigError
+        from koda.storage import write_atomically
+
         crosswalk = shipped_crosswalk()
         if audit is None:
             text = _begun(baseline, candidate, data, here)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.strict_json import strict_json
 from flows.environment import koda_home
 from flows.failures import in_words, unexpected
@@ -114,17 +115,26 @@ def _guarded(work: Callable[[], T], as_json: bool, junit: Path | None) -> T:
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: a terminal without UTF-8 is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        _no_stale(junit)
-        return work()
+        _make_ready(junit)
+    except Exception as error:
+        _tell(error, as_json, None)
+    try:
+        with destination("--junit", junit, "file"):
+            return work()
     except Stopped as stopped:
         _fail(str(stopped), as_json, stopped.exit_code, junit)
     except Exception as error:
-        if (told := first_signal()) is not None:
-            _fail(str(told), as_json, told.exit_code, junit)
-        foreseen = in_words(error)
-        if foreseen is not None:
-            _fail(str(foreseen), as_json, foreseen.exit_code, junit)
-        _fail(unexpected(error), as_json, 3, junit)
+        _tell(error, as_json, junit)
+
+
+def _tell(error: Exception, as_json: bool, junit: Path | None) -> NoReturn:
+    """Say in words what went wrong, and exit with its code."""
+    if (told := first_signal()) is not None:
+        _fail(str(told), as_json, told.exit_code, junit)
+    foreseen = in_words(error)
+    if foreseen is not None:
+        _fail(str(foreseen), as_json, foreseen.exit_code, junit)
+    _fail(unexpected(error), as_json, 3, junit)
 
 
 def _fail(message: str, as_json: bool, code: int, junit: Path | None) -> NoReturn:
@@ -144,35 +154,28 @@ def leave_error(junit: Path, message: str) -> None:
         junit: the file of `--junit`.
         message: what went wrong.
     """
-    from koda.errors import StoreError
+    from koda.errors import KodaError
     from koda.policy.export import junit_xml
     from koda.storage import write_atomically
 
-    if junit.exists() and not junit.is_file():
-        return  # which is what the message says
     try:
-        write_atomically(junit, junit_xml([], failed={"koda": message}))
-    except (OSError, StoreError) as error:
-        complain(f"--junit {junit} could not be written: {error}")
+        with destination("--junit", junit, "file"):
+            write_atomically(junit, junit_xml([], failed={"koda": message}))
+    except (OSError, KodaError) as error:
+        complain(f"There is no JUnit file. {error}")
 
 
-def _no_stale(junit: Path | None) -> None:
+def _make_ready(junit: Path | None) -> None:
     """Remove the JUnit file of an earlier run, which would pass for this one's if it fails.
 
     Raises:
-        ConfigError: a folder of that name.
-        StoreError: it cannot be removed.
+        ConfigError: it cannot be written or removed.
     """
-    from koda.errors import ConfigError
     from koda.storage.writing import explain_os_errors
 
-    if junit is None:
-        return
-    if junit.exists() and not junit.is_file():
-        what = "a folder" if junit.is_dir() else "a device or a pipe"
-        raise ConfigError(f"--junit {junit} is {what}.", "Give the name of a file, such as koda.xml.")
-    with explain_os_errors(junit):
-        junit.unlink(missing_ok=True)
+    if junit is not None:
+        with destination("--junit", junit, "file"), explain_os_errors(junit):
+            junit.unlink(missing_ok=True)
 
 
 def with_junit(

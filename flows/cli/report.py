@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import AuditArgument, JsonOption, answer, home
 from flows.cli.show_redrawn import redrawn_as_json, show_redrawn
 
@@ -32,6 +33,7 @@ def report(
     def work() -> Redrawn:
         from koda.audit.redrawing import redraw
 
-        return redraw(home(), audit, out, pdf=not no_pdf)
+        with destination("--out", out):
+            return redraw(home(), audit, out, pdf=not no_pdf)
 
     answer(work, as_json, show_redrawn, redrawn_as_json)

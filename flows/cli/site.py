@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import JsonOption, answer, home
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def site(
     def work() -> BuiltSite:
         from koda.site import build_site
 
-        return build_site(home(), out)
+        with destination("--out", out):
+            return build_site(home(), out)
 
     def to_json(built: BuiltSite) -> str:
         from dataclasses import asdict

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.destinations import destination
 from flows.cli.options import AUDIT_HELP, AuditArgument, JsonOption, answer, home
 from flows.cli.show_audit import show_history, show_rebuilt, show_record, show_unfinished
 from flows.cli.show_changes import show_changes
@@ -153,7 +154,8 @@ def export(
                 )
             from koda.audit.trends import write_figures
 
-            return write_figures(home(), figures)
+            with destination("--figures", figures, "file"):
+                return write_figures(home(), figures)
         if audit_id is None or out is None:
             raise ConfigError(
                 "It is not said what to export, or where to.",
@@ -162,8 +164,9 @@ def export(
         from koda.audit.publishing import read_published
         from koda.audit.rerun import config_of
 
-        record = read_published(home(), audit_id)
-        return export_embeddings(config_of(record, {}), home(), out, layout)
+        with destination("--out", out):
+            record = read_published(home(), audit_id)
+            return export_embeddings(config_of(record, {}), home(), out, layout)
 
     answer(work, as_json, show_export if figures is None else show_exported_figures)
 

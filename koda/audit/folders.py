@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from koda.errors import DataError, StoreError
+from koda.errors import DataError, StoreError, reason_of
 from koda.records import Annotations, AuditRecord
 from koda.records.page_names import is_page_name
 from koda.storage import ArtifactStore, digest_once, write_atomically
@@ -233,7 +233,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 raise TypeError("a digest is no text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{where} is not a manifest of koda: {error}.", "The command that ran the audit puts its files back."
+            f"{where} is not a manifest of koda: {reason_of(error)}.",
+            "The command that ran the audit puts its files back.",
         ) from error
     return manifest
 

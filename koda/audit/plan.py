@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from koda.metrics.zero_shot import classes_of
 from koda.models import ResolvedModel, resolve_model
 from koda.policy import check_policy, waivers_in_force
 from koda.storage import ArtifactStore, digest_file, digest_json, write_atomically
+from koda.storage.places import check_place
 from koda.storage.writing import nearest_existing
 from koda.typing import ROLES, SIDES, Role, Side, other_role, roles_of
 
@@ -262,7 +262,7 @@ def prepare(config: AuditConfig, home: Path, *, reads_only: bool = False) -> Aud
             column that the data set lacks.
         ModelError: a model that cannot be found or has no weights, or lacks the modality that is compared.
         DataError: no data set, no usable pair, too many rejections.
-        StoreError: no room for what the audit will write.
+        StoreError: nothing can be written there, or no room for what the audit will write.
     """
     from koda.audit.crosswalk import read_crosswalk
 
@@ -336,9 +336,8 @@ def _load_index(path: Path) -> ImageDigests:
 
 def _check_room(plan: AuditPlan) -> None:
     """Refuse to begin on a disk that cannot hold the result."""
+    check_place(plan.home)
     place = nearest_existing(plan.home)
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise StoreError(f"{plan.home} cannot be written.", "Set KODA_HOME to a folder of your own.")
     needed = _SPARE_BYTES
     for key in {plan.embedding_key(role): role for role in plan.models}:
         if not plan.artifacts.has(EMBEDDINGS, key):

@@ -38,7 +38,7 @@ from koda.audit.retention import (
 )
 from koda.audit.runs import RUNNING, Run, book, crashed, running_now
 from koda.config.amounts import size_in_words
-from koda.errors import StoreError
+from koda.errors import StoreError, reason_of
 from koda.storage import ArtifactStore, write_atomically
 from koda.storage.database import AuditStore
 from koda.storage.marks import MARK
@@ -232,7 +232,8 @@ def _check_marks(home: Path) -> None:
             with ArtifactStore(home / "artifacts").lock_if_free("run", path.stem) as free:
                 if not free:
                     raise StoreError(
-                        f"{path} is damaged ({error}): it is of a run that goes on, and says what that needs.",
+                        f"{path} is damaged ({reason_of(error)}): "
+                        "it is of a run that goes on, and says what that needs.",
                         "Wait until the run has ended, and prune then.",
                     ) from error
 

@@ -208,7 +208,9 @@ def read_published(home: Path, name: str) -> AuditRecord:
     if path is None or not path.is_file() or path.name in OF_A_FOLDER:
         path = find_published(home, name) / RECORD
     if not path.is_file():
-        raise ConfigError(f"{path.parent} is not the folder of an audit: it has no {RECORD}.")
+        raise ConfigError(
+            f"{path.parent} is not the folder of an audit: it has no {RECORD}.", "Give an audit's id, or its folder."
+        )
     return read_record(path)
 
 
@@ -238,7 +240,9 @@ def find_published(home: Path, name: str) -> Path:
     if matches:
         raise ConfigError(f"{len(matches)} audits begin with {name!r}: {', '.join(matches)}.", "Give more of the id.")
     if path is not None:
-        raise ConfigError(f"{path} is not the folder of an audit: it has no audit.json.")
+        raise ConfigError(
+            f"{path} is not the folder of an audit: it has no audit.json.", "Give an audit's id, or its folder."
+        )
     if "/" in name:
         raise ConfigError(f"There is no file or folder {name}.", "Give an audit's folder, or its id.")
     raise ConfigError(f"There is no audit {name!r} in {home}.", "koda history lists the audits.")

@@ -106,7 +106,9 @@ def annotate(home: Path, name: str, said: Statement) -> Redrawn:
 
 def _read(folder: Path) -> tuple[AuditRecord, tuple[Annotation, ...]]:
     if not (folder / RECORD).is_file():
-        raise ConfigError(f"{folder} is not the folder of an audit: it has no {RECORD}.")
+        raise ConfigError(
+            f"{folder} is not the folder of an audit: it has no {RECORD}.", "Give an audit's id, or its folder."
+        )
     return read_record(folder / RECORD), read_annotations(folder)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from koda.audit.folders import AUDITS, RECORD
 from koda.config import PromoteConfig
-from koda.errors import ConfigError, KodaError
+from koda.errors import ConfigError, KodaError, reason_of
 from koda.records.checkpoint import CheckpointEntry
 from koda.secrets import redact
 from koda.storage import write_atomically
@@ -65,7 +65,7 @@ def promote(promotion: PromoteConfig, home: Path, entry: CheckpointEntry, withou
         if target is not None and problem is None:
             write_atomically(target, (json.dumps(told, indent=1) + "\n").encode())
     except (OSError, KodaError) as error:
-        return f"{target} could not be written: {error}"
+        return f"{target} could not be written: {reason_of(error)}"
     return problem
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from koda.config.data import DataConfig
 from koda.config.models import ModelSpec, model_name
 from koda.config.report import ReportConfig
-from koda.errors import ConfigError
+from koda.errors import ConfigError, reason_of
 
 
 def absolute_model(spec: ModelSpec, folder: Path) -> ModelSpec:
@@ -83,7 +83,7 @@ def _absolute(text: str, folder: Path) -> str:
         path = shorter if os.path.realpath(shorter) == os.path.realpath(path) else path
         _check_loop(path)
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, ~nobody
-        raise ConfigError(f"{text!r} is not a path: {error}.") from error
+        raise ConfigError(f"{text!r} is not a path: {reason_of(error)}.", "Give another path.") from error
     return path
 
 

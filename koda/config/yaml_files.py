@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from koda.errors import ConfigError
+from koda.errors import ConfigError, reason_of
 from koda.wording import one_line
 
 _MOST_BYTES = 2**20  # which takes some seconds to read
@@ -78,8 +78,9 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration file {path}.", "Give the path of a YAML file.") from None
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"The configuration file {path} cannot be read: {why}.") from error
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {reason_of(error)}.", "Give the path of a YAML file."
+        ) from error
     if len(content) > _MOST_BYTES:
         raise ConfigError(f"{path} is larger than {_MOST_BYTES // 2**20} MiB: that is no file of settings.")
     try:

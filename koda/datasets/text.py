@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from koda.errors import DataError
+from koda.errors import DataError, reason_of
 
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 # what programs write for a value that is missing, where it comes to stand in a text
@@ -46,10 +46,10 @@ def parse_json(data: bytes, where: str) -> Any:
     text = decode_text(data, where)
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}, line {error.lineno}: not JSON ({error.msg[0].lower()}{error.msg[1:]}).") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-        raise DataError(f"{where}: not JSON that can be read ({str(error)[:80]}).") from error
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+        raise DataError(
+            f"{where} is not JSON: {reason_of(error)}.", "Save it as JSON, or give another file."
+        ) from error
 
 
 def scalars(entry: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:

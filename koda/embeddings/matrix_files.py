@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from koda.embeddings.keys import key_text
-from koda.errors import DataError
+from koda.errors import DataError, reason_of
 from koda.storage.safetensors import read_header
 from koda.typing import FloatArray, IntArray
 
@@ -129,7 +129,9 @@ def read_shard_header(path: Path) -> ShardHeader:
             raise ValueError("keys and rows differ in number")
         return ShardHeader(keys, arrays, rejected, notes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is not a whole embedding shard: {error}.", "Remove it and run again.") from error
+        raise DataError(
+            f"{path} is not a whole embedding shard: {reason_of(error)}.", "Remove it and run again."
+        ) from error
 
 
 def _tensor(path: Path, name: str, entry: dict[str, Any], start: int, stamp: tuple[int, int]) -> MatrixFile:
@@ -172,7 +174,7 @@ def read_npy_header(path: Path) -> MatrixFile:
         if promised > there:
             raise ValueError(f"its header promises {promised} bytes of values, the file has {there}")
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a numpy array: {error}.") from error
+        raise DataError(f"{path} is not a numpy array: {reason_of(error)}.") from error
     if len(shape) != 2:
         raise DataError(f"{path} has shape {shape}; a matrix (samples, dimensions) is needed.")
     if dtype.kind not in "fiu" or dtype.itemsize > 8:

@@ -19,7 +19,7 @@ from koda.embeddings.keys import key_text, keys_of
 from koda.embeddings.layout import CLIP_FOLDERS, Join, shard_name
 from koda.embeddings.matrix_files import MatrixFile, ShardHeader, read_npy_header, read_shard_header
 from koda.embeddings.rows import checked_keys
-from koda.errors import ConfigError, DataError
+from koda.errors import ConfigError, DataError, reason_of
 from koda.secrets import conceal_all
 from koda.storage.marks import MARK, Mark
 from koda.typing import MODALITIES, FloatArray, IntArray
@@ -174,8 +174,8 @@ def open_folder(folder: Path, join: Join = "keys") -> EmbeddingFolder:
     else:
         raise DataError(
             f"{folder} holds no embeddings.",
-            "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/, text_emb/, "
-            "metadata/).",
+            "koda reads its own folders (shard-00000.safetensors, ...) and clip-retrieval's (img_emb/img_emb_0.npy, "
+            "text_emb/text_emb_0.npy, metadata/metadata_0.parquet with a column `key`); koda compare --help says more.",
         )
     for name, d in source.dims.items():
         if d == 0:
@@ -194,7 +194,7 @@ def _check_undamaged(folder: Path) -> None:
     try:
         fault = Mark.read(folder).fault(folder)
     except (OSError, ValueError) as error:
-        fault = f"{folder / MARK} is damaged: {error}"
+        fault = f"{folder / MARK} is damaged: {reason_of(error)}"
     if fault is not None:
         raise DataError(f"{fault}.", "Run the audit that made it again, or copy the folder again.")
 
@@ -324,7 +324,7 @@ def read_column(path: Path, name: str, count: int) -> Any:
         try:
             column = file.read(columns=[name]).column(name)
         except (OSError, KeyError, pa.ArrowException) as error:
-            raise DataError(f"{path}: its column {name!r} cannot be read: {error}.") from error
+            raise DataError(f"{path}: its column {name!r} cannot be read: {reason_of(error)}.") from error
     if len(column) != count:
         raise DataError(f"{path} has changed since it was opened.", "Open the folder again.")
     return column
@@ -338,7 +338,7 @@ def _parquet(path: Path) -> Any:
         # ParquetFile, not read_table: a folder named like `x=1` must not become a column
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} is not a Parquet file: {error}.") from error
+        raise DataError(f"{path} is not a Parquet file: {reason_of(error)}.") from error
 
 
 def _starts(counts: Iterator[int]) -> IntArray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.config import ModelSpec
-from koda.errors import ModelError, did_you_mean, nearest
+from koda.errors import ModelError, did_you_mean, nearest, reason_of
 from koda.models.fingerprint import ModelContents
 from koda.models.libraries import versions_of
 from koda.models.messages import fetching, quiet
@@ -120,7 +120,7 @@ def _read_config(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Any] 
         if not all(isinstance(config[part], dict) for part in ("vision_cfg", "text_cfg")):
             raise ValueError("vision_cfg and text_cfg are to be objects")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is not an open_clip configuration: {error}.") from error
+        raise ModelError(f"{path} is not an open_clip configuration: {reason_of(error)}.") from error
     return config, preprocessing
 
 

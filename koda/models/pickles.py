@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from koda.errors import ModelError
+from koda.errors import ModelError, reason_of
 from koda.models.messages import quiet
 
 _ASKS_FOR_MORE = ("Trying to", "allowlisted", "Can only", "not initialized by BUILD")  # phrases of torch's own refusals
@@ -97,7 +97,9 @@ def _check_start(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise ModelError(f"The checkpoint {path} cannot be read: {error}.", "It may be truncated.") from error
+        raise ModelError(
+            f"The checkpoint {path} cannot be read: {reason_of(error)}.", "It may be truncated."
+        ) from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise ModelError(
             f"{path} is a TorchScript archive: a program with its weights, which koda does not run.",

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from koda.errors import ModelError
+from koda.errors import ModelError, reason_of
 from koda.models.weight_files import check_regular
 
 _FILES = ("preprocessor_config.json", "processor_config.json")  # of version 4, and of 5, which has it as a part
@@ -36,7 +36,7 @@ def read_processor(folder: Path) -> dict[str, Any] | None:
                 return _understood(raw)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(
-                f"{path} states a preprocessing that koda does not know: {error}.",
+                f"{path} states a preprocessing that koda does not know: {reason_of(error)}.",
                 "Make the model in a function of your own: python:file.py:function.",
             ) from error
     return None

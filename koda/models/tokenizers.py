@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.config import ModelSpec
-from koda.errors import ModelError, PrerequisiteError
+from koda.errors import ModelError, PrerequisiteError, reason_of
 from koda.models.fingerprint import TokenizerFiles
 from koda.models.messages import fetching, first_line, needing, quiet
 from koda.models.weight_files import check_regular
@@ -122,7 +122,7 @@ def _digest(path: Path) -> str:
     except (ValueError, RecursionError):
         return digest_file(path)
     except OSError as error:
-        raise ModelError(f"The tokenizer's file {path} cannot be read: {error}.") from error
+        raise ModelError(f"The tokenizer's file {path} cannot be read: {reason_of(error)}.") from error
 
 
 def _check(spec: ModelSpec, text: Mapping[str, Any]) -> None:
@@ -181,7 +181,7 @@ def refuse_code(folder: Path, *classes: str) -> None:
         try:
             raw = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{path} cannot be read: {error}.") from error
+            raise ModelError(f"{path} cannot be read: {reason_of(error)}.") from error
         refuse_trust(raw, str(path))
         mapped = raw.get("auto_map") if isinstance(raw, dict) else None
         if isinstance(mapped, list) and "AutoTokenizer" in classes:  # an older form, of tokenizers alone

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.config import ModelSpec
-from koda.errors import ModelError
+from koda.errors import ModelError, reason_of
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel, TokenizerFiles
 from koda.models.libraries import versions_of
@@ -105,7 +105,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         config: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         kind = config.get("model_type")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path} is not a configuration of transformers: {error}.") from error
+        raise ModelError(f"{path} is not a configuration of transformers: {reason_of(error)}.") from error
     if kind not in _INPUTS or not all(isinstance(config.get(f"{t}_config"), dict) for t in ("vision", "text")):
         raise ModelError(
             f"{path.parent} holds a model of transformers of the type {kind!r}; koda loads {' and '.join(_INPUTS)} "

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from koda.errors import ModelError
+from koda.errors import ModelError, reason_of
 
 # open_clip's order of the files in a folder, each followed by the index of the same weights in several files
 _PREFERRED = (
@@ -55,7 +55,7 @@ def check_regular(path: Path, what: str) -> None:
             ) from None
         raise ModelError(f"{what} {path} does not exist.", "Check the path.") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{what} {path} cannot be read: {error}.", "Check the path.") from error
+        raise ModelError(f"{what} {path} cannot be read: {reason_of(error)}.", "Check the path.") from error
     for is_kind, words in _KINDS:
         if is_kind(mode):
             raise ModelError(f"{what} {path} is {words}, not a file.", "Give a regular file.")
@@ -186,5 +186,5 @@ def read_index(path: Path) -> dict[str, str]:
         if not names or not all(isinstance(name, str) and Path(name).name == name for name in names.values()):
             raise ValueError("weight_map does not name files beside it")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is not an index of weights: {error}.", "Copy it again.") from error
+        raise ModelError(f"{path} is not an index of weights: {reason_of(error)}.", "Copy it again.") from error
     return dict(names)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koda.errors import ModelError
+from koda.errors import ModelError, reason_of
 from koda.models.pickles import load_pickle
 from koda.models.state_dicts import OPEN_CLIP_ORDER, check_merged, model_names, state_dict_of
 from koda.models.weight_files import check_regular, files_of, is_index, read_index
@@ -193,7 +193,9 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _unreadable(path: Path, error: BaseException) -> ModelError:
-    return ModelError(f"The weights file {path} cannot be read: {error}.", "It may be truncated; copy it again.")
+    return ModelError(
+        f"The weights file {path} cannot be read: {reason_of(error)}.", "It may be truncated; copy it again."
+    )
 
 
 def _not_in_the_shards(path: Path, missing: Sequence[str]) -> ModelError:

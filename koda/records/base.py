@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from koda.errors import DataError
+from koda.errors import DataError, reason_of
 
 
 class Part(BaseModel):
@@ -105,7 +105,7 @@ def parse_record(
     try:
         raw: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}.", _DAMAGED) from error
+        raise DataError(f"{where} is not JSON: {reason_of(error)}.", _DAMAGED) from error
     version = raw.get("version") if isinstance(raw, dict) else None
     if not isinstance(version, int):
         raise DataError(f"{where} is not {what}: it has no version.", _DAMAGED)
@@ -118,7 +118,9 @@ def parse_record(
         upgrade(raw)
         return model.model_validate(raw)
     except (KeyError, TypeError, AttributeError) as error:  # of an upgrade
-        raise DataError(f"{where} is not {valid}: it lacks what every one of its version has ({error}).") from error
+        raise DataError(
+            f"{where} is not {valid}: it lacks what every one of its version has ({reason_of(error)})."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

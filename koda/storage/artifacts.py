@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from koda.errors import StoreError
 from koda.storage.digests import digest_once
 from koda.storage.marks import MARK, Mark
-from koda.storage.writing import explain_os_errors, is_locked, write_atomically
+from koda.storage.writing import explain_os_errors, is_locked, make_folder, write_atomically
 
 T = TypeVar("T")
 
@@ -207,7 +207,7 @@ class ArtifactStore:
     def _lock(self, kind: str, key: str) -> FileLock:
         path = self._lock_file(kind, key)
         with explain_os_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         return FileLock(path)
 
     def _replaced(self, kind: str, key: str) -> Path:

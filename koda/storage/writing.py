@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from koda.errors import StoreError
+from koda.errors import WriteError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNFINISHED = re.compile(r"\.((?P<machine>[0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")  # an older koda named no machine
@@ -26,7 +26,7 @@ _A_DAY = 86400  # seconds
 
 @contextlib.contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn failures to write below `path` into a :class:`StoreError` that says what to do."""
+    """Turn failures to write below `path` into a :class:`WriteError` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -35,31 +35,42 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         raise explained from error
 
 
-def explain_os_error(error: OSError, path: Path) -> StoreError | None:
-    """Return a StoreError for a full, read-only or forbidden disk; None for any other failure."""
-    if error.errno in _NO_SPACE:
-        return full_disk(Path(error.filename or path))
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
-        return StoreError(
-            f"{error.filename or path} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own."
+def explain_os_error(error: OSError, path: Path) -> WriteError | None:
+    """Return a WriteError for a full, read-only or forbidden disk; None for any other failure."""
+    told = error.filename2 or error.filename  # of a renaming, what it was to become
+    named = Path(os.fsdecode(told)) if isinstance(told, str | bytes) else path
+    if is_unfinished(named):  # a name that nobody chose
+        named = named.parent
+    if is_full(error):
+        return full_disk(named)
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}:
+        return WriteError(
+            f"{named} cannot be written: {error.strerror}.", "Set KODA_HOME to a folder of your own.", named
         )
     return None
 
 
-def full_disk(path: Path) -> StoreError:
+def is_full(error: OSError) -> bool:
+    """Tell whether a failure is for want of room."""
+    return error.errno in _NO_SPACE
+
+
+def full_disk(path: Path) -> WriteError:
     """Return the error that says that there is no room to write a path."""
     free = shutil.disk_usage(nearest_existing(path)).free
-    return StoreError(
+    return WriteError(
         f"The disk is full: writing {path} failed ({free / 2**20:.0f} MiB are free there).",
         "Free some space or set KODA_HOME to a larger disk, and run the same command again: it finishes what is "
         "missing.",
+        path,
+        is_full=True,
     )
 
 
 def nearest_existing(path: Path) -> Path:
     """Return the path, or the nearest folder above it that exists."""
     path = path.absolute()
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110 - which takes a name that is too long
         path = path.parent
     return path
 
@@ -73,7 +84,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         StoreError: the disk is full, read-only or forbidden.
     """
     with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary, handle = _open_unfinished(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -84,6 +95,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        OSError: it cannot be made.
+        WriteError: it is on a file system that takes no folders.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # of a file system that takes no folders, such as /proc
+        raise WriteError(f"{folder} cannot be made.", "Set KODA_HOME to a folder of your own.", folder) from error
 
 
 def _open_unfinished(folder: Path) -> tuple[Path, int]:
@@ -179,7 +203,7 @@ def new_folder(parent: Path, prefix: str) -> Path:
     Raises:
         OSError: it cannot be made.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     folder = parent / f"{prefix}{secrets.token_hex(6)}"
     folder.mkdir()
     return folder

@@ -57,7 +57,7 @@ def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None
     path.write_bytes(b"a: 1\nb: \xe9\n")
     with pytest.raises(ConfigError, match="line 2, is not text in UTF-8: it has the byte 0xe9"):
         load_config(path)
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be read: it is a folder"):
         load_config(tmp_path)
 
 

@@ -84,10 +84,10 @@ def test_nothing_is_lost_without_a_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "captions.json, line 1: not JSON"),
+        ("{", "captions.json is not JSON: line 1"),
         ('{"images": []}', "not a COCO captions file: it has no list 'annotations'"),
         ("[]", "no list 'images'"),
-        ("[" * 100_000, "not JSON that can be read"),
+        ("[" * 100_000, "not JSON: it is nested too deeply"),
         ('{"images": [], "annotations": []}', "it has no rows"),
         ('"\udcff"', "line 1: not UTF-8"),
     ],
