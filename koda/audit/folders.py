@@ -6,6 +6,7 @@ under `as_audited` as the audit wrote it, by which the audit knows its folder ag
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -101,13 +102,17 @@ def replace_files(folder: Path, new: Mapping[str, Path | None]) -> None:
         new: name -> the file to copy, None to take that of the name away.
 
     Raises:
-        StoreError: a manifest that cannot be read, or a disk that is full or read-only.
+        StoreError: a manifest that cannot be read, a folder that is not to be written, or a disk that is full or
+            read-only.
     """
     manifest = _read_manifest(folder)
     files, as_audited = dict(manifest["files"]), dict(manifest.get(AS_AUDITED, {}))
     with explain_os_errors(folder):
+        if not os.access(folder, os.W_OK | os.X_OK):  # another would take its place, and it could not be removed
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         temporary = new_folder(folder.parent, f".{folder.name}.")
         try:
+            shutil.copymode(folder, temporary)
             for path in folder.iterdir():
                 if path.is_dir():
                     shutil.copytree(path, temporary / path.name, copy_function=_link)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -148,3 +149,21 @@ def test_a_waiver_may_end_today(told: Path) -> None:
     until = date(2026, 11, 27)
     chain = with_statement(told, RECORD, Statement("waiver", "Bob", "x", figure="lost.max_share", until=until), NOW)
     assert chain.entries[-1].until == until
+
+
+def test_a_folder_keeps_who_may_read_and_write_it(own: Path) -> None:
+    own.chmod(0o770)
+    say(own, Statement("note", "Ada", "for the group"))
+    assert own.stat().st_mode & 0o777 == 0o770
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_to_be_written_is_left_as_it_is(own: Path) -> None:
+    own.chmod(0o555)
+    try:
+        with pytest.raises(StoreError, match="cannot be written"):
+            say(own, Statement("note", "Ada", "too late"))
+    finally:
+        own.chmod(0o755)
+    assert len(read_annotations(own)) == len(SAID)
+    assert not list(own.parent.glob(".*"))
