@@ -95,11 +95,11 @@ def _read(path: Path) -> ChainHead:
 
 
 def _of_the_chain(kept: ChainHead | None) -> dict[str, Any]:
-    from koda.evidence.chained import LIMIT, StoredChain, check_chain
+    from koda.evidence.chained import LIMIT, StoredChain, check_audits, check_chain
     from koda.evidence.result import failed
 
     chain = StoredChain.read(home())
-    checks = check_chain(chain, kept)
+    checks = [*check_chain(chain, kept), *check_audits(chain)]
     return {
         "verified": not failed(checks),
         "files": {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,10 @@ def draw(
         replace_files(folder, new)
     notes = list(drawn.notes)
     if (folder / SIGNED).is_dir():
-        notes.append(f"What lies in {folder / SIGNED} was signed before: its signatures are not of these files.")
+        notes.append(
+            f"What lies in {folder / SIGNED} was signed before, and its signatures are not of these files: sign again "
+            f"with koda sign {shlex.quote(str(folder))} --key PRIVATE."
+        )
     return notes
 
 

@@ -23,6 +23,7 @@ AUDITS, RUNS = "audits", "runs"
 MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json"
 HTML, PDF = "report.html", "report.pdf"
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them
+FORMER_SIGNED = ".signed.old"  # those of before, while they are replaced
 FILES = (HTML, PDF, RECORD, "verdict.json", "slices.csv")
 OF_A_FOLDER = frozenset((*FILES, MANIFEST, ANNOTATIONS))  # any of them tells the folder of an audit
 AS_AUDITED = "as_audited"  # what a manifest calls the entries, as the audit wrote them, of files drawn again since
@@ -154,6 +155,8 @@ def listed_pages(folder: Path) -> list[Path]:
 def sweep(artifacts: ArtifactStore, audits: Path, own: str) -> None:
     """Remove what killed processes left among the folders of audits: what belongs to no audit that is being stored.
 
+    Signatures that were being replaced are put back, where they are of the caller's own audit.
+
     Args:
         artifacts: whose locks say so.
         audits: folder of all audits.
@@ -167,6 +170,22 @@ def sweep(artifacts: ArtifactStore, audits: Path, own: str) -> None:
         with artifacts.lock_if_free(AUDITS, audit) as free:
             if free:
                 _restore_or_remove(leftover, audits / audit)
+    for folder in (audits / own, *(audits / own / RUNS).glob("[!.]*")):
+        put_back_signatures(folder)
+
+
+def put_back_signatures(folder: Path) -> None:
+    """Put former signatures back that were being replaced when their process was killed, or remove them if they were.
+
+    Args:
+        folder: of an audit, or of one of its runs; the caller holds the audit's lock.
+    """
+    former = folder / FORMER_SIGNED
+    if former.is_dir() and not former.is_symlink():
+        if os.path.lexists(folder / SIGNED):
+            shutil.rmtree(former, ignore_errors=True)
+        else:
+            former.rename(folder / SIGNED)
 
 
 def checked_bytes(path: Path) -> bytes:

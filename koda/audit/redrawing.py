@@ -17,7 +17,19 @@ from pathlib import Path
 
 from koda.audit.annotations import Statement, read_annotations, with_statement
 from koda.audit.drawing import ARTIFACTS, draw, find_thumbnails
-from koda.audit.folders import AUDITS, HTML, MANIFEST, PDF, RECORD, home_of, is_listed, listed_pages, read_record, sweep
+from koda.audit.folders import (
+    AUDITS,
+    HTML,
+    MANIFEST,
+    PDF,
+    RECORD,
+    home_of,
+    is_listed,
+    listed_pages,
+    put_back_signatures,
+    read_record,
+    sweep,
+)
 from koda.audit.publishing import find_published
 from koda.errors import ConfigError
 from koda.records import Annotation, AuditRecord
@@ -148,6 +160,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
+        put_back_signatures(folder)
         yield
     finally:
         os.close(handle)

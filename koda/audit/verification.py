@@ -9,6 +9,7 @@ from pathlib import Path
 from koda.errors import DataError, KodaError
 from koda.records import AuditRecord
 from koda.storage import digest_file
+from koda.storage.reading import why_unreadable
 
 
 @dataclass(frozen=True)
@@ -37,24 +38,46 @@ def verify_audit(path: Path) -> tuple[str, list[FileCheck]]:
     folder = path if path.is_dir() else path.parent
     where = folder / "manifest.json"
     try:
-        manifest = json.loads(where.read_bytes())
-        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
-        audit = str(manifest["audit"])
+        audit, files = _read(where.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{folder} is not the folder of an audit: it has no manifest.json.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {why_unreadable(error)}.") from error
+    except ValueError as error:
         raise DataError(f"{where} is not a manifest of koda: {error}.") from error
     return audit, [FileCheck(name, _problem(folder, name, digest, audit)) for name, digest in sorted(files.items())]
 
 
+def _read(data: bytes) -> tuple[str, dict[str, str]]:
+    """Return the audit of a manifest, and name -> digest.
+
+    Raises:
+        ValueError: it is none; the message says why, as the end of a sentence.
+    """
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it holds no JSON") from error
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not isinstance(manifest.get("audit"), str):
+        raise ValueError("it does not name an audit and its files")
+    for name, entry in files.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            raise ValueError(f"it has no digest of {name}")
+    return manifest["audit"], {name: entry["sha256"] for name, entry in files.items()}
+
+
 def _problem(folder: Path, name: str, digest: str, audit: str) -> str | None:
-    if Path(name).name != name:
+    if not name or Path(name).name != name:
         return "the manifest names a file outside the folder"
     file = folder / name
-    if not file.is_file():
-        return "missing"
-    if digest_file(file) != digest:
-        return "changed since the audit wrote it"
+    try:
+        if not file.is_file():
+            return "it is a folder, not a file" if file.is_dir() else "missing"
+        if digest_file(file) != digest:
+            return "changed since the audit wrote it"
+    except OSError as error:
+        return f"it cannot be read: {why_unreadable(error)}"
     if name == "audit.json":
         try:
             record = AuditRecord.from_json(file.read_bytes(), str(file))

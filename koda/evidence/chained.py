@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import MANIFEST, RECORD
-from koda.errors import StoreError
+from koda.audit.folders import AUDITS, MANIFEST, RECORD
+from koda.errors import DataError, KodaError, StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.storage import digest_file
 from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault, is_head_before, is_rebuilt
 from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
-from koda.wording import counted
+from koda.storage.staging import staged
+from koda.wording import counted, printable
 
 CHAIN = "chain"
+_MOST_NAMED = 5
+_IN_HOME = "the chain's head in the home"
 AGAINST_ROW = f"{RECORD} against its row"
 LIMIT = (
     "A chain shows that rows were changed or taken out after they were written. Whoever keeps the home can write "
@@ -33,17 +37,22 @@ class StoredChain:
         home: KODA_HOME.
         rows: in order; None where the database cannot be read.
         problem: why it cannot.
+        stored: ids of the audits that the database holds, and a chain with them.
     """
 
     home: Path
     rows: list[dict[str, Any]] | None
     problem: str = ""
+    stored: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, home: Path) -> StoredChain:
         """Read the chain of a home."""
+        store = AuditStore(home)
         try:
-            return cls(home, AuditStore(home).query("SELECT * FROM chain ORDER BY seq"))
+            rows = store.query("SELECT * FROM chain ORDER BY seq")
+            stored = store.query("SELECT id FROM audits WHERE record_digest IS NOT NULL")
+            return cls(home, rows, stored=tuple(row["id"] for row in stored))
         except StoreError as error:
             return cls(home, None, error.message)
 
@@ -72,7 +81,45 @@ def check_chain(chain: StoredChain, head: ChainHead | None = None) -> list[Evide
     checks = [Evidence(CHAIN, "its rows", "verified" if fault is None else "FAILED", fault or _length(rows))]
     if path.is_file():
         checks.append(_against(rows, path))
+    elif rows:
+        why = "it is not there, and koda leaves one with every row: somebody took it away"
+        checks.append(Evidence(CHAIN_HEAD, _IN_HOME, "not verified", why))
     return [*checks, _against_kept(rows, head)]
+
+
+def check_audits(chain: StoredChain) -> list[Evidence]:
+    """Look for the record of each audit that the chain names, and for the row of each audit of the home.
+
+    Args:
+        chain: as it is stored.
+    """
+    what, folders = "the audits of the home against it", chain.home / AUDITS
+    if not chain.rows:
+        return []  # of which its own check speaks
+    last = {row["audit_id"]: row["record_digest"] for row in chain.rows if row["audit_id"]}
+    there = {path.parent.name for path in folders.glob(f"[!.]*/{RECORD}")}
+    gone = sorted(last.keys() - there)
+    other = sorted(name for name in last.keys() & there if not _is_of(folders / name / RECORD, last[name]))
+    unchained = sorted(set(chain.stored) - last.keys())
+    faults = [
+        words.format(_listed(names), folders=folders)
+        for names, words in (
+            (gone, "it names {}, of which {folders} has no audit.json: what lay there was taken away"),
+            (other, "of {} it names another record than lies in {folders}"),
+            (unchained, "the database holds {}, of which the chain has no row: it was taken out"),
+        )
+        if names
+    ]
+    if faults and staged(chain.home):
+        why = "rows wait to be stored, which the next run does, and until then: " + "; ".join(faults)
+        return [Evidence(CHAIN, what, "FAILED" if gone else "not verified", why)]
+    if faults:
+        return [Evidence(CHAIN, what, "FAILED", "; ".join(faults))]
+    checks = [Evidence(CHAIN, what, "verified", f"{counted(len(last), 'audit')}, each with the record that it names")]
+    if unknown := sorted(there - last.keys()):
+        why = f"{folders} has {_listed(unknown)}, of which it has no row: stored without one, or copied there"
+        checks.append(Evidence(CHAIN, what, "not verified", why))
+    return checks
 
 
 def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditRecord) -> Evidence:
@@ -104,6 +151,19 @@ def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditReco
     return Evidence(CHAIN, what, "verified", f"row {row['seq']}")
 
 
+def _is_of(path: Path, digest: str) -> bool:
+    """Tell whether a record is the one of a digest, as it lies there or as koda writes it."""
+    try:
+        return digest_file(path) == digest or digest_of_record(AuditRecord.from_json(path.read_bytes())) == digest
+    except (OSError, KodaError):
+        return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return printable(", ".join(names[:_MOST_NAMED])) + more
+
+
 def _against_kept(rows: list[dict[str, Any]], head: ChainHead | None) -> Evidence:
     what = "its head, as kept elsewhere"
     if head is None:
@@ -122,11 +182,11 @@ def _against_kept(rows: list[dict[str, Any]], head: ChainHead | None) -> Evidenc
 
 
 def _against(rows: list[dict[str, Any]], path: Path) -> Evidence:
-    what = "the chain's head in the home"
+    what = _IN_HOME
     try:
         fault = head_fault(rows, ChainHead.read(path))
-    except Exception as error:
-        return Evidence(CHAIN_HEAD, what, "FAILED", str(error).splitlines()[0])
+    except DataError as error:
+        return Evidence(CHAIN_HEAD, what, "FAILED", error.message)
     return Evidence(CHAIN_HEAD, what, "verified" if fault is None else "FAILED", fault or "")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from koda.errors import ConfigError, PrerequisiteError
+from koda.storage.reading import UnreadableError, read_small
 
 NO_KEY = "no key was given (--key PUBLIC)"
 OTHER_KEY = "it is not signed with this key, or was changed after it was signed"
@@ -31,11 +33,12 @@ def private_key(path: Path, password: str | None = None) -> Any:
     _needs(_FOR_ALL)
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    remedy = f"Give {_KINDS} in PEM; for one with a password name its variable with --password-env."
+    what, data = f"{path} is not a private key that can be read", _read(path, "private", remedy)
     try:
-        key = load_pem_private_key(path.read_bytes(), None if password is None else password.encode())
-    except Exception as error:  # one of several of the library's, or of the file's
-        remedy = f"Give {_KINDS} in PEM; for one with a password name its variable with --password-env."
-        raise ConfigError(f"{path} is not a private key that can be read: {error}.", remedy) from error
+        key = load_pem_private_key(data, None if password is None else password.encode())
+    except Exception as error:  # one of several of the library's
+        raise ConfigError(f"{what}: {_why_no_private_key(data, password)}.", remedy) from error
     _refuse_others(path, key.public_key())
     return key
 
@@ -50,11 +53,12 @@ def public_key(path: Path) -> Any:
     _needs(_FOR_STATEMENTS)
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    remedy = f"Give the public half of {_KINDS}: openssl pkey -in private.pem -pubout -out public.pem"
+    what, data = f"{path} is not a public key that can be read", _read(path, "public", remedy)
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(data)
     except Exception as error:
-        remedy = f"Give the public half of {_KINDS}: openssl pkey -in private.pem -pubout -out public.pem"
-        raise ConfigError(f"{path} is not a public key that can be read: {error}.", remedy) from error
+        raise ConfigError(f"{what}: it holds {_kind_of(data)}.", remedy) from error
     _refuse_others(path, key)
     return key
 
@@ -70,6 +74,31 @@ def lacking(*packages: str) -> str | None:
     """Return why a check that takes packages of the extra `sign` cannot be made; None where it can."""
     problem = _problem(packages)
     return None if problem is None else f"{problem} ({_REMEDY})"
+
+
+def _read(path: Path, which: str, remedy: str) -> bytes:
+    try:
+        return read_small(path)
+    except UnreadableError as error:
+        raise ConfigError(f"{path} is not a {which} key that can be read: {error}.", remedy) from error
+
+
+def _why_no_private_key(data: bytes, password: str | None) -> str:
+    if b"ENCRYPTED" in data:  # in the first line, or in a header of an older form
+        return "it has a password" if password is None else "its password is another, or it is damaged"
+    if password is not None and b"PRIVATE KEY-----" in data:
+        return "it has no password, and one is given, or it is damaged"
+    return f"it holds {_kind_of(data)}"
+
+
+def _kind_of(data: bytes) -> str:
+    """Say what a PEM file holds by its first line."""
+    found = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
+    if found is None:
+        return "nothing in PEM"
+    kind = found[1].decode("ascii").lower()
+    article = "an" if kind[:1] in "aeio" else "a"
+    return f"{article} {kind} that is damaged, of an unknown form or of another use"
 
 
 def _needs(packages: Sequence[str]) -> None:

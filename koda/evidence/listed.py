@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from koda.evidence.result import Evidence
+from koda.policy.export import verdict_json
 from koda.records import AuditRecord
+from koda.records.audit import RECORD_VERSION
 from koda.slicing.export import original
-from koda.wording import printable
+from koda.storage.reading import why_unreadable
+from koda.wording import one_line, printable
 
 VERDICT, SLICES = "verdict.json", "slices.csv"
+_COLUMNS = ("side", "direction", "lobe", "rank", "key")
+_MOST_SHOWN = 200  # characters
 
 
 def check_listed(folder: Path, record: AuditRecord) -> Iterator[Evidence]:
@@ -24,7 +29,7 @@ def check_listed(folder: Path, record: AuditRecord) -> Iterator[Evidence]:
         record: of the audit.
     """
     for name, what, problem in (
-        (VERDICT, "id, verdict and reasons against the record", _verdict_problem),
+        (VERDICT, "all that it says, against the record", _verdict_problem),
         (SLICES, "samples of the slices against the record", _slices_problem),
     ):
         path = folder / name
@@ -33,26 +38,39 @@ def check_listed(folder: Path, record: AuditRecord) -> Iterator[Evidence]:
             continue
         try:
             found = problem(path, record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            found = f"it cannot be read: {type(error).__name__}: {error}"
+        except OSError as error:
+            found = f"it cannot be read: {why_unreadable(error)}"
+        except (ValueError, RecursionError) as error:  # of texts and numbers in it; the message says of which
+            found = f"it cannot be read: {error}"
         yield Evidence(name, what, "verified") if found is None else Evidence(name, what, "FAILED", found)
 
 
 def _verdict_problem(path: Path, record: AuditRecord) -> str | None:
-    raw = json.loads(path.read_bytes())
-    wanted = {"id": record.id, "verdict": record.verdict.status, "reasons": list(record.verdict.reasons)}
+    try:
+        raw = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError("it holds no JSON") from error
+    if not isinstance(raw, dict):
+        raise ValueError("it holds no object of JSON")
+    wanted = json.loads(verdict_json(record))
+    if record.version != RECORD_VERSION:  # an older koda may have said less of each rule
+        wanted = {name: wanted[name] for name in ("id", "verdict", "reasons")}
+        raw = {name: value for name, value in raw.items() if name in wanted}
     for name, value in wanted.items():
-        if raw[name] != value:
-            return f"its {name} is {printable(str(raw[name]))}, and the record says {printable(str(value))}"
+        if name not in raw:
+            return f"it has no {name}, and the record says {_shown(value)}"
+        if json.dumps(raw[name], sort_keys=True) != json.dumps(value, sort_keys=True):  # by which NaN is NaN
+            return f"its {name} is {_shown(raw[name])}, and the record says {_shown(value)}"
+    if more := raw.keys() - wanted.keys():
+        return f"it has a {one_line(min(more))}, of which the record says nothing"
     return None
 
 
 def _slices_problem(path: Path, record: AuditRecord) -> str | None:
     """Look for every sample that the record shows, and for as many members as it counts."""
     listed: dict[tuple[str, int, str], dict[str, int]] = {}
-    for row in csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")):
-        where = (row["side"], int(row["direction"]), row["lobe"])
-        listed.setdefault(where, {})[original(row["key"])] = int(row["rank"])
+    for where, key, rank in _rows(path.read_bytes()):
+        listed.setdefault(where, {})[original(key)] = rank
     known = set()
     for finding in record.findings:
         for lobe in (finding.positive, finding.negative):
@@ -68,3 +86,34 @@ def _slices_problem(path: Path, record: AuditRecord) -> str | None:
     if more := sorted(listed.keys() - known):
         return f"it lists {more[0][0]} {more[0][1]}, of which the record knows nothing"
     return None
+
+
+def _rows(data: bytes) -> Iterator[tuple[tuple[str, int, str], str, int]]:
+    """Give side, direction and lobe, key and rank of each sample.
+
+    Raises:
+        ValueError: it is no such table; the message says why.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+        if lacking := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
+            raise ValueError(f"it has no column {', '.join(lacking)}")
+        for row in reader:
+            cells = [row[name] for name in _COLUMNS]
+            if any(cell is None for cell in cells):
+                raise ValueError(f"line {reader.line_num} has fewer cells than the first")
+            side, direction, lobe, rank, key = cells
+            if not direction.isdecimal() or not rank.isdecimal():
+                what = "direction" if not direction.isdecimal() else "rank"
+                raise ValueError(f"the {what} in line {reader.line_num} is no number")
+            yield (side, int(direction), lobe), key, int(rank)
+    except UnicodeDecodeError as error:
+        raise ValueError("it is no text in UTF-8") from error
+    except csv.Error as error:
+        raise ValueError(f"it is no CSV: {error}") from error
+
+
+def _shown(value: object) -> str:
+    """Return a value of JSON as a message has it, cut where it is long."""
+    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import MANIFEST, PDF, RUNS, SIGNED
+from koda.audit.folders import FORMER_SIGNED, MANIFEST, PDF, RUNS, SIGNED, put_back_signatures
 from koda.audit.redrawing import held
 from koda.errors import ConfigError, DataError
 from koda.evidence.bom import BOM, bom_of
@@ -18,7 +18,7 @@ from koda.evidence.result import failed
 from koda.evidence.signed_pdf import SIGNED_PDF, certificates, sign_pdf
 from koda.evidence.statement import STATEMENT, signed_statement
 from koda.evidence.verify import verify
-from koda.evidence.weights import how_to_say_where, sign_weights, weights_file
+from koda.evidence.weights import NO_ED25519, how_to_say_where, sign_weights, weights_file
 from koda.records import AuditRecord
 from koda.storage.writing import explain_os_errors, new_folder
 from koda.typing import ROLES, Role
@@ -27,7 +27,6 @@ _ED25519 = (
     "The PDF is signed with Ed25519, which few readers of PDF know: Poppler, for one, calls such a document damaged. A "
     "key on P-256 serves all of them."
 )
-_NO_ED25519 = "the format takes no Ed25519 key, only one on P-256"
 _REMEDY = "Leave out --weights, or sign with a key on P-256."
 _KEPT = (
     "In the folder of signatures lies what koda did not write, and what the statement does not name: {}. It is kept."
@@ -67,11 +66,12 @@ def sign(folder: Path, signing: Signing) -> dict[str, Any]:
     key = private_key(signing.key, signing.password)
     chain = None if signing.certificate is None else certificates(signing.certificate, key)
     if signing.weights and not is_p256(key):
-        raise ConfigError(f"--weights asks for signatures over weights, and {_NO_ED25519}.", _REMEDY)
+        raise ConfigError(f"--weights asks for signatures over weights, and {NO_ED25519}.", _REMEDY)
     real = folder.resolve()
     above = real.parent.parent
     audit = above if real.parent.name == RUNS and (above / MANIFEST).is_file() else real
     with held(audit):
+        put_back_signatures(folder)  # of a folder that lies in no home
         whole = _whole(folder)
         with explain_os_errors(folder):
             place = new_folder(audit.parent, f".{audit.name}.")  # which `sweep` knows, should this process be killed
@@ -80,7 +80,7 @@ def sign(folder: Path, signing: Signing) -> dict[str, Any]:
                 left_out = _write_all(folder, place / SIGNED, whole, key, chain, signing)
                 written = sorted(path.name for path in (place / SIGNED).iterdir())
                 kept = _keep_others(folder / SIGNED, place / SIGNED)
-                _exchange(folder / SIGNED, place / SIGNED, place / "former")
+                _exchange(folder, place / SIGNED)
             finally:
                 shutil.rmtree(place, ignore_errors=True)
     notes = [] if chain is None or is_p256(key) else [_ED25519]
@@ -117,16 +117,21 @@ def _keep_others(former: Path, new: Path) -> list[str]:
     return [path.name for path in others]
 
 
-def _exchange(current: Path, new: Path, aside: Path) -> None:
-    """Put new signatures in the place of those of before, which stay if that cannot be."""
-    if current.exists():
-        current.rename(aside)
+def _exchange(folder: Path, new: Path) -> None:
+    """Put new signatures in the place of those of before, which stay if that cannot be.
+
+    A process that is killed between the two renames leaves those of before under another name, by which the next
+    command that changes the audit puts them back.
+    """
+    current, former = folder / SIGNED, folder / FORMER_SIGNED
     try:
+        if current.exists():
+            current.rename(former)
         new.rename(current)
     except BaseException:
-        if aside.exists():
-            aside.rename(current)
+        put_back_signatures(folder)
         raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _write_all(
@@ -153,7 +158,7 @@ def _write_all(
 def _sign_weights(place: Path, record: AuditRecord, key: Any, signing: Signing) -> dict[str, str]:
     """Sign the manifests of weights; return those that were not made, and why."""
     if not is_p256(key):
-        return {weights_file(role): _NO_ED25519 for role in ROLES}
+        return {weights_file(role): NO_ED25519 for role in ROLES}
     left_out: dict[str, str] = {}
     for role in ROLES:
         target, at = place / Path(weights_file(role)).name, signing.weights.get(role)

@@ -14,6 +14,7 @@ from koda.audit.folders import PDF, SIGNED
 from koda.errors import ConfigError
 from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
+from koda.storage.reading import UnreadableError, read_small
 
 SIGNED_PDF = f"{SIGNED}/{PDF}"
 _FIELD = "Signature"
@@ -31,12 +32,16 @@ def certificates(path: Path, key: Any) -> list[Any]:
     """
     from cryptography.x509 import load_pem_x509_certificates
 
+    remedy = "Give it in PEM, with its issuers if it has any."
     try:
-        found = load_pem_x509_certificates(path.read_bytes())
-    except Exception as error:  # one of several of the library's, or of the file's
-        raise ConfigError(
-            f"{path} holds no certificate that can be read: {error}.", "Give it in PEM, with its issuers if it has any."
-        ) from error
+        data = read_small(path)
+    except UnreadableError as error:
+        raise ConfigError(f"{path} holds no certificate that can be read: {error}.", remedy) from error
+    try:
+        found = load_pem_x509_certificates(data)
+    except Exception as error:  # one of several of the library's
+        holds = "one that is damaged" if b"BEGIN CERTIFICATE" in data else "nothing that begins as one in PEM does"
+        raise ConfigError(f"{path} holds no certificate that can be read: it holds {holds}.", remedy) from error
     own = [each for each in found if each.public_key() == key.public_key()]
     if not own:
         raise ConfigError(
@@ -92,7 +97,8 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     data = path.read_bytes()
     report = (folder / PDF).read_bytes() if (folder / PDF).is_file() else None
     if report is not None and not data.startswith(report):
-        return Evidence(SIGNED_PDF, what, "FAILED", f"its beginning is not the {PDF} of the audit")
+        why = f"its beginning is not the {PDF} of the audit, which was drawn again since, or changed: sign it again"
+        return Evidence(SIGNED_PDF, what, "FAILED", why)
     if (why := NO_KEY if key is None else lacking("pyhanko")) is not None:
         return Evidence(SIGNED_PDF, what, "not verified", why)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import MANIFEST, SIGNED
+from koda.audit.folders import ANNOTATIONS, FORMER_SIGNED, HTML, MANIFEST, RECORD, SIGNED
 from koda.errors import ConfigError
 from koda.evidence.keys import NO_KEY, OTHER_KEY
 from koda.evidence.result import Evidence
@@ -23,6 +23,9 @@ OVER_FILES = "its signature, and the files that it names"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+_ED25519_BYTES = 64  # of a signature; those of ECDSA are longer, in another form
+_AGAIN = "where all else verifies, sign it again with koda sign"
+_PUTS_BACK = "koda sign, koda report and koda annotate put it back"
 _RESULTS = {"pass": "PASSED", "fail": "FAILED"}  # the predicate knows no other but WARNED
 
 
@@ -56,6 +59,8 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
     what, path = OVER_FILES, folder / STATEMENT
     if not path.is_file():
         why = "there is none: the audit is not signed, or no longer"
+        if (folder / FORMER_SIGNED).is_dir():
+            why = f"koda was stopped while it signed; what was signed before lies in {FORMER_SIGNED}, and {_PUTS_BACK}"
         # whoever names a key expects a signature; one that was taken away must not pass
         return Evidence(STATEMENT, what, "not verified" if key is None else "FAILED", why)
     if key is None:
@@ -67,6 +72,24 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
     return Evidence(STATEMENT, what, "verified") if problem is None else Evidence(STATEMENT, what, "FAILED", problem)
 
 
+def signed_names(folder: Path) -> tuple[set[str], bool] | None:
+    """Return what a statement says that it is over, unchecked, and whether its signature is one of Ed25519.
+
+    Args:
+        folder: of the audit.
+
+    Returns:
+        None where there is no statement that can be read.
+    """
+    try:
+        envelope = json.loads((folder / STATEMENT).read_bytes())
+        names = {str(subject["name"]) for subject in json.loads(base64.b64decode(envelope["payload"]))["subject"]}
+        signature = base64.b64decode(envelope["signatures"][0]["sig"])
+    except Exception:  # a damaged envelope raises whatever its parser meets; of that its own check speaks
+        return None
+    return names, len(signature) == _ED25519_BYTES
+
+
 def check_named(folder: Path) -> Iterator[Evidence]:
     """Name what lies in `signed/` and is not named by the statement there: nothing says who laid it there.
 
@@ -75,12 +98,9 @@ def check_named(folder: Path) -> Iterator[Evidence]:
     Args:
         folder: of the audit.
     """
-    try:
-        payload = json.loads((folder / STATEMENT).read_bytes())["payload"]
-        named = {subject["name"] for subject in json.loads(base64.b64decode(payload))["subject"]}
-        why = "the statement does not name it"
-    except Exception:  # a damaged envelope raises whatever its parser meets; of that its own check speaks
-        named, why = set(), "there is no statement that names it"
+    signed = signed_names(folder)
+    named = set() if signed is None else signed[0]
+    why = "there is no statement that names it" if signed is None else "the statement does not name it"
     for path in sorted((folder / SIGNED).iterdir()):
         if (name := f"{SIGNED}/{path.name}") not in {STATEMENT, *named}:
             yield Evidence(name, "that the statement names it", "not verified", why)
@@ -110,8 +130,20 @@ def _problem(data: bytes, folder: Path, record: AuditRecord, key: Any) -> str | 
         gone = [name for name in different if name not in there]
         other = [name for name in different if name in there]
         found = [f"it was signed over other files: {', '.join(other)}"] if other else []
-        return "; ".join([*found, *([f"it names {', '.join(gone)}, which is missing"] if gone else [])])
+        found += [f"it names {', '.join(gone)}, which is missing"] if gone else []
+        return "; ".join([*found, *_drawn_since(different, named)])
     return None if said == wanted else "it states another result than the record"
+
+
+def _drawn_since(different: Sequence[str], named: Mapping[str, str]) -> Iterator[str]:
+    """Say why other files may be those of the audit all the same: koda draws a report again, and adds annotations."""
+    if RECORD in different or MANIFEST not in different:
+        return
+    if ANNOTATIONS in different:
+        how = "annotated" if ANNOTATIONS not in named else "annotated once more"
+        yield f"the audit was {how} after it was signed, or changed by other means: {_AGAIN}"
+    elif HTML in different:
+        yield f"the report was drawn again after it was signed, or changed by other means: {_AGAIN}"
 
 
 def _statement(folder: Path, record: AuditRecord, beside: Mapping[str, Path]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def verify(
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
     checks += check_drawn(folder.resolve(), record, home)
-    checks += [*_unlisted(folder, checks), *_annotations(folder), check_statement(folder, record, signer)]
+    statement = check_statement(folder, record, signer)
+    checks += [*_pages_of_pdf(folder, statement), *_unlisted(folder, checks), *_annotations(folder), statement]
     if (folder / SIGNED).is_dir():
         checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
         checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
@@ -126,6 +127,18 @@ def _unlisted(folder: Path, checks: Sequence[Evidence]) -> Iterator[Evidence]:
     if others:
         why = f"{MANIFEST} does not list {', '.join(others)}: nothing is known of what is not listed"
         yield Evidence("other files", "that they are part of the audit", "not verified", why)
+
+
+def _pages_of_pdf(folder: Path, statement: Evidence) -> Iterator[Evidence]:
+    """Say of the PDF that nothing but a signature speaks for what its pages say beside the digest."""
+    what = "what its pages say"
+    if not (folder / PDF).is_file():
+        return
+    if statement.state == "verified":
+        yield Evidence(PDF, what, "verified", "as they were signed; they are compared with nothing else")
+    else:
+        why = f"a signature alone speaks for them: koda draws {HTML} again, not the PDF"
+        yield Evidence(PDF, what, "not verified", why)
 
 
 def _annotations(folder: Path) -> Iterator[Evidence]:

@@ -20,7 +20,7 @@ from koda.config import ModelSpec
 from koda.errors import ConfigError, KodaError
 from koda.evidence.keys import NO_KEY, OTHER_KEY
 from koda.evidence.result import Evidence
-from koda.evidence.statement import PAYLOAD_TYPE, STATEMENT_TYPE
+from koda.evidence.statement import PAYLOAD_TYPE, STATEMENT_TYPE, signed_names
 from koda.models.state_dicts import OPEN_CLIP_ORDER, TIMM_ORDER
 from koda.models.weight_files import files_of, is_index, weights_at
 from koda.models.weights import look_at_weights
@@ -28,8 +28,10 @@ from koda.records import AuditRecord, ModelRecord
 from koda.storage import digest_file
 from koda.typing import ROLES, Role
 
+_WITHOUT_FILES = frozenset(("python", "embeddings"))  # kinds of models
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _NO_FILE = "they come from code or from stored embeddings, and have no file of their own"
+NO_ED25519 = "the format takes no Ed25519 key, only one on P-256"
 _PREDICATE = "https://model_signing/signature/v1.0"
 
 
@@ -130,8 +132,9 @@ def check_weights(
     for role in ROLES:
         name, model = weights_file(role), getattr(record, role)
         if not (folder / name).is_file():
-            why = "there is none: an Ed25519 key makes none, or the weights were not at hand"
-            yield Evidence(name, what, "not verified", why)
+            yield Evidence(name, what, "not verified", _why_none(folder, name, role, model))
+            if places.get(role) is not None:
+                yield _check_unsigned(name, model, places[role])
             continue
         if key is None:
             yield Evidence(name, what, "not verified", NO_KEY)
@@ -142,6 +145,38 @@ def check_weights(
             continue
         yield Evidence(name, what, "verified")
         yield _check_files(name, role, model, named, places.get(role))
+
+
+def _why_none(folder: Path, name: str, role: Role, model: ModelRecord) -> str:
+    """Say why there is no manifest of a model's weights."""
+    signed = signed_names(folder)
+    if signed is None:
+        return "there is none, and no statement that can be read says why"
+    names, is_ed25519 = signed
+    if name in names:
+        return "the statement names one, and it is missing"
+    if _has_no_file(model):
+        return f"there is none, since {_NO_FILE}"
+    if is_ed25519:
+        return f"there is none, since the audit was signed with an Ed25519 key: {NO_ED25519}"
+    return (
+        f"there is none, since the weights were not at hand when the audit was signed (koda sign --weights {role}=PATH)"
+    )
+
+
+def _check_unsigned(name: str, model: ModelRecord, place: Path) -> Evidence:
+    """Compare weights that nobody signed with the digest that the record has of their tensors."""
+    what = "the weights themselves, against the record"
+    found = _find(model, place)
+    if isinstance(found, str):
+        return Evidence(name, what, "FAILED", found)
+    try:
+        is_same = look_at_weights(found, _order(model)).digest == model.weights_digest
+    except KodaError as error:
+        return Evidence(name, what, "FAILED", error.message)
+    if is_same:
+        return Evidence(name, what, "verified", f"{found}: tensors as the record says")
+    return Evidence(name, what, "FAILED", f"{found} holds other weights than the audit looked at")
 
 
 def _check_files(name: str, role: Role, model: ModelRecord, named: Mapping[str, str], place: Path | None) -> Evidence:
@@ -180,7 +215,7 @@ def _find(model: ModelRecord, place: Path | None) -> Path | str:
         spec = ModelSpec(name=model.name, pretrained=model.pretrained)
     except ValidationError:
         return f"the record calls the model '{model.name}', by which koda finds none"
-    if spec.kind in {"python", "embeddings"}:
+    if spec.kind in _WITHOUT_FILES:
         return _NO_FILE
     place = place or _where_it_was_read(model, spec)
     if place is None:  # a name of a hub's, or from a folder that nobody knows any more
@@ -191,6 +226,13 @@ def _find(model: ModelRecord, place: Path | None) -> Path | str:
         return error.message
     except OSError as error:  # such as a name that is too long for one
         return f"{place} cannot be looked at: {error.strerror}"
+
+
+def _has_no_file(model: ModelRecord) -> bool:
+    try:
+        return ModelSpec(name=model.name, pretrained=model.pretrained).kind in _WITHOUT_FILES
+    except ValidationError:
+        return False
 
 
 def _where_it_was_read(model: ModelRecord, spec: ModelSpec) -> Path | None:

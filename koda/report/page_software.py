@@ -26,7 +26,9 @@ def page_software() -> str:
     """
     named = [f"{name} {version(name)}" for name in _LIBRARIES]
     jpeg = features.version("jpg")  # of which the bytes of smaller pictures are
-    return f"koda {__version__} ({_own_files()}), Python {platform.python_version()}, {', '.join(named)}, libjpeg {jpeg}"
+    return (
+        f"koda {__version__} ({_own_files()}), Python {platform.python_version()}, {', '.join(named)}, libjpeg {jpeg}"
+    )
 
 
 def _own_files() -> str:

@@ -98,9 +98,7 @@ def render(
     return RenderedReport(html, out, notes)
 
 
-def draw_page(
-    record: AuditRecord, pictures: Gallery, *, with_pdf: bool, annotations: Sequence[Annotation] = ()
-) -> str:
+def draw_page(record: AuditRecord, pictures: Gallery, *, with_pdf: bool, annotations: Sequence[Annotation] = ()) -> str:
     """Return `report.html` with some pictures.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import duckdb
 
 from koda.errors import DataError
 from koda.storage.digests import digest_file, digest_json
+from koda.storage.reading import read_small
 from koda.storage.writing import write_atomically
 
 CHAIN_HEAD = "chain-head.json"
@@ -48,17 +49,42 @@ class ChainHead:
         """Read the head of a chain.
 
         Raises:
-            DataError: no such file, or something else in it.
+            DataError: no such file, or something else in it; the message says which.
         """
         try:
-            raw = json.loads(path.read_bytes())
-            raw = raw.get("head", raw)  # what `koda verify --chain --json` answers holds it
-            return cls(int(raw["seq"]), str(raw["digest"]), str(raw["audit_id"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls._of(read_small(path))
+        except ValueError as error:  # also of a file that cannot be read
             raise DataError(
-                f"{path} is not the head of a chain: {type(error).__name__}: {error}.",
+                f"{path} is not the head of a chain: {error}.",
                 "koda verify --chain --json prints one; KODA_HOME/chain-head.json is another.",
             ) from error
+
+    @classmethod
+    def _of(cls, data: bytes) -> ChainHead:
+        """Read a head as it stands in a file.
+
+        Raises:
+            ValueError: it is something else; the message says what, as the end of a sentence.
+        """
+        try:
+            raw = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("it holds no JSON") from error
+        if isinstance(raw, dict):
+            raw = raw.get("head", raw)  # what `koda verify --chain --json` answers holds it
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no head, which is an object with seq, digest and audit_id")
+        if lacking := [field.name for field in fields(cls) if field.name not in raw]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        seq, digest, audit = raw["seq"], raw["digest"], raw["audit_id"]
+        if (
+            not isinstance(seq, int)
+            or isinstance(seq, bool)
+            or not isinstance(digest, str)
+            or not isinstance(audit, str)
+        ):
+            raise ValueError("its seq is to be a number, its digest and audit_id are to be texts")
+        return cls(seq, digest, audit)
 
 
 def add_to_chain(connection: duckdb.DuckDBPyConnection, audits: Sequence[dict[str, Any]], home: Path) -> None:
