@@ -106,27 +106,27 @@ class _Check:
         said = [annotations, ()] if annotations and lacks_annotations(self.folder) else [annotations]
         variants = [_Variant(*each) for each in product(said, (listed, not listed))]
         page, first = self.data[HTML], b""
-        for variant in variants if self.stored is not None else ():
-            drawn = self._with_stored(variant)
+        for drawn, variant, own in self._attempts(page, variants):
             if drawn == page:
-                yield Evidence(HTML, DRAWN, "verified", _remark(variant, annotations, _SAME))
+                words = _SAME if own is None else _AROUND
+                yield Evidence(HTML, DRAWN, "verified", _remark(variant, annotations, words))
+                if own is not None:
+                    yield from self._own_pictures(own, first)
                 return
             first = first or drawn
-        own = self._own(page)
-        for is_whole, variant in product((True, False), variants) if own is not None else ():
-            drawn = self._around(replace(own, is_whole=is_whole), variant)
-            if drawn == page:
-                yield Evidence(HTML, DRAWN, "verified", _remark(variant, annotations, _AROUND))
-                yield from self._own_pictures(own, first)
-                return
-            first = first or drawn
-        if own is None and self.stored is None:
-            yield Evidence(HTML, DRAWN, "FAILED", "it does not show pictures as koda's reports do: it was changed")
-        else:
-            yield Evidence(HTML, DRAWN, "FAILED", _difference(page, first))
+        why = _difference(page, first) if first else "it does not show pictures as koda's reports do: it was changed"
+        yield Evidence(HTML, DRAWN, "FAILED", why)
 
-    def _with_stored(self, variant: _Variant) -> bytes:
-        stored = {} if self.stored is None else self.stored
+    def _attempts(self, page: bytes, variants: Sequence[_Variant]) -> Iterator[tuple[bytes, _Variant, Gallery | None]]:
+        """Draw the report with the stored pictures, and then around those that it has itself, which come along."""
+        if self.stored is not None:
+            for variant in variants:
+                yield self._with_stored(self.stored, variant), variant, None
+        if (own := self._own(page)) is not None:
+            for is_whole, variant in product((True, False), variants):
+                yield self._around(replace(own, is_whole=is_whole), variant), variant, own
+
+    def _with_stored(self, stored: Mapping[str, bytes], variant: _Variant) -> bytes:
         return fitted(self.record, stored, lambda some: self._around(some, variant).decode("utf-8"))[0]
 
     def _around(self, pictures: Gallery, variant: _Variant) -> bytes:

@@ -97,8 +97,8 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     data = path.read_bytes()
     report = (folder / PDF).read_bytes() if (folder / PDF).is_file() else None
     if report is not None and not data.startswith(report):
-        why = f"its beginning is not the {PDF} of the audit, which was drawn again since, or changed: sign it again"
-        return Evidence(SIGNED_PDF, what, "FAILED", why)
+        other = f"its beginning is not the {PDF} of the audit, which was drawn again since, or changed: sign it again"
+        return Evidence(SIGNED_PDF, what, "FAILED", other)
     if (why := NO_KEY if key is None else lacking("pyhanko")) is not None:
         return Evidence(SIGNED_PDF, what, "not verified", why)
     try:

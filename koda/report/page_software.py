@@ -13,7 +13,6 @@ from koda._version import __version__
 from koda.report.environment import template_folder
 from koda.storage import digest_file, digest_json
 
-NAMED = '<meta name="drawn-by" content="'  # in the head of a page, before the words
 _LIBRARIES = ("Jinja2", "MarkupSafe", "Pillow", "PyYAML")
 
 

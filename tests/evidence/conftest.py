@@ -16,13 +16,15 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from koda.audit.folders import AUDITS, assemble
+from koda.audit.plan import RECORDS
 from koda.models.weights import look_at_weights
 from koda.policy.export import verdict_json
 from koda.records import AuditRecord
 from koda.report import render
 from koda.slicing.export import slices_csv
-from koda.storage import digest_once
+from koda.storage import ArtifactStore, digest_once
 from koda.storage.database import AuditStore
+from koda.storage.parquet import write_parquet
 from tests.report import factory
 from tests.report.page import small
 
@@ -66,11 +68,31 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "slices.csv").write_bytes(slices_csv(rows_of(record), []))
     sources = {path.name: path for path in sorted(source.iterdir())}
     assemble(AUDIT, sources, {name: digest_once(path) for name, path in sources.items()}, home / AUDITS / AUDIT)
-    store = AuditStore(home)
+    leave_thumbnails(home, record)
     for made in (factory.record(1, map_points=0, id="audit-1"), record, factory.record(1, map_points=0, id="audit-3")):
-        store.stage_audit(made, [])
-        assert store.merged() == []
+        chain(home, made)
     return home
+
+
+def chain(home: Path, record: AuditRecord) -> None:
+    """Store a record in the database of a home, and leave it in its folder where none is."""
+    place = home / AUDITS / record.id / "audit.json"
+    place.parent.mkdir(exist_ok=True)
+    if record.id != AUDIT:
+        place.write_bytes(record.to_json().encode())
+    store = AuditStore(home)
+    store.stage_audit(record, [])
+    assert store.merged() == []
+
+
+def leave_thumbnails(home: Path, record: AuditRecord) -> None:
+    """Leave the pictures of a record as the step that wrote it does."""
+    artifacts, key, pictures = ArtifactStore(home / "artifacts"), "0" * 64, factory.thumbnails(record)
+    place = artifacts.folder(RECORDS, key)
+    place.mkdir(parents=True)
+    (place / "audit.json").write_bytes(record.to_json().encode())
+    write_parquet(place / "thumbnails.parquet", {"key": list(pictures), "jpeg": list(pictures.values())})
+    artifacts.complete(RECORDS, key)
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
+from koda.evidence.redrawn import DRAWN
 from koda.records import AuditRecord
 from koda.report import render
 from koda.storage import digest_once
 from koda.storage.database import AuditStore
-from tests.evidence.conftest import AUDIT, change, flip, list_again
+from tests.evidence.conftest import AUDIT, chain, change, flip, list_again
 from tests.report import factory
 from tests.report.page import needs_pango
 
@@ -46,7 +47,8 @@ def test_a_clean_audit_verifies_in_its_home(home: Path, folder: Path) -> None:
     code, answer = told(folder)
     assert code == 0 and answer["verified"] and answer["failed"] == []
     not_verified = {key for key, state in states(answer).items() if state == "not verified"}
-    assert {name for name, _ in not_verified} == {"chain", "signed/statement.dsse.json"}
+    assert {name for name, _ in not_verified} == {"chain", "report.pdf", "signed/statement.dsse.json"}
+    assert states(answer)["report.html", DRAWN] == "verified" and "a signature alone speaks for them" in str(answer)
     assert any("against its own author" in remark for remark in answer["cannot_know"])
 
 
@@ -54,16 +56,20 @@ def test_a_folder_alone_verifies_but_for_the_chain(folder: Path, tmp_path: Path)
     alone = Path(shutil.copytree(folder, tmp_path / "alone"))
     code, answer = told(alone)
     assert code == 0
-    assert [check["name"] for check in answer["checks"] if check["state"] != "verified"] == [
-        "signed/statement.dsse.json",
-        "chain",
+    assert [(check["name"], check["what"]) for check in answer["checks"] if check["state"] != "verified"] == [
+        ("report.html", "its pictures"),
+        ("report.pdf", "what its pages say"),
+        ("signed/statement.dsse.json", "its signature, and the files that it names"),
+        ("chain", "its rows"),
     ]
+    assert states(answer)["report.html", DRAWN] == "verified"
     (alone / "report.pdf").unlink()
     list_again(alone)
     code, answer = told(alone)
     assert code == 0
     assert {check["name"] for check in answer["checks"] if check["state"] != "verified"} == {
         "chain",
+        "report.html",
         "report.pdf",
         "signed/statement.dsse.json",
     }
@@ -202,7 +208,14 @@ def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tm
         assert told("--chain", "--head", kept, home=home)[0] == 0
     sql(home, "DELETE FROM chain WHERE seq = 3")
     (home / "chain-head.json").unlink()
-    assert told("--chain", home=home)[0] == 0  # what is cut leaves no trace but in a head
+    code, answer = told("--chain", home=home)
+    assert code == 1 and "the database holds audit-3, of which the chain has no row" in str(answer["checks"])
+    sql(home, "DELETE FROM audits WHERE id = 'audit-3'")
+    code, answer = told("--chain", home=home)  # what is left of it is its folder
+    assert code == 0 and "has audit-3, of which it has no row" in str(answer["checks"])
+    assert states(answer)["chain-head.json", "the chain's head in the home"] == "not verified"
+    shutil.rmtree(home / "audits" / "audit-3")
+    assert told("--chain", home=home)[0] == 0  # what is taken out everywhere leaves no trace but in a head
     code, answer = told("--chain", "--head", kept, home=home)
     assert code == 1 and "its tail is cut" in str(answer["checks"])
     assert told(folder, "--head", kept)[0] == 1
@@ -215,13 +228,11 @@ def test_the_chain_grows_with_each_new_record_and_no_other(home: Path) -> None:
     store = AuditStore(home)
     same = factory.record(1, map_points=0, id="audit-3")
     for record in (same, same.model_copy(update={"title": "another"})):
-        store.stage_audit(record, [])
-        store.merge()
+        chain(home, record)
     assert [row["audit_id"] for row in rows()] == ["audit-1", AUDIT, "audit-3", "audit-3"]
     before = json.loads((home / "chain-head.json").read_bytes())
     store.set_aside()
-    store.stage_audit(same, [])
-    store.merge()
+    chain(home, same)
     assert [row["kind"] for row in rows()] == ["rebuilt", "audit"]
     assert rows()[0]["previous"] == before["digest"]
     assert told("--chain", home=home)[0] == 0
@@ -232,14 +243,11 @@ def test_a_head_of_before_a_rebuild_is_known_again(home: Path, tmp_path: Path) -
     kept.write_text(json.dumps(told("--chain", home=home)[1]["head"]), encoding="utf-8")
     first = AuditStore(home).query("SELECT seq, digest, audit_id FROM chain WHERE seq = 1")[0]
     older.write_text(json.dumps(first), encoding="utf-8")
-    store = AuditStore(home)
-    store.set_aside()
-    store.stage_audit(factory.record(1, map_points=0, id="audit-1"), [])
-    store.merge()
+    AuditStore(home).set_aside()
+    chain(home, factory.record(1, map_points=0, id="audit-1"))
     code, answer = told("--chain", "--head", kept, home=home)  # its own audit, audit-3, is gone
     assert code == 1 and "lacks the head's own audit, audit-3" in str(answer["checks"])
-    store.stage_audit(factory.record(1, map_points=0, id="audit-3"), [])
-    store.merge()
+    chain(home, factory.record(1, map_points=0, id="audit-3"))
     code, answer = told("--chain", "--head", kept, home=home)
     assert code == 0 and states(answer)["chain", "its head, as kept elsewhere"] == "not verified"
     assert "begun anew after this head" in str(answer["checks"])
@@ -250,10 +258,8 @@ def test_a_head_of_before_a_rebuild_is_known_again(home: Path, tmp_path: Path) -
 def test_an_older_home_begins_its_chain_with_the_audits_that_are_there(home: Path) -> None:
     sql(home, "DELETE FROM chain")
     (home / "chain-head.json").unlink()
-    store = AuditStore(home)
-    store.stage_audit(factory.record(1, map_points=0, id="audit-4"), [])
-    store.merge()
-    rows = store.query("SELECT audit_id FROM chain ORDER BY seq")
+    chain(home, factory.record(1, map_points=0, id="audit-4"))
+    rows = AuditStore(home).query("SELECT audit_id FROM chain ORDER BY seq")
     assert sorted(row["audit_id"] for row in rows[:3]) == ["audit-1", "audit-3", AUDIT]
     assert rows[3]["audit_id"] == "audit-4"
 
@@ -284,6 +290,22 @@ def test_what_hangs_on_a_damaged_record_is_named_and_not_passed_over(folder: Pat
     assert code == 1 and unsure == {
         *("verdict.json", "slices.csv", "report.html", "report.pdf", "chain", "signed/statement.dsse.json")
     }
+
+
+@pytest.mark.parametrize("damage", ["folder", "record", "all of it"])
+def test_an_audit_that_was_taken_away_is_missed_by_the_chain(home: Path, damage: str) -> None:
+    folder = home / "audits" / "audit-1"
+    if damage == "record":
+        folder.joinpath("audit.json").write_bytes(
+            factory.record(1, map_points=0, id="audit-1", title="x").to_json().encode()
+        )
+    else:
+        shutil.rmtree(folder)
+    if damage == "all of it":
+        sql(home, "DELETE FROM audits WHERE id = 'audit-1'")
+    code, answer = told("--chain", home=home)
+    words = "of audit-1 it names another record" if damage == "record" else "it names audit-1, of which"
+    assert code == 1 and answer["failed"] == ["chain"] and words in str(answer["checks"])
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{")])
