@@ -9,8 +9,8 @@ from koda.audit.plan import RECORDS, REPORTS
 from koda.audit.publishing import _put_files
 from koda.policy.export import verdict_json
 from koda.records import AuditRecord
-from koda.report import render, template_folder
-from koda.report.gallery_pages import pages
+from koda.report import render
+from koda.report.render import draw_gallery_pages
 from koda.storage import ArtifactStore, digest_json
 from koda.storage.parquet import write_parquet
 from tests.report import factory
@@ -34,9 +34,8 @@ def leave_artifacts(home: Path, record: AuditRecord, *, paged: bool = False) -> 
     store.complete(RECORDS, key)
     reports = store.folder(REPORTS, key)
     render(record, pictures, reports, pdf=False)
-    for finding in record.findings if paged else ():
-        for name, page in pages(record, pictures, [finding], template_folder()):
-            (reports / name).write_bytes(page)
+    for name, page in draw_gallery_pages(record, pictures).items() if paged else ():
+        (reports / name).write_bytes(page)
     store.complete(REPORTS, key)
     return records, reports
 
