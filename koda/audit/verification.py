@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from koda.audit.folders import RECORD
 from koda.errors import DataError, KodaError
 from koda.records import AuditRecord
 from koda.storage import digest_file
@@ -76,11 +77,14 @@ def _problem(folder: Path, name: str, digest: str, audit: str) -> str | None:
             return "it is a folder, not a file" if file.is_dir() else "missing"
         if digest_file(file) != digest:
             return "changed since the audit wrote it"
+        data = file.read_bytes() if name == RECORD else b""
     except OSError as error:
         return f"it cannot be read: {why_unreadable(error)}"
-    if name == "audit.json":
+    except ValueError:  # a NUL, or half of a pair of surrogates
+        return "it has no name of a file"
+    if name == RECORD:
         try:
-            record = AuditRecord.from_json(file.read_bytes(), str(file))
+            record = AuditRecord.from_json(data, str(file))
         except KodaError as error:
             return error.message
         if record.id != audit:

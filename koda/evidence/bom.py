@@ -17,6 +17,7 @@ from koda.evidence.keys import lacking
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord, ModelRecord
 from koda.records.metrics import Estimate
+from koda.storage.reading import why_unreadable
 from koda.typing import ROLES, Role
 
 BOM = f"{SIGNED}/bom.cdx.json"
@@ -42,7 +43,10 @@ def check_bom(folder: Path, data: bytes, record: AuditRecord) -> Evidence:
         wanted = bom_of(data, record)
     except DataError as error:
         return Evidence(BOM, what, "FAILED", error.message)
-    there = path.read_bytes()
+    try:
+        there = path.read_bytes()
+    except OSError as error:
+        return Evidence(BOM, what, "FAILED", f"it cannot be read: {why_unreadable(error)}")
     if there == wanted:
         return Evidence(BOM, what, "verified", "byte for byte the same")
     if (writer := _writer(there)) not in (None, _tools()):
@@ -209,5 +213,5 @@ def _writer(data: bytes) -> str | None:
         tools = json.loads(data)["metadata"]["tools"]["components"]
         versions = {tool["name"]: tool["version"] for tool in tools}
         return f"koda-audit {versions['koda-audit']} with {_LIBRARY} {versions[_LIBRARY]}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -18,24 +18,34 @@ def check_manifest(folder: Path) -> Evidence:
     data = (folder / MANIFEST).read_bytes()
     raw: dict[str, Any] = json.loads(data)
     what = "its form and the sizes in it"
+    as_audited = raw.get(AS_AUDITED, {})
     if (
         set(raw) - {AS_AUDITED} != {"audit", "files"}
+        or not isinstance(as_audited, dict)
         or data.strip() != json.dumps(raw, indent=2, sort_keys=True).encode()
     ):
         return Evidence(MANIFEST, what, "FAILED", "it is not as koda writes one: it was changed")
     for name, entry in raw["files"].items():
-        path = folder / Path(name).name
         if not _is_entry(entry):
             return Evidence(MANIFEST, what, "FAILED", f"its entry of {name} is not as koda writes one")
-        if path.is_file() and path.stat().st_size != entry["size"]:
-            why = f"it gives {entry['size']} bytes for {name}, which has {path.stat().st_size}"
+        size = _size(folder / Path(name).name)
+        if size is not None and size != entry["size"]:
+            why = f"it gives {entry['size']} bytes for {name}, which has {size}"
             return Evidence(MANIFEST, what, "FAILED", why)
-    for name, entry in raw.get(AS_AUDITED, {}).items():  # null: the audit wrote no such file
+    for name, entry in as_audited.items():  # null: the audit wrote no such file
         if entry is not None and not _is_entry(entry):
             return Evidence(MANIFEST, what, "FAILED", f"its former entry of {name} is not as koda writes one")
     if RECORD not in raw["files"]:
         return Evidence(MANIFEST, what, "FAILED", f"it does not list {RECORD}")
     return Evidence(MANIFEST, what, "verified")
+
+
+def _size(path: Path) -> int | None:
+    """Return the size of a file; None where there is none of the name, or can be none."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _is_entry(entry: Any) -> bool:

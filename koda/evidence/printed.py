@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import HTML, MANIFEST, PDF, RECORD, is_listed
+from koda.evidence.additions import check_additions
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.records.audit import RECORD_VERSION
@@ -73,8 +74,9 @@ def _check_pdf(data: bytes, what: str, accepted: list[bytes], digests: set[str])
         with pikepdf.open(io.BytesIO(data)) as pdf:
             attached = _attached(pdf)
             text = _text_with_digest(pdf, digests)
-    except Exception as error:  # a damaged PDF raises whatever its parser meets
-        yield Evidence(PDF, "that it can be read", "FAILED", f"{type(error).__name__}: {error}")
+            additions = check_additions(data, pdf)
+    except Exception:  # a damaged PDF raises whatever its parser meets, in the words of a library
+        yield Evidence(PDF, "that it can be read", "FAILED", "it is no PDF, or one that is damaged")
         return
     yield _printed(PDF, what, text, digests)
     what = f"the {RECORD} attached to it"
@@ -84,6 +86,7 @@ def _check_pdf(data: bytes, what: str, accepted: list[bytes], digests: set[str])
         yield Evidence(PDF, what, "FAILED", f"it is not the {RECORD} beside it; one of the two was changed")
     else:
         yield Evidence(PDF, what, "verified", "byte for byte the file beside it")
+    yield additions
 
 
 def _attached(pdf: Any) -> list[bytes]:

@@ -15,6 +15,7 @@ from koda.errors import ConfigError
 from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
 from koda.storage.reading import UnreadableError, read_small
+from koda.wording import counted
 
 SIGNED_PDF = f"{SIGNED}/{PDF}"
 _FIELD = "Signature"
@@ -104,8 +105,8 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     try:
         with _silent("pyhanko"):  # it logs a traceback of each signature that does not hold
             problem = _problem(data, key)
-    except Exception as error:  # a damaged PDF or signature raises whatever its parser meets
-        problem = f"its signature cannot be read: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    except Exception:  # a damaged PDF or signature raises whatever its parser meets
+        problem = "its signature cannot be read: it is no PDF, or one that is damaged"
     if problem is not None:
         return Evidence(SIGNED_PDF, what, "FAILED", problem)
     if report is None:
@@ -128,14 +129,18 @@ def _silent(name: str) -> Iterator[None]:
 def _problem(data: bytes, key: Any) -> str | None:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from pyhanko.pdf_utils.reader import PdfFileReader
+    from pyhanko.sign.fields import enumerate_sig_fields
     from pyhanko.sign.validation import validate_pdf_signature
     from pyhanko.sign.validation.settings import KeyUsageConstraints
     from pyhanko.sign.validation.status import SignatureCoverageLevel
     from pyhanko_certvalidator import ValidationContext
 
-    signatures = PdfFileReader(io.BytesIO(data)).embedded_signatures
+    reader = PdfFileReader(io.BytesIO(data))
+    signatures = reader.embedded_signatures
     if len(signatures) != 1:
-        return f"it holds {len(signatures)} signatures in place of one"
+        return f"it holds {counted(len(signatures), 'signature')} in place of one"
+    if unsigned := sum(value is None for _, value, _ in enumerate_sig_fields(reader)):
+        return f"it holds {counted(unsigned, 'signature field')} that nothing signs: it was changed after it was signed"
     signature = signatures[0]
     if not _is_canonical(data, signature.byte_range):
         return "it was changed after it was signed"

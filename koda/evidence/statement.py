@@ -17,6 +17,7 @@ from koda.evidence.keys import NO_KEY, OTHER_KEY
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.storage import digest_file
+from koda.storage.reading import why_unreadable
 
 STATEMENT = f"{SIGNED}/statement.dsse.json"
 OVER_FILES = "its signature, and the files that it names"
@@ -67,8 +68,10 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
         return Evidence(STATEMENT, what, "not verified", NO_KEY)
     try:
         problem = _problem(path.read_bytes(), folder, record, key)
-    except Exception as error:  # a damaged envelope raises whatever its parser meets
-        problem = f"it cannot be read: {type(error).__name__}: {error}"
+    except OSError as error:
+        problem = f"it cannot be read: {why_unreadable(error)}"
+    except Exception:  # a damaged envelope raises whatever its parser meets, in the words of a library
+        problem = "it is no signed statement, or one that is damaged"
     return Evidence(STATEMENT, what, "verified") if problem is None else Evidence(STATEMENT, what, "FAILED", problem)
 
 

@@ -94,14 +94,14 @@ def verify(
     except DataError as error:
         if not any((folder / name).is_file() for name in (MANIFEST, RECORD)):
             raise  # it is no audit at all
-        return Verification(folder.name, [], [Evidence(MANIFEST, "that it can be read", "FAILED", error.message)])
+        unread = Evidence(MANIFEST, "that it can be read", "FAILED", error.message)
+        return Verification(folder.name, [], [unread, *_left_out(folder, MANIFEST)])
     checks = [check_manifest(folder), *map(as_evidence, files)]
     whole = read_whole(folder)
     if whole is None:
         if not any(check.name == RECORD and check.problem for check in files):
             checks.append(Evidence(RECORD, "that it reads as a record", "FAILED", "it does not"))
-        why = f"{RECORD}, which it is compared with, cannot be read"
-        checks += [Evidence(name, what, "not verified", why) for name, what in _COMPARED.items()]
+        checks += _left_out(folder, RECORD)
         return Verification(audit, files, checks)
     data, record = whole
     checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
@@ -118,6 +118,15 @@ def verify(
         chain = StoredChain.read(own_home)
         checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
+
+
+def _left_out(folder: Path, unread: str) -> Iterator[Evidence]:
+    """Name what is not checked where the manifest or the record, on which all else stands, cannot be read."""
+    why = f"{unread}, which it is compared with, cannot be read"
+    signed = sorted(f"{SIGNED}/{path.name}" for path in (folder / SIGNED).glob("*"))
+    rest = {name: "its signature" for name in signed if name != STATEMENT}
+    for name, what in {**_COMPARED, **rest}.items():
+        yield Evidence(name, what, "not verified", why)
 
 
 def _unlisted(folder: Path, checks: Sequence[Evidence]) -> Iterator[Evidence]:

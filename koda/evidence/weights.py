@@ -267,8 +267,8 @@ def _name(model: ModelRecord) -> str:
 def _read_named(path: Path, model: ModelRecord, key: Any) -> dict[str, str] | str:
     try:
         return _named(path.read_bytes(), model, key)
-    except Exception as error:  # a damaged bundle raises whatever its parser meets
-        return f"it cannot be read: {type(error).__name__}: {error}"
+    except Exception:  # a damaged bundle raises whatever its parser meets, in the words of a library
+        return "it is no signed manifest of weights, or one that is damaged"
 
 
 def _named(data: bytes, model: ModelRecord, key: Any) -> dict[str, str] | str:
