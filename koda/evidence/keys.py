@@ -58,7 +58,7 @@ def public_key(path: Path) -> Any:
     try:
         key = load_pem_public_key(data)
     except Exception as error:
-        raise ConfigError(f"{what}: it holds {_kind_of(data)}.", remedy) from error
+        raise ConfigError(f"{what}: it holds {_kind_of(data, 'public key')}.", remedy) from error
     _refuse_others(path, key)
     return key
 
@@ -88,17 +88,18 @@ def _why_no_private_key(data: bytes, password: str | None) -> str:
         return "it has a password" if password is None else "its password is another, or it is damaged"
     if password is not None and b"PRIVATE KEY-----" in data:
         return "it has no password, and one is given, or it is damaged"
-    return f"it holds {_kind_of(data)}"
+    return f"it holds {_kind_of(data, 'private key')}"
 
 
-def _kind_of(data: bytes) -> str:
-    """Say what a PEM file holds by its first line."""
+def _kind_of(data: bytes, wanted: str) -> str:
+    """Say what a PEM file holds by its first line, where that is not what was wanted, or not whole."""
     found = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
     if found is None:
         return "nothing in PEM"
     kind = found[1].decode("ascii").lower()
-    article = "an" if kind[:1] in "aeio" else "a"
-    return f"{article} {kind} that is damaged, of an unknown form or of another use"
+    if not kind.endswith(wanted):
+        return f"'{kind}', not a {wanted}"
+    return f"a {wanted} that is damaged, or of a form that is not known"
 
 
 def _needs(packages: Sequence[str]) -> None:

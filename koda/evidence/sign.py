@@ -164,7 +164,9 @@ def _sign_weights(place: Path, record: AuditRecord, key: Any, signing: Signing) 
         target, at = place / Path(weights_file(role)).name, signing.weights.get(role)
         why = sign_weights(target, getattr(record, role), key, at)
         if why is not None and at is not None:
-            raise ConfigError(f"The weights of the {role} are not signed: {why}.", "Leave out --weights, or mend it.")
+            raise ConfigError(
+                f"The weights of the {role} are not signed: {why.rstrip('.')}.", "Leave out --weights, or mend it."
+            )
         if why is not None:
             left_out[weights_file(role)] = why + how_to_say_where(role, why)
     return left_out

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import string
+import unittest.mock
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +15,7 @@ import pytest
 
 from koda.audit.drawing import ARTIFACTS
 from koda.audit.folders import AUDITS, assemble
+from koda.audit.redrawing import held
 from koda.evidence.sign import Signing, sign
 from koda.records import AuditRecord
 from koda.storage import ArtifactStore, digest_once
@@ -84,6 +88,103 @@ def test_keys_that_cannot_be_used_are_said_in_words(folder: Path, tmp_path: Path
     assert not (folder / "signed").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no such file"),
+        ("folder", "it is a folder"),
+        (b"", "it is empty"),
+        (bytes(range(256)), "it holds nothing in PEM"),
+        (b"x" * 2_000_000, "it is larger than a mebibyte"),
+        (b"-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n", "it holds 'certificate', not a"),
+    ],
+)
+def test_what_is_no_key_certificate_or_head_is_said_without_a_word_of_pythons(
+    folder: Path, tmp_path: Path, content: bytes | str | None, words: str
+) -> None:
+    private, _ = key_pair(tmp_path, "own")
+    path = tmp_path / "given"
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    of_keys = [["sign", folder, "--key", path], ["verify", folder, "--key", path]]
+    others = [["sign", folder, "--key", private, "--certificate", path], ["verify", "--chain", "--head", path]]
+    for arguments in (*of_keys, *others):
+        code, answer = run(*arguments)
+        error = str(answer["error"])
+        assert code == 2 and str(path) in error and "Errno" not in error and "Error:" not in error
+        if arguments in of_keys or ("PEM" not in words and "certificate" not in words):
+            assert words in error
+
+
+@pytest.mark.parametrize("step", ["before", "between", "after", "done"])
+def test_signatures_of_before_survive_a_kill_at_each_step_of_their_replacement(
+    home: Path, folder: Path, tmp_path: Path, step: str
+) -> None:
+    private, public = key_pair(tmp_path, "own")
+    (folder / "report.pdf").unlink()  # which takes the longest to check
+    list_again(folder)
+    assert run("sign", folder, "--key", private)[0] == 0
+    before = (folder / STATEMENT).read_bytes()
+    if (child := os.fork()) == 0:
+        _die(step, lambda: sign(folder, Signing(private)))
+    assert os.waitpid(child, 0)[1] == 9 << 8
+    names = {path.name for path in folder.iterdir()}
+    assert (".signed.old" in names, "signed" in names) == (step in ("between", "after"), step != "between")
+    if step == "between":
+        code, answer = run("verify", folder, "--key", public)
+        assert code == 1 and answer["failed"] == [STATEMENT] and "lies in .signed.old" in str(answer["checks"])
+        with held(folder):  # as whoever changes the audit next
+            assert (folder / STATEMENT).read_bytes() == before
+    code, answer = run("verify", folder, "--key", public)
+    assert code == 0 and answer["failed"] == []
+    assert ((folder / STATEMENT).read_bytes() == before) == (step in ("before", "between"))
+    assert run("sign", folder, "--key", private)[0] == 0 and not (folder / ".signed.old").exists()
+    assert list(folder.parent.glob(".*")) == []
+
+
+def _die(step: str, work: Callable[[], object]) -> NoReturn:
+    """Do a work, and die at a step of the replacement of what was signed, as a process does that is killed."""
+    rename = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        last = target.name == "signed"
+        if (step, last) in {("before", False), ("between", True)}:
+            os._exit(9)
+        made = rename(path, target)
+        if (step, last) == ("after", True):
+            os._exit(9)
+        return made
+
+    try:
+        with unittest.mock.patch.object(Path, "rename", renamed):
+            work()
+    finally:
+        os._exit(9 if step == "done" else 1)
+
+
+def test_who_annotates_what_is_signed_is_told_to_sign_again_and_so_is_who_verifies_it(
+    home: Path, folder: Path, tmp_path: Path
+) -> None:
+    private, public = key_pair(tmp_path, "own")
+    (folder / "report.pdf").unlink()
+    list_again(folder)
+    assert run("sign", folder, "--key", private)[0] == 0
+    code, answer = run("annotate", folder, "--approved", "Ada", KODA_HOME=str(home))
+    assert code == 0 and f"sign again with koda sign {folder} --key" in str(answer["notes"])
+    code, answer = run("verify", folder, "--key", public)
+    assert code == 1 and answer["failed"] == [STATEMENT]
+    assert "the audit was annotated after it was signed" in str(answer["checks"])
+    assert "sign it again with koda sign" in str(answer["checks"])
+    assert run("sign", folder, "--key", private)[0] == 0 and run("verify", folder, "--key", public)[0] == 0
+    assert run("annotate", folder, "--reviewed", "Bob", KODA_HOME=str(home))[0] == 0
+    assert "annotated once more after it was signed" in str(run("verify", folder, "--key", public)[1]["checks"])
+    flip(folder / "slices.csv")
+    list_again(folder)  # the record is as it was, and another file is not
+    assert run("verify", folder, "--key", public)[0] == 1
+
+
 class Watched(dict[Role, Path]):
     """Where weights lie; being asked, in the midst of signing, it looks at the home and is interrupted."""
 
@@ -112,9 +213,9 @@ def test_an_audit_is_its_signers_alone_and_one_that_is_stopped_leaves_it_as_it_w
     assert watched.held and watched.names == {path.name for path in folder.iterdir()}
     assert {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
     killed = home.with_name("killed") / AUDITS  # as it was in the midst
-    assert len(list(killed.iterdir())) == 2 and run("verify", killed / AUDIT, "--key", public)[0] == 0
+    assert len(list(killed.glob(".*"))) == 1 and run("verify", killed / AUDIT, "--key", public)[0] == 0
     assert run("sign", killed / AUDIT, "--key", private)[0] == 0
-    assert [path.name for path in killed.iterdir()] == [AUDIT]
+    assert list(killed.glob(".*")) == []
 
 
 def test_what_koda_did_not_write_beside_signatures_is_told_and_kept(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from model_signing import verifying
 from model_signing._signing import sign_sigstore_pb
+from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+from pyhanko.sign.fields import SigFieldSpec, append_signature_field
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
@@ -30,7 +33,8 @@ from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import check_statement, signed_statement
 from koda.evidence.weights import check_weights, how_to_say_where, sign_weights
 from koda.records import AuditRecord
-from tests.evidence.conftest import AUDIT, change, flip, key_pair, run
+from koda.typing import Role
+from tests.evidence.conftest import AUDIT, change, flip, key_pair, list_again, run
 from tests.report.page import needs_pango
 
 pytestmark = needs_pango
@@ -335,6 +339,64 @@ def test_an_ed25519_key_signs_the_pdf_with_a_word_of_warning(place: Path) -> Non
     )
     assert run("sign", place / "audit", "--key", private)[0] == 0
     assert not (place / "audit" / PDF).exists()  # what was not made again is not left from before
+
+
+def why_none(place: Path, key: Path) -> str:
+    """Return what verification says of the weights of the candidate, of which there is no manifest."""
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+    return next(
+        each.why for each in check_weights(place / "audit", record, public_key(key), {}) if each.name == WEIGHTS
+    )
+
+
+def test_why_there_is_no_manifest_of_weights_is_said_of_this_audit(place: Path) -> None:
+    folder, public = place / "audit", place / "own.pub.pem"
+    (folder / WEIGHTS).unlink()
+    assert "the statement names one, and it is missing" in why_none(place, public)
+    record = AuditRecord.from_json((folder / "audit.json").read_bytes())
+    for kind, words in (("p256", "were not at hand"), ("ed25519", "was signed with an Ed25519 key")):
+        private, public = key_pair(place, f"own-{kind}", kind)
+        (folder / STATEMENT).write_bytes(signed_statement(folder, record, private_key(private), []))
+        assert words in why_none(place, public)
+    model = record.candidate.model_copy(update={"name": "embeddings:/somewhere"})
+    stored = record.model_copy(update={"candidate": model})
+    whys = [each.why for each in check_weights(folder, stored, public_key(public), {}) if each.name == WEIGHTS]
+    assert "have no file of their own" in whys[0]
+    (folder / STATEMENT).unlink()
+    assert "no statement that can be read" in why_none(place, public)
+
+
+def test_weights_that_nobody_signed_are_compared_with_the_record(place: Path) -> None:
+    (place / "audit" / WEIGHTS).unlink()
+    record = AuditRecord.from_json((place / "audit/audit.json").read_bytes())
+
+    def state() -> str:
+        places: dict[Role, Path] = {"candidate": place / "weights"}
+        checks = check_weights(place / "audit", record, public_key(place / "own.pub.pem"), places)
+        return next(each.state for each in checks if each.what == "the weights themselves, against the record")
+
+    assert state() == "verified"
+    change(place / "weights" / "model.safetensors", b"\x00\x00\x80?", b"\x00\x00\x90?")
+    assert state() == "FAILED"
+    shutil.rmtree(place / "weights")
+    assert state() == "FAILED"
+
+
+def test_a_signature_field_that_nothing_signs_fails_by_the_name_of_its_pdf(place: Path) -> None:
+    folder, key = place / "audit", public_key(place / "own.pub.pem")
+    for name in (PDF, "report.pdf"):
+        writer = IncrementalPdfFileWriter(io.BytesIO((folder / name).read_bytes()))
+        append_signature_field(writer, SigFieldSpec("Second"))
+        out = io.BytesIO()
+        writer.write(out)
+        (folder / name).write_bytes(out.getvalue())
+        if name == PDF:
+            check = check_signed_pdf(folder, key)
+            assert check.state == "FAILED" and "1 signature field that nothing signs" in check.why
+    list_again(folder)
+    code, answer = run("verify", folder)
+    assert code == 1 and "report.pdf" in str(answer["failed"]) and "it holds changes" in str(answer["checks"])
+    assert "signature fields, marks on pages (Widget), which koda puts in no report.pdf" in str(answer["checks"])
 
 
 def test_a_statement_of_an_older_koda_still_verifies(place: Path) -> None:

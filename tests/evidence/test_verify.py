@@ -18,11 +18,15 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
+from koda.evidence.listed import check_listed
+from koda.evidence.printed import check_reports
 from koda.evidence.redrawn import DRAWN
+from koda.evidence.verify import verify
 from koda.records import AuditRecord
 from koda.report import render
 from koda.storage import digest_once
 from koda.storage.database import AuditStore
+from tests.audit.published import put, small_record
 from tests.evidence.conftest import AUDIT, chain, change, flip, list_again
 from tests.report import factory
 from tests.report.page import needs_pango
@@ -177,6 +181,91 @@ def test_what_was_changed_fails_and_is_named(folder: Path, name: str) -> None:
     assert files <= set(answer["failed"]), answer["failed"]
     shown = CliRunner().invoke(app, ["verify", str(folder)]).stdout
     assert all(f"{file}: " in shown for file in files) and "FAILED" in shown
+
+
+def add_to_pdf(folder: Path, what: str) -> None:
+    """Add to the PDF what koda never puts there, written in one go, and list it."""
+    with pikepdf.open(folder / "report.pdf", allow_overwriting_input=True) as pdf:
+        script = pikepdf.Dictionary({"/S": pikepdf.Name.JavaScript, "/JS": "app.alert(1)"})
+        if what == "attachment":
+            pdf.attachments["other.json"] = b"{}"
+        elif what == "note":
+            note = {"/Type": pikepdf.Name.Annot, "/Subtype": pikepdf.Name.FreeText, "/Rect": [0, 0, 9, 9]}
+            pdf.pages[1].Annots = pikepdf.Array([pikepdf.Dictionary(note)])
+        elif what == "script of a page":
+            pdf.pages[0].AA = pikepdf.Dictionary({"/O": script})
+        elif what == "form":
+            pdf.Root.AcroForm = pikepdf.Dictionary({"/Fields": pikepdf.Array([])})
+        else:
+            pdf.Root.OpenAction = script
+        pdf.save()
+    list_again(folder)
+
+
+@pytest.mark.parametrize("what", ["attachment", "note", "script of a page", "form", "script"])
+def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
+    add_to_pdf(folder, what)
+    checks = list(check_reports(folder, *whole(folder)))
+    assert [check.name for check in checks if check.state == "FAILED"] == ["report.pdf"]
+    assert "which koda puts in no report.pdf" in str(checks)
+
+
+def whole(folder: Path) -> tuple[bytes, AuditRecord]:
+    data = (folder / "audit.json").read_bytes()
+    return data, AuditRecord.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("slices.csv", b"a,b\r\n1,2\r\n", "it has no column side, direction, lobe, rank, key"),
+        ("slices.csv", b"side,direction,lobe,rank,key\r\nlost,1\r\n", "line 2 has fewer cells than the first"),
+        ("slices.csv", b"side,direction,lobe,rank,key\r\nlost,x,positive,1,k\r\n", "direction in line 2 is no number"),
+        ("slices.csv", b"\xff\xfe\x00", "it is no text in UTF-8"),
+        ("slices.csv", b'side,direction,lobe,rank,key\r\nlost,"1', "it is no CSV"),
+        ("slices.csv", b"", "it has no column"),
+        ("verdict.json", b"x", "it holds no JSON"),
+        ("verdict.json", b"[]", "it holds no object"),
+        ("verdict.json", b"{}", "it has no version"),
+    ],
+)
+def test_a_table_or_verdict_of_another_form_is_told_without_a_word_of_pythons(
+    folder: Path, name: str, content: bytes, words: str
+) -> None:
+    (folder / name).write_bytes(content)
+    (check,) = [each for each in check_listed(folder, whole(folder)[1]) if each.name == name]
+    assert check.state == "FAILED" and words in check.why and "Error" not in check.why
+
+
+@pytest.mark.parametrize("key", ["title", "data", "rules", "ended", "policy_digest"])
+def test_no_line_of_the_verdict_can_say_something_else_than_the_record(folder: Path, key: str) -> None:
+    raw = json.loads((folder / "verdict.json").read_bytes())
+    for changed in ({**raw, key: "other"}, {**raw, "more": 1}, {name: raw[name] for name in raw if name != key}):
+        (folder / "verdict.json").write_text(json.dumps(changed), encoding="utf-8")
+        first = next(iter(check_listed(folder, whole(folder)[1])))
+        assert first.state == "FAILED" and (key in first.why or "more" in first.why)
+
+
+DAMAGED_MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "former entries that are a text": lambda raw: raw.update(as_audited="x"),
+    "former entries that are null": lambda raw: raw.update(as_audited=None),
+    "a name that is too long": lambda raw: raw["files"].update({"a" * 5000: {"size": 1, "sha256": "0"}}),
+    "a name with a NUL": lambda raw: raw["files"].update({"a\0b": {"size": 1, "sha256": "0"}}),
+    "a name of half a character": lambda raw: raw["files"].update({"\ud800": {"size": 1, "sha256": "0"}}),
+    "a digest that is none": lambda raw: raw["files"]["audit.json"].update(sha256=None),
+    "files that are a list": lambda raw: raw.update(files=[]),
+    "an id that is a number": lambda raw: raw.update(audit=3),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_MANIFESTS)
+def test_a_manifest_of_another_form_fails_in_words(tmp_path: Path, name: str) -> None:
+    folder = put(tmp_path / "home", small_record())
+    raw = json.loads((folder / "manifest.json").read_bytes())
+    DAMAGED_MANIFESTS[name](raw)
+    (folder / "manifest.json").write_text(json.dumps(raw, indent=2, sort_keys=True), encoding="utf-8")
+    checks = verify(folder).checks
+    assert any(check.state == "FAILED" for check in checks) and "Error" not in str(checks)
 
 
 def sql(home: Path, text: str) -> None:
