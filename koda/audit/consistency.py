@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koda.audit.folders import AUDITS, MANIFEST, RECORD, RUNS, read_record
+from koda.audit.folders import AUDITS, FORMER_SIGNED, MANIFEST, RECORD, RUNS, read_record
 from koda.audit.pruning import PRUNED
 from koda.audit.runs import RUNNING, Run, crashed, running_now
 from koda.audit.verification import verify_audit
@@ -32,6 +32,9 @@ _AGAIN = "Run the command that made it again: what is damaged is made anew."
 _PUT_BACK = "The command that ran the audit puts its files back."
 _STORES = "The command that ran the audit stores it again; koda history --rebuild does so for all."
 _LEFTOVER = "A process was killed there; an audit removes it, of another machine after a day, and you may."
+_SIGNED = (
+    "koda sign, koda report or koda annotate of the audit puts these signatures back, or removes what is replaced."
+)
 
 
 def check_store(home: Path) -> list[Check]:
@@ -262,6 +265,9 @@ class _Home:
             left = [path for path in left if staging not in path.parents]
         left = [path for path in left if not self._is_of_a_living(path) and path.exists()]
         yield from (Check("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
+        for folder in _folders(self.home / AUDITS):
+            if (folder / FORMER_SIGNED).is_dir() and not self.store.is_held(AUDITS, folder.name):
+                yield Check("leftovers", "note", f"{folder / FORMER_SIGNED}: koda was stopped while it signed", _SIGNED)
 
     def _is_of_a_living(self, path: Path) -> bool:
         """Tell whether a file is being written, or lies in an artifact that is being made."""

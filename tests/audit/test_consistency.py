@@ -118,6 +118,7 @@ NOTES: dict[str, tuple[Callable[[Path], object], str]] = {
     "aside": (lambda home: (home / "staging-aside" / "1").mkdir(parents=True), "could not be stored"),
     "temporary": (lambda home: written(home / "index" / UNFINISHED), UNFINISHED),
     "half an audit": (lambda home: (home / AUDITS / f".{AUDIT}.xyz").mkdir(), f".{AUDIT}.xyz"),
+    "former signatures": (lambda home: (home / AUDITS / AUDIT / ".signed.old").mkdir(), "stopped while it signed"),
     "half a staging": (lambda home: (home / "staging" / ".new-1").mkdir(), ".new-1"),
     "a lock": (lambda home: written(home / "artifacts" / "locks" / "run-1.lock"), "the lock of no run"),
     "a checkpoint": (
