@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from koda.evidence.result import Evidence
 from koda.policy.export import verdict_json
-from koda.records import AuditRecord
+from koda.records import AuditRecord, SampleRecord
 from koda.records.audit import RECORD_VERSION
 from koda.slicing.export import original
 from koda.storage.reading import why_unreadable
-from koda.wording import one_line, printable
+from koda.wording import is_printable, one_line, printable
 
 VERDICT, SLICES = "verdict.json", "slices.csv"
-_COLUMNS = ("side", "direction", "lobe", "rank", "key")
+_COLUMNS = ("side", "direction", "lobe", "rank", "key", "score", "caption")
 _MOST_SHOWN = 200  # characters
 
 
@@ -47,7 +49,9 @@ def check_listed(folder: Path, record: AuditRecord) -> Iterator[Evidence]:
 
 def _verdict_problem(path: Path, record: AuditRecord) -> str | None:
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(path.read_bytes(), object_pairs_hook=_once)
+    except _TwiceError:
+        raise
     except ValueError as error:
         raise ValueError("it holds no JSON") from error
     if not isinstance(raw, dict):
@@ -68,28 +72,53 @@ def _verdict_problem(path: Path, record: AuditRecord) -> str | None:
 
 def _slices_problem(path: Path, record: AuditRecord) -> str | None:
     """Look for every sample that the record shows, and for as many members as it counts."""
-    listed: dict[tuple[str, int, str], dict[str, int]] = {}
-    for where, key, rank in _rows(path.read_bytes()):
-        listed.setdefault(where, {})[original(key)] = rank
+    listed: dict[tuple[str, int, str], dict[str, _Row]] = {}
+    for where, row in _rows(path.read_bytes()):
+        listed.setdefault(where, {})[row.key] = row
     known = set()
     for finding in record.findings:
         for lobe in (finding.positive, finding.negative):
             place = (finding.side, finding.direction, lobe.sign)
             known.add(place)
-            ranks = listed.get(place, {})
+            rows = listed.get(place, {})
             words = f"{finding.side} {finding.direction}, {lobe.sign} lobe"
-            if sum(rank <= lobe.size for rank in ranks.values()) != lobe.size:
+            if sum(row.rank <= lobe.size for row in rows.values()) != lobe.size:
                 return f"{words}: it does not list the {lobe.size} samples that the record counts"
             for sample in lobe.samples:
-                if printable(sample.key) not in ranks and sample.key not in ranks:
+                found = rows.get(sample.key) or rows.get(printable(sample.key))
+                if found is None:
                     return f"{words}: it lacks the sample {printable(sample.key)}, which the record shows"
+                if (name := found.other(sample)) is not None:
+                    return f"{words}: the {name} of the sample {printable(sample.key)} is not that of the record"
     if more := sorted(listed.keys() - known):
         return f"it lists {more[0][0]} {more[0][1]}, of which the record knows nothing"
     return None
 
 
-def _rows(data: bytes) -> Iterator[tuple[tuple[str, int, str], str, int]]:
-    """Give side, direction and lobe, key and rank of each sample.
+@dataclass(frozen=True)
+class _Row:
+    """What the table says of a sample."""
+
+    key: str
+    rank: int
+    score: str
+    caption: str
+
+    def other(self, sample: SampleRecord) -> str | None:
+        """Name what the record says otherwise; None where they agree."""
+        try:
+            is_same = float(self.score) == sample.score or not math.isfinite(sample.score)
+        except ValueError:
+            is_same = False
+        if not is_same:
+            return "score"
+        caption = sample.caption or ""
+        # what the table spells out, it may spell otherwise than the record
+        return None if self.caption == caption or not is_printable(caption) else "caption"
+
+
+def _rows(data: bytes) -> Iterator[tuple[tuple[str, int, str], _Row]]:
+    """Give side, direction and lobe of each row, and what it says.
 
     Raises:
         ValueError: it is no such table; the message says why.
@@ -102,15 +131,26 @@ def _rows(data: bytes) -> Iterator[tuple[tuple[str, int, str], str, int]]:
             cells = [row[name] for name in _COLUMNS]
             if any(cell is None for cell in cells):
                 raise ValueError(f"line {reader.line_num} has fewer cells than the first")
-            side, direction, lobe, rank, key = cells
+            side, direction, lobe, rank, key, score, caption = cells
             if not direction.isdecimal() or not rank.isdecimal():
                 what = "direction" if not direction.isdecimal() else "rank"
                 raise ValueError(f"the {what} in line {reader.line_num} is no number")
-            yield (side, int(direction), lobe), key, int(rank)
+            yield (side, int(direction), lobe), _Row(original(key), int(rank), score, original(caption))
     except UnicodeDecodeError as error:
         raise ValueError("it is no text in UTF-8") from error
     except csv.Error as error:
         raise ValueError(f"it is no CSV: {error}") from error
+
+
+class _TwiceError(ValueError):
+    """A name that stands twice in an object, of which readers take the one or the other."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _TwiceError("a name stands twice in it")
+    return made
 
 
 def _shown(value: object) -> str:

@@ -22,6 +22,8 @@ from koda.evidence.result import Evidence, failed
 from koda.evidence.signed_pdf import check_signed_pdf
 from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_statement
 from koda.evidence.weights import check_weights
+from koda.records import Annotations
+from koda.records.annotations import ANNOTATIONS_VERSION
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
 from koda.typing import Role
@@ -158,5 +160,16 @@ def _annotations(folder: Path) -> Iterator[Evidence]:
     except StoreError as error:
         yield Evidence(ANNOTATIONS, what, "FAILED", error.message)
     else:
-        if said:
+        if not said:
+            return
+        if _is_as_written(folder / ANNOTATIONS):
             yield Evidence(ANNOTATIONS, what, "verified")
+        else:
+            yield Evidence(ANNOTATIONS, what, "FAILED", "it is not as koda writes one: it was changed")
+
+
+def _is_as_written(path: Path) -> bool:
+    """Tell whether annotations are written as koda writes them, to the byte; those of an older one may not be."""
+    data = path.read_bytes()
+    chain = Annotations.from_json(data, str(path))
+    return chain.version != ANNOTATIONS_VERSION or data == chain.to_json().encode()

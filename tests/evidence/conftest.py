@@ -36,12 +36,14 @@ def rows_of(record: AuditRecord) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for finding in record.findings:
         for lobe in (finding.positive, finding.negative):
-            keys = list(dict.fromkeys(sample.key for sample in lobe.samples))
+            shown = {sample.key: sample for sample in lobe.samples}
+            keys = list(shown)
             keys += [f"more-{number}" for number in range(max(0, lobe.size - len(keys)))]
             rows += [
                 {
                     "side": finding.side, "direction": finding.direction, "lobe": lobe.sign, "rank": rank, "key": key,
-                    "score": 1 / rank, "caption": "a caption", "metadata": "{}", "in_slice": rank <= lobe.size,
+                    "score": shown[key].score if key in shown else 1 / rank, "metadata": "{}",
+                    "caption": shown[key].caption if key in shown else "a caption", "in_slice": rank <= lobe.size,
                     "split": "discovery",
                 }
                 for rank, key in enumerate(keys, 1)

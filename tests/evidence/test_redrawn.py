@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from koda.audit.annotations import Statement
-from koda.audit.folders import replace_files
+from koda.audit.folders import MANIFEST, replace_files
 from koda.audit.redrawing import annotate, redraw
 from koda.evidence.redrawn import DRAWN, check_drawn
 from koda.evidence.result import Evidence
@@ -102,6 +103,17 @@ def test_what_people_said_stands_in_it_and_nothing_else(folder: Path) -> None:
     (folder / "annotations.json").write_text("[]", encoding="utf-8")
     check = told(folder)[PAGE, DRAWN]
     assert check.state == "not verified" and "annotations.json, which it shows, cannot be read" in check.why
+
+
+def test_a_report_that_was_put_back_without_what_people_said_is_said_to_lack_it(folder: Path) -> None:
+    before = (folder / PAGE).read_bytes()
+    annotate(folder.parents[1], RECORD.id, Statement("approved", "Ada"))
+    raw = json.loads((folder / MANIFEST).read_bytes())
+    (folder / PAGE).write_bytes(before)
+    entries = {**raw["files"], PAGE: raw["as_audited"][PAGE]}
+    (folder / MANIFEST).write_text(json.dumps({"audit": RECORD.id, "files": entries}), encoding="utf-8")
+    check = told(folder)[PAGE, DRAWN]
+    assert check.state == "verified" and "drawn before annotations.json" in check.why
 
 
 def test_a_report_drawn_elsewhere_is_checked_too(folder: Path, tmp_path: Path) -> None:

@@ -210,6 +210,9 @@ def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
     assert "which koda puts in no report.pdf" in str(checks)
 
 
+_HEAD = b"side,direction,lobe,rank,key,score,caption\r\n"
+
+
 def whole(folder: Path) -> tuple[bytes, AuditRecord]:
     data = (folder / "audit.json").read_bytes()
     return data, AuditRecord.from_json(data)
@@ -218,13 +221,14 @@ def whole(folder: Path) -> tuple[bytes, AuditRecord]:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("slices.csv", b"a,b\r\n1,2\r\n", "it has no column side, direction, lobe, rank, key"),
-        ("slices.csv", b"side,direction,lobe,rank,key\r\nlost,1\r\n", "line 2 has fewer cells than the first"),
-        ("slices.csv", b"side,direction,lobe,rank,key\r\nlost,x,positive,1,k\r\n", "direction in line 2 is no number"),
+        ("slices.csv", b"a,b\r\n1,2\r\n", "it has no column side, direction, lobe, rank, key, score, caption"),
+        ("slices.csv", _HEAD + b"lost,1\r\n", "line 2 has fewer cells than the first"),
+        ("slices.csv", _HEAD + b"lost,x,positive,1,k,0.5,\r\n", "direction in line 2 is no number"),
         ("slices.csv", b"\xff\xfe\x00", "it is no text in UTF-8"),
-        ("slices.csv", b'side,direction,lobe,rank,key\r\nlost,"1', "it is no CSV"),
+        ("slices.csv", _HEAD + b'lost,"1', "it is no CSV"),
         ("slices.csv", b"", "it has no column"),
         ("verdict.json", b"x", "it holds no JSON"),
+        ("verdict.json", b'{"verdict": "pass", "verdict": "fail"}', "a name stands twice in it"),
         ("verdict.json", b"[]", "it holds no object"),
         ("verdict.json", b"{}", "it has no version"),
     ],
@@ -235,6 +239,17 @@ def test_a_table_or_verdict_of_another_form_is_told_without_a_word_of_pythons(
     (folder / name).write_bytes(content)
     (check,) = [each for each in check_listed(folder, whole(folder)[1]) if each.name == name]
     assert check.state == "FAILED" and words in check.why and "Error" not in check.why
+
+
+def test_score_and_caption_of_a_shown_sample_are_those_of_the_record(folder: Path) -> None:
+    record = whole(folder)[1]
+    sample = record.findings[0].positive.samples[0]
+    data = (folder / "slices.csv").read_bytes()
+    for old, new, name in ((str(sample.score), "0.5", "score"), (str(sample.caption), "another", "caption")):
+        assert old.encode() in data
+        (folder / "slices.csv").write_bytes(data.replace(old.encode(), new.encode()))
+        check = list(check_listed(folder, record))[1]
+        assert check.state == "FAILED" and f"the {name} of the sample" in check.why
 
 
 @pytest.mark.parametrize("key", ["title", "data", "rules", "ended", "policy_digest"])
@@ -366,10 +381,13 @@ def test_what_people_said_is_checked_by_its_own_chain(home: Path, folder: Path) 
     code, answer = told(folder)
     assert answer["failed"] == []
     assert states(answer)["annotations.json", "its chain, and that it is about this record"] == "verified"
-    change(folder / "annotations.json", b"A Reviewer", b"B Reviewer")
-    list_again(folder)
-    code, answer = told(folder)
-    assert code == 1 and answer["failed"] == ["annotations.json"]
+    written = (folder / "annotations.json").read_bytes()
+    for old, new in ((b"A Reviewer", b"B Reviewer"), (b'": ', b'" :')):
+        (folder / "annotations.json").write_bytes(written)
+        change(folder / "annotations.json", old, new)
+        list_again(folder)
+        code, answer = told(folder)
+        assert code == 1 and answer["failed"] == ["annotations.json"]
 
 
 def test_what_hangs_on_a_damaged_record_is_named_and_not_passed_over(folder: Path) -> None:
