@@ -98,8 +98,8 @@ _OF_SYSTEM = {
     errno.ENOENT: "there is no such file",
     errno.EISDIR: "it is a folder",
     errno.ENOTDIR: "a file stands where a folder should",
-    errno.EACCES: "you may not read it",
-    errno.EPERM: "you may not read it",
+    errno.EACCES: "you may not read it; change its permissions, or its owner",
+    errno.EPERM: "you may not read it; change its permissions, or its owner",
     errno.ELOOP: "its links lead in a circle",
     errno.ENAMETOOLONG: "the name is longer than the disk allows",
 }

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koda.audit.folders import RECORD
-from koda.errors import DataError, KodaError
+from koda.errors import DataError, KodaError, reason_of
 from koda.records import AuditRecord
 from koda.storage import digest_file
-from koda.storage.reading import why_unreadable
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def verify_audit(path: Path) -> tuple[str, list[FileCheck]]:
     except FileNotFoundError:
         raise DataError(f"{folder} is not the folder of an audit: it has no manifest.json.") from None
     except OSError as error:
-        raise DataError(f"{where} cannot be read: {why_unreadable(error)}.") from error
+        raise DataError(f"{where} cannot be read: {reason_of(error)}.") from error
     except ValueError as error:
         raise DataError(f"{where} is not a manifest of koda: {error}.") from error
     return audit, [FileCheck(name, _problem(folder, name, digest, audit)) for name, digest in sorted(files.items())]
@@ -79,7 +78,7 @@ def _problem(folder: Path, name: str, digest: str, audit: str) -> str | None:
             return "changed since the audit wrote it"
         data = file.read_bytes() if name == RECORD else b""
     except OSError as error:
-        return f"it cannot be read: {why_unreadable(error)}"
+        return f"it cannot be read: {reason_of(error)}"
     except ValueError:  # a NUL, or half of a pair of surrogates
         return "it has no name of a file"
     if name == RECORD:

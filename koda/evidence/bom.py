@@ -12,12 +12,11 @@ from uuid import NAMESPACE_URL, uuid5
 
 from koda._version import __version__
 from koda.audit.folders import SIGNED
-from koda.errors import DataError
+from koda.errors import DataError, reason_of
 from koda.evidence.keys import lacking
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord, ModelRecord
 from koda.records.metrics import Estimate
-from koda.storage.reading import why_unreadable
 from koda.typing import ROLES, Role
 
 BOM = f"{SIGNED}/bom.cdx.json"
@@ -46,7 +45,7 @@ def check_bom(folder: Path, data: bytes, record: AuditRecord) -> Evidence:
     try:
         there = path.read_bytes()
     except OSError as error:
-        return Evidence(BOM, what, "FAILED", f"it cannot be read: {why_unreadable(error)}")
+        return Evidence(BOM, what, "FAILED", f"it cannot be read: {reason_of(error)}")
     if there == wanted:
         return Evidence(BOM, what, "verified", "byte for byte the same")
     if (writer := _writer(there)) not in (None, _tools()):

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from koda.errors import reason_of
 from koda.evidence.result import Evidence
 from koda.policy.export import verdict_json
 from koda.records import AuditRecord, SampleRecord
 from koda.records.audit import RECORD_VERSION
 from koda.slicing.export import original
-from koda.storage.reading import why_unreadable
 from koda.wording import is_printable, one_line, printable
 
 VERDICT, SLICES = "verdict.json", "slices.csv"
@@ -41,7 +41,7 @@ def check_listed(folder: Path, record: AuditRecord) -> Iterator[Evidence]:
         try:
             found = problem(path, record)
         except OSError as error:
-            found = f"it cannot be read: {why_unreadable(error)}"
+            found = f"it cannot be read: {reason_of(error)}"
         except (ValueError, RecursionError) as error:  # of texts and numbers in it; the message says of which
             found = f"it cannot be read: {error}"
         yield Evidence(name, what, "verified") if found is None else Evidence(name, what, "FAILED", found)

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import ANNOTATIONS, FORMER_SIGNED, HTML, MANIFEST, RECORD, SIGNED
-from koda.errors import ConfigError
+from koda.errors import ConfigError, reason_of
 from koda.evidence.keys import NO_KEY, OTHER_KEY
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.storage import digest_file
-from koda.storage.reading import why_unreadable
 
 STATEMENT = f"{SIGNED}/statement.dsse.json"
 OVER_FILES = "its signature, and the files that it names"
@@ -69,7 +68,7 @@ def check_statement(folder: Path, record: AuditRecord, key: Any | None) -> Evide
     try:
         problem = _problem(path.read_bytes(), folder, record, key)
     except OSError as error:
-        problem = f"it cannot be read: {why_unreadable(error)}"
+        problem = f"it cannot be read: {reason_of(error)}"
     except Exception:  # a damaged envelope raises whatever its parser meets, in the words of a library
         problem = "it is no signed statement, or one that is damaged"
     return Evidence(STATEMENT, what, "verified") if problem is None else Evidence(STATEMENT, what, "FAILED", problem)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
+from koda.errors import reason_of
+
 _MOST_BYTES = 1 << 20
-_WHY = {
-    errno.ENOENT: "there is no such file",
-    errno.ENOTDIR: "there is no such file",
-    errno.EISDIR: "it is a folder",
-    errno.EACCES: "you may not read it; change its permissions, or its owner",
-    errno.EPERM: "you may not read it; change its permissions, or its owner",
-    errno.ENAMETOOLONG: "its name is longer than any of a file",
-    errno.ELOOP: "it is a link that leads to itself",
-}
 
 
 class UnreadableError(ValueError):
@@ -31,7 +23,7 @@ def read_small(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise UnreadableError(why_unreadable(error)) from error
+        raise UnreadableError(reason_of(error)) from error
     except ValueError as error:  # a NUL in the name
         raise UnreadableError("it has no name of a file") from error
     if not data:
@@ -39,8 +31,3 @@ def read_small(path: Path) -> bytes:
     if len(data) > _MOST_BYTES:
         raise UnreadableError("it is larger than a mebibyte, which none of its kind is")
     return data
-
-
-def why_unreadable(error: OSError) -> str:
-    """Say why a file cannot be read, as the end of a sentence."""
-    return _WHY.get(error.errno or 0) or (error.strerror or "the system does not say why").lower()
