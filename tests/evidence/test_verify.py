@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
+from koda.evidence.chained import StoredChain, check_audits
 from koda.evidence.listed import check_listed
 from koda.evidence.printed import check_reports
 from koda.evidence.redrawn import DRAWN
 from koda.evidence.verify import verify
 from koda.records import AuditRecord
 from koda.report import render
-from koda.storage import digest_once
+from koda.storage import ArtifactStore, digest_once
 from koda.storage.database import AuditStore
 from tests.audit.published import put, small_record
 from tests.evidence.conftest import AUDIT, chain, change, flip, list_again
@@ -283,6 +284,26 @@ def test_a_manifest_of_another_form_fails_in_words(tmp_path: Path, name: str) ->
     assert any(check.state == "FAILED" for check in checks) and "Error" not in str(checks)
 
 
+@pytest.mark.parametrize("name", ["report.html", "report.pdf", "signed/report.pdf"])
+def test_a_file_that_may_not_be_read_fails_by_its_name(tmp_path: Path, name: str) -> None:
+    folder = put(tmp_path / "home", small_record())
+    (folder / "signed").mkdir()
+    for each in ("report.pdf", "signed/report.pdf"):
+        (folder / each).write_bytes(b"%PDF")
+    opened = Path.open
+
+    def as_one_who_may_not(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path in (folder / name, folder.resolve() / name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:  # root may read all
+        patch.setattr(Path, "open", as_one_who_may_not)
+        checks = verify(folder).checks
+    why = {check.why for check in checks if check.state == "FAILED" and check.name == name}
+    assert "it cannot be read: you may not read it; change its permissions, or its owner" in why
+
+
 def sql(home: Path, text: str) -> None:
     with duckdb.connect(str(home / "koda.duckdb")) as connection:
         connection.execute(text)
@@ -323,6 +344,28 @@ def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tm
     code, answer = told("--chain", "--head", kept, home=home)
     assert code == 1 and "its tail is cut" in str(answer["checks"])
     assert told(folder, "--head", kept)[0] == 1
+
+
+def test_an_audit_that_is_being_stored_is_no_failure_of_the_chain_and_one_that_was_just_stored_neither(
+    home: Path, folder: Path
+) -> None:
+    record = factory.record(1, map_points=0, id="audit-3")
+    newer, place = record.model_copy(update={"title": "another"}), home / "audits" / "audit-3" / "audit.json"
+    before = StoredChain.read(home)
+    place.write_bytes(newer.to_json().encode())
+    with ArtifactStore(home / "artifacts").lock("audits", "audit-3"):
+        (check,) = check_audits(before)
+        assert check.state == "not verified" and "audit-3 is being stored or drawn again now" in check.why
+        shutil.rmtree(home / "audits" / "audit-1")
+        first, second = check_audits(before)
+        assert first.state == "FAILED" and "audit-1" in first.why and "audit-3" not in first.why
+        assert second.state == "not verified"
+    shutil.rmtree(home / "artifacts" / "locks")
+    chain(home, factory.record(1, map_points=0, id="audit-1"))
+    (check,) = check_audits(before)
+    assert check.state == "FAILED" and "of audit-3 it names another record" in check.why
+    chain(home, newer)
+    assert [check.state for check in check_audits(before)] == ["verified"]  # though it was read before that
 
 
 def test_the_chain_grows_with_each_new_record_and_no_other(home: Path) -> None:
