@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +27,11 @@ from koda.evidence.redrawn import DRAWN
 from koda.evidence.verify import verify
 from koda.records import AuditRecord
 from koda.report import render
+from koda.slicing.export import slices_csv
 from koda.storage import ArtifactStore, digest_once
 from koda.storage.database import AuditStore
 from tests.audit.published import put, small_record
-from tests.evidence.conftest import AUDIT, chain, change, flip, list_again
+from tests.evidence.conftest import AUDIT, chain, change, flip, list_again, rows_of
 from tests.report import factory
 from tests.report.page import needs_pango
 
@@ -251,6 +254,15 @@ def test_score_and_caption_of_a_shown_sample_are_those_of_the_record(folder: Pat
         (folder / "slices.csv").write_bytes(data.replace(old.encode(), new.encode()))
         check = list(check_listed(folder, record))[1]
         assert check.state == "FAILED" and f"the {name} of the sample" in check.why
+
+
+def test_a_caption_as_long_as_a_document_is_no_other_table(folder: Path) -> None:
+    data, caption = (folder / "audit.json").read_text(encoding="utf-8"), "a document " * 15_000
+    record = AuditRecord.from_json(re.sub(r'"caption": ?"[^"]*"', f'"caption": "{caption}"', data, count=1))
+    assert caption in record.to_json()
+    (folder / "slices.csv").write_bytes(slices_csv(rows_of(record), []))
+    csv.field_size_limit(131_072)  # as a process has it that read no data set
+    assert [check.state for check in check_listed(folder, record)][1] == "verified"
 
 
 @pytest.mark.parametrize("key", ["title", "data", "rules", "ended", "policy_digest"])
