@@ -136,7 +136,7 @@ def test_keys_that_a_page_spells_alike_are_no_failure_where_only_its_folder_is(t
     assert all("keys of samples are spelled alike" in check.why for check in checks.values())
 
 
-def test_other_software_is_named_and_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_software_is_named_and_no_failure(folder: Path) -> None:
     write(folder, PAGE, "Jinja2 ", "Jinja2 0.")
     check = told(folder)[PAGE, DRAWN]
     assert check.state == "not verified" and "Jinja2 0." in check.why and "Pillow" not in check.why

@@ -198,6 +198,13 @@ def add_to_pdf(folder: Path, what: str) -> None:
             pdf.pages[1].Annots = pikepdf.Array([pikepdf.Dictionary(note)])
         elif what == "script of a page":
             pdf.pages[0].AA = pikepdf.Dictionary({"/O": script})
+        elif what == "script after a link":
+            place = pikepdf.Dictionary({"/S": pikepdf.Name.URI, "/URI": "https://example.org", "/Next": script})
+            link = {"/Type": pikepdf.Name.Annot, "/Subtype": pikepdf.Name.Link, "/Rect": [0, 0, 9, 9], "/A": place}
+            pdf.pages[1].Annots = pikepdf.Array([pikepdf.Dictionary(link)])
+        elif what == "script of a bookmark":
+            with pdf.open_outline() as outline:
+                outline.root[0].children.append(pikepdf.OutlineItem("Title", action=script))
         elif what == "form":
             pdf.Root.AcroForm = pikepdf.Dictionary({"/Fields": pikepdf.Array([])})
         else:
@@ -206,7 +213,9 @@ def add_to_pdf(folder: Path, what: str) -> None:
     list_again(folder)
 
 
-@pytest.mark.parametrize("what", ["attachment", "note", "script of a page", "form", "script"])
+@pytest.mark.parametrize(
+    "what", ["attachment", "note", "script of a page", "script after a link", "script of a bookmark", "form", "script"]
+)
 def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
     add_to_pdf(folder, what)
     checks = list(check_reports(folder, *whole(folder)))
