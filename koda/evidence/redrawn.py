@@ -30,7 +30,7 @@ _SHOWN = 60  # characters of a page, where it differs
 _SAME = "byte for byte the same"
 _AROUND = "byte for byte the same, around the pictures that it has"
 _NOT_HERE = (
-    "what the audit stored of them is not here: it lies in the KODA_HOME where the audit ran, until koda prune takes it"
+    "what the audit stored of them is not here: it lies among the artifacts of the KODA_HOME where the audit ran"
 )
 _WHOSE = (
     "it does not tell whose its pictures are: keys of samples are spelled alike in it, or its templates are your own"
