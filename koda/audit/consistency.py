@@ -266,8 +266,10 @@ class _Home:
         left = [path for path in left if not self._is_of_a_living(path) and path.exists()]
         yield from (Check("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
         for folder in _folders(self.home / AUDITS):
-            if (folder / FORMER_SIGNED).is_dir() and not self.store.is_held(AUDITS, folder.name):
-                yield Check("leftovers", "note", f"{folder / FORMER_SIGNED}: koda was stopped while it signed", _SIGNED)
+            former = [each / FORMER_SIGNED for each in (folder, *_folders(folder / RUNS))]
+            if (former := [each for each in former if each.is_dir()]) and not self.store.is_held(AUDITS, folder.name):
+                words = "koda was stopped while it signed"
+                yield from (Check("leftovers", "note", f"{each}: {words}", _SIGNED) for each in former)
 
     def _is_of_a_living(self, path: Path) -> bool:
         """Tell whether a file is being written, or lies in an artifact that is being made."""

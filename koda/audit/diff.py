@@ -8,8 +8,6 @@ have to be the same too.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -32,7 +30,7 @@ from koda.records import (
     NearestPrevious,
 )
 from koda.records.figure_names import Task
-from koda.slicing.export import original
+from koda.slicing.export import original, table_rows
 from koda.typing import SIDES, Role, Side
 from koda.wording import printable
 
@@ -117,7 +115,7 @@ def members_of(record: AuditRecord, slices_csv: bytes | None = None) -> dict[Pla
         slices_csv: its `slices.csv`; without it the samples in the record stand for the slice.
     """
     if slices_csv is not None:
-        rows = csv.DictReader(io.StringIO(slices_csv.decode("utf-8"), newline=""))
+        rows = table_rows(slices_csv)
         sizes: dict[tuple[str, str, str], int] = {
             (f.side, str(f.direction), lobe.sign): lobe.size
             for f in record.findings

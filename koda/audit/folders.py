@@ -184,13 +184,17 @@ def put_back_signatures(folder: Path) -> None:
 
     Args:
         folder: of an audit, or of one of its runs; the caller holds the audit's lock.
+
+    Raises:
+        StoreError: the folder is read-only or forbidden.
     """
     former = folder / FORMER_SIGNED
     if former.is_dir() and not former.is_symlink():
         if os.path.lexists(folder / SIGNED):
             shutil.rmtree(former, ignore_errors=True)
         else:
-            former.rename(folder / SIGNED)
+            with explain_os_errors(folder):
+                former.rename(folder / SIGNED)
 
 
 def checked_bytes(path: Path) -> bytes:

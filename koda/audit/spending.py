@@ -20,9 +20,11 @@ _OF_A_STEP = """
     median(s.seconds) FILTER (executed) AS median_seconds,
     max(s.seconds) FILTER (executed) AS longest_seconds
 """
-# of each run what its steps leave: reading the configuration and the data, loading, starting; None in older rows
+# of each run what its steps leave: reading the configuration and the data, loading, starting. NULL stays NULL, which
+# greatest(NULL, 0) does not
 _BETWEEN = """
-    SELECT run_id, greatest(any_value(r.seconds) - sum(s.seconds), 0) AS between_seconds
+    SELECT run_id, any_value(r.seconds) - sum(s.seconds) AS seconds_left,
+        CASE WHEN seconds_left < 0 THEN 0 ELSE seconds_left END AS between_seconds
 """
 _FROM = "FROM steps s JOIN runs r USING (run_id) WHERE list_contains(?, s.audit_id) AND r.ended >= ?"
 _EVER = "1970-01-01T00:00:00Z"

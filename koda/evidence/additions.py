@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from koda.audit.folders import PDF, RECORD
@@ -21,7 +21,7 @@ def check_additions(data: bytes, pdf: Any) -> Evidence:
         data: its bytes.
         pdf: what they hold.
     """
-    what = "that nothing was added to it"
+    what = "that it holds pages, links and the record alone"
     found = list(dict.fromkeys(_additions(data, pdf)))
     if not found:
         return Evidence(PDF, what, "verified", "no fields, actions, marks, other attachments or later changes")
@@ -34,7 +34,10 @@ def _additions(data: bytes, pdf: Any) -> Iterator[str]:
     if "/AcroForm" in pdf.Root:
         kinds = {str(field.get("/FT")) for field in pdf.Root.AcroForm.get("/Fields", [])}
         yield "signature fields" if "/Sig" in kinds else "form fields"
-    if any(key in pdf.Root for key in _ACTIONS) or "/JavaScript" in pdf.Root.get("/Names", {}):
+    with pdf.open_outline() as outline:
+        of_bookmarks = [item.action for item in _items(outline.root) if item.action is not None]
+    named = "/JavaScript" in pdf.Root.get("/Names", {})
+    if named or any(key in pdf.Root for key in _ACTIONS) or not all(map(_only_leads, of_bookmarks)):
         yield "actions that a reader carries out"
     if others := sorted(set(pdf.attachments) - {RECORD}):
         yield f"the attachment {printable(others[0])}"
@@ -44,5 +47,17 @@ def _additions(data: bytes, pdf: Any) -> Iterator[str]:
         for mark in page.get("/Annots", []):
             if str(mark.get("/Subtype")) != "/Link":
                 yield f"marks on pages ({printable(str(mark.get('/Subtype')))[1:]})"
-            elif "/A" in mark and str(mark.A.get("/S")) not in _PLACES:
+            elif "/AA" in mark or not _only_leads(mark.get("/A", {"/S": _PLACES[0]})):
                 yield "actions that a reader carries out"
+
+
+def _only_leads(action: Any) -> bool:
+    """Tell whether an action leads somewhere, and no other follows on it."""
+    return str(action.get("/S")) in _PLACES and "/Next" not in action
+
+
+def _items(items: Sequence[Any]) -> Iterator[Any]:
+    """Give bookmarks with all that are below them."""
+    for item in items:
+        yield item
+        yield from _items(item.children)

@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from koda.audit.drawing import ARTIFACTS
 from koda.audit.folders import AUDITS, MANIFEST, RECORD
 from koda.errors import DataError, KodaError, StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
-from koda.storage import digest_file
+from koda.storage import ArtifactStore, digest_file
 from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault, is_head_before, is_rebuilt
 from koda.storage.database import AuditStore
 from koda.storage.rows import digest_of_record
 from koda.storage.staging import staged
-from koda.wording import counted, printable
+from koda.wording import agreeing, counted, printable
 
 CHAIN = "chain"
 _MOST_NAMED = 5
@@ -50,8 +51,9 @@ class StoredChain:
         """Read the chain of a home."""
         store = AuditStore(home)
         try:
-            rows = store.query("SELECT * FROM chain ORDER BY seq")
+            # audits first: one that is stored between the two questions has its row in the chain then
             stored = store.query("SELECT id FROM audits WHERE record_digest IS NOT NULL")
+            rows = store.query("SELECT * FROM chain ORDER BY seq")
             return cls(home, rows, stored=tuple(row["id"] for row in stored))
         except StoreError as error:
             return cls(home, None, error.message)
@@ -93,33 +95,74 @@ def check_audits(chain: StoredChain) -> list[Evidence]:
     Args:
         chain: as it is stored.
     """
-    what, folders = "the audits of the home against it", chain.home / AUDITS
+    what = "the audits of the home against it"
     if not chain.rows:
         return []  # of which its own check speaks
-    last = {row["audit_id"]: row["record_digest"] for row in chain.rows if row["audit_id"]}
-    there = {path.parent.name for path in folders.glob(f"[!.]*/{RECORD}")}
-    gone = sorted(last.keys() - there)
-    other = sorted(name for name in last.keys() & there if not _is_of(folders / name / RECORD, last[name]))
-    unchained = sorted(set(chain.stored) - last.keys())
-    faults = [
-        words.format(_listed(names), folders=folders)
-        for names, words in (
-            (gone, "it names {}, of which {folders} has no audit.json: what lay there was taken away"),
-            (other, "of {} it names another record than lies in {folders}"),
-            (unchained, "the database holds {}, of which the chain has no row: it was taken out"),
+    if _Compared.of(chain).faults(()):  # a run that ended meanwhile left what is newer than the rows that were read
+        chain = StoredChain.read(chain.home)
+    found, artifacts = _Compared.of(chain), ArtifactStore(chain.home / ARTIFACTS)
+    busy = sorted(name for name in found.faulty if artifacts.is_held(AUDITS, name))
+    checks = []
+    if faults := "; ".join(found.faults(busy)):
+        waits = bool(staged(chain.home)) and set(found.gone) <= set(busy)
+        why = f"rows wait to be stored, which the next run does, and until then: {faults}" if waits else faults
+        checks.append(Evidence(CHAIN, what, "not verified" if waits else "FAILED", why))
+    elif not busy:
+        why = f"{counted(found.n_chained, 'audit')}, each with the record that it names"
+        checks.append(Evidence(CHAIN, what, "verified", why))
+    if busy:
+        why = f"{_listed(busy)} {agreeing(len(busy), 'is', 'are')} being stored or drawn again now"
+        checks.append(Evidence(CHAIN, what, "not verified", why))
+    if found.unknown:
+        why = (
+            f"{found.folders} has {_listed(found.unknown)}, of which it has no row: stored without one, or copied there"
         )
-        if names
-    ]
-    if faults and staged(chain.home):
-        why = "rows wait to be stored, which the next run does, and until then: " + "; ".join(faults)
-        return [Evidence(CHAIN, what, "FAILED" if gone else "not verified", why)]
-    if faults:
-        return [Evidence(CHAIN, what, "FAILED", "; ".join(faults))]
-    checks = [Evidence(CHAIN, what, "verified", f"{counted(len(last), 'audit')}, each with the record that it names")]
-    if unknown := sorted(there - last.keys()):
-        why = f"{folders} has {_listed(unknown)}, of which it has no row: stored without one, or copied there"
         checks.append(Evidence(CHAIN, what, "not verified", why))
     return checks
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The audits of a chain, of its database and of its home, against each other.
+
+    Args:
+        folders: of all audits.
+        n_chained: audits that the chain names.
+        gone, other, unchained: those without a record, with another one, and without a row.
+        unknown: those of the home that the chain does not name.
+    """
+
+    folders: Path
+    n_chained: int
+    gone: tuple[str, ...]
+    other: tuple[str, ...]
+    unchained: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @classmethod
+    def of(cls, chain: StoredChain) -> _Compared:
+        """Compare them."""
+        folders = chain.home / AUDITS
+        last = {row["audit_id"]: row["record_digest"] for row in chain.rows or () if row["audit_id"]}
+        there = {path.parent.name for path in folders.glob(f"[!.]*/{RECORD}")}
+        other = (name for name in last.keys() & there if not _is_of(folders / name / RECORD, last[name]))
+        sets = (last.keys() - there, other, set(chain.stored) - last.keys(), there - last.keys())
+        return cls(folders, len(last), *(tuple(sorted(names)) for names in sets))
+
+    @property
+    def faulty(self) -> set[str]:
+        """Return the audits that do not agree."""
+        return {*self.gone, *self.other, *self.unchained}
+
+    def faults(self, busy: Sequence[str]) -> list[str]:
+        """Say which audits do not agree, but for those of which it cannot be said now."""
+        said = (
+            (self.gone, f"it names {{}}, of which {self.folders} has no {RECORD}: what lay there was taken away"),
+            (self.other, f"of {{}} it names another record than lies in {self.folders}"),
+            (self.unchained, "the database holds {}, of which the chain has no row: it was taken out"),
+        )
+        named = [([name for name in names if name not in busy], words) for names, words in said]
+        return [words.replace("{}", _listed(names), 1) for names, words in named if names]
 
 
 def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditRecord) -> Evidence:

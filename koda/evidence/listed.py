@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from koda.evidence.result import Evidence
 from koda.policy.export import verdict_json
 from koda.records import AuditRecord, SampleRecord
 from koda.records.audit import RECORD_VERSION
-from koda.slicing.export import original
+from koda.slicing.export import original, table_rows
 from koda.wording import is_printable, one_line, printable
 
 VERDICT, SLICES = "verdict.json", "slices.csv"
@@ -124,7 +123,7 @@ def _rows(data: bytes) -> Iterator[tuple[tuple[str, int, str], _Row]]:
         ValueError: it is no such table; the message says why.
     """
     try:
-        reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+        reader = table_rows(data, strict=True)
         if lacking := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
             raise ValueError(f"it has no column {', '.join(lacking)}")
         for row in reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from koda.records import Annotations
 from koda.records.annotations import ANNOTATIONS_VERSION
 from koda.storage.chain import ChainHead
 from koda.storage.database import DATABASE
+from koda.storage.reading import why_unreadable
 from koda.typing import Role
 
 CANNOT_KNOW = (
@@ -106,13 +107,16 @@ def verify(
         checks += _left_out(folder, RECORD)
         return Verification(audit, files, checks)
     data, record = whole
-    checks += [*check_listed(folder, record), *check_reports(folder, data, record)]
-    checks += check_drawn(folder.resolve(), record, home)
-    statement = check_statement(folder, record, signer)
+    checks += check_listed(folder, record)
+    checks += _in_words(folder, lambda: check_reports(folder, data, record))
+    checks += _in_words(folder, lambda: check_drawn(folder.resolve(), record, home))
+    statement, *_ = _in_words(folder, lambda: [check_statement(folder, record, signer)])
     checks += [*_pages_of_pdf(folder, statement), *_unlisted(folder, checks), *_annotations(folder), statement]
     if (folder / SIGNED).is_dir():
-        checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
-        checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
+        checks += _in_words(folder, lambda: [check_bom(folder, data, record)])
+        checks += _in_words(folder, lambda: [check_signed_pdf(folder, signer)])
+        checks += _in_words(folder, lambda: check_weights(folder, record, signer, weights or {}))
+        checks += _in_words(folder, lambda: check_named(folder))
     own_home = home_of(folder.resolve(), DATABASE)
     if own_home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
@@ -120,6 +124,18 @@ def verify(
         chain = StoredChain.read(own_home)
         checks += [*check_chain(chain, head), check_entry(chain, folder, data, record)]
     return Verification(audit, files, checks)
+
+
+def _in_words(folder: Path, check: Callable[[], Iterable[Evidence]]) -> Iterator[Evidence]:
+    """Carry out checks of files; one that nobody here may read fails by its name."""
+    try:
+        yield from check()
+    except OSError as error:
+        path = Path(error.filename or folder)
+        name = next(
+            (str(path.relative_to(top)) for top in (folder, folder.resolve()) if top in path.parents), str(path)
+        )
+        yield Evidence(name, "that it can be read", "FAILED", f"it cannot be read: {why_unreadable(error)}")
 
 
 def _left_out(folder: Path, unread: str) -> Iterator[Evidence]:

@@ -43,14 +43,15 @@ def changed_figures(record: AuditRecord) -> ChangedFigures | None:
 def quiet(record: AuditRecord, figures: ChangedFigures | None) -> str:
     """Say in one sentence that nothing material changed, and what that rests on; "" where something did.
 
-    Material are a verdict, a rule or a direction that came out otherwise, and a figure beyond its intervals. Audits
-    that cannot be compared say nothing of it.
+    Material are a verdict, a rule or a direction that came out otherwise, a figure beyond its intervals, and a share
+    that is another by more than the materiality. Audits that cannot be compared say nothing of it.
     """
     changes = record.changes
     if changes is None or figures is None or not changes.comparable or not changes.findings_compared:
         return ""
     retested = [kept for kept in changes.kept if kept.confirmed_before != kept.confirmed_after]
-    if changes.verdict_flipped or changes.rules or changes.new or changes.gone or retested or figures.beyond:
+    moved = [kept for kept in changes.kept if abs(kept.share_after - kept.share_before) > record.method.materiality]
+    if changes.verdict_flipped or changes.rules or changes.new or changes.gone or retested or moved or figures.beyond:
         return ""
     n = len(changes.kept)
     one = "the one direction is kept with the same result of its test"

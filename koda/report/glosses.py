@@ -9,6 +9,8 @@ from markupsafe import Markup, escape
 
 _THINGS = r"(?: (?:<em><bdi>[^<]*</bdi></em> )?(?:pictures?|captions?))"
 _DEPTHS = re.compile(r"R@([0-9]+)")
+# tags, and what stands apart in its own direction: names and values of the data, which are nobody's terms
+_NAMES = re.compile(r"<bdi>.*?</bdi>|<[^>]*>", re.DOTALL)
 
 
 def _among_the_first(said: str) -> str:
@@ -20,15 +22,18 @@ def _among_the_first(said: str) -> str:
 
 # what is looked for, and what is put in brackets after it
 _GLOSSES: tuple[tuple[re.Pattern[str], str | Callable[[str], str]], ...] = (
-    (re.compile(r"zero-shot(?: accuracy)?"), "class by its name alone"),
-    (re.compile(rf"held-out{_THINGS}|held out(?! to confirm)"), "unseen by the search"),
-    (re.compile(r"R@[0-9]+(?:(?:, | or )R@[0-9]+)*"), _among_the_first),
-    (re.compile(r"top-1"), "right class ranked first"),
-    (re.compile(r"fall of recall"), "own partner found less often"),
-    (re.compile(r"share (?:lost|gained)"), "its size as a tight group"),
-    (re.compile(r"themes?(?: confirmed)?"), "differences that share samples"),
+    (re.compile(r"\bzero-shot\b(?: accuracy\b)?"), "class by its name alone"),
+    (re.compile(rf"\bheld-out{_THINGS}\b|\bheld out\b(?! to confirm)"), "unseen by the search"),
+    (re.compile(r"\bR@[0-9]+(?:(?:, | or )R@[0-9]+)*"), _among_the_first),
+    (re.compile(r"\btop-1\b"), "right class ranked first"),
+    (re.compile(r"\bfall of recall\b"), "own partner found less often"),
+    (re.compile(r"\bshare (?:lost|gained)\b"), "its size as a tight group"),
+    (re.compile(r"\bthemes?\b(?: confirmed\b)?"), "differences that share samples"),
     # of retrieval there are directions too
-    (re.compile(r"(?:[0-9][ \u00a0]|confirmed )directions?(?: confirmed)?"), "contrasts of two groups of samples"),
+    (
+        re.compile(r"(?:[0-9][ \u00a0]|\bconfirmed )directions?\b(?: confirmed\b)?"),
+        "contrasts of two groups of samples",
+    ),
 )
 
 
@@ -47,7 +52,7 @@ class Glosses:
         """
         page, behind = str(escape(said)), []
         for number, (pattern, meaning) in list(self._left.items()):
-            if (found := pattern.search(page)) is None:
+            if (found := _first_use(pattern, page)) is None:
                 continue
             words = meaning if isinstance(meaning, str) else meaning(found[0])
             if last:
@@ -56,6 +61,13 @@ class Glosses:
                 page = f"{page[: found.end()]} {_in_brackets(words)}{page[found.end() :]}"
             del self._left[number]
         return Markup(f"{page} {_in_brackets('; '.join(behind))}" if behind else page)
+
+
+def _first_use(pattern: re.Pattern[str], page: str) -> re.Match[str] | None:
+    """Return the first use of a word that does not begin within a tag or a name of the data."""
+    names = [found.span() for found in _NAMES.finditer(page)]
+    uses = pattern.finditer(page)
+    return next((use for use in uses if not any(start < use.start() < end for start, end in names)), None)
 
 
 def _in_brackets(words: str) -> str:

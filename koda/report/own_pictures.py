@@ -59,6 +59,11 @@ def own_gallery(record: AuditRecord, page: str, beside: Collection[str]) -> Gall
     )
 
 
+def tells_apart(record: AuditRecord) -> bool:
+    """Tell whether a page spells the key of each sample as that of no other, so that its pictures are known by them."""
+    return _keys_by_name(record) is not None
+
+
 def own_thumbnails(record: AuditRecord, page: str) -> dict[str, bytes]:
     """Return sample key -> JPEG of the pictures of a page beside a report."""
     names = _keys_by_name(record) or {}

@@ -24,7 +24,8 @@ def page_software() -> str:
         PrerequisiteError: the templates are not installed.
     """
     named = [f"{name} {version(name)}" for name in _LIBRARIES]
-    jpeg = features.version("jpg")  # of which the bytes of smaller pictures are
+    # of which the bytes of smaller pictures are; libjpeg-turbo says of itself which older libjpeg it stands for
+    jpeg = features.version("libjpeg_turbo") or features.version("jpg")
     return (
         f"koda {__version__} ({_own_files()}), Python {platform.python_version()}, {', '.join(named)}, libjpeg {jpeg}"
     )

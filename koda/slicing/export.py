@@ -65,6 +65,20 @@ def table_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> byte
     return text.getvalue().encode()
 
 
+def table_rows(data: bytes, *, strict: bool = False) -> csv.DictReader[str]:
+    """Return a reader of the rows of such a file, whose cells may be as long as a caption is.
+
+    Args:
+        data: the file.
+        strict: whether what a CSV cannot be raises `csv.Error`.
+
+    Raises:
+        UnicodeDecodeError: it is no text in UTF-8.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default of 131 072 characters is less than a document
+    return csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""), strict=strict)
+
+
 def original(cell: str) -> str:
     """Return the text of a cell as the data set has it, but for control characters.
 

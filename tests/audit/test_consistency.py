@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,19 @@ def test_what_is_damaged_or_does_not_agree_is_at_fault(home: Path, name: str) ->
 
 
 UNFINISHED = ".0123456789012345.tmp"  # no part of it is a credential in another test, which koda would not print
+
+
+def earlier_run(home: Path) -> Path:
+    """Keep an audit's own files as those of an earlier run of it."""
+    folder = home / AUDITS / AUDIT
+    files = [path for path in folder.iterdir() if path.is_file()]
+    run = folder / "runs" / "1"
+    run.mkdir(parents=True)
+    for path in files:
+        shutil.copyfile(path, run / path.name)
+    return run
+
+
 NOTES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished": (lambda home: (artifact(home) / "complete.json").unlink(), "is unfinished"),
     "replaced": (lambda home: ArtifactStore(home / "artifacts").retire("solutions", KEY), "to be made anew"),
@@ -119,6 +133,10 @@ NOTES: dict[str, tuple[Callable[[Path], object], str]] = {
     "temporary": (lambda home: written(home / "index" / UNFINISHED), UNFINISHED),
     "half an audit": (lambda home: (home / AUDITS / f".{AUDIT}.xyz").mkdir(), f".{AUDIT}.xyz"),
     "former signatures": (lambda home: (home / AUDITS / AUDIT / ".signed.old").mkdir(), "stopped while it signed"),
+    "former signatures of a run": (
+        lambda home: (earlier_run(home) / ".signed.old").mkdir(),
+        "runs/1/.signed.old: koda was stopped while it signed",
+    ),
     "half a staging": (lambda home: (home / "staging" / ".new-1").mkdir(), ".new-1"),
     "a lock": (lambda home: written(home / "artifacts" / "locks" / "run-1.lock"), "the lock of no run"),
     "a checkpoint": (

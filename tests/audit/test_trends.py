@@ -170,6 +170,7 @@ def test_costs_are_summed_by_step(tmp_path: Path) -> None:
     assert (row["executed"], row["cached"], row["seconds"], row["median_seconds"]) == (2, 1, 6.0, 1.5)
     assert (row["peak_bytes"], row["devices"]) == (102, ["cpu"])
     assert (spending["total"]["runs"], spending["total"]["seconds"]) == (3, 12.0)
+    assert spending["total"]["between_seconds"] is None  # of runs of which nothing says how long they took
     late = spending_of(tmp_path, Selection(since=START + timedelta(days=1)))
     assert late["total"]["runs"] == 2
 

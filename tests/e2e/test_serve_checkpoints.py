@@ -12,11 +12,9 @@ from pathlib import Path
 from threading import Event
 
 from tests.catcher import catching
-from tests.e2e.served import change, command, make_place, processes_of, serving, wait
+from tests.e2e.served import WEIGHTS, change, command, make_place, processes_of, serving, wait
 from tests.flows.workplace import Workplace
 from tests.tiny import write_tiny_model
-
-WEIGHTS = "open_clip_model.safetensors"
 
 
 def drop(place: Workplace, name: str, seed: int) -> Path:

@@ -122,7 +122,21 @@ def test_a_report_drawn_elsewhere_is_checked_too(folder: Path, tmp_path: Path) -
     assert told(tmp_path / "out")[PAGE, DRAWN].state == "verified"
 
 
-def test_other_software_is_named_and_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_a_page_spells_alike_are_no_failure_where_only_its_folder_is(tmp_path: Path) -> None:
+    text = RECORD.to_json()
+    for key, other in zip(
+        (sample.key for sample in RECORD.findings[0].positive.samples), ("a\\tb", "a b"), strict=False
+    ):
+        text = text.replace(f'"{key}"', f'"{other}"')
+    folder = put(tmp_path / "home", AuditRecord.from_json(text), paged=True)
+    assert {check.state for check in told(folder).values()} == {"verified"}
+    place = Path(shutil.copytree(folder, tmp_path / "alone"))
+    checks = told(place)
+    assert len(checks) == 3 and {check.state for check in checks.values()} == {"not verified"}
+    assert all("keys of samples are spelled alike" in check.why for check in checks.values())
+
+
+def test_other_software_is_named_and_no_failure(folder: Path) -> None:
     write(folder, PAGE, "Jinja2 ", "Jinja2 0.")
     check = told(folder)[PAGE, DRAWN]
     assert check.state == "not verified" and "Jinja2 0." in check.why and "Pillow" not in check.why

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +20,18 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from koda.audit.annotations import Statement
 from koda.audit.redrawing import annotate
+from koda.evidence.chained import StoredChain, check_audits
 from koda.evidence.listed import check_listed
 from koda.evidence.printed import check_reports
 from koda.evidence.redrawn import DRAWN
 from koda.evidence.verify import verify
 from koda.records import AuditRecord
 from koda.report import render
-from koda.storage import digest_once
+from koda.slicing.export import slices_csv
+from koda.storage import ArtifactStore, digest_once
 from koda.storage.database import AuditStore
 from tests.audit.published import put, small_record
-from tests.evidence.conftest import AUDIT, chain, change, flip, list_again
+from tests.evidence.conftest import AUDIT, chain, change, flip, list_again, rows_of
 from tests.report import factory
 from tests.report.page import needs_pango
 
@@ -194,6 +198,13 @@ def add_to_pdf(folder: Path, what: str) -> None:
             pdf.pages[1].Annots = pikepdf.Array([pikepdf.Dictionary(note)])
         elif what == "script of a page":
             pdf.pages[0].AA = pikepdf.Dictionary({"/O": script})
+        elif what == "script after a link":
+            place = pikepdf.Dictionary({"/S": pikepdf.Name.URI, "/URI": "https://example.org", "/Next": script})
+            link = {"/Type": pikepdf.Name.Annot, "/Subtype": pikepdf.Name.Link, "/Rect": [0, 0, 9, 9], "/A": place}
+            pdf.pages[1].Annots = pikepdf.Array([pikepdf.Dictionary(link)])
+        elif what == "script of a bookmark":
+            with pdf.open_outline() as outline:
+                outline.root[0].children.append(pikepdf.OutlineItem("Title", action=script))
         elif what == "form":
             pdf.Root.AcroForm = pikepdf.Dictionary({"/Fields": pikepdf.Array([])})
         else:
@@ -202,7 +213,9 @@ def add_to_pdf(folder: Path, what: str) -> None:
     list_again(folder)
 
 
-@pytest.mark.parametrize("what", ["attachment", "note", "script of a page", "form", "script"])
+@pytest.mark.parametrize(
+    "what", ["attachment", "note", "script of a page", "script after a link", "script of a bookmark", "form", "script"]
+)
 def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
     add_to_pdf(folder, what)
     checks = list(check_reports(folder, *whole(folder)))
@@ -252,6 +265,15 @@ def test_score_and_caption_of_a_shown_sample_are_those_of_the_record(folder: Pat
         assert check.state == "FAILED" and f"the {name} of the sample" in check.why
 
 
+def test_a_caption_as_long_as_a_document_is_no_other_table(folder: Path) -> None:
+    data, caption = (folder / "audit.json").read_text(encoding="utf-8"), "a document " * 15_000
+    record = AuditRecord.from_json(re.sub(r'"caption": ?"[^"]*"', f'"caption": "{caption}"', data, count=1))
+    assert caption in record.to_json()
+    (folder / "slices.csv").write_bytes(slices_csv(rows_of(record), []))
+    csv.field_size_limit(131_072)  # as a process has it that read no data set
+    assert [check.state for check in check_listed(folder, record)][1] == "verified"
+
+
 @pytest.mark.parametrize("key", ["title", "data", "rules", "ended", "policy_digest"])
 def test_no_line_of_the_verdict_can_say_something_else_than_the_record(folder: Path, key: str) -> None:
     raw = json.loads((folder / "verdict.json").read_bytes())
@@ -281,6 +303,26 @@ def test_a_manifest_of_another_form_fails_in_words(tmp_path: Path, name: str) ->
     (folder / "manifest.json").write_text(json.dumps(raw, indent=2, sort_keys=True), encoding="utf-8")
     checks = verify(folder).checks
     assert any(check.state == "FAILED" for check in checks) and "Error" not in str(checks)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.pdf", "signed/report.pdf"])
+def test_a_file_that_may_not_be_read_fails_by_its_name(tmp_path: Path, name: str) -> None:
+    folder = put(tmp_path / "home", small_record())
+    (folder / "signed").mkdir()
+    for each in ("report.pdf", "signed/report.pdf"):
+        (folder / each).write_bytes(b"%PDF")
+    opened = Path.open
+
+    def as_one_who_may_not(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path in (folder / name, folder.resolve() / name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:  # root may read all
+        patch.setattr(Path, "open", as_one_who_may_not)
+        checks = verify(folder).checks
+    why = {check.why for check in checks if check.state == "FAILED" and check.name == name}
+    assert "it cannot be read: you may not read it; change its permissions, or its owner" in why
 
 
 def sql(home: Path, text: str) -> None:
@@ -323,6 +365,28 @@ def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tm
     code, answer = told("--chain", "--head", kept, home=home)
     assert code == 1 and "its tail is cut" in str(answer["checks"])
     assert told(folder, "--head", kept)[0] == 1
+
+
+def test_an_audit_that_is_being_stored_is_no_failure_of_the_chain_and_one_that_was_just_stored_neither(
+    home: Path, folder: Path
+) -> None:
+    record = factory.record(1, map_points=0, id="audit-3")
+    newer, place = record.model_copy(update={"title": "another"}), home / "audits" / "audit-3" / "audit.json"
+    before = StoredChain.read(home)
+    place.write_bytes(newer.to_json().encode())
+    with ArtifactStore(home / "artifacts").lock("audits", "audit-3"):
+        (check,) = check_audits(before)
+        assert check.state == "not verified" and "audit-3 is being stored or drawn again now" in check.why
+        shutil.rmtree(home / "audits" / "audit-1")
+        first, second = check_audits(before)
+        assert first.state == "FAILED" and "audit-1" in first.why and "audit-3" not in first.why
+        assert second.state == "not verified"
+    shutil.rmtree(home / "artifacts" / "locks")
+    chain(home, factory.record(1, map_points=0, id="audit-1"))
+    (check,) = check_audits(before)
+    assert check.state == "FAILED" and "of audit-3 it names another record" in check.why
+    chain(home, newer)
+    assert [check.state for check in check_audits(before)] == ["verified"]  # though it was read before that
 
 
 def test_the_chain_grows_with_each_new_record_and_no_other(home: Path) -> None:

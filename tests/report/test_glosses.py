@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 from koda.report.glosses import Glosses
 from tests.report.page import Page, needs_pango
@@ -30,6 +31,14 @@ def test_a_gloss_stands_behind_the_name_of_what_is_held_out_and_its_text_stays_t
     gloss = Glosses()
     assert gloss("<b>held out") == '&lt;b&gt;held out <span class="gloss">(unseen by the search)</span>'
     assert Glosses()("R@1 <script>").endswith("(own partner ranked first)</span> &lt;script&gt;")
+
+
+def test_names_of_the_data_tags_and_parts_of_words_have_no_gloss() -> None:
+    named = Markup("<em><bdi>theme = top-1, R@5</bdi></em> at top-10 of anthems")
+    assert Glosses()(named) == named
+    said = Markup('{} and <b title="share lost">themes</b>').format(named)
+    assert GLOSS.findall(str(Glosses()(said))) == ["differences that share samples"]
+    assert str(Glosses()(said)).endswith(")</span></b>")
 
 
 @pytest.mark.parametrize(

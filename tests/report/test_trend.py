@@ -168,6 +168,7 @@ def test_where_nothing_material_changed_the_section_is_one_sentence_and_a_fold(t
         {"verdict_after": "fail"},
         {"rules": [Difference(name="lost.max_share", before="pass", after="warn")]},
         {"kept": [_kept(1, confirmed_after=False)]},
+        {"kept": [_kept(1, share_before=0.01, share_after=0.09)]},
         {"gone": [FindingSeen(side="lost", direction=1, target_share=0.01)]},
         {"findings_compared": False},
     ],
