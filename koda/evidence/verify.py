@@ -24,7 +24,7 @@ from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_st
 from koda.evidence.weights import check_weights
 from koda.records import Annotations
 from koda.records.annotations import ANNOTATIONS_VERSION
-from koda.storage.chain import ChainHead
+from koda.storage.chain import CHAIN_HEAD, ChainHead
 from koda.storage.database import DATABASE
 from koda.typing import Role
 
@@ -113,7 +113,8 @@ def verify(
     if (folder / SIGNED).is_dir():
         checks += [check_bom(folder, data, record), check_signed_pdf(folder, signer)]
         checks += [*check_weights(folder, record, signer, weights or {}), *check_named(folder)]
-    own_home = home_of(folder.resolve(), DATABASE)
+    # A head without its database is a chain that was taken away.
+    own_home = home_of(folder.resolve(), DATABASE) or home_of(folder.resolve(), CHAIN_HEAD)
     if own_home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
