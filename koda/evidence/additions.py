@@ -10,6 +10,7 @@ from koda.evidence.result import Evidence
 from koda.wording import printable
 
 _END = b"startxref"  # once in a file that was written in one go
+_LAST = b"%%EOF"
 _ACTIONS = ("/OpenAction", "/AA")
 _PLACES = ("/URI", "/GoTo")  # actions that only lead somewhere
 
@@ -31,6 +32,8 @@ def check_additions(data: bytes, pdf: Any) -> Evidence:
 def _additions(data: bytes, pdf: Any) -> Iterator[str]:
     if data.count(_END) > 1:
         yield "changes that were added after its end"
+    elif not data.rstrip(b"\r\n").endswith(_LAST):
+        yield "something after its end"
     if "/AcroForm" in pdf.Root:
         kinds = {str(field.get("/FT")) for field in pdf.Root.AcroForm.get("/Fields", [])}
         yield "signature fields" if "/Sig" in kinds else "form fields"

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from koda.audit.drawing import ARTIFACTS
 from koda.audit.folders import AUDITS, MANIFEST, RECORD
 from koda.errors import DataError, KodaError, StoreError
@@ -38,12 +40,14 @@ class StoredChain:
         home: KODA_HOME.
         rows: in order; None where the database cannot be read.
         problem: why it cannot.
+        is_lost: whether that is because there is no chain in it, or no database in the file.
         stored: ids of the audits that the database holds, and a chain with them.
     """
 
     home: Path
     rows: list[dict[str, Any]] | None
     problem: str = ""
+    is_lost: bool = False
     stored: tuple[str, ...] = ()
 
     @classmethod
@@ -56,7 +60,7 @@ class StoredChain:
             rows = store.query("SELECT * FROM chain ORDER BY seq")
             return cls(home, rows, stored=tuple(row["id"] for row in stored))
         except StoreError as error:
-            return cls(home, None, error.message)
+            return cls(home, None, error.message, is_lost=_is_lost(error))
 
     @property
     def head(self) -> dict[str, Any] | None:
@@ -75,6 +79,9 @@ def check_chain(chain: StoredChain, head: ChainHead | None = None) -> list[Evide
         head: one that was taken of it before.
     """
     rows, path = chain.rows, chain.home / CHAIN_HEAD
+    if rows is None and chain.is_lost and path.is_file():
+        why = f"{CHAIN_HEAD} is the head of one, and none can be read any more: {chain.problem}"
+        return [Evidence(CHAIN, "its rows", "FAILED", why)]
     if rows is None:
         return [Evidence(CHAIN, "its rows", "not verified", chain.problem)]
     if not rows and head is None and not path.is_file():
@@ -178,6 +185,10 @@ def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditReco
     if chain.rows is None:
         return Evidence(CHAIN, what, "not verified", chain.problem)
     rows = [row for row in chain.rows if row["audit_id"] == record.id]
+    place = folder.resolve().name
+    if place != record.id and any(row["audit_id"] == place for row in chain.rows):
+        why = f"the folder is that of {place}, and the record in it that of {record.id}: it was put there"
+        return Evidence(CHAIN, what, "FAILED", why)
     if not rows:
         return Evidence(CHAIN, what, "not verified", "it has no row of this audit, which was stored without one")
     row = rows[-1]
@@ -192,6 +203,12 @@ def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditReco
             f"row {row['seq']}; {MANIFEST} is another than then: the report was drawn again since, or changed",
         )
     return Evidence(CHAIN, what, "verified", f"row {row['seq']}")
+
+
+def _is_lost(error: StoreError) -> bool:
+    """Tell whether a database could not be read because what it held is gone, and not because somebody keeps it."""
+    cause = error.__cause__
+    return isinstance(cause, duckdb.CatalogException) or "not a valid DuckDB database" in str(cause)
 
 
 def _is_of(path: Path, digest: str) -> bool:

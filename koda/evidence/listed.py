@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,14 @@ def _verdict_problem(path: Path, record: AuditRecord) -> str | None:
 
 
 def _slices_problem(path: Path, record: AuditRecord) -> str | None:
-    """Look for every sample that the record shows, and for as many members as it counts."""
+    """Look for every sample that the record shows, as many members as it counts, and the ranks in their order."""
     listed: dict[tuple[str, int, str], dict[str, _Row]] = {}
+    counts: Counter[tuple[str, int, str]] = Counter()
     for where, row in _rows(path.read_bytes()):
+        counts[where] += 1
+        if row.rank != counts[where]:
+            words = f"{where[0]} {where[1]}, {where[2]} lobe"
+            return f"{words}: rank {row.rank} is where {counts[where]} is due: a row was taken out, put in or moved"
         listed.setdefault(where, {})[row.key] = row
     known = set()
     for finding in record.findings:

@@ -10,7 +10,7 @@ from typing import Any
 from koda.audit.annotations import read_annotations
 from koda.audit.folders import ANNOTATIONS, HTML, MANIFEST, PDF, RECORD, SIGNED, home_of
 from koda.audit.verification import FileCheck, verify_audit
-from koda.errors import DataError, StoreError
+from koda.errors import DataError, StoreError, reason_of
 from koda.evidence.bom import check_bom
 from koda.evidence.chained import AGAINST_ROW, CHAIN, LIMIT, StoredChain, check_chain, check_entry
 from koda.evidence.keys import public_key
@@ -24,9 +24,8 @@ from koda.evidence.statement import OVER_FILES, STATEMENT, check_named, check_st
 from koda.evidence.weights import check_weights
 from koda.records import Annotations
 from koda.records.annotations import ANNOTATIONS_VERSION
-from koda.storage.chain import ChainHead
+from koda.storage.chain import CHAIN_HEAD, ChainHead
 from koda.storage.database import DATABASE
-from koda.storage.reading import why_unreadable
 from koda.typing import Role
 
 CANNOT_KNOW = (
@@ -117,7 +116,8 @@ def verify(
         checks += _in_words(folder, lambda: [check_signed_pdf(folder, signer)])
         checks += _in_words(folder, lambda: check_weights(folder, record, signer, weights or {}))
         checks += _in_words(folder, lambda: check_named(folder))
-    own_home = home_of(folder.resolve(), DATABASE)
+    # A head without its database is a chain that was taken away.
+    own_home = home_of(folder.resolve(), DATABASE) or home_of(folder.resolve(), CHAIN_HEAD)
     if own_home is None:
         checks.append(Evidence(CHAIN, "its rows", "not verified", "the folder lies in no home with a database"))
     else:
@@ -135,7 +135,7 @@ def _in_words(folder: Path, check: Callable[[], Iterable[Evidence]]) -> Iterator
         name = next(
             (str(path.relative_to(top)) for top in (folder, folder.resolve()) if top in path.parents), str(path)
         )
-        yield Evidence(name, "that it can be read", "FAILED", f"it cannot be read: {why_unreadable(error)}")
+        yield Evidence(name, "that it can be read", "FAILED", f"it cannot be read: {reason_of(error)}")
 
 
 def _left_out(folder: Path, unread: str) -> Iterator[Evidence]:

@@ -133,5 +133,6 @@ def _layers(vision: dict[str, Any]) -> str:
     if vision.get("timm_model_name"):
         return str(vision["timm_model_name"])
     if vision.get("patch_size"):
-        return f"ViT, {vision.get('layers')} layers of {vision.get('width')}, patch {vision['patch_size']}"
+        depth = "1 layer" if vision.get("layers") == 1 else f"{vision.get('layers')} layers"
+        return f"ViT, {depth} of {vision.get('width')}, patch {vision['patch_size']}"
     return f"ResNet, {vision.get('layers')}"

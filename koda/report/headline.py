@@ -87,11 +87,15 @@ def headline(record: AuditRecord) -> Headline:
 
 
 def leading(record: AuditRecord) -> Finding | None:
-    """Return the confirmed lost finding that decides the verdict, else the strongest of the themes, or of all."""
+    """Return the confirmed lost finding that decides the verdict, else one that was waived, else the strongest.
+
+    The first page has every waiver in full, so the one that it speaks of is the one that it shows.
+    """
     lost = {finding.subset: finding for finding in record.findings if finding.side == "lost" and finding.confirmed}
     deciding = [rule.finding for rule in record.verdict.rules if rule.result == record.verdict.status]
+    waived = [rule.finding for rule in record.verdict.rules if rule.result == "waived"]
     themes = [theme.findings[0] for theme in record.themes if theme.confirmed]
-    for subset in (*deciding, *themes):
+    for subset in (*deciding, *waived, *themes):
         if subset in lost:
             return lost[subset]
     return max(lost.values(), key=lambda finding: finding.target_share.value, default=None)

@@ -15,6 +15,7 @@ from koda.errors import DataError
 from koda.storage.digests import digest_file, digest_json
 from koda.storage.reading import read_small
 from koda.storage.writing import write_atomically
+from koda.wording import counted
 
 CHAIN_HEAD = "chain-head.json"
 CHAIN_TABLE = """
@@ -158,7 +159,7 @@ def head_fault(rows: Sequence[dict[str, Any]], head: ChainHead) -> str | None:
             "another chain"
         )
     if len(rows) < head.seq:
-        return f"the chain has {len(rows)} rows, and its head was row {head.seq} before: its tail is cut"
+        return f"the chain has {counted(len(rows), 'row')}, and its head was row {head.seq} before: its tail is cut"
     return f"row {head.seq} is another than the head says: the chain was written anew"
 
 

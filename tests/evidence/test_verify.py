@@ -226,6 +226,14 @@ def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
 _HEAD = b"side,direction,lobe,rank,key,score,caption\r\n"
 
 
+def test_what_lies_after_the_end_of_the_pdf_fails(folder: Path) -> None:
+    with (folder / "report.pdf").open("ab") as file:
+        file.write(b"\n% a word more\n")
+    list_again(folder)
+    (check,) = [check for check in check_reports(folder, *whole(folder)) if check.state == "FAILED"]
+    assert check.name == "report.pdf" and "something after its end" in check.why
+
+
 def whole(folder: Path) -> tuple[bytes, AuditRecord]:
     data = (folder / "audit.json").read_bytes()
     return data, AuditRecord.from_json(data)
@@ -272,6 +280,15 @@ def test_a_caption_as_long_as_a_document_is_no_other_table(folder: Path) -> None
     (folder / "slices.csv").write_bytes(slices_csv(rows_of(record), []))
     csv.field_size_limit(131_072)  # as a process has it that read no data set
     assert [check.state for check in check_listed(folder, record)][1] == "verified"
+
+
+@pytest.mark.parametrize("change", ["twice", "moved", "turned round"])
+def test_rows_of_the_slices_stand_once_and_in_their_order(folder: Path, change: str) -> None:
+    head, *rows = (folder / "slices.csv").read_bytes().splitlines(keepends=True)
+    changed = {"twice": [rows[0], *rows], "moved": [rows[1], rows[0], *rows[2:]], "turned round": rows[::-1]}
+    (folder / "slices.csv").write_bytes(b"".join([head, *changed[change]]))
+    check = list(check_listed(folder, whole(folder)[1]))[1]
+    assert check.state == "FAILED" and "a row was taken out, put in or moved" in check.why
 
 
 @pytest.mark.parametrize("key", ["title", "data", "rules", "ended", "policy_digest"])
@@ -343,6 +360,28 @@ def test_a_changed_row_of_the_chain_fails(home: Path, folder: Path, text: str) -
     sql(home, text)
     for answer in (told(folder), told("--chain", home=home)):
         assert answer[0] == 1 and "chain" in answer[1]["failed"]
+
+
+@pytest.mark.parametrize("damage", ["no table", "no database", "another file"])
+def test_a_chain_that_is_gone_while_its_head_is_there_fails(home: Path, folder: Path, damage: str) -> None:
+    if damage == "no table":
+        sql(home, "DROP TABLE chain")
+    elif damage == "no database":
+        (home / "koda.duckdb").unlink()
+    else:
+        (home / "koda.duckdb").write_bytes(b"no database" * 1000)
+    for answer in (told(folder), told("--chain", home=home)):
+        assert answer[0] == 1 and set(answer[1]["failed"]) <= {"chain", "chain-head.json"}
+
+
+def test_an_audit_in_the_folder_of_another_fails(home: Path, folder: Path) -> None:
+    shutil.rmtree(home / "audits" / "audit-1")
+    folder.rename(home / "audits" / "audit-1")
+    code, answer = told("audit-1", home=home)
+    assert code == 1 and answer["failed"] == ["chain"]
+    assert f"the folder is that of audit-1, and the record in it that of {AUDIT}" in str(answer["checks"])
+    shutil.copytree(home / "audits" / "audit-1", home / "audits" / "a copy")  # which stands for no other audit
+    assert told(home / "audits" / "a copy")[0] == 0
 
 
 def test_a_cut_tail_fails_against_the_exported_head(home: Path, folder: Path, tmp_path: Path) -> None:

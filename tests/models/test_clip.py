@@ -45,6 +45,7 @@ def test_embeddings_are_those_of_open_clip_of_unit_length(folder: Path) -> None:
         words = model.encode_text(tokenizer(["a red square"]), normalize=True).numpy()
     assert np.allclose(encoder.encode_images(encoder.preprocess(image)[None]), expected, atol=1e-6)
     assert np.allclose(encoder.encode_texts(["a red square"]), words, atol=1e-6)
+    assert encoder.architecture == "CLIP, ViT, 1 layer of 32, patch 8"
 
 
 def test_long_captions_are_counted(folder: Path) -> None:

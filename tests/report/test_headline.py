@@ -178,6 +178,10 @@ def test_only_a_confirmed_finding_leads_and_the_one_that_decides_before_others()
     theme = Theme(side="lost", number=1, findings=[lost[1].subset], name="", size=9, confirmed=True)
     assert leading(record.model_copy(update={"themes": [theme]})) == lost[1]
     assert leading(record) == lost[0]
+    waived = record.verdict.model_copy(
+        update={"status": "warn", "rules": [rule.model_copy(update={"result": "waived", "waived": "fail"})]}
+    )  # of which the first page has the figure and the waiver
+    assert leading(record.model_copy(update={"verdict": waived, "themes": [theme]})) == lost[2]
     weak = [f.model_copy(update={"confirmed": False}) for f in record.findings]
     assert leading(record.model_copy(update={"findings": weak, "verdict": verdict, "themes": [theme]})) is None
 
