@@ -184,8 +184,13 @@ def also(record: AuditRecord) -> str:
     same = [rule for rule in record.verdict.rules if rule.result == record.verdict.status]
     if len(same) < 2 or record.verdict.status == "pass":
         return ""
-    named = [f"{figure_name(rule.figure)} {_value_alone(rule)}{_limit(rule)}" for rule in same[1:]]
+    named = [f"{figure_name(rule.figure)}{_which(rule)} {_value_alone(rule)}{_limit(rule)}" for rule in same[1:]]
     return f"Also {_RESULT_WORDS[record.verdict.status]}: {'; '.join(named)}."
+
+
+def _which(rule: RuleResult) -> str:
+    """Say on which value of the metadata the figure was observed, where it is the worst of many."""
+    return f" ({rule.detail})" if rule.detail and rule.figure.startswith("by.") else ""
 
 
 def waivers(record: AuditRecord) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from koda.records import AuditRecord, Metrics, ValueDifference
+from koda.records import AuditRecord, Estimate, Metrics, ValueDifference
 from tests.report.page import HOSTILE, Page, page_of, small
 
 
@@ -73,3 +73,17 @@ def test_the_value_that_decides_a_rule_is_named_beside_it_and_on_the_cover(tmp_p
     page, _ = page_of(record.model_copy(update={"verdict": verdict}), tmp_path)
     assert f"observed at {where}" in page.text and f"({where}) is 0.8 points" in page.text
     assert "largest significant fall of R@1, R@5 or R@10, of either direction, on a value of colour" in page.text
+
+
+def test_the_first_page_names_the_value_on_which_a_rule_failed(tmp_path: Path) -> None:
+    record = small()
+    (first, *_) = record.verdict.rules
+    fall = Estimate(value=0.677, low=0.578, high=0.776, n=263)
+    changed = {"figure": "by.retrieval_drop", "observed": fall, "fail": 0.2, "direction": "above", "finding": None}
+    rules = [
+        first.model_copy(update={"result": "fail"}),
+        first.model_copy(update={**changed, "result": "fail", "detail": "colour = <purple>, R@5"}),
+    ]
+    verdict = record.verdict.model_copy(update={"status": "fail", "rules": rules})
+    text = page_of(record.model_copy(update={"verdict": verdict}), tmp_path)[0].text
+    assert "(colour = <purple>, R@5) 67.7 points (limit 20.0 points)" in text
