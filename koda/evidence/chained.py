@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from koda.audit.drawing import ARTIFACTS
-from koda.audit.folders import AUDITS, MANIFEST, RECORD
+from koda.audit.folders import ARTIFACTS, AUDITS, MANIFEST, RECORD
 from koda.errors import DataError, KodaError, StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
