@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from koda.audit.annotations import read_annotations
 from koda.audit.folders import (
     ANNOTATIONS,
+    ARTIFACTS,
     HTML,
     PDF,
     RECORD,
@@ -28,8 +29,6 @@ from koda.errors import StoreError
 from koda.records import Annotation, Annotations, AuditRecord
 from koda.storage import ArtifactStore, digest_once, write_atomically
 from koda.storage.marks import Mark
-
-ARTIFACTS = "artifacts"  # in a home
 
 
 def draw_with_annotations(

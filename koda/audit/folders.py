@@ -21,6 +21,7 @@ from koda.storage import ArtifactStore, digest_once, write_atomically
 from koda.storage.writing import explain_os_errors, new_folder
 
 AUDITS, RUNS = "audits", "runs"
+ARTIFACTS = "artifacts"  # in a home, as the audits are
 MANIFEST, RECORD, ANNOTATIONS = "manifest.json", "audit.json", "annotations.json"
 HTML, PDF = "report.html", "report.pdf"
 SIGNED = "signed"  # signatures over the files of a folder; no manifest lists them

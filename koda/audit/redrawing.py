@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koda.audit.annotations import Statement, read_annotations, with_statement
-from koda.audit.drawing import ARTIFACTS, draw, find_thumbnails
+from koda.audit.drawing import draw, find_thumbnails
 from koda.audit.folders import (
+    ARTIFACTS,
     AUDITS,
     HTML,
     MANIFEST,

@@ -10,8 +10,7 @@ from typing import Any
 
 import duckdb
 
-from koda.audit.drawing import ARTIFACTS
-from koda.audit.folders import AUDITS, MANIFEST, RECORD
+from koda.audit.folders import ARTIFACTS, AUDITS, MANIFEST, RECORD
 from koda.errors import DataError, KodaError, StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord

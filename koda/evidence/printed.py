@@ -41,15 +41,15 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
         yield Evidence(name, f"that {MANIFEST} lists it", "FAILED", f"{MANIFEST} does not list it")
     if (html := folder / HTML).is_file():
         page = _read(html)
-        yield _printed(HTML, what, page.text, digests)
-        for name in sorted(page.linked):
+        yield _printed(HTML, what, page, digests)
+        for name in sorted(page.linked if page else ()):
             if not (folder / name).is_file():
                 yield Evidence(name, "that it is there", "FAILED", f"{HTML} leads to it, and it is not there")
     else:
         yield Evidence(HTML, what, "not verified", "there is no such file")
     for path in sorted(folder.glob(PAGES)):
         if path.name not in unlisted and path.is_file():  # one that is listed and no file has failed already
-            yield _printed(path.name, what, _read(path).text, digests)
+            yield _printed(path.name, what, _read(path), digests)
     if not (folder / PDF).is_file():
         yield Evidence(PDF, what, "not verified", "there is no such file")
         return
@@ -142,7 +142,10 @@ def _text_of_page(pdf: Any, number: int) -> str:
     return re.sub(r"\s+", "", PdfReader(data).pages[0].extract_text())
 
 
-def _printed(name: str, what: str, text: str, digests: set[str]) -> Evidence:
+def _printed(name: str, what: str, page: _Page | str | None, digests: set[str]) -> Evidence:
+    if page is None:
+        return Evidence(name, what, "FAILED", "its markup is none that koda writes: it was changed, or is damaged")
+    text = page if isinstance(page, str) else page.text
     if any(digest in text for digest in digests):
         return Evidence(name, what, "verified")
     return Evidence(name, what, "FAILED", f"it does not print that of the {RECORD} beside it: {_OTHER}")
@@ -179,7 +182,11 @@ class _Page(HTMLParser):
             self._pieces.append(data)
 
 
-def _read(path: Path) -> _Page:
-    page = _Page()
-    page.feed(path.read_bytes().decode("utf-8", errors="replace"))
+def _read(path: Path) -> _Page | None:
+    """Return what a page says; None where its markup cannot be read."""
+    page, text = _Page(), path.read_bytes().decode("utf-8", errors="replace")
+    try:
+        page.feed(text)
+    except Exception:  # the parser of some Pythons asserts that no declaration is of an unknown kind
+        return None
     return page

@@ -79,8 +79,8 @@ def _why_not(page: bytes) -> str | None:
     named, here = found[1].decode("utf-8", errors="replace"), page_software()
     if named == here:
         return None
-    others = [part for part in named.split(", ") if part not in here.split(", ")]
-    own = [part for part in here.split(", ") if part not in named.split(", ")]
+    others = [part for part in named.split(", ") if part not in here.split(", ")] or [named]
+    own = [part for part in here.split(", ") if part not in named.split(", ")] or [here]
     return f"{printable(', '.join(others))} drew it, and here is {', '.join(own)}, which may draw it otherwise"
 
 
@@ -132,7 +132,8 @@ class _Check:
                 yield self._with_stored(self.stored, variant), variant, None
         if (own := self._own(page)) is not None:
             for is_whole, variant in product((True, False), variants):
-                yield self._around(replace(own, is_whole=is_whole), variant), variant, own
+                if (drawn := self._around_own(replace(own, is_whole=is_whole), variant)) is not None:
+                    yield drawn, variant, own
 
     def _with_stored(self, stored: Mapping[str, bytes], variant: _Variant) -> bytes:
         return fitted(self.record, stored, lambda some: self._around(some, variant).decode("utf-8"))[0]
@@ -140,6 +141,14 @@ class _Check:
     def _around(self, pictures: Gallery, variant: _Variant) -> bytes:
         with_pdf, annotations = variant.with_pdf, variant.annotations
         return draw_page(self.record, pictures, with_pdf=with_pdf, annotations=annotations).encode("utf-8")
+
+    def _around_own(self, pictures: Gallery, variant: _Variant) -> bytes | None:
+        """Draw the report around pictures of its own; None where they are none that can be drawn."""
+        try:
+            return self._around(pictures, variant)
+        except Exception:  # what somebody wrote into a page raises whatever the drawing meets
+            self._around(gallery(self.record, {}), variant)  # raises too where it is the record that cannot be drawn
+            return None
 
     def _own(self, page: bytes) -> Gallery | None:
         return own_gallery(self.record, page.decode("utf-8", errors="replace"), self._beside)

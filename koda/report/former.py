@@ -6,7 +6,7 @@ import base64
 import binascii
 from html.parser import HTMLParser
 
-_JPEG = "data:image/jpeg;base64,"
+JPEG = "data:image/jpeg;base64,"
 
 
 def pictures_in(html: str) -> dict[str, bytes]:
@@ -16,17 +16,18 @@ def pictures_in(html: str) -> dict[str, bytes]:
     reader.close()
     found: dict[str, bytes] = {}
     for key, source in reader.sources:
-        data = _jpeg(reader.shared.get(source[1:], "") if source.startswith("#") else source)
+        data = jpeg_of(reader.shared.get(source[1:], "") if source.startswith("#") else source)
         if data is not None:
             found.setdefault(key, data)
     return found
 
 
-def _jpeg(source: str) -> bytes | None:
-    if not source.startswith(_JPEG):
+def jpeg_of(source: str) -> bytes | None:
+    """Return the JPEG of a data address; None where it is another address."""
+    if not source.startswith(JPEG):
         return None
     try:
-        return base64.b64decode(source[len(_JPEG) :], validate=True)
+        return base64.b64decode(source[len(JPEG) :], validate=True)
     except binascii.Error:
         return None
 

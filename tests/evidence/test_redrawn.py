@@ -13,6 +13,7 @@ import pytest
 from koda.audit.annotations import Statement
 from koda.audit.folders import MANIFEST, replace_files
 from koda.audit.redrawing import annotate, redraw
+from koda.evidence.printed import check_reports
 from koda.evidence.redrawn import DRAWN, check_drawn
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
@@ -24,12 +25,24 @@ from tests.audit.published import put, small_record
 from tests.report import factory, factory_alignment, factory_looks
 
 RECORD = small_record()
+RICH = factory_looks.record(2, gallery=8, map_points=40)
 PAGE = "report.html"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return put(tmp_path_factory.mktemp("made"), RECORD, paged=True).parents[1]
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audit whose report has a map with pictures."""
+    folder, page = put(tmp_path_factory.mktemp("mapped"), RICH, paged=True), tmp_path_factory.mktemp("drawn") / PAGE
+    pictures = factory_looks.thumbnails(RICH)
+    page.write_bytes(fitted(RICH, pictures, lambda some: draw_page(RICH, some, with_pdf=False))[0])
+    replace_files(folder, {PAGE: page})
+    assert told(alone(folder))[PAGE, DRAWN].state == "verified"
+    return folder.parents[1]
 
 
 @pytest.fixture
@@ -80,6 +93,28 @@ def test_an_added_script_and_a_cut_end_fail(folder: Path, is_alone: bool) -> Non
     assert "nothing more" in told(place)[PAGE, DRAWN].why
     write(place, PAGE, '<script type="application/json" id="known">', "<b>")
     assert told(place)[PAGE, DRAWN].state == "FAILED"
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (PAGE, 'id="known">', 'id="known">' + 200_000 * "["),
+        (PAGE, '"tiles":{', '"tiles":{"0":[1],'),
+        (PAGE, '"columns":', '"columns":0,"of":'),
+        (PAGE, "</main>", "<![x y></main>"),
+        (PAGE, "data:image/jpeg;base64,", "https://example.org/"),
+        ("gallery-lost-2.html", "</main>", "<![x y></main>"),
+    ],
+)
+def test_what_stops_a_parser_or_is_no_picture_is_no_way_around_the_comparison(
+    mapped: Path, tmp_path: Path, name: str, old: str, new: str, is_alone: bool
+) -> None:
+    folder = Path(shutil.copytree(mapped, tmp_path / "home")) / "audits" / RICH.id
+    place = alone(folder) if is_alone else folder
+    write(place, name, old, new)
+    assert told(place)[name, DRAWN].state == "FAILED"
+    assert all("Error" not in check.why for check in check_reports(place, (place / "audit.json").read_bytes(), RICH))
 
 
 def test_pictures_are_compared_where_they_are_stored_and_said_not_to_be_elsewhere(folder: Path) -> None:
@@ -140,6 +175,9 @@ def test_other_software_is_named_and_no_failure(folder: Path) -> None:
     write(folder, PAGE, "Jinja2 ", "Jinja2 0.")
     check = told(folder)[PAGE, DRAWN]
     assert check.state == "not verified" and "Jinja2 0." in check.why and "Pillow" not in check.why
+    write(folder, PAGE, "Jinja2 0.", "Jinja2 ")
+    write(folder, PAGE, ", Python ", ", Pillow 0, Python ")  # which has all that is here, and more
+    assert "not verified, because Pillow 0 drew it, and here is koda " in told(folder)[PAGE, DRAWN].in_words()
     write(folder, PAGE, '<meta name="drawn-by"', '<meta name="drawn"')
     assert "does not say what drew it" in told(folder)[PAGE, DRAWN].why
 
@@ -164,9 +202,6 @@ def test_a_record_that_cannot_be_drawn_is_said(folder: Path) -> None:
     points.keys.append("one more")
     (check, *_) = check_drawn(folder, record, None)
     assert check.state == "not verified" and "cannot be drawn here: The map of the audit record is damaged" in check.why
-
-
-RICH = factory_looks.record(2, gallery=8, map_points=40)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from koda.audit.drawing import ARTIFACTS
-from koda.audit.folders import AUDITS, assemble
+from koda.audit.folders import ARTIFACTS, AUDITS, assemble
 from koda.audit.redrawing import held
 from koda.evidence.sign import Signing, sign
 from koda.records import AuditRecord
