@@ -18,6 +18,7 @@ from koda.evidence.result import Evidence
 from koda.records import AuditRecord
 from koda.records.audit import RECORD_VERSION
 from koda.records.page_names import PAGES
+from koda.storage.reading import why_unreadable
 
 PRINTED = f"digest of {RECORD} that it prints"
 _PROVENANCE = "provenance"  # in the title of the section that prints the digest
@@ -40,8 +41,8 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
     for name in unlisted:  # readers take it for a page of the audit, and no digest of it is kept
         yield Evidence(name, f"that {MANIFEST} lists it", "FAILED", f"{MANIFEST} does not list it")
     if (html := folder / HTML).is_file():
-        page = _read(html)
-        yield _printed(HTML, what, page.text, digests)
+        page, printed = _page(html, what, digests)
+        yield printed
         for name in sorted(page.linked):
             if not (folder / name).is_file():
                 yield Evidence(name, "that it is there", "FAILED", f"{HTML} leads to it, and it is not there")
@@ -49,11 +50,16 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
         yield Evidence(HTML, what, "not verified", "there is no such file")
     for path in sorted(folder.glob(PAGES)):
         if path.name not in unlisted and path.is_file():  # one that is listed and no file has failed already
-            yield _printed(path.name, what, _read(path).text, digests)
+            yield _page(path, what, digests)[1]
     if not (folder / PDF).is_file():
         yield Evidence(PDF, what, "not verified", "there is no such file")
         return
-    yield from _check_pdf((folder / PDF).read_bytes(), what, accepted, digests)
+    try:
+        content = (folder / PDF).read_bytes()
+    except OSError as error:
+        yield Evidence(PDF, what, "FAILED", f"it cannot be read: {why_unreadable(error)}")
+    else:
+        yield from _check_pdf(content, what, accepted, digests)
 
 
 def _unlisted(folder: Path) -> list[str]:
@@ -179,7 +185,11 @@ class _Page(HTMLParser):
             self._pieces.append(data)
 
 
-def _read(path: Path) -> _Page:
+def _page(path: Path, what: str, digests: set[str]) -> tuple[_Page, Evidence]:
+    """Read a page, and say whether it prints one of the digests."""
     page = _Page()
-    page.feed(path.read_bytes().decode("utf-8", errors="replace"))
-    return page
+    try:
+        page.feed(path.read_bytes().decode("utf-8", errors="replace"))
+    except OSError as error:
+        return page, Evidence(path.name, what, "FAILED", f"it cannot be read: {why_unreadable(error)}")
+    return page, _printed(path.name, what, page.text, digests)

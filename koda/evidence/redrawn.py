@@ -20,6 +20,7 @@ from koda.report.own_pictures import own_gallery, own_thumbnails
 from koda.report.page_software import page_software
 from koda.report.render import draw_gallery_pages, draw_page
 from koda.report.thumbnails import Gallery
+from koda.storage.reading import why_unreadable
 from koda.wording import counted, one_line, printable
 
 DRAWN = "all of it, against what the record gives when it is drawn again"
@@ -51,8 +52,12 @@ def check_drawn(folder: Path, record: AuditRecord, home: Path | None) -> Iterato
         home: KODA_HOME, where the pictures of an audit are looked for that lies in no home; None: nowhere.
     """
     paths = [path for path in (folder / HTML, *listed_pages(folder)) if path.is_file()]
-    data = {path.name: path.read_bytes() for path in paths}
-    comparable = {}
+    data, comparable = {}, {}
+    for path in paths:
+        try:
+            data[path.name] = path.read_bytes()
+        except OSError as error:  # for which other checks of it have failed
+            yield Evidence(path.name, DRAWN, "not verified", f"it cannot be read: {why_unreadable(error)}")
     for name, page in data.items():
         if (why := _why_not(page)) is None:
             comparable[name] = page

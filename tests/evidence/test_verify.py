@@ -213,6 +213,16 @@ def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
 _HEAD = b"side,direction,lobe,rank,key,score,caption\r\n"
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file is at hand that not even root can read")
+@pytest.mark.parametrize("name", ["report.html", "report.pdf"])
+def test_a_report_that_cannot_be_read_fails_and_the_rest_is_checked(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("/proc/self/mem")
+    code, answer = told(folder)
+    assert code == 1 and answer["failed"] == ["manifest.json", name]
+    assert states(answer)["slices.csv", "samples of the slices against the record"] == "verified"
+
+
 def test_what_lies_after_the_end_of_the_pdf_fails(folder: Path) -> None:
     with (folder / "report.pdf").open("ab") as file:
         file.write(b"\n% a word more\n")
