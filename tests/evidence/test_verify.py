@@ -474,9 +474,13 @@ def test_a_manifest_that_is_gone_or_damaged_fails(folder: Path, damage: Callable
 def test_files_that_nothing_lists_are_named(folder: Path) -> None:
     (folder / "extra.txt").write_text("x")
     (folder / ".hidden").write_text("x")
+    for place in ("runs/1", "runs/2", "final"):  # of which the second is a former run
+        (folder / place).mkdir(parents=True)
+        (folder / place / "report.html").write_text("x")
+    (folder / "runs/2/manifest.json").write_text("{}")
     code, answer = told(folder)
     (check,) = [check for check in answer["checks"] if check["name"] == "other files"]
-    assert code == 0 and check["state"] == "not verified" and ".hidden, extra.txt" in check["why"]
+    assert code == 0 and check["state"] == "not verified" and ".hidden, extra.txt, final, runs/1:" in check["why"]
 
 
 def test_weights_are_looked_at_with_a_key_only(folder: Path) -> None:
