@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import HTML, MANIFEST, PDF, RECORD, is_listed
+from koda.errors import reason_of
 from koda.evidence.additions import check_additions
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
@@ -40,20 +41,25 @@ def check_reports(folder: Path, data: bytes, record: AuditRecord) -> Iterator[Ev
     for name in unlisted:  # readers take it for a page of the audit, and no digest of it is kept
         yield Evidence(name, f"that {MANIFEST} lists it", "FAILED", f"{MANIFEST} does not list it")
     if (html := folder / HTML).is_file():
-        page = _read(html)
-        yield _printed(HTML, what, page, digests)
-        for name in sorted(page.linked if page else ()):
+        page, printed = _page(html, what, digests)
+        yield printed
+        for name in sorted(page.linked):
             if not (folder / name).is_file():
                 yield Evidence(name, "that it is there", "FAILED", f"{HTML} leads to it, and it is not there")
     else:
         yield Evidence(HTML, what, "not verified", "there is no such file")
     for path in sorted(folder.glob(PAGES)):
         if path.name not in unlisted and path.is_file():  # one that is listed and no file has failed already
-            yield _printed(path.name, what, _read(path), digests)
+            yield _page(path, what, digests)[1]
     if not (folder / PDF).is_file():
         yield Evidence(PDF, what, "not verified", "there is no such file")
         return
-    yield from _check_pdf((folder / PDF).read_bytes(), what, accepted, digests)
+    try:
+        content = (folder / PDF).read_bytes()
+    except OSError as error:
+        yield Evidence(PDF, what, "FAILED", f"it cannot be read: {reason_of(error)}")
+    else:
+        yield from _check_pdf(content, what, accepted, digests)
 
 
 def _unlisted(folder: Path) -> list[str]:
@@ -142,10 +148,7 @@ def _text_of_page(pdf: Any, number: int) -> str:
     return re.sub(r"\s+", "", PdfReader(data).pages[0].extract_text())
 
 
-def _printed(name: str, what: str, page: _Page | str | None, digests: set[str]) -> Evidence:
-    if page is None:
-        return Evidence(name, what, "FAILED", "its markup is none that koda writes: it was changed, or is damaged")
-    text = page if isinstance(page, str) else page.text
+def _printed(name: str, what: str, text: str, digests: set[str]) -> Evidence:
     if any(digest in text for digest in digests):
         return Evidence(name, what, "verified")
     return Evidence(name, what, "FAILED", f"it does not print that of the {RECORD} beside it: {_OTHER}")
@@ -182,11 +185,14 @@ class _Page(HTMLParser):
             self._pieces.append(data)
 
 
-def _read(path: Path) -> _Page | None:
-    """Return what a page says; None where its markup cannot be read."""
-    page, text = _Page(), path.read_bytes().decode("utf-8", errors="replace")
+def _page(path: Path, what: str, digests: set[str]) -> tuple[_Page, Evidence]:
+    """Read a page, and say whether it prints one of the digests."""
+    page = _Page()
     try:
-        page.feed(text)
+        page.feed(path.read_bytes().decode("utf-8", errors="replace"))
+    except OSError as error:
+        return page, Evidence(path.name, what, "FAILED", f"it cannot be read: {reason_of(error)}")
     except Exception:  # the parser of some Pythons asserts that no declaration is of an unknown kind
-        return None
-    return page
+        why = "its markup is none that koda writes: it was changed, or is damaged"
+        return _Page(), Evidence(path.name, what, "FAILED", why)
+    return page, _printed(path.name, what, page.text, digests)

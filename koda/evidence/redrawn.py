@@ -12,7 +12,7 @@ from pathlib import Path
 from koda.audit.annotations import read_annotations
 from koda.audit.drawing import stored_thumbnails
 from koda.audit.folders import ANNOTATIONS, HTML, PDF, RECORD, is_listed, lacks_annotations, listed_pages
-from koda.errors import KodaError, StoreError
+from koda.errors import KodaError, StoreError, reason_of
 from koda.evidence.result import Evidence
 from koda.records import Annotation, AuditRecord
 from koda.report.gallery_pages import fitted
@@ -54,8 +54,12 @@ def check_drawn(folder: Path, record: AuditRecord, home: Path | None) -> Iterato
         home: KODA_HOME, where the pictures of an audit are looked for that lies in no home; None: nowhere.
     """
     paths = [path for path in (folder / HTML, *listed_pages(folder)) if path.is_file()]
-    data = {path.name: path.read_bytes() for path in paths}
-    comparable = {}
+    data, comparable = {}, {}
+    for path in paths:
+        try:
+            data[path.name] = path.read_bytes()
+        except OSError as error:  # for which other checks of it have failed
+            yield Evidence(path.name, DRAWN, "not verified", f"it cannot be read: {reason_of(error)}")
     for name, page in data.items():
         if (why := _why_not(page)) is None:
             comparable[name] = page

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.folders import PDF, SIGNED
-from koda.errors import ConfigError
+from koda.errors import ConfigError, reason_of
 from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
 from koda.storage.reading import UnreadableError, read_small
@@ -95,8 +95,11 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     what, path = f"its signature, and that it begins with {PDF}", folder / SIGNED_PDF
     if not path.is_file():
         return Evidence(SIGNED_PDF, what, "not verified", "there is none (koda sign --certificate FILE makes one)")
-    data = path.read_bytes()
-    report = (folder / PDF).read_bytes() if (folder / PDF).is_file() else None
+    try:
+        data = path.read_bytes()
+        report = (folder / PDF).read_bytes() if (folder / PDF).is_file() else None
+    except OSError as error:
+        return Evidence(SIGNED_PDF, what, "FAILED", f"one of the two cannot be read: {reason_of(error)}")
     if report is not None and not data.startswith(report):
         other = f"its beginning is not the {PDF} of the audit, which was drawn again since, or changed: sign it again"
         return Evidence(SIGNED_PDF, what, "FAILED", other)

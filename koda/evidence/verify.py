@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.annotations import read_annotations
-from koda.audit.folders import ANNOTATIONS, HTML, MANIFEST, PDF, RECORD, SIGNED, home_of
+from koda.audit.folders import ANNOTATIONS, FORMER_SIGNED, HTML, MANIFEST, PDF, RECORD, RUNS, SIGNED, home_of
 from koda.audit.verification import FileCheck, verify_audit
 from koda.errors import DataError, StoreError, reason_of
 from koda.evidence.bom import check_bom
@@ -148,9 +148,12 @@ def _left_out(folder: Path, unread: str) -> Iterator[Evidence]:
 
 
 def _unlisted(folder: Path, checks: Sequence[Evidence]) -> Iterator[Evidence]:
-    """Name the files beside an audit's own that its manifest does not list, where no check has yet."""
-    named = {MANIFEST, *(check.name for check in checks)}
-    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in named)
+    """Name the files and folders beside an audit's own that its manifest does not list, where no check has yet."""
+    named, own = {MANIFEST, *(check.name for check in checks)}, {SIGNED, FORMER_SIGNED, RUNS}
+    there = [path for path in folder.iterdir() if path.name not in named]
+    others = sorted(path.name for path in there if not (path.name in own and path.is_dir()))
+    # a former run is an audit's folder of its own
+    others += sorted(f"{RUNS}/{path.name}" for path in (folder / RUNS).glob("*") if not (path / MANIFEST).is_file())
     if others:
         why = f"{MANIFEST} does not list {', '.join(others)}: nothing is known of what is not listed"
         yield Evidence("other files", "that they are part of the audit", "not verified", why)

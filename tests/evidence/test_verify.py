@@ -226,6 +226,16 @@ def test_what_was_added_to_the_pdf_fails(folder: Path, what: str) -> None:
 _HEAD = b"side,direction,lobe,rank,key,score,caption\r\n"
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file is at hand that not even root can read")
+@pytest.mark.parametrize("name", ["report.html", "report.pdf"])
+def test_a_report_that_cannot_be_read_fails_and_the_rest_is_checked(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("/proc/self/mem")
+    code, answer = told(folder)
+    assert code == 1 and answer["failed"] == ["manifest.json", name]
+    assert states(answer)["slices.csv", "samples of the slices against the record"] == "verified"
+
+
 def test_what_lies_after_the_end_of_the_pdf_fails(folder: Path) -> None:
     with (folder / "report.pdf").open("ab") as file:
         file.write(b"\n% a word more\n")
@@ -528,9 +538,13 @@ def test_a_manifest_that_is_gone_or_damaged_fails(folder: Path, damage: Callable
 def test_files_that_nothing_lists_are_named(folder: Path) -> None:
     (folder / "extra.txt").write_text("x")
     (folder / ".hidden").write_text("x")
+    for place in ("runs/1", "runs/2", "final"):  # of which the second is a former run
+        (folder / place).mkdir(parents=True)
+        (folder / place / "report.html").write_text("x")
+    (folder / "runs/2/manifest.json").write_text("{}")
     code, answer = told(folder)
     (check,) = [check for check in answer["checks"] if check["name"] == "other files"]
-    assert code == 0 and check["state"] == "not verified" and ".hidden, extra.txt" in check["why"]
+    assert code == 0 and check["state"] == "not verified" and ".hidden, extra.txt, final, runs/1:" in check["why"]
 
 
 def test_weights_are_looked_at_with_a_key_only(folder: Path) -> None:
