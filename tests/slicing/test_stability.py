@@ -166,5 +166,5 @@ def test_the_report_shows_stability_and_ties(tmp_path):
         assert phrase in texts[0]
     for phrase in ("slice found again", *tied):  # a record of version 1 has no ties
         assert phrase not in texts[1]
-    words = "as alike as a sample and its nearest 1 % are under that model", "These shares are raw"
+    words = "as alike as a sample and its nearest 1&nbsp;% are under that model", "These shares are raw"
     assert [[phrase in text for phrase in words] for text in texts] == [[True, False], [False, True]]
