@@ -48,5 +48,6 @@ def _show(built: BuiltSite) -> None:
 
     console.print(f"  index     {escape(short_path(str(built.index)))}", soft_wrap=True)
     damaged = f", {built.damaged} of them damaged" if built.damaged else ""
-    notes.print(f"  {counted(built.audits, 'audit')}{damaged}; {built.read} read, the others as they were")
+    rest = ", the others as they were" if built.read < built.audits else ""
+    notes.print(f"  {counted(built.audits, 'audit')}{damaged}; {built.read} read{rest}")
     show_notes(built.notes)

@@ -132,7 +132,7 @@ class _Home:
             yield Check("database", state, f"{store.path} is not there", remedy)
             return
         try:
-            known = {row["id"]: row["record_digest"] for row in store.query("SELECT id, record_digest FROM audits")}
+            rows = store.query("SELECT id, record_digest, verdict FROM audits")
             counts = {name: _counts(store, name) for name in _tables()}
         except DatabaseBusyError as error:
             yield Check("database", "note", error.message, error.remedy)
@@ -140,6 +140,8 @@ class _Home:
         except StoreError as error:
             yield Check("database", "fault", error.message, error.remedy)
             return
+        known = {row["id"]: row["record_digest"] for row in rows}
+        verdicts = {row["id"]: row["verdict"] for row in rows}
         # rows that wait may be the ones that lack
         lacking: State = "note" if staged(self.home) else "fault"
         agreeing = 0
@@ -153,6 +155,9 @@ class _Home:
                 yield Check("database", "note", f"{audit} was stored by an older koda, which kept no digest", _STORES)
             elif known[audit] != digest_of_record(record):
                 yield Check("database", lacking, f"{audit}: its rows are of another record than its folder's", _STORES)
+            elif verdicts[audit] != record.verdict.status:
+                why = f"its verdict is {record.verdict.status} in its folder, and {verdicts[audit]} in the database"
+                yield Check("database", "fault", f"{audit}: {why}", _STORES)
             elif different := _different(record, counts):
                 yield Check("database", "fault", f"{audit}: rows are missing or too many: {different}", _STORES)
             else:

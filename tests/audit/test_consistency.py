@@ -88,6 +88,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a row": (lambda home: database(home, "DELETE FROM audits"), "no rows"),
     "rows of a table": (lambda home: database(home, "DELETE FROM directions"), "directions has 0"),
     "another record": (lambda home: database(home, "UPDATE audits SET record_digest = 'x'"), "another record"),
+    "another verdict": (lambda home: database(home, "UPDATE audits SET verdict = 'x'"), "and x in the database"),
     "the database": (lambda home: (home / "koda.duckdb").write_bytes(b"none" * 5000), "cannot be used"),
     "no database": (lambda home: (home / "koda.duckdb").unlink(), "is not there"),
     "a row of the chain": (lambda home: database(home, "UPDATE chain SET ended = 'x'"), "row 1"),

@@ -170,11 +170,12 @@ def test_a_home_without_audits_and_one_that_is_not_there(tmp_path: Path) -> None
 
 def test_the_command_says_what_it_built_and_refuses_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KODA_HOME", str(home))
+    assert "2 audits; 2 read\n" in CliRunner().invoke(app, ["site"]).stderr
     answer = CliRunner().invoke(app, ["site", "--json"])
     told = json.loads(answer.stdout)
     assert (answer.exit_code, told["audits"], told["index"]) == (0, 2, str(home / "site" / "index.html"))
     answer = CliRunner().invoke(app, ["site"])
-    assert "2 audits; 0 read" in answer.stderr
+    assert "2 audits; 0 read, the others as they were" in answer.stderr
     answer = CliRunner().invoke(app, ["site", "--out", str(home / "site" / "index.html")])
     assert answer.exit_code == 2 and "is a file" in answer.stderr
 
