@@ -95,10 +95,13 @@ def _read(path: Path) -> ChainHead:
 
 
 def _of_the_chain(kept: ChainHead | None) -> dict[str, Any]:
+    from koda.errors import StoreError
     from koda.evidence.chained import LIMIT, StoredChain, check_audits, check_chain
     from koda.evidence.result import failed
 
     chain = StoredChain.read(home())
+    if chain.rows is None and not chain.is_lost:  # nothing would be checked, and nothing fail
+        raise StoreError(f"The chain cannot be checked: {chain.problem}", chain.remedy)
     checks = [*check_chain(chain, kept), *check_audits(chain)]
     return {
         "verified": not failed(checks),

@@ -7,6 +7,7 @@ under `as_audited` as the audit wrote it, by which the audit knows its folder ag
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -250,7 +251,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
+    write_atomically(folder / MANIFEST, _manifest_bytes(manifest))
+
+
+def _manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2, sort_keys=True).encode()
 
 
 def _entry(path: Path) -> dict[str, Any]:
@@ -272,6 +277,30 @@ def _as_audited(folder: Path) -> dict[str, str] | None:
         return None
     files = {**manifest["files"], **manifest.get(AS_AUDITED, {})}
     return {name: entry["sha256"] for name, entry in files.items() if entry is not None and name != ANNOTATIONS}
+
+
+def is_manifest_of(folder: Path, digest: str) -> bool | None:
+    """Tell whether a manifest is the one that the audit wrote, or was, before a report was drawn again or people spoke.
+
+    Args:
+        folder: of the audit.
+        digest: SHA-256 of the manifest as the audit wrote it.
+
+    Returns:
+        None where it is another, and all that it tells of before does not lead to that one either.
+    """
+    data = (folder / MANIFEST).read_bytes()
+    if hashlib.sha256(data).hexdigest() == digest:
+        return True
+    try:
+        manifest = _read_manifest(folder)
+    except StoreError:
+        return None
+    files = {**manifest["files"], **manifest.pop(AS_AUDITED, {})}
+    wrote = {name: entry for name, entry in files.items() if entry is not None}
+    unsaid = {name: entry for name, entry in wrote.items() if name != ANNOTATIONS}
+    former = (_manifest_bytes({**manifest, "files": entries}) for entries in (wrote, unsaid))
+    return False if digest in {hashlib.sha256(each).hexdigest() for each in former} else None
 
 
 def _annotations_of(folder: Path, record: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from koda.audit.folders import ARTIFACTS, AUDITS, MANIFEST, RECORD
+from koda.audit.folders import ARTIFACTS, AUDITS, MANIFEST, RECORD, is_manifest_of
 from koda.errors import DataError, KodaError, StoreError
 from koda.evidence.result import Evidence
 from koda.records import AuditRecord
@@ -41,6 +41,7 @@ class StoredChain:
         problem: why it cannot.
         is_lost: whether that is because there is no chain in it, or no database in the file.
         stored: ids of the audits that the database holds, and a chain with them.
+        remedy: what to do where it cannot be read.
     """
 
     home: Path
@@ -48,6 +49,7 @@ class StoredChain:
     problem: str = ""
     is_lost: bool = False
     stored: tuple[str, ...] = ()
+    remedy: str | None = None
 
     @classmethod
     def read(cls, home: Path) -> StoredChain:
@@ -59,7 +61,7 @@ class StoredChain:
             rows = store.query("SELECT * FROM chain ORDER BY seq")
             return cls(home, rows, stored=tuple(row["id"] for row in stored))
         except StoreError as error:
-            return cls(home, None, error.message, is_lost=_is_lost(error))
+            return cls(home, None, error.message, is_lost=_is_lost(error), remedy=error.remedy)
 
     @property
     def head(self) -> dict[str, Any] | None:
@@ -194,14 +196,15 @@ def check_entry(chain: StoredChain, folder: Path, data: bytes, record: AuditReco
     if row["record_digest"] not in (hashlib.sha256(data).hexdigest(), digest_of_record(record)):
         why = f"row {row['seq']} is of another record: {RECORD} or the row was changed"
         return Evidence(CHAIN, what, "FAILED", why)
-    if row["manifest_digest"] and row["manifest_digest"] != digest_file(folder / MANIFEST):
-        return Evidence(
-            CHAIN,
-            what,
-            "verified",
-            f"row {row['seq']}; {MANIFEST} is another than then: the report was drawn again since, or changed",
+    as_then = is_manifest_of(folder, row["manifest_digest"]) if row["manifest_digest"] else True
+    if as_then is None:
+        why = (
+            f"{RECORD} is that of row {row['seq']}, but {MANIFEST} is not, nor is it by what it says of then: "
+            "the audit was annotated and run again, or the manifest was changed"
         )
-    return Evidence(CHAIN, what, "verified", f"row {row['seq']}")
+        return Evidence(CHAIN, what, "not verified", why)
+    since = "" if as_then else f"; since then {MANIFEST} has what was drawn again or said"
+    return Evidence(CHAIN, what, "verified", f"row {row['seq']}{since}")
 
 
 def _is_lost(error: StoreError) -> bool:

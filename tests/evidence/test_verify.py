@@ -32,6 +32,7 @@ from koda.storage import ArtifactStore, digest_once
 from koda.storage.database import AuditStore
 from tests.audit.published import put, small_record
 from tests.evidence.conftest import AUDIT, chain, change, flip, list_again, rows_of
+from tests.holder import hold
 from tests.report import factory
 from tests.report.page import needs_pango
 
@@ -382,6 +383,33 @@ def test_a_chain_that_is_gone_while_its_head_is_there_fails(home: Path, folder: 
         (home / "koda.duckdb").write_bytes(b"no database" * 1000)
     for answer in (told(folder), told("--chain", home=home)):
         assert answer[0] == 1 and set(answer[1]["failed"]) <= {"chain", "chain-head.json"}
+
+
+def test_a_chain_that_cannot_be_read_is_no_chain_that_was_checked(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koda.storage.connection.PATIENCE_SECONDS", 0.2)
+    holder = hold(home / "koda.duckdb")
+    try:
+        code, answer = told("--chain", home=home)
+        assert code == 3 and "The chain cannot be checked" in answer["error"] and "is open in" in answer["error"]
+        code, answer = told(folder)  # of which all else can be
+        assert code == 0 and states(answer)["chain", "audit.json against its row"] == "not verified"
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_manifest_leads_back_to_the_one_that_the_chain_has(home: Path, folder: Path) -> None:
+    against = ("chain", "audit.json against its row")
+    annotate(home, str(folder), Statement("reviewed", "A Reviewer"))
+    assert states(told(folder)[1])[against] == "verified"
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert manifest["as_audited"]["report.html"]["sha256"] != manifest["files"]["report.html"]["sha256"]
+    manifest["as_audited"]["report.html"]["sha256"] = "0" * 64  # as if the audit had written another report
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True), encoding="utf-8")
+    code, answer = told(folder)
+    assert code == 0 and states(answer)[against] == "not verified"
 
 
 def test_an_audit_in_the_folder_of_another_fails(home: Path, folder: Path) -> None:

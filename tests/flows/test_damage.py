@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from koda.errors import StoreError
 from koda.records import AuditRecord
 from koda.storage.database import AuditStore
 from tests.flows.workplace import Workplace, make_workplace
+from tests.holder import hold
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +176,8 @@ def test_an_audit_ends_with_its_report_while_someone_looks_into_the_database(
 ) -> None:
     monkeypatch.setattr("koda.storage.connection.PATIENCE_SECONDS", 0.2)
     place, _ = own
-    opened = f"c = duckdb.connect({str(place.home / 'koda.duckdb')!r})"
-    program = f"import duckdb, time; {opened}; print('open', flush=True); time.sleep(300)"
-    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    holder = hold(place.home / "koda.duckdb")
     try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
         code, result, _ = place.run(*FEATURES, "--set", "significance.alpha=0.01")
     finally:
         holder.kill()

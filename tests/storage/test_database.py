@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ import pytest
 from koda.errors import StoreError
 from koda.records import AuditRecord, Theme
 from koda.storage.database import AuditStore
+from tests.holder import hold
 from tests.report.factory import aligned
 from tests.report.factory import record as make_record
 
@@ -145,16 +144,6 @@ def test_an_audit_of_an_aligned_model_is_listed_with_the_audit_before(tmp_path: 
     }
 
 
-def _hold(path: Path, *, read_only: bool) -> subprocess.Popen[str]:
-    """Open a database in another process, as a shell or a notebook does, and keep it open."""
-    opened = f"c = duckdb.connect({str(path)!r}, read_only={read_only})"
-    program = f"import duckdb, time; {opened}; print('open', flush=True); time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "open\n"
-    return holder
-
-
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("koda.storage.connection.PATIENCE_SECONDS", 0.2)
@@ -165,7 +154,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_database_that_someone_has_open_stops_nothing(tmp_path: Path, read_only: bool) -> None:
     store = AuditStore(tmp_path)
     add_run(store, run(1))
-    holder = _hold(store.path, read_only=read_only)
+    holder = hold(store.path, read_only=read_only)
     try:
         notes = add_run(store, run(2))
         if read_only:
