@@ -31,9 +31,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-# real servers, schedules, signals and crashes: minutes, not seconds. Much of it waits, so four at once
+# real servers, schedules, signals and crashes: minutes, not seconds. Much of it waits, so five at once
 e2e: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(E2E) -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(E2E) -n 5 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -52,6 +53,7 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
         try:
             with settings():
                 pdf: bytes = document.write_pdf(
+                    finisher=_forget_layout,
                     font_config=font_configuration(),
                     pdf_variant=VARIANT,
                     pdf_tags=True,
@@ -61,6 +63,12 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
         return finish(pdf, drawing_software())
+
+
+def _forget_layout(document: Any, _: Any) -> None:
+    """Drop the boxes of all pages before the file is written: they are most of the memory, and in cycles."""
+    document.pages.clear()
+    gc.collect()
 
 
 def _renderer() -> tuple[Any, Any, Any]:

@@ -6,13 +6,17 @@ import pytest
 
 _ORDER = (
     "test_serve_checkpoints",
+    "test_loopback",
     "test_serve_clock",
-    "test_serve_ended",
     "test_together",
     "test_prune",
     "test_damage",
+    "test_signals",
+    "test_own_server",
+    "test_serve_ended",
     "test_kill",
-    "test_loopback",
+    "test_watch_killed",
+    "test_two_at_once",
 )
 
 
