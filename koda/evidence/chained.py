@@ -106,9 +106,9 @@ def check_audits(chain: StoredChain) -> list[Evidence]:
     what = "the audits of the home against it"
     if not chain.rows:
         return []  # of which its own check speaks
-    if _Compared.of(chain).faults(()):  # a run that ended meanwhile left what is newer than the rows that were read
-        chain = StoredChain.read(chain.home)
     found, artifacts = _Compared.of(chain), ArtifactStore(chain.home / ARTIFACTS)
+    if found.faulty:  # a run that ended meanwhile left what is newer than the rows that were read
+        found = _Compared.of(StoredChain.read(chain.home))
     busy = sorted(name for name in found.faulty if artifacts.is_held(AUDITS, name))
     checks = []
     if faults := "; ".join(found.faults(busy)):
