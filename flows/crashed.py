@@ -12,7 +12,7 @@ from flows.terminal import escape, notes, say
 from koda.audit.runs import CRASHED, Run, crashed, note_crashed, take_untold
 from koda.errors import StoreError
 from koda.secrets import redact
-from tasks.prefect_settings import ASK_ONCE, changed_settings
+from tasks.prefect_settings import ASK_ONCE, changed_settings, url_that_is_set
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -43,9 +43,7 @@ def take_note(home: Path) -> None:
     note_crashed(home)
     if not (untold := take_untold(home)):
         return
-    from prefect.settings import PREFECT_API_URL
-
-    here = redact(PREFECT_API_URL.value() or "")
+    here = redact(url_that_is_set())
     _tell("", [run for run in untold if run.server == here])
     for server in {run.server for run in untold} - {here, ""}:
         of_it = [run for run in untold if run.server == server]

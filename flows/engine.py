@@ -7,7 +7,7 @@ import functools
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -28,7 +28,7 @@ from flows.limits import told_as_error
 from flows.terminal import escape, notes, say
 from koda.errors import MachineError
 from koda.secrets import conceal_all, redact
-from tasks.prefect_settings import ASK_ONCE, changed_settings
+from tasks.prefect_settings import ASK_ONCE, changed_settings, own_server_at, url_that_is_set
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,15 +51,13 @@ class KodaFlow(Flow[P, R]):
             MachineError: the Prefect server that is set does not answer, or none can be started.
             KodaError: what the flow itself says.
         """
-        own = not PREFECT_API_URL.value()
-        if FlowRunContext.get() is None and not ask_server_if_set():
-            _start_own()
+        with_server = _with_server()
         ended: list[Any] = []
         token = _ended.set(ended)
         try:
             if prefect_is_lost():
                 return self.fn(*args, **kwargs)
-            with changed_settings(_OF_OWN_SERVER) if own else nullcontext():
+            with with_server:
                 # Prefect keeps what a flow is called with
                 result: R = super().__call__(*conceal_all(args), **conceal_all(kwargs))
                 return result
@@ -94,15 +92,17 @@ def koda_flow(name: str) -> Callable[[Callable[P, R]], KodaFlow[P, R]]:
     return decorate
 
 
-def _start_own() -> None:
-    """Have Prefect use koda's server wherever it would start one, and start it."""
-    from prefect.server.api.server import SubprocessASGIServer
+def _with_server() -> AbstractContextManager[None]:
+    """Have Prefect use the server that is set, which is asked first, or that of this process, which is started."""
+    if FlowRunContext.get() is not None:
+        return nullcontext() if url_that_is_set() else changed_settings(_OF_OWN_SERVER)
+    if ask_server_if_set():
+        return nullcontext()
+    from flows.server import the_own_server
 
-    from flows.server import OwnServer
-
-    if None not in SubprocessASGIServer._instances:
-        OwnServer()  # Prefect finds it by the port that it was asked for: none
-    SubprocessASGIServer().start()
+    server = the_own_server()
+    server.start()
+    return own_server_at(server.api_url, _OF_OWN_SERVER)
 
 
 def ask_server_if_set() -> bool:
@@ -111,7 +111,7 @@ def ask_server_if_set() -> bool:
     Raises:
         MachineError: it does not answer.
     """
-    if not PREFECT_API_URL.value():
+    if not url_that_is_set():
         return False
     ask_server()
     return True

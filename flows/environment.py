@@ -21,7 +21,7 @@ _PREFECT = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     # a failed task would print its traceback before koda says in words what is wrong
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
     # where no server is set, a run starts its own

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from koda.secrets import redact
 from koda.wording import one_line
-from tasks.prefect_settings import ASK_ONCE, changed_settings
+from tasks.prefect_settings import ASK_ONCE, changed_settings, url_that_is_set
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -38,12 +38,11 @@ def of_prefect() -> dict[str, Any]:
     Both are written down, so that the address is without its credentials.
     """
     from prefect.context import FlowRunContext
-    from prefect.settings import PREFECT_API_URL
 
     with suppress(Exception):  # without Prefect an audit runs all the same
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
-            return {"flow_run": str(context.flow_run.id), "server": redact(PREFECT_API_URL.value() or "")}
+            return {"flow_run": str(context.flow_run.id), "server": redact(url_that_is_set())}
     return {}
 
 

@@ -7,6 +7,7 @@ import functools
 import re
 import sqlite3
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 _REVISION = re.compile(r"""^(down_)?revision\s*=\s*["'](\w+)["']""", re.M)
@@ -63,9 +64,10 @@ def _revisions_in(database: Path) -> set[str]:
 @functools.cache
 def _revisions() -> tuple[set[str], set[str]]:
     """Return the revisions that the installed Prefect knows, and of these the latest."""
-    from prefect.server import database
-
-    folder = Path(next(iter(database.__path__))) / "_migrations" / "versions" / "sqlite"
+    found_at = find_spec("prefect")  # which is not imported for its files
+    assert found_at is not None and found_at.submodule_search_locations is not None
+    package = Path(next(iter(found_at.submodule_search_locations)))
+    folder = package / "server" / "database" / "_migrations" / "versions" / "sqlite"
     found = [match for path in folder.glob("*.py") for match in _REVISION.findall(path.read_text(encoding="utf-8"))]
     known, followed = ({name for down, name in found if bool(down) == later} for later in (False, True))
     return known, known - followed

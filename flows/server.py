@@ -3,7 +3,8 @@
 Prefect can start one too (`SubprocessASGIServer`). This one stands in its place, and differs in what people met: it
 ends with its parent however that ends, it is not reached by the Ctrl-C that is meant for the parent, it is talked to
 without proxies, its database may lie at any path, a database that it cannot use is set aside, and it is started again
-when it is killed.
+when it is killed. A command begins it beside its first work, before Prefect is imported: its imports are what a short
+run waits for.
 """
 
 from __future__ import annotations
@@ -18,16 +19,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-import httpx
 from filelock import FileLock
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import get_current_settings
 
-from flows.environment import without_proxies
+from flows.environment import profile_settings, without_proxies
 from flows.failures import FULL_BELOW_BYTES
 from flows.prefect_database import fault_of, is_up_to_date, set_aside
 from flows.server_process import NOT_STARTED
@@ -42,18 +41,85 @@ _USUAL_PORT = 4200
 _SECONDS_TO_FORGIVE = 600  # one that ran so long was not killed for what it is
 
 
-class OwnServer(SubprocessASGIServer):
+@dataclass(frozen=True)
+class _Settings:
+    """What decides how a server is started.
+
+    Args:
+        home: Prefect's own folder.
+        own_database: whether its database is the one that lies there.
+        seconds: in which it is to answer.
+        variables: what is set of Prefect, by the variables of the environment that set it.
+    """
+
+    home: Path
+    own_database: bool
+    seconds: float
+    variables: Mapping[str, str]
+
+    @classmethod
+    def of_prefect(cls) -> _Settings:
+        """Return what Prefect has read of its files and of the environment."""
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
+        url = settings.server.database.connection_url
+        return cls(
+            settings.home.expanduser().absolute(),
+            url is not None and url.get_secret_value() == f"sqlite+aiosqlite:///{settings.home}/prefect.db",
+            settings.server.ephemeral.startup_timeout_seconds,
+            settings.to_environment_variables(exclude_unset=True),
+        )
+
+    @classmethod
+    def of_environment(cls) -> _Settings | None:
+        """Return the same without Prefect, which takes a second to import; None where it may be told by more."""
+        told = {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}
+        if "PREFECT_API_URL" in told or any("DATABASE" in name for name in told) or profile_settings():
+            return None
+        home, seconds = told.get("PREFECT_HOME", ""), told.get("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "")
+        if not home or home.startswith("~") or not seconds.isdecimal():
+            return None
+        return cls(Path(home).absolute(), True, int(seconds), told)
+
+    def holds(self, begun: _Settings) -> bool:
+        """Tell whether a server that was begun with others is the same: nothing is set but by the environment."""
+        alike = (self.home, self.own_database) == (begun.home, begun.own_database)
+        return alike and set(self.variables) <= set(begun.variables)
+
+
+class OwnServer:
     """The server of this process."""
 
     def __init__(self) -> None:
-        if not hasattr(self, "_initialized"):
-            super().__init__()
-            self._starting = threading.Lock()
-            self._closed = False
-            self._restarts = 0
-            self.gave_up = False
+        self.port: int | None = None
+        self.server_process: subprocess.Popen[Any] | None = None
+        self.running = False
+        self.gave_up = False
+        self._starting = threading.Lock()
+        self._spawning = threading.Lock()
+        self._closed = False
+        self._restarts = 0
+        self._begun: _Begun | None = None
 
-    def start(self, timeout: int | None = None) -> None:
+    @property
+    def api_url(self) -> str:
+        """Where Prefect's clients find it."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def begin(self) -> None:
+        """Begin to start the server, without waiting, where the environment alone says how.
+
+        That is where its database is there as it is to be: a command that fails soon ends it, and is to leave neither
+        a folder nor half a database. What goes wrong is said by :meth:`start`.
+        """
+        with self._starting:
+            settings = None if self.running or self._begun is not None else _Settings.of_environment()
+            if settings is not None and is_up_to_date(settings.home / "prefect.db"):
+                self._begun = _Begun(self, settings)
+                atexit.register(self.stop)
+
+    def start(self) -> None:
         """Start the server, unless it runs, and wait until it answers.
 
         Raises:
@@ -64,21 +130,38 @@ class OwnServer(SubprocessASGIServer):
                 return
             if self._closed:
                 raise RuntimeError("The process is ending.")
-            self._launch(timeout)
-            self.running = True
-            atexit.register(self.stop)
+            settings = _Settings.of_prefect()
+            if self._begun is not None and settings.holds(self._begun.settings):
+                self._begun.wait()
+            else:
+                self._break_off()
+                self._launch(settings)
+                atexit.register(self.stop)
+            self.running, self._begun = True, None
             threading.Thread(target=self._keep_up, daemon=True, name="koda-prefect-server").start()
 
     def stop(self) -> None:
-        """Stop the server for good, and let it write what it has."""
-        self._closed, self.running = True, False
-        if self.server_process is not None and self.server_process.poll() is None:
+        """Stop the server for good, and let it write what it has; one that nothing was told has nothing to write."""
+        used, self.running = self.running, False
+        with self._spawning:
+            self._closed = True
+        if self.server_process is None or self.server_process.poll() is not None:
+            return
+        if used:
             self.server_process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.server_process.wait(_SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                self.server_process.kill()
-                self.server_process.wait()
+                return
+        self.server_process.kill()
+        self.server_process.wait()
+
+    def _break_off(self) -> None:
+        """End a server that was begun with other settings than those that hold."""
+        if self._begun is not None:
+            self.stop()
+            with contextlib.suppress(Exception):
+                self._begun.wait()
+            self._begun, self._closed = None, False
 
     def _keep_up(self) -> None:
         """Start the server again when it is killed: the run goes on without it, and reports to it at the end."""
@@ -95,18 +178,15 @@ class OwnServer(SubprocessASGIServer):
                 return
             self._restarts += 1
             with contextlib.suppress(Exception):  # it is tried again
-                self._launch(None)
+                self._launch(_Settings.of_prefect())
 
-    def _launch(self, timeout: int | None) -> None:
-        settings = get_current_settings()
-        seconds = timeout or settings.server.ephemeral.startup_timeout_seconds
-        home = settings.home.expanduser().absolute()
+    def _launch(self, settings: _Settings) -> None:
+        home = settings.home
         with explain_os_errors(home):
             home.mkdir(parents=True, exist_ok=True)
-        own = settings.server.database.connection_url
         database = home / "prefect.db"
-        if own is None or own.get_secret_value() != f"sqlite+aiosqlite:///{settings.home}/prefect.db":
-            self._await(self._spawn(home, {}), seconds)
+        if not settings.own_database:
+            self._await(self._spawn(settings, {}), settings.seconds)
             return
         # a relative path needs no escaping, whatever the folders above are called
         variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
@@ -117,16 +197,20 @@ class OwnServer(SubprocessASGIServer):
             if is_up_to_date(database):
                 one_at_a_time.release()  # nobody will change its tables
             try:
-                self._await(self._spawn(home, variables), seconds)
+                self._await(self._spawn(settings, variables), settings.seconds)
             except _DidNotStart as error:
-                if not (existed and error.of_its_database) or disk_usage(home).free < FULL_BELOW_BYTES:
+                of_database = existed and error.of_its_database and not self._closed
+                if not of_database or disk_usage(home).free < FULL_BELOW_BYTES:
                     raise
                 _say_set_aside(database, "Prefect's server does not start with it")
-                self._await(self._spawn(home, variables), seconds)
+                self._await(self._spawn(settings, variables), settings.seconds)
 
-    def _spawn(self, home: Path, variables: dict[str, str]) -> _Spawned:
+    def _spawn(self, settings: _Settings, variables: dict[str, str]) -> _Spawned:
+        home = settings.home
         log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the server has failed
-        with socket.create_server(("127.0.0.1", self.port or 0), backlog=128) as listening:
+        with self._spawning, socket.create_server(("127.0.0.1", self.port or 0), backlog=128) as listening:
+            if self._closed:
+                raise RuntimeError("The process is ending.")
             self.port = listening.getsockname()[1]
             descriptor = listening.fileno()
             self.server_process = subprocess.Popen(
@@ -142,7 +226,7 @@ class OwnServer(SubprocessASGIServer):
                     **without_proxies(os.environ),
                     **self._role(home),
                     "PREFECT__SERVER_FINAL": "1",
-                    **get_current_settings().to_environment_variables(exclude_unset=True),
+                    **settings.variables,
                     "PREFECT_HOME": str(home),
                     **variables,
                 },
@@ -155,6 +239,8 @@ class OwnServer(SubprocessASGIServer):
 
     def _await(self, spawned: _Spawned, seconds: float) -> None:
         """Wait for the first answer; the socket listens already, so the question waits there too."""
+        import httpx
+
         try:
             httpx.get(f"{self.api_url}/health", timeout=seconds, trust_env=False).raise_for_status()
         except httpx.HTTPError as error:
@@ -186,9 +272,9 @@ class ServingServer(OwnServer):
         super().__init__()
         self.port = port
 
-    def start(self, timeout: int | None = None) -> None:
+    def start(self) -> None:
         """Start the server, and remember its port."""
-        super().start(timeout)
+        super().start()
         with contextlib.suppress(OSError):
             _port_file().write_text(f"{self.port}\n", encoding="utf-8")
 
@@ -219,6 +305,8 @@ def port_to_serve() -> int:
     Raises:
         MachineError: PREFECT_SERVER_API_PORT is taken.
     """
+    from prefect.settings import get_current_settings
+
     settings = get_current_settings().server.api
     if "port" not in settings.model_fields_set:
         return next(port for port in (_last_port(), _USUAL_PORT, _free_port()) if port is not None and _is_free(port))
@@ -238,6 +326,8 @@ def _last_port() -> int | None:
 
 
 def _port_file() -> Path:
+    from prefect.settings import get_current_settings
+
     return get_current_settings().home.expanduser().absolute() / "serve-port"
 
 
@@ -251,6 +341,34 @@ def _is_free(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
         return True
     return False
+
+
+class _Begun:
+    """A server that is being started by a thread of its own.
+
+    Args:
+        server: which.
+        settings: that it is started with.
+    """
+
+    def __init__(self, server: OwnServer, settings: _Settings) -> None:
+        self.settings = settings
+        self._server = server
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._start, daemon=True, name="koda-begin-prefect-server")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the server answers, or raise what it fails by."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _start(self) -> None:
+        try:
+            self._server._launch(self.settings)
+        except BaseException as error:
+            self._error = error
 
 
 class _DidNotStart(MachineError):
@@ -277,7 +395,16 @@ def _say_set_aside(database: Path, why: str) -> None:
     say(f"[yellow]{escape(told)}[/]", to=notes)
 
 
+_own: list[OwnServer] = []
+
+
 def own_server() -> OwnServer | None:
-    """Return the server of this process, if it has one."""
-    own = SubprocessASGIServer._instances.get(None)
-    return own if isinstance(own, OwnServer) else None
+    """Return the server of this process that its runs use, if it has one."""
+    return _own[0] if _own else None
+
+
+def the_own_server() -> OwnServer:
+    """Return the server of this process that its runs use; it is made when it is first asked for."""
+    if not _own:
+        _own.append(OwnServer())
+    return _own[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 _AMPERE = 8  # the first CUDA generation with bf16 in hardware
+# samples up to which exact kernels are the quicker, measured on two cores, and features where the configuration leaves
+# their number open; on a CPU, and on a GPU
+_EXACT_SAMPLES, _EXACT_SAMPLES_GPU = 4096, 16_384
+_FEATURES, _FEATURES_GPU = 1000, 3000
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -129,3 +136,40 @@ def device_of(name: str) -> torch.device:
             f"device: {name!r} cannot be used on this machine for float64.", "Use auto or cpu."
         ) from error
     return device
+
+
+def kind_of(name: str) -> str:
+    """Return "cpu" or "cuda", as :func:`device_of` would; without torch, which takes long to load, where it can.
+
+    Raises:
+        ConfigError: a name torch does not know, or a device that this machine lacks.
+    """
+    if name == "cpu" or (name == "auto" and "torch" not in sys.modules and not _may_have_gpu()):
+        return "cpu"
+    return device_of(name).type
+
+
+@functools.cache
+def _may_have_gpu() -> bool:
+    """Tell whether torch might find a GPU: without the driver's library, or ROCm's device, it finds none."""
+    if sys.platform != "linux" or os.path.exists("/dev/kfd"):  # noqa: PTH110 - a device, not a file
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def exact_samples(device: torch.device | str) -> int:
+    """Return the number of samples up to which ``features: auto`` uses exact kernels, where memory holds them."""
+    return _EXACT_SAMPLES if _is_cpu(device) else _EXACT_SAMPLES_GPU
+
+
+def usual_features(device: torch.device | str) -> int:
+    """Return the number r of features that a search uses where the configuration leaves it open."""
+    return _FEATURES if _is_cpu(device) else _FEATURES_GPU
+
+
+def _is_cpu(device: torch.device | str) -> bool:
+    return str(device).partition(":")[0] == "cpu"

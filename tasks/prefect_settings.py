@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -13,6 +14,31 @@ if TYPE_CHECKING:
 
 #: a server that does not answer at once is asked no more
 ASK_ONCE = {"client.max_retries": 0}
+_of_this_process: ContextVar[str] = ContextVar("_of_this_process", default="")
+
+
+def url_that_is_set() -> str:
+    """Return where the Prefect server is that the user has set; "" where a run has one of its own."""
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value() or ""
+    return "" if url == _of_this_process.get() else url
+
+
+@contextmanager
+def own_server_at(url: str, changes: Mapping[str, Any]) -> Iterator[None]:
+    """Have Prefect use a server of this process in this context.
+
+    Args:
+        url: where it is.
+        changes: settings, as for :func:`changed_settings`.
+    """
+    token = _of_this_process.set(url)
+    try:
+        with changed_settings({"api.url": url, **changes}):
+            yield
+    finally:
+        _of_this_process.reset(token)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from koda.errors import MachineError
 from koda.storage import ArtifactStore
-from tasks.prefect_settings import ASK_ONCE, changed_settings
+from tasks.prefect_settings import ASK_ONCE, changed_settings, url_that_is_set
 from tasks.waiting import not_counted
 
 if TYPE_CHECKING:
@@ -46,15 +46,13 @@ def place(name: str, home: Path, default: int, tell: Callable[[], object]) -> It
         default: how many places the limit is made with.
         tell: is called when there has been no place for some seconds.
     """
-    from prefect.settings import PREFECT_API_URL
-
     waiting = threading.Timer(_SECONDS_BEFORE_TOLD, tell)
     waiting.daemon = True
     waiting.start()
     with contextlib.ExitStack() as held:
         try:
             with not_counted():
-                if PREFECT_API_URL.value():
+                if url_that_is_set():
                     limit_of(name, default)
                     held.enter_context(_leased(name))
                 held.enter_context(_locked(name, home, default))

@@ -12,6 +12,7 @@ from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, hom
 from flows.cli.show_calibration import show_calibration
 from flows.environment import make_prefect_home
 from flows.limits import time_limit
+from flows.server import the_own_server
 
 if TYPE_CHECKING:
     from koda.config import AuditConfig
@@ -56,6 +57,7 @@ def calibrate(
         from koda.calibration.models import equal_models
         from koda.storage import write_atomically
 
+        the_own_server().begin()
         specs = equal_models(equals or [], checked, config.absolute().parent)
         make_prefect_home()
         from flows.calibrate import calibrate as calibrate_flow

@@ -20,6 +20,7 @@ from flows.cli.options import (
 )
 from flows.cli.show_changes import show_sweep
 from flows.environment import make_prefect_home
+from flows.server import the_own_server
 
 
 def sweep(
@@ -40,6 +41,7 @@ def sweep(
         # what is wrong with all pairs is said before any of them runs
         check_policy(checked.policy, checked.waivers, checked.significance.stability)
         make_prefect_home()
+        the_own_server().begin()
         from flows.sweep import sweep as sweep_flow
 
         result = sweep_flow(

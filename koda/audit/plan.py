@@ -15,6 +15,7 @@ from koda.audit.aligned import AlignedModel, aligned_models
 from koda.audit.identity import without_places
 from koda.config import AuditConfig, modalities_of
 from koda.datasets import ImageDigests, PairDataset, read_dataset
+from koda.devices import exact_samples, kind_of, usual_features
 from koda.embeddings.layout import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
@@ -129,17 +130,13 @@ class AuditPlan:
     @property
     def _search(self) -> dict[str, Any]:
         """What decides a search: not the device, unless the number of features depends on it."""
-        from koda.devices import device_of
-        from koda.discrepancy.forms import exact_samples
-        from koda.kernels.features import n_features_of
-
         config = self.config.discrepancy
         search = config.model_dump(exclude={"device"})
-        device = device_of(config.device)
+        device = kind_of(config.device)
         if config.features not in ("exact", "auto") or (
             config.features == "auto" and len(self.dataset.pairs) > exact_samples(device)
         ):
-            search["n_features"] = n_features_of(config, device)
+            search["n_features"] = usual_features(device) if config.n_features is None else config.n_features
         return search
 
     def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:

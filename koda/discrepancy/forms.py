@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from koda.config import DiscrepancyConfig
-from koda.devices import free_memory
+from koda.devices import exact_samples, free_memory
 from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.numerics import UNIT
 from koda.discrepancy.solver.sample_space import SampleSpace
@@ -23,9 +23,6 @@ from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulat
 from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
 
 _READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
-# samples up to which exact kernels are the quicker, measured on two cores; by device
-_EXACT_SAMPLES = {"cpu": 4096}
-_EXACT_SAMPLES_GPU = 16_384
 _MATRICES = 6  # (n, n) float64 of a search with exact kernels: two forms, a factor, copies of them
 
 
@@ -278,11 +275,6 @@ def feature_forms(
         diagonal = covariance.sums.diagonal()
         apart = float(diagonal.sum() - 2 * covariance.sums[:split, split:].diagonal().sum()) / float(diagonal.sum())
     return FeatureForms(covariance, features, abs(apart) <= 1e-13, stats)
-
-
-def exact_samples(device: torch.device) -> int:
-    """Return the number of samples up to which ``features: auto`` uses exact kernels, where memory holds them."""
-    return _EXACT_SAMPLES.get(device.type, _EXACT_SAMPLES_GPU)
 
 
 def use_exact(features: str, n: int, device: torch.device) -> tuple[bool, str]:

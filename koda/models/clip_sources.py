@@ -18,7 +18,7 @@ from koda.models.weight_files import check_regular, find_weights, folders_of, we
 from koda.models.weights import look_at_weights
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 CONFIG = "open_clip_config.json"
 OPENAI_NOTE = (
@@ -46,7 +46,7 @@ class _Source:
     folder: Path | None = None
 
 
-def find(spec: ModelSpec, place: torch.device) -> ModelContents:
+def find(spec: ModelSpec, device: str) -> ModelContents:
     """Find an open_clip model's configuration, weights and tokenizer.
 
     Raises:

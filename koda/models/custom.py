@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from koda.config import ModelSpec
+from koda.devices import device_of
 from koda.errors import ModelError
 from koda.models.encoder import Encoder
 from koda.models.fingerprint import ModelContents, ResolvedModel
@@ -40,7 +41,7 @@ _PROBE_CAPTION = "a photo"
 _METHODS = {"image": "encode_image", "text": "encode_text"}
 
 
-def find(spec: ModelSpec, place: torch.device) -> ModelContents:
+def find(spec: ModelSpec, device: str) -> ModelContents:
     """Make the model once, to see what it can do, and digest its weights and the source that made it.
 
     A Module's weights are its state dict. Of any other object not all weights can be seen, so the embeddings of a
@@ -64,7 +65,7 @@ def find(spec: ModelSpec, place: torch.device) -> ModelContents:
             )
         weights = held = _digest(_modules(made))
         if not _is_module(made):
-            weights = digest_json([held, _probes(spec.name, towers, preprocessing, place)])
+            weights = digest_json([held, _probes(spec.name, towers, preprocessing, device_of(device))])
         code = own_code(_modules_of(module, function, made), reads)
     config = {"python": function.__name__, "class": type(made).__name__, "held_weights": held}
     libraries = versions_of("torch", *(["torchvision", "PIL"] if "image" in towers else []))

@@ -14,7 +14,7 @@ from koda.models.fingerprint import ModelContents, ModelFingerprint
 from koda.storage import digest_file
 
 
-def find(spec: ModelSpec, place: Any) -> ModelContents:
+def find(spec: ModelSpec, device: str) -> ModelContents:
     """Open an embedding folder, koda's or clip-retrieval's; its content stands for the weights in the fingerprint.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from koda.config import ModelSpec
-from koda.devices import device_of
+from koda.devices import device_of, kind_of
 from koda.errors import ModelError
 from koda.models import clip, clip_sources, custom, embedding_folder, timm_models, transformers_models
 from koda.models.encoder import Encoder
@@ -52,20 +52,29 @@ def resolve_model(spec: ModelSpec, device: str = "auto") -> ResolvedModel:
             one the weights were trained with, preprocessing that nobody stated, or a precision the device lacks.
         PrerequisiteError: a tokenizer whose package is not installed.
     """
-    place = device_of(device)
-    precision = "as stored" if spec.kind == "embeddings" else resolve_precision(spec, place)
+    kind_of(device)  # whatever else is wrong, a device that is not there is said first
+    precision = _precision(spec, device)
     if spec.config is not None and spec.kind != "open_clip":
         raise ModelError(
             f"{spec.name}: config is for an open_clip architecture of your own; this model has its own.",
             "Remove `config`, or give the model a name without a prefix.",
         )
-    contents = _FINDERS.get(_kind(spec), clip_sources.find)(spec, place)
+    contents = _FINDERS.get(_kind(spec), clip_sources.find)(spec, device)
     fingerprint = ModelFingerprint(
         contents.weights, contents.config, contents.preprocessing, precision, contents.files, contents.libraries
     )
     return ResolvedModel(
         spec, contents.checkpoint, fingerprint, contents.modalities, contents.entry, contents.tokenizer
     )
+
+
+def _precision(spec: ModelSpec, device: str) -> str:
+    """Return what is resolved without torch where it can be: a cached audit loads no model."""
+    if spec.kind == "embeddings":
+        return "as stored"
+    if spec.precision in ("fp32", "bf16"):  # which no device lacks
+        return spec.precision
+    return resolve_precision(spec, device_of(device))
 
 
 def load_encoder(resolved: ResolvedModel, device: str = "auto") -> Encoder:

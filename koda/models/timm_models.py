@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # as repositories of the hub name them, the safe one first
 
 
-def find(spec: ModelSpec, place: torch.device) -> ModelContents:
+def find(spec: ModelSpec, device: str) -> ModelContents:
     """Find a timm model's weights and preprocessing.
 
     A tag brings its preprocessing along; a checkpoint file does not, so the configuration states it. Crop and

@@ -52,7 +52,7 @@ class TransformersTokenizer:
         return {name: made[name].to(place) for name in self.inputs}
 
 
-def find(spec: ModelSpec, place: torch.device) -> ModelContents:
+def find(spec: ModelSpec, device: str) -> ModelContents:
     """Find the configuration, the weights, the processor and the tokenizer in a folder.
 
     Raises:
