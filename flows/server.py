@@ -38,6 +38,7 @@ _SCRIPT = Path(__file__).with_name("server_process.py")
 _MOST_RESTARTS = 3
 _SECONDS_TO_END = 5
 _USUAL_PORT = 4200
+_MIGRATE = "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
 _SECONDS_TO_FORGIVE = 600  # one that ran so long was not killed for what it is
 
 
@@ -196,6 +197,7 @@ class OwnServer:
             existed = database.is_file()
             if is_up_to_date(database):
                 one_at_a_time.release()  # nobody will change its tables
+                variables |= {_MIGRATE: "false"}  # which would look through all that was ever changed
             try:
                 self._await(self._spawn(settings, variables), settings.seconds)
             except _DidNotStart as error:
@@ -203,6 +205,7 @@ class OwnServer:
                 if not of_database or disk_usage(home).free < FULL_BELOW_BYTES:
                     raise
                 _say_set_aside(database, "Prefect's server does not start with it")
+                variables.pop(_MIGRATE, None)
                 self._await(self._spawn(settings, variables), settings.seconds)
 
     def _spawn(self, settings: _Settings, variables: dict[str, str]) -> _Spawned:

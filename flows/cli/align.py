@@ -60,6 +60,7 @@ def align(
         with destination("--out", out):
             if out is not None and out.is_dir() and any(out.iterdir()):
                 raise ConfigError(f"--out {out} is not an empty folder.", "Name a folder that does not exist yet.")
+            the_own_server().begin()
             result = _run(_configuration(config, audit, set_), seeds, fresh)
             return result if out is None else _with_copy(result, out)
 
@@ -95,7 +96,6 @@ def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    the_own_server().begin()
     with time_limit(config.limits.minutes):
         plan = hand_over(prepare(config, home()))
         check_student(plan.models[plan.config.alignment.student])

@@ -100,6 +100,7 @@ def _audit(
     """Run an audit, print its result and exit with the code of its verdict."""
 
     def work() -> dict[str, Any]:
+        the_own_server().begin()
         checked = configuration()
         result = tell_of(checked, home(), lambda: _run(checked, fresh))
         return with_junit(result, junit, strict, [result["id"]])
@@ -114,12 +115,14 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    the_own_server().begin()
     with time_limit(config.limits.minutes):
         plan = hand_over(prepare(config, home()))
         make_prefect_home()
         with watch(plan):
+            import pyarrow as pa
+
             from flows.audit import audit as audit_flow
 
+            pa.array([])  # which loads pandas, where it is installed: here beside the start of the server
             result = audit_flow(plan.settings, str(plan.home), fresh, "command")
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}

@@ -48,6 +48,7 @@ def calibrate(
     """Audit models held for equal against each other, and write a policy with limits beyond what they show."""
 
     def work() -> dict[str, Any]:
+        the_own_server().begin()
         checked = load(config, set_)
         _check_out(out, config)
         with destination("--out", out, "file"):
@@ -57,7 +58,6 @@ def calibrate(
         from koda.calibration.models import equal_models
         from koda.storage import write_atomically
 
-        the_own_server().begin()
         specs = equal_models(equals or [], checked, config.absolute().parent)
         make_prefect_home()
         from flows.calibrate import calibrate as calibrate_flow

@@ -34,6 +34,7 @@ def sweep(
     """Audit many pairs of models on one or several data sets, and sum up; the worst audit decides the exit code."""
 
     def work() -> dict[str, Any]:
+        the_own_server().begin()
         from koda.config import load_sweep
         from koda.policy import check_policy
 
@@ -41,7 +42,6 @@ def sweep(
         # what is wrong with all pairs is said before any of them runs
         check_policy(checked.policy, checked.waivers, checked.significance.stability)
         make_prefect_home()
-        the_own_server().begin()
         from flows.sweep import sweep as sweep_flow
 
         result = sweep_flow(

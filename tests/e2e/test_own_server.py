@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import prefect_server
 
 _FLOW = """
@@ -63,3 +65,60 @@ def test_a_home_for_prefect_that_is_not_there_is_made(tmp_path: Path) -> None:
     done = run_alone(tmp_path / "runs", kills=0, PREFECT_HOME=str(missing))
     assert done.stdout == "the result, False, None\n"
     assert (missing / "prefect.db").is_file()
+
+
+_BEGUN = """
+from flows.server import the_own_server
+the_own_server().begin()
+begun = the_own_server().server_process
+while begun is None:
+    begun = the_own_server().server_process
+from flows.engine import koda_flow
+
+@koda_flow("begun")
+def body(home):
+    return the_own_server().server_process is begun, begun.poll() is None
+
+print(body("home"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("toml", "kept"), [("", (True, True)), ("[client]\nmax_retries = 1\n", (False, False))], ids=["the same", "others"]
+)
+def test_a_server_that_was_begun_is_used_where_prefect_reads_no_other_settings(
+    tmp_path: Path, toml: str, kept: tuple[bool, bool]
+) -> None:
+    prefect_server.furnish(tmp_path / "runs")
+    (tmp_path / "prefect.toml").write_text(toml)
+    environment = {**prefect_server.without(), "KODA_HOME": str(tmp_path / "runs"), "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-c", _BEGUN], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.stdout == f"{kept}\n", done.stderr
+    assert _processes_in(tmp_path / "runs" / "prefect") == []
+
+
+def test_a_command_that_fails_before_its_flow_leaves_no_server(tmp_path: Path) -> None:
+    prefect_server.furnish(tmp_path / "runs")
+    done = subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", "audit", "missing.yaml"],
+        env={**prefect_server.without(), "KODA_HOME": str(tmp_path / "runs")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 2 and "missing.yaml" in done.stderr
+    assert _processes_in(tmp_path / "runs" / "prefect") == []
+
+
+def _processes_in(folder: Path) -> list[str]:
+    """Return the processes that work in a folder, as a server does in Prefect's own."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder:
+                found.append((process / "cmdline").read_text())
+        except OSError:  # it is another user's, or has ended
+            continue
+    return found
