@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any, ParamSpec, TypeVar, cast
 
 from flows.environment import is_loopback, make_prefect_home
@@ -36,8 +37,16 @@ R = TypeVar("R")
 _SECONDS_TO_ANSWER = 5
 _SECONDS_TO_RESOLVE = 4
 #: With a server of the command's own. One that was killed: 2 + 4 + 8 seconds, in which it is started again. Heartbeats
-#: are for those who watch a server from outside, and Prefect waits up to a second for them at the end of a flow.
-_OF_OWN_SERVER = {"client.max_retries": 3, "flows.heartbeat_frequency": None}
+#: are for those who watch a server from outside, and Prefect waits up to a second for them at the end of a flow. The
+#: server is of the same version, and asks for no token.
+_OF_OWN_SERVER = {
+    "client.max_retries": 3,
+    "flows.heartbeat_frequency": None,
+    "client.server_version_check_enabled": False,
+    "client.csrf_support_enabled": False,
+}
+#: what Prefect imports when it is called, and may as well while its server starts
+_OF_A_RUN = ("prefect.utilities.visualization", "prefect.flow_engine", "prefect.task_engine", "fastapi.encoders")
 _ended: ContextVar[list[Any]] = ContextVar("_ended")
 
 
@@ -101,6 +110,10 @@ def _with_server() -> AbstractContextManager[None]:
     from flows.server import the_own_server
 
     server = the_own_server()
+    server.begin()
+    for name in _OF_A_RUN:
+        with suppress(ImportError):
+            import_module(name)
     server.start()
     return own_server_at(server.api_url, _OF_OWN_SERVER)
 

@@ -32,6 +32,7 @@ from flows.telling import tell_of
 from flows.terminal import watch
 
 if TYPE_CHECKING:
+    from koda.audit.plan import AuditPlan
     from koda.config import AuditConfig
 
 
@@ -119,10 +120,16 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
         plan = hand_over(prepare(config, home()))
         make_prefect_home()
         with watch(plan):
-            import pyarrow as pa
-
             from flows.audit import audit as audit_flow
 
-            pa.array([])  # which loads pandas, where it is installed: here beside the start of the server
+            _meanwhile(plan)
             result = audit_flow(plan.settings, str(plan.home), fresh, "command")
     return {**result, "seconds_total": round(time.monotonic() - begun, 3)}
+
+
+def _meanwhile(plan: AuditPlan) -> None:
+    """Do beside the start of the server what the run would do when it has started."""
+    import pyarrow as pa
+
+    pa.array([])  # it loads pandas, where that is installed
+    plan.needs()  # the key of the report is that of its fonts too, which are read for it
