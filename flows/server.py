@@ -19,17 +19,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
 from filelock import FileLock
 
-from flows.environment import profile_settings, without_proxies
+from flows.environment import without_proxies
 from flows.failures import FULL_BELOW_BYTES
 from flows.prefect_database import fault_of, is_up_to_date, set_aside
 from flows.server_process import NOT_STARTED
+from flows.server_settings import ServerSettings
 from flows.terminal import escape, notes, say
 from koda.errors import MachineError
 from koda.storage.writing import explain_os_errors
@@ -40,53 +40,6 @@ _SECONDS_TO_END = 5
 _USUAL_PORT = 4200
 _MIGRATE = "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
 _SECONDS_TO_FORGIVE = 600  # one that ran so long was not killed for what it is
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What decides how a server is started.
-
-    Args:
-        home: Prefect's own folder.
-        own_database: whether its database is the one that lies there.
-        seconds: in which it is to answer.
-        variables: what is set of Prefect, by the variables of the environment that set it.
-    """
-
-    home: Path
-    own_database: bool
-    seconds: float
-    variables: Mapping[str, str]
-
-    @classmethod
-    def of_prefect(cls) -> _Settings:
-        """Return what Prefect has read of its files and of the environment."""
-        from prefect.settings import get_current_settings
-
-        settings = get_current_settings()
-        url = settings.server.database.connection_url
-        return cls(
-            settings.home.expanduser().absolute(),
-            url is not None and url.get_secret_value() == f"sqlite+aiosqlite:///{settings.home}/prefect.db",
-            settings.server.ephemeral.startup_timeout_seconds,
-            settings.to_environment_variables(exclude_unset=True),
-        )
-
-    @classmethod
-    def of_environment(cls) -> _Settings | None:
-        """Return the same without Prefect, which takes a second to import; None where it may be told by more."""
-        told = {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}
-        if "PREFECT_API_URL" in told or any("DATABASE" in name for name in told) or profile_settings():
-            return None
-        home, seconds = told.get("PREFECT_HOME", ""), told.get("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "")
-        if not home or home.startswith("~") or not seconds.isdecimal():
-            return None
-        return cls(Path(home).absolute(), True, int(seconds), told)
-
-    def holds(self, begun: _Settings) -> bool:
-        """Tell whether a server that was begun with others is the same: nothing is set but by the environment."""
-        alike = (self.home, self.own_database) == (begun.home, begun.own_database)
-        return alike and set(self.variables) <= set(begun.variables)
 
 
 class OwnServer:
@@ -115,7 +68,7 @@ class OwnServer:
         a folder nor half a database. What goes wrong is said by :meth:`start`.
         """
         with self._starting:
-            settings = None if self.running or self._begun is not None else _Settings.of_environment()
+            settings = None if self.running or self._begun is not None else ServerSettings.of_environment()
             if settings is not None and is_up_to_date(settings.home / "prefect.db"):
                 self._begun = _Begun(self, settings)
                 atexit.register(self.stop)
@@ -131,7 +84,7 @@ class OwnServer:
                 return
             if self._closed:
                 raise RuntimeError("The process is ending.")
-            settings = _Settings.of_prefect()
+            settings = ServerSettings.of_prefect()
             if self._begun is not None and settings.holds(self._begun.settings):
                 self._begun.wait()
             else:
@@ -179,9 +132,9 @@ class OwnServer:
                 return
             self._restarts += 1
             with contextlib.suppress(Exception):  # it is tried again
-                self._launch(_Settings.of_prefect())
+                self._launch(ServerSettings.of_prefect())
 
-    def _launch(self, settings: _Settings) -> None:
+    def _launch(self, settings: ServerSettings) -> None:
         home = settings.home
         with explain_os_errors(home):
             home.mkdir(parents=True, exist_ok=True)
@@ -208,7 +161,7 @@ class OwnServer:
                 variables.pop(_MIGRATE, None)
                 self._await(self._spawn(settings, variables), settings.seconds)
 
-    def _spawn(self, settings: _Settings, variables: dict[str, str]) -> _Spawned:
+    def _spawn(self, settings: ServerSettings, variables: dict[str, str]) -> _Spawned:
         home = settings.home
         log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the server has failed
         with self._spawning, socket.create_server(("127.0.0.1", self.port or 0), backlog=128) as listening:
@@ -354,7 +307,7 @@ class _Begun:
         settings: that it is started with.
     """
 
-    def __init__(self, server: OwnServer, settings: _Settings) -> None:
+    def __init__(self, server: OwnServer, settings: ServerSettings) -> None:
         self.settings = settings
         self._server = server
         self._error: BaseException | None = None
