@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import textwrap
 import threading
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import tasks.plans
 from koda.audit.crosswalk import shipped_crosswalk
@@ -188,3 +191,25 @@ def test_a_crosswalk_is_part_of_the_audit_by_its_content(
     with pytest.raises(ConfigError, match=r"copy\.yaml"):
         prepare(copied.config, tmp_path / "home")
     assert prepare(copied.config, tmp_path / "home", reads_only=True).evaluation_key == plain.evaluation_key
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="where there may be a GPU, torch is asked for it")
+def test_a_plan_is_made_without_torch(tmp_path: Path) -> None:
+    """An audit whose steps are all there has nothing to compute, and torch takes over a second to load."""
+    model = write_tiny_model(tmp_path / "tiny", seed=0)
+    data = tmp_path / "pairs"
+    data.mkdir()
+    for number in range(4):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(data / f"{number}.png")
+        (data / f"{number}.txt").write_text(f"red {number}", encoding="utf-8")
+    code = f"""
+import sys
+from pathlib import Path
+from koda.audit.plan import prepare
+from koda.config import AuditConfig
+model = {{"name": {f"local-dir:{model}"!r}, "precision": "fp32"}}
+plan = prepare(AuditConfig(baseline=model, candidate=model, data={{"path": {str(data)!r}}}), Path({str(tmp_path)!r}))
+print(len(plan.needs()), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.split()[1:] == ["False"], done.stderr

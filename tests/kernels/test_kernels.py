@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koda import DiscrepancyConfig, EmbeddingTable
-from koda.devices import device_of
+from koda.devices import device_of, kind_of
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel, choose_kernels
 from koda.kernels import kernel as module
@@ -300,4 +300,6 @@ def test_constant_rows_are_refused():
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(ConfigError, match=name):
         device_of(name)
-    assert device_of("auto").type in {"cpu", "cuda"}
+    with pytest.raises(ConfigError, match=name):
+        kind_of(name)
+    assert device_of("auto").type == kind_of("auto") in {"cpu", "cuda"}
