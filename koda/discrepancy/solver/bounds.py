@@ -52,13 +52,20 @@ class Coupling:
         return e
 
 
-def is_bound(value: float, m: torch.Tensor, e: torch.Tensor, mu: float) -> bool:
-    """Tell whether value bounds the largest eigenvalue of [[M, E'], [E, N]], to rounding; N at most mu, E'E = e."""
-    if not value > mu or not math.isfinite(value):
-        return False
-    rest = -m - e / (value - mu)
+def highest_ceiling(value: float, m: torch.Tensor, e: torch.Tensor) -> float:
+    """Return the largest mu such that value bounds the top eigenvalue of [[M, E'], [E, N]] for all N at most mu.
+
+    It is ``value - lambda_max(R^-1 E'E R^-1')``, R the factor of ``value I - M``; less a little, for rounding. Where
+    value is under M there is none, and minus infinity is returned. E'E = e.
+    """
+    rest = -m
     rest.diagonal().add_(value)
-    return int(torch.linalg.cholesky_ex(rest)[1]) == 0
+    factor, info = torch.linalg.cholesky_ex(rest)
+    if int(info) != 0 or not bool(torch.isfinite(e).all()):
+        return -math.inf
+    half = torch.linalg.solve_triangular(factor, e, upper=False)
+    inner = torch.linalg.solve_triangular(factor, half.T, upper=False)
+    return value - 1.01 * max(float(torch.linalg.eigvalsh((inner + inner.T) / 2)[-1]), 0.0)
 
 
 def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:

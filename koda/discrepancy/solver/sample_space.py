@@ -115,6 +115,10 @@ class SampleSpace:
             return Certificate(False, mu + margin, None)
         return Certificate(True, mu + margin, lambda raw: torch.cholesky_solve(raw, factor))
 
+    def certify_off(self, mu: float, multiplier: float, frame: Block, basis: Block) -> Certificate:
+        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu."""
+        return self.certify(1.0, mu, multiplier, frame)
+
 
 def _off(raw: torch.Tensor, bases: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the vectors with their parts along the orthonormal bases taken away."""
