@@ -13,6 +13,7 @@ from functools import cached_property
 
 import torch
 
+from koda.discrepancy.solver.low_rank import ShiftedInverse
 from koda.discrepancy.solver.numerics import UNIT, skinny
 from koda.discrepancy.solver.schur import SeenReference, prove
 from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
@@ -44,6 +45,7 @@ class FeatureSpace:
         self._size = float(self._a.norm()), float(self._b.norm())
         self.reference_size = self._size[1]
         self._root = math.sqrt(math.hypot(*self._size))
+        self._shifted = ShiftedInverse(self._b)
 
     @cached_property
     def spans(self) -> bool:
@@ -128,10 +130,10 @@ class FeatureSpace:
 
     def inverse(self, tau: float) -> Solve:
         """Return a function that applies tau (B + tau I)^-1: it takes (G_BB + tau)^-1 (G w)_B off w_B."""
-        factor = _cholesky(self._b, tau)
-        if factor is None:
+        solve = self._shifted.at(tau)
+        if solve is None:
             return lambda raw: raw
-        return lambda raw: self._less_reference(raw, torch.cholesky_solve(raw[self.dim + self.split :], factor))
+        return lambda raw: self._less_reference(raw, solve(raw[self.dim + self.split :]))
 
     def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
         """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
@@ -246,15 +248,3 @@ def _eigen(inner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the eigenvalues and eigenvectors of a symmetric matrix that rounding has bent."""
     values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
     return values, vectors
-
-
-def _cholesky(m: torch.Tensor, shift: float) -> torch.Tensor | None:
-    """Return the factor of m + shift I, with more shift where rounding forbids it, or None."""
-    for extra in (0.0, 8 * m.shape[0] * UNIT * float(m.trace())):
-        shifted = m.clone()
-        shifted.diagonal().add_(shift + extra)
-        factor, info = torch.linalg.cholesky_ex(shifted)
-        if int(info) == 0:
-            lower: torch.Tensor = factor
-            return lower
-    return None
