@@ -18,6 +18,8 @@ import torch
 from koda.discrepancy.solver.numerics import UNIT
 from koda.discrepancy.solver.space import Squares
 
+_CLOSE = 1e-3  # of what a bound exceeds the Ritz value by: how near the least bound is near enough
+
 
 @dataclass(frozen=True)
 class Coupling:
@@ -78,16 +80,18 @@ def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
     values = torch.linalg.eigvalsh(m)
     noise = 16 * UNIT * math.sqrt(len(values)) * float(values.abs().max())
     top = float(values[-1]) + noise
-    size = max(float(torch.linalg.eigvalsh(e)[-1]), 0.0)
-    best = (top + mu) / 2 + math.hypot((top - mu) / 2, math.sqrt(size))  # the top of the 2 x 2 matrix of norms
-    if size == 0:
-        return max(top, mu) + noise
 
     def pushed(value: float) -> float:
         return float(torch.linalg.eigvalsh(m + e / (value - mu))[-1]) + noise
 
+    size = max(float(torch.linalg.eigvalsh(e)[-1]), 0.0)
+    best = (top + mu) / 2 + math.hypot((top - mu) / 2, math.sqrt(size))  # the top of the 2 x 2 matrix of norms
+    if size == 0:
+        return max(top, mu) + noise
     if top > mu:
         best = min(best, pushed(top))  # what is over its own image is valid, for the image falls as the value rises
+        if best - pushed(best) <= _CLOSE * (best - top):  # the image of a bound is at most the least bound
+            return best + noise
     low, high = max(top, mu), best
     for _ in range(6):
         middle = low + (high - low) / 4
