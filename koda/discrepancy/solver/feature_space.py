@@ -46,6 +46,7 @@ class FeatureSpace:
         self.reference_size = self._size[1]
         self._root = math.sqrt(math.hypot(*self._size))
         self._shifted = ShiftedInverse(self._b)
+        self._unseen = 0.0  # the highest bound that what a basis saw of B did not prove
 
     @cached_property
     def spans(self) -> bool:
@@ -164,12 +165,17 @@ class FeatureSpace:
         return Certificate(True, proof.bound, solve)
 
     def certify_off(self, mu: float, multiplier: float, frame: Block, basis: Block) -> Certificate:
-        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu, by what a basis sees of B."""
-        if not mu > 0:
-            return Certificate(False, mu, None)
-        seen = SeenReference.by(basis.bw, frame.bw, self.g, self.split, self._size)
-        proof = prove(self._a, mu, multiplier, self._sigma(multiplier), seen, frame.aw, self._size)
-        return Certificate(False, mu, None) if proof is None else Certificate(True, proof.bound, None)
+        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu.
+
+        First by what the basis sees of B, then by all of B: where the two models are nearly one, much of B is needed.
+        """
+        if mu > self._unseen:
+            seen = SeenReference.by(basis.bw, frame.bw, self.g, self.split, self._size)
+            proof = prove(self._a, mu, multiplier, self._sigma(multiplier), seen, frame.aw, self._size)
+            if proof is not None:
+                return Certificate(True, proof.bound, None)
+            self._unseen = mu
+        return self.certify(1.0, mu, multiplier, frame)
 
     def _sigma(self, multiplier: float) -> float:
         """Return what locked directions are pushed down by: enough whatever couples them to the rest."""

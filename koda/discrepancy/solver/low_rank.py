@@ -1,9 +1,9 @@
 """The inverse of a shifted form for preconditioning: by a factor, or by its leading eigenvalues where they are enough.
 
-``(M + tau I)^-1`` of a large M whose eigenvalues fall under tau soon is, but for a factor of 2 on what is left,
+``(M + tau I)^-1`` of a large M whose eigenvalues fall far under tau soon is, but for a quarter on what is left,
 ``U ((L + tau I)^-1 - 1 / (l + tau)) U' + 1 / (l + tau)`` with the leading eigenpairs U, L of M and the last of them, l.
 They come from one product with random vectors (the Nystroem approximation; Frangella, Tropp and Udell, SIAM J. Matrix
-Anal. Appl. 2023), and serve every tau that is over l.
+Anal. Appl. 2023), and serve every tau that is over 4 l.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from koda.discrepancy.solver.numerics import UNIT
 from koda.discrepancy.solver.space import Solve
 
 _RANK = 128  # random vectors
+_LEFT_OUT = 0.25  # of the shift: what is left out is at most that
 _FACTORED = 2500  # rows up to which a factor costs less than the random vectors
 
 
@@ -31,7 +32,7 @@ class ShiftedInverse:
 
     def at(self, tau: float) -> Solve | None:
         """Return a function that applies the inverse, or what is near enough to it; None where rounding forbids it."""
-        if self._matrix.shape[0] > _FACTORED and float(self._leading[1][-1]) <= tau:
+        if self._matrix.shape[0] > _FACTORED and float(self._leading[1][-1]) <= _LEFT_OUT * tau:
             return self._by_leading(tau)
         return self._by_factor(tau)
 

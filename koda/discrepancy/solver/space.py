@@ -121,7 +121,4 @@ class Space(Protocol):
         """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
 
     def certify_off(self, mu: float, multiplier: float, frame: Block, basis: Block) -> Certificate:
-        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu.
-
-        By what the basis sees of B where that is less work: then what fails may still hold by :meth:`certify`.
-        """
+        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu, by what a basis sees if it can."""
