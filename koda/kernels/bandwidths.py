@@ -33,6 +33,7 @@ _UNIT_LENGTH = 0.01  # by which a normalised embedding may miss 1, in float16 or
 _VARYING_LENGTH = 0.02  # standard deviation of lengths over their mean, where they were not normalised
 _APART = 10.0  # ties of the two models that differ more often than this are warned about
 Distances = Mapping[str, torch.Tensor]  # modality -> d^2 / 2 median^2, (m, m)
+_BLOCK_ROWS = {"cpu": 128}  # of squared distances that are made at a time, by device
 _DECOMPOSED_SIZE = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
 
 
@@ -293,15 +294,11 @@ def _median_scaled(
     m = table.n
     medians: dict[str, float] = {}
     scaled: dict[str, torch.Tensor] = {}
-    upper = torch.triu_indices(m, m, 1, device=device)
     for name in names:
         values = torch.as_tensor(values_of(table, name)).to(device=device, dtype=torch.float64)  # (m, d)
         values = values - values.mean(0)
         norms = values.square().sum(1)  # (m,)
-        squared = torch.addmm(norms[None, :], values, values.T, alpha=-2).add_(norms[:, None])  # (m, m)
-        # what is left of equal rows after cancellation is rounding, not distance
-        squared[squared <= 1e-14 * norms.max()] = 0
-        pairs = squared[upper[0], upper[1]]
+        squared, pairs = _squared_distances(values, norms)
         median = float(pairs.median()) ** 0.5 if pairs.numel() else 0.0
         largest = float(norms.max()) ** 0.5
         if not median > 1e-12 * largest or not math.isfinite(median):
@@ -310,8 +307,38 @@ def _median_scaled(
                 f"Check how they were made, or leave the {name}s out with discrepancy.modality.",
             )
         medians[name] = median
-        scaled[name] = (squared / (2 * median**2)).to(torch.float32).fill_diagonal_(0)
+        scaled[name] = squared.div_(2 * median**2)
     return medians, scaled
+
+
+def _squared_distances(values: torch.Tensor, norms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the squared distances of rows (m, d): all, (m, m) float32, and those over the diagonal, float64.
+
+    Each is computed once, in float64, by so few rows at a time that they stay in the processor's cache.
+
+    Args:
+        norms: (m,) squared.
+    """
+    m = len(values)
+    squared = values.new_empty(m, m, dtype=torch.float32)
+    pairs = values.new_empty(m * (m - 1) // 2)
+    rounding = float(norms.max()) * 1e-14  # what is left of equal rows after cancellation is rounding, not distance
+    rows = _BLOCK_ROWS.get(values.device.type, 1024)
+    start = 0
+    for i in range(0, m, rows):
+        j = min(i + rows, m)
+        block = torch.addmm(norms[None, i:], values[i:j], values[i:].T, alpha=-2).add_(norms[i:j, None])
+        block.masked_fill_(block <= rounding, 0)
+        square, right = block[:, : j - i], block[:, j - i :]
+        over = torch.triu_indices(j - i, j - i, 1, device=block.device)
+        for part in (square[over[0], over[1]], right.reshape(-1)):
+            pairs[start : start + part.numel()] = part
+            start += part.numel()
+        square = square.triu(1)
+        squared[i:j, i:j] = square + square.T
+        squared[i:j, j:] = right
+        squared[j:, i:j] = squared[i:j, j:].T
+    return squared, pairs
 
 
 def _match(value_at: Callable[[float], float], goal: float, start: float) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.optimize import brentq
 
 from koda.errors import DataError
 
@@ -17,7 +18,6 @@ NEAREST = 0.01  # of the other samples
 TYPICAL_TIE = 0.3  # of `sigma: auto`
 LEAST_TIE, MOST_TIE = 1e-6, 0.99  # outside nothing, or everything, is tied together
 LOW_TIE, HIGH_TIE = 0.01, 0.9  # outside groups can hardly be found, which is warned about
-_STEPS = 60  # of the bisection: past the resolution of a float
 
 
 def nearest_count(n: int) -> int:
@@ -77,13 +77,12 @@ def multiplier_for(nearest: torch.Tensor, tie: float = TYPICAL_TIE) -> float:
     low, high = math.sqrt(float(apart.min())) * 1e-3, math.sqrt(float(apart.max())) * 1e3
     if 1 - apart.numel() / nearest.numel() < tie / 2:
         apart = nearest
-    for _ in range(_STEPS):
-        middle = math.sqrt(low * high)
-        if tie_at(apart, middle) < tie:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(low * high)
+
+    def excess(logarithm: float) -> float:
+        return tie_at(apart, math.exp(logarithm)) - tie
+
+    # the ends are so far apart that the tie is 0 at one and 1 at the other, to rounding
+    return math.exp(brentq(excess, math.log(low), math.log(high), xtol=1e-15, rtol=1e-15))
 
 
 def check_tie(tie: float, role: str, how: str) -> None:

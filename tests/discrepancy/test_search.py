@@ -222,6 +222,18 @@ def test_features_solve_the_problem_of_the_feature_kernels(n, r):
     assert solution.stats["features_shared"]
 
 
+def test_two_models_that_are_nearly_one_are_proved_too():
+    """What the subspace sees of the reference does not hold the target down there; all of the reference does."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 32))[rng.integers(0, 60, 1500)] + 0.8 * rng.normal(size=(1500, 32))
+    keys = [f"{i:04}" for i in range(1500)]
+    target, copy = (EmbeddingTable(keys, image=y) for y in (x, x + 0.2 * rng.normal(size=x.shape)))
+    settings = config(modality="image", features="orf", n_features=250, n_directions=5)
+    directions = find_discrepancies(target, copy, settings).directions
+    assert len(directions) == 5
+    assert max(d.gap for d in directions) <= settings.tolerance
+
+
 def test_features_may_leave_their_range():
     """A limit under every non-zero eigenvalue can be met outside the range of Phi alone."""
     target, reference = tables(300)

@@ -18,6 +18,8 @@ import torch
 from koda.discrepancy.solver.numerics import UNIT
 from koda.discrepancy.solver.space import Squares
 
+_CLOSE = 1e-3  # of what a bound exceeds the Ritz value by: how near the least bound is near enough
+
 
 @dataclass(frozen=True)
 class Coupling:
@@ -52,13 +54,20 @@ class Coupling:
         return e
 
 
-def is_bound(value: float, m: torch.Tensor, e: torch.Tensor, mu: float) -> bool:
-    """Tell whether value bounds the largest eigenvalue of [[M, E'], [E, N]], to rounding; N at most mu, E'E = e."""
-    if not value > mu or not math.isfinite(value):
-        return False
-    rest = -m - e / (value - mu)
+def highest_ceiling(value: float, m: torch.Tensor, e: torch.Tensor) -> float:
+    """Return the largest mu such that value bounds the top eigenvalue of [[M, E'], [E, N]] for all N at most mu.
+
+    It is ``value - lambda_max(R^-1 E'E R^-1')``, R the factor of ``value I - M``; less a little, for rounding. Where
+    value is under M there is none, and minus infinity is returned. E'E = e.
+    """
+    rest = -m
     rest.diagonal().add_(value)
-    return int(torch.linalg.cholesky_ex(rest)[1]) == 0
+    factor, info = torch.linalg.cholesky_ex(rest)
+    if int(info) != 0 or not bool(torch.isfinite(e).all()):
+        return -math.inf
+    half = torch.linalg.solve_triangular(factor, e, upper=False)
+    inner = torch.linalg.solve_triangular(factor, half.T, upper=False)
+    return value - 1.01 * max(float(torch.linalg.eigvalsh((inner + inner.T) / 2)[-1]), 0.0)
 
 
 def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
@@ -71,16 +80,18 @@ def coupled_bound(m: torch.Tensor, e: torch.Tensor, mu: float) -> float:
     values = torch.linalg.eigvalsh(m)
     noise = 16 * UNIT * math.sqrt(len(values)) * float(values.abs().max())
     top = float(values[-1]) + noise
-    size = max(float(torch.linalg.eigvalsh(e)[-1]), 0.0)
-    best = (top + mu) / 2 + math.hypot((top - mu) / 2, math.sqrt(size))  # the top of the 2 x 2 matrix of norms
-    if size == 0:
-        return max(top, mu) + noise
 
     def pushed(value: float) -> float:
         return float(torch.linalg.eigvalsh(m + e / (value - mu))[-1]) + noise
 
+    size = max(float(torch.linalg.eigvalsh(e)[-1]), 0.0)
+    best = (top + mu) / 2 + math.hypot((top - mu) / 2, math.sqrt(size))  # the top of the 2 x 2 matrix of norms
+    if size == 0:
+        return max(top, mu) + noise
     if top > mu:
         best = min(best, pushed(top))  # what is over its own image is valid, for the image falls as the value rises
+        if best - pushed(best) <= _CLOSE * (best - top):  # the image of a bound is at most the least bound
+            return best + noise
     low, high = max(top, mu), best
     for _ in range(6):
         middle = low + (high - low) / 4

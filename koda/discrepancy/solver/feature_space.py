@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
 
 import torch
 
+from koda.discrepancy.solver.low_rank import ShiftedInverse
 from koda.discrepancy.solver.numerics import UNIT, skinny
+from koda.discrepancy.solver.schur import SeenReference, prove
 from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
 
 _LEAST_LENGTH = 1e-6  # a vector of length 1 that keeps less off the others' span lies in it, to rounding
@@ -44,6 +45,8 @@ class FeatureSpace:
         self._size = float(self._a.norm()), float(self._b.norm())
         self.reference_size = self._size[1]
         self._root = math.sqrt(math.hypot(*self._size))
+        self._shifted = ShiftedInverse(self._b)
+        self._unseen = 0.0  # the highest bound that what a basis saw of B did not prove
 
     @cached_property
     def spans(self) -> bool:
@@ -128,73 +131,55 @@ class FeatureSpace:
 
     def inverse(self, tau: float) -> Solve:
         """Return a function that applies tau (B + tau I)^-1: it takes (G_BB + tau)^-1 (G w)_B off w_B."""
-        factor = _cholesky(self._b, tau)
-        if factor is None:
+        solve = self._shifted.at(tau)
+        if solve is None:
             return lambda raw: raw
-        return lambda raw: self._less_reference(raw, torch.cholesky_solve(raw[self.dim + self.split :], factor))
+        return lambda raw: self._less_reference(raw, solve(raw[self.dim + self.split :]))
 
     def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
-        """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu.
-
-        With ``F = Phi_A / sqrt(n)`` and ``C = [sqrt(lambda) Phi_B / sqrt(n), sqrt(sigma) U]``, U the locked directions:
-        ``T = mu I + CC' - FF'`` is positive definite, which is more than was to be shown, iff the Cholesky
-        factorisation of ``mu I - G_AA + K'(mu I + C'C)^-1 K``, ``K = C'F``, succeeds. All of it comes from G.
-        """
-        failed = Certificate(False, mu, None)
+        """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
         if not mu > 0 or alpha not in (0.0, 1.0):
-            return failed  # off the range of Phi both forms are 0, so that nothing under 0 is a bound
+            return Certificate(False, mu, None)  # off the range of Phi both forms are 0: nothing under 0 is a bound
         if alpha == 0:
             return Certificate(True, mu, None)
-        size_a, size_b = self._size
-        sigma = 4 * (size_a + multiplier * size_b)
+        sigma, d_b = self._sigma(multiplier), self.width - self.split
+        seen = SeenReference(self._b, self.g[self.split :, : self.split], locked.bw)
+        proof = prove(self._a, mu, multiplier, sigma, seen, locked.aw, self._size)
+        if proof is None:
+            return Certificate(False, mu, None)
         root, weight = math.sqrt(multiplier), math.sqrt(sigma)
-        d_b, t = self.width - self.split, locked.size
-        h = self.g.new_empty(d_b + t, d_b + t)
-        h[:d_b, :d_b] = multiplier * self._b
-        h[:d_b, d_b:] = root * weight * locked.bw
-        h[d_b:, :d_b] = h[:d_b, d_b:].T
-        h[d_b:, d_b:] = sigma * torch.eye(t, dtype=h.dtype, device=h.device)
-        h.diagonal().add_(mu)
-        h_trace = float(h.diagonal().sum())
-        h_factor, info = torch.linalg.cholesky_ex(h)
-        if int(info) != 0:
-            return failed
-        k = torch.cat([root * self.g[self.split :, : self.split], weight * locked.aw.T])  # (D_B + t, D_A)
-        y = torch.linalg.solve_triangular(h_factor, k, upper=False)
-        s = _gram_upper(y).sub_(self._a)
-        s.diagonal().add_(mu)
-        trace = float(s.diagonal().abs().sum())
-        y_norm = float(y.norm())
-        s_factor, info = torch.linalg.cholesky_ex(s, upper=True)
-        if int(info) != 0:
-            return failed
-        # backward errors of the two factorisations, the triangular solve and the product
-        size = d_b + t + 2
-        slack = (
-            2
-            * UNIT
-            * (
-                (self.split + 2) * trace
-                + size * y_norm**2
-                + 2 * size * math.sqrt(size_a * h_trace / mu) * y_norm
-                + size * h_trace * size_a / (4 * mu)
-            )
-        )
-        bound = mu + slack * (1 + multiplier * size_b / mu)
 
         def off_reference(raw: torch.Tensor) -> torch.Tensor:  # (mu I + CC')^-1, times mu
             inner = torch.cat([root * raw[self.dim + self.split :], weight * self._against(locked, raw)])
-            c = torch.cholesky_solve(inner, h_factor)
+            c = torch.cholesky_solve(inner, proof.inner)
             rest = self._less_reference(raw, root * c[:d_b])
             return rest - self._raw_of(locked, weight * c[d_b:])
 
         def solve(raw: torch.Tensor) -> torch.Tensor:
             first = off_reference(raw)
             w = torch.zeros_like(raw[: self.width])
-            w[: self.split] = torch.cholesky_solve(first[self.dim : self.dim + self.split], s_factor, upper=True)
+            target = first[self.dim : self.dim + self.split]
+            w[: self.split] = torch.cholesky_solve(target, proof.outer, upper=True)
             return first + off_reference(self._raw(w, torch.zeros_like(raw[self.width : self.dim])))
 
-        return Certificate(True, bound, solve)
+        return Certificate(True, proof.bound, solve)
+
+    def certify_off(self, mu: float, multiplier: float, frame: Block, basis: Block) -> Certificate:
+        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu.
+
+        First by what the basis sees of B, then by all of B: where the two models are nearly one, much of B is needed.
+        """
+        if mu > self._unseen:
+            seen = SeenReference.by(basis.bw, frame.bw, self.g, self.split, self._size)
+            proof = prove(self._a, mu, multiplier, self._sigma(multiplier), seen, frame.aw, self._size)
+            if proof is not None:
+                return Certificate(True, proof.bound, None)
+            self._unseen = mu
+        return self.certify(1.0, mu, multiplier, frame)
+
+    def _sigma(self, multiplier: float) -> float:
+        """Return what locked directions are pushed down by: enough whatever couples them to the rest."""
+        return 4 * (self._size[0] + multiplier * self._size[1])
 
     def _raw(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         return torch.cat([w, z, skinny(self.g, w)])
@@ -269,25 +254,3 @@ def _eigen(inner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the eigenvalues and eigenvectors of a symmetric matrix that rounding has bent."""
     values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
     return values, vectors
-
-
-def _cholesky(m: torch.Tensor, shift: float) -> torch.Tensor | None:
-    """Return the factor of m + shift I, with more shift where rounding forbids it, or None."""
-    for extra in (0.0, 8 * m.shape[0] * UNIT * float(m.trace())):
-        shifted = m.clone()
-        shifted.diagonal().add_(shift + extra)
-        factor, info = torch.linalg.cholesky_ex(shifted)
-        if int(info) == 0:
-            lower: torch.Tensor = factor
-            return lower
-    return None
-
-
-def _gram_upper(y: torch.Tensor, blocks: int = 8) -> torch.Tensor:
-    """Return y'y with only the blocks on and over the diagonal right: all that an upper Cholesky reads."""
-    width = y.shape[1]
-    edges = [width * i // blocks for i in range(blocks + 1)]
-    result = y.new_zeros(width, width)
-    for i, j in pairwise(edges):
-        torch.mm(y[:, i:j].T, y[:, i:], out=result[i:j, i:])
-    return result

@@ -1,26 +1,30 @@
 """Proofs of the gaps of several directions: which factorisations to make, and what each of them shows.
 
-One factorisation proves the gaps of a group of directions (see :mod:`koda.discrepancy.solver.bounds`). Which group, and
-over which basis, is foreseen from the small matrices, so that few factorisations fail.
+One factorisation proves the gaps of a group of directions (see :mod:`koda.discrepancy.solver.bounds`): it shows that
+``A - lambda_0 B`` is at most a ceiling off a part of the subspace, mostly off all of it. How high the ceiling may be
+follows from the small matrices, and whether it is likely to hold from the Ritz values that it must be over, so that few
+factorisations fail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from koda.discrepancy.solver.bounds import Coupling, coupled_bound, is_bound
+from koda.discrepancy.solver.bounds import Coupling, coupled_bound, highest_ceiling
 from koda.discrepancy.solver.direction import DirectionOptimum
+from koda.discrepancy.solver.numerics import one_thread
 from koda.discrepancy.solver.outcome import relative_gap
 from koda.discrepancy.solver.space import Solve, Space, Squares
 from koda.discrepancy.solver.state import SolverRequest, State
 
 _CEILINGS = (1e-5, 1e-3, 1e-1, 10.0, 1e4)  # heights over the Ritz value, in target energies, at which a proof is tried
-_SEPARATIONS = (0.003, 0.02, 0.1, 0.3)  # how far a ceiling lies under the Ritz values of the group, relative
-_ROOM = 0.05  # least room of a proof for several directions: Ritz values off its basis are too low
-_COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its basis
+_ROOM = 0.05  # least room of a proof for several directions: Ritz values off its frame are too low
+_COMPANIONS = (0, 4, 12, 24)  # further Ritz vectors that a proof may take into its frame
+_FOUND = 24  # Ritz values beside the directions that are about right
+_WANTED = 0.7  # of the tolerance, which a proof is planned for
 
 
 @dataclass
@@ -46,20 +50,39 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A part of the subspace, and the small forms over it.
+
+    Args:
+        vectors: (k, m) orthonormal; the directions come first, in their order.
+        a, b: (m, m) the forms.
+        coupling: what couples it to the rest of the space.
+    """
+
+    vectors: torch.Tensor
+    a: torch.Tensor
+    b: torch.Tensor
+    coupling: Coupling
+
+    def at(self, k: int, multiplier: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return A - lambda B off the directions before the k-th, and the square of its coupling."""
+        m = (self.a - multiplier * self.b)[k:, k:]
+        return (m + m.T) / 2, self.coupling.at(multiplier)[k:, k:]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A factorisation that is to prove the gaps of a group of directions.
 
     Args:
-        vectors: (k, t + j), the directions and some companions: the basis of the bound.
-        multiplier: lambda_0.
-        mu: the ceiling off that basis.
-        room: how far the ceiling lies over the Ritz values that it must hold down, relative.
+        frame: what the ceiling holds off.
+        multiplier: lambda_0, the least of the group.
+        mu: the ceiling of A - lambda_0 B.
     """
 
-    vectors: torch.Tensor
+    frame: Frame
     multiplier: float
     mu: float
-    room: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +116,12 @@ class Proofs:
 
     def settle(self, group: list[int], plan: Plan) -> list[int]:
         """Prove the gaps of a group, by parts where the whole cannot be; return the directions that are left."""
-        if self._prove(group, plan):
+        basis = self.state.basis
+        certificate = self.space.certify_off(plan.mu, plan.multiplier, basis.mix(plan.frame.vectors), basis)
+        self.state.factorisations += 1
+        if certificate.holds:
+            for k in group:
+                self._bound(k, plan.frame, certificate.bound)
             return []
         if len(group) == 1:
             return group
@@ -110,88 +138,74 @@ class Proofs:
         optimum = self.candidates[k].optimum
         directions = torch.stack([c.vector for c in self.candidates[: k + 1]], 1)
         for goal in _CEILINGS:
-            plan = Plan(directions, optimum.multiplier, optimum.top + goal * optimum.target, 0.0)
-            certificate = self.space.certify(1.0, plan.mu, plan.multiplier, self.state.basis.mix(directions))
+            mu = optimum.top + goal * optimum.target
+            certificate = self.space.certify(1.0, mu, optimum.multiplier, self.state.basis.mix(directions))
             self.state.factorisations += 1
             if certificate.holds:
-                bounds = self._bounds([k], plan, certificate.bound)
-                self.candidates[k].bound = min(self.candidates[k].bound, bounds[k])
+                self._bound(k, self._frame(directions), certificate.bound)
                 return certificate.solve
         return None
 
     def _plan(self, group: Sequence[int]) -> Plan | None:
-        """Choose basis, multiplier and ceiling: of those that would prove the gaps, the one most likely to hold."""
-        candidates, state, tolerance = self.candidates, self.state, self.request.tolerance
-        multiplier = min(candidates[k].optimum.multiplier for k in group)
-        least = min(candidates[k].optimum.top for k in group)
-        value = min(candidates[k].optimum.target for k in group)
-        # those before a direction must be in the basis; those after it are no eigenvectors at its multiplier
-        directions = torch.stack([c.vector for c in candidates[: max(group) + 1]], 1)  # (k, t)
-        # with the images under B in the basis, a direction does not couple to the rest at another's multiplier
-        for frame in (_with_images(directions, state.b), directions):
-            rest = torch.linalg.qr(frame, mode="complete").Q[:, frame.shape[1] :]  # (k, k - t')
+        """Return the proof of the gaps of a group that is the most likely to hold; None where none is."""
+        multiplier = min(self.candidates[k].optimum.multiplier for k in group)
+        least = _ROOM if len(group) > 1 else 1e-7
+        best: tuple[float, Plan] | None = None
+        for vectors, under in self._frames(group, multiplier):
+            frame = self._frame(vectors)
+            mu = self._ceiling(group, frame)
+            room = (mu - under) / max(abs(mu), 1e-300)
+            if room > least and (best is None or room > best[0]):
+                best = room, Plan(frame, multiplier, mu)
+            if best is not None and vectors.shape[0] == vectors.shape[1]:
+                break  # off the whole subspace: what remains is the least there can be
+        return best[1] if best is not None else None
+
+    def _frames(self, group: Sequence[int], multiplier: float) -> Iterator[tuple[torch.Tensor, float]]:
+        """Yield frames, the whole subspace first, and the largest Ritz value of A - lambda_0 B off each of them."""
+        state = self.state
+        # those before a direction must be in the frame; those after it are no eigenvectors at its multiplier
+        directions = torch.stack([c.vector for c in self.candidates[: max(group) + 1]], 1)  # (k, t)
+        whole = torch.linalg.qr(directions, mode="complete").Q
+        whole[:, : directions.shape[1]] = directions
+        values = torch.linalg.eigvalsh(state.a - multiplier * state.b)
+        found = len(self.candidates) + _FOUND
+        # what lies off the subspace is not known: about what is in it after the Ritz values that are right
+        yield whole, -float("inf") if state.whole or len(values) <= found else float(values[-found])
+        # with the images under B in the frame, a direction does not couple to the rest at another's multiplier
+        for start in (_with_images(directions, state.b), directions):
+            rest = torch.linalg.qr(start, mode="complete").Q[:, start.shape[1] :]  # (k, k - t')
             values, vectors = torch.linalg.eigh(rest.T @ (state.a - multiplier * state.b) @ rest)
-            best: Plan | None = None
-            for companions in (*_COMPANIONS, len(values)) if state.whole else _COMPANIONS:
-                if companions > len(values):
-                    continue
-                keep = len(values) - companions
-                under = float(values[keep - 1]) if keep else -float("inf")
-                chosen = torch.cat([frame, rest @ vectors[:, keep:]], 1)
-                would_do = self._foresight(group, chosen, 0.7 * tolerance)
-                mus = [least * (1 - s) for s in _SEPARATIONS if least > 0]
-                for mu in [*mus, least + 0.3 * tolerance * value]:
-                    room = (mu - under) / max(abs(least), 1e-300)
-                    if room <= (_ROOM if len(group) > 1 else 1e-7) or (best is not None and room <= best.room):
-                        continue
-                    if would_do(mu):
-                        best = Plan(chosen, multiplier, mu, room)
-                        break  # the separations further on leave less room
-            if best is not None:
-                return best
-        return None
+            for companions in _COMPANIONS:
+                if companions < len(values):
+                    keep = len(values) - companions
+                    yield torch.cat([start, rest @ vectors[:, keep:]], 1), float(values[keep - 1])
 
-    def _prove(self, group: Sequence[int], plan: Plan) -> bool:
-        """Carry a plan out; on success set the bounds of its group."""
-        certificate = self.space.certify(1.0, plan.mu, plan.multiplier, self.state.basis.mix(plan.vectors))
-        self.state.factorisations += 1
-        if not certificate.holds:
-            return False
-        for k, bound in self._bounds(group, plan, certificate.bound).items():
-            self.candidates[k].bound = min(self.candidates[k].bound, bound)
-        return True
+    def _ceiling(self, group: Sequence[int], frame: Frame) -> float:
+        """Return the highest ceiling off the frame that would prove the gaps of a group."""
+        ceilings = []
+        with one_thread():
+            for k in group:
+                optimum = self.candidates[k].optimum
+                value = optimum.target * (1 + _WANTED * self.request.tolerance)
+                value -= optimum.multiplier * self.request.allowance(optimum)
+                ceilings.append(highest_ceiling(value, *frame.at(k, optimum.multiplier)))
+        return min(ceilings)
 
-    def _bounds(self, group: Sequence[int], plan: Plan, mu: float) -> dict[int, float]:
-        """Return the bound of each direction's optimum, if the plan's ceiling holds at mu."""
-        bounds = {}
-        for k, m, e in self._coupled(group, plan.vectors):
-            optimum = self.candidates[k].optimum
-            bounds[k] = coupled_bound(m, e, mu) + optimum.multiplier * self.request.allowance(optimum)
-        return bounds
+    def _bound(self, k: int, frame: Frame, mu: float) -> None:
+        """Lower the bound of a direction to what a ceiling mu off the frame shows."""
+        candidate = self.candidates[k]
+        optimum = candidate.optimum
+        with one_thread():
+            top = coupled_bound(*frame.at(k, optimum.multiplier), mu)
+        candidate.bound = min(candidate.bound, top + optimum.multiplier * self.request.allowance(optimum))
 
-    def _foresight(self, group: Sequence[int], vectors: torch.Tensor, wanted: float) -> Callable[[float], bool]:
-        """Return a test whether a ceiling mu off the vectors would prove all gaps of the group to what is wanted."""
-        parts = []
-        for k, m, e in self._coupled(group, vectors):
-            optimum = self.candidates[k].optimum
-            value = optimum.target * (1 + wanted) - optimum.multiplier * self.request.allowance(optimum)
-            parts.append((value, m, e))
-
-        def would_do(mu: float) -> bool:
-            return all(is_bound(value, m, e, mu) for value, m, e in parts)
-
-        return would_do
-
-    def _coupled(self, group: Sequence[int], vectors: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Yield of each direction its number, A - lambda B on the vectors less those before it, and the coupling."""
+    def _frame(self, vectors: torch.Tensor) -> Frame:
+        """Return the frame of orthonormal combinations of the basis."""
         a, b = (vectors.T @ m @ vectors for m in (self.state.a, self.state.b))
         squares = self.squares
         images = Squares(*(vectors.T @ m @ vectors for m in (squares.aa, squares.ab, squares.bb)))
-        coupling = Coupling.of(images, a, b)
-        for k in group:
-            multiplier = self.candidates[k].optimum.multiplier
-            m = (a - multiplier * b)[k:, k:]  # the directions come first, in their order
-            yield k, (m + m.T) / 2, coupling.at(multiplier)[k:, k:]
+        return Frame(vectors, a, b, Coupling.of(images, a, b))
 
     def _halves(self, group: Sequence[int]) -> tuple[list[int], list[int]]:
         """Split a group into the directions of smaller and of larger multiplier."""

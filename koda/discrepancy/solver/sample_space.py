@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from koda.discrepancy.solver.low_rank import ShiftedInverse
 from koda.discrepancy.solver.numerics import UNIT, skinny
 from koda.discrepancy.solver.space import Block, Certificate, Solve, Squares
 
@@ -23,9 +24,9 @@ class SampleSpace:
     def __init__(self, target: torch.Tensor, reference: torch.Tensor) -> None:
         self.a, self.b = target, reference
         self.dim = int(target.shape[0])
-        self._trace_a, self._trace_b = float(target.trace()), float(reference.trace())
         self._size = float(target.abs().max()), float(reference.abs().max())
         self.reference_size = float(reference.norm())
+        self._shifted = ShiftedInverse(reference)
 
     def empty(self) -> Block:
         """Return a block of no vectors."""
@@ -83,13 +84,7 @@ class SampleSpace:
 
     def inverse(self, tau: float) -> Solve:
         """Return a function that applies (B + tau I)^-1."""
-        shifted = self.b.clone()
-        shifted.diagonal().add_(tau)
-        factor, info = torch.linalg.cholesky_ex(shifted)
-        if int(info) != 0:  # tau is under the rounding of B: shift by that instead
-            shifted.diagonal().add_(8 * self.dim * UNIT * self._trace_b)
-            factor, info = torch.linalg.cholesky_ex(shifted)
-        return (lambda raw: torch.cholesky_solve(raw, factor)) if int(info) == 0 else (lambda raw: raw)
+        return self._shifted.at(tau) or (lambda raw: raw)
 
     def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
         """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
@@ -114,6 +109,10 @@ class SampleSpace:
         if int(info) != 0:
             return Certificate(False, mu + margin, None)
         return Certificate(True, mu + margin, lambda raw: torch.cholesky_solve(raw, factor))
+
+    def certify_off(self, mu: float, multiplier: float, frame: Block, basis: Block) -> Certificate:
+        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu."""
+        return self.certify(1.0, mu, multiplier, frame)
 
 
 def _off(raw: torch.Tensor, bases: Sequence[torch.Tensor]) -> torch.Tensor:

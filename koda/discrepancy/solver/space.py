@@ -119,3 +119,6 @@ class Space(Protocol):
 
     def certify(self, alpha: float, mu: float, multiplier: float, locked: Block) -> Certificate:
         """Try to prove that lambda_max(alpha A - multiplier B) off the locked directions is at most mu."""
+
+    def certify_off(self, mu: float, multiplier: float, frame: Block, basis: Block) -> Certificate:
+        """Try to prove that lambda_max(A - multiplier B) off a frame is at most mu, by what a basis sees if it can."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from koda.discrepancy.solver.bounds import Coupling, coupled_bound
+from koda.discrepancy.solver.bounds import Coupling, coupled_bound, highest_ceiling
 from koda.discrepancy.solver.sample_space import SampleSpace
 from tests.discrepancy.problems import kernel, wishart
 
@@ -52,6 +52,27 @@ def test_the_worst_rest_attains_it():
         whole = np.array([[1.0, coupling], [coupling, 1.0 - gap]])
         one, e = (torch.full((1, 1), value, dtype=torch.float64) for value in (1.0, coupling**2))
         assert coupled_bound(one, e, 1.0 - gap) == pytest.approx(np.linalg.eigvalsh(whole)[-1], rel=1e-12)
+
+
+def test_under_the_highest_ceiling_a_value_is_a_bound_and_over_it_not():
+    """The worst rest at the ceiling has the value as its eigenvalue."""
+    for seed in range(10):
+        m, e, _ = blocks(seed, coupling=0.3)
+        value = np.linalg.eigvalsh(m)[-1] + 0.5
+        ceiling = highest_ceiling(value, torch.tensor(m), torch.tensor(e.T @ e))
+        assert ceiling < value
+
+        def top(mu: float, m=m, e=e) -> float:
+            return float(np.linalg.eigvalsh(np.block([[m, e.T], [e, mu * np.eye(len(e))]]))[-1])
+
+        assert top(ceiling) <= value
+        assert top(ceiling + 0.02 * (value - ceiling)) > value
+
+
+def test_a_value_under_the_ritz_values_has_no_ceiling():
+    one = torch.eye(2, dtype=torch.float64)
+    assert highest_ceiling(0.9, one, one) == -math.inf
+    assert highest_ceiling(2.0, one, one * math.nan) == -math.inf
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

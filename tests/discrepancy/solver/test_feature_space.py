@@ -200,6 +200,25 @@ def test_with_locked_eigenvectors_it_holds_just_over_the_next_eigenvalue(case, m
         assert not space.certify(1.0, top * (1 + 1e-6), multiplier, locked.mix(torch.eye(t)[:, 1:].double())).holds
 
 
+@pytest.mark.parametrize("multiplier", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("seen", [0, 2, 80])
+def test_what_a_basis_sees_of_the_reference_proves_no_more_than_all_of_it(case, multiplier, seen):
+    """Soundness whatever the basis sees; with all of the space in it, what all of B proves."""
+    space, (frame, more) = blocks_of(case, 0, (2, seen))
+    basis = frame.join(more)
+    u = case.samples(space, frame.w)
+    off = complement(u)
+    m = case.a - multiplier * case.b
+    least = max(np.linalg.eigvalsh(off.T @ m @ off)[-1], 0.0)
+    top = np.linalg.eigvalsh(m - sigma_of(case, multiplier) * u @ u.T)[-1]
+    for height in np.geomspace(1e-2, 1.0, 12):
+        proof = space.certify_off(height, multiplier, frame, basis)
+        if proof.holds:
+            assert least <= proof.bound <= height * (1 + 1e-4)
+        if seen == 80 and abs(height - top) > 1e-3 * top:
+            assert proof.holds == (height > top)
+
+
 def test_its_inverse_is_that_of_what_was_factorised(case):
     """(mu I - A + lambda B + sigma U U')^-1, times mu."""
     space, (locked,) = blocks_of(case, 2, (2,))
@@ -221,6 +240,7 @@ def test_no_bound_under_zero_is_claimed(case):
     for mu in (0.0, -1e-3, float("nan")):
         assert not space.certify(1.0, mu, 100.0, space.empty()).holds
         assert not space.certify(0.0, mu, 1.0, space.empty()).holds
+        assert not space.certify_off(mu, 100.0, space.empty(), space.empty()).holds
 
 
 @pytest.mark.parametrize("seed", range(24))
