@@ -7,6 +7,7 @@ at an address is asked whether it is there before anything else.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import queue
@@ -145,7 +146,7 @@ class Cluster:
         if self._runner is not None:
             return self._runner
         self._take_exchange()
-        self._held.enter_context(_quiet())
+        self._held.enter_context(_quiet(self._config.kind))
         self._runner = self._held.enter_context(_connected(self._config))
         self._size = _size_of(self._config, self._runner)
         self._worksite = Worksite.of_this_process()
@@ -347,14 +348,14 @@ def _explained(config: RunnerConfig, error: BaseException) -> MachineError | Non
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what the cluster's own software says of its beginning and end; what fails is an error."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "ray")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+def _quiet(kind: str) -> Iterator[None]:
+    """Leave out what the cluster's own software tells as it goes on; what fails is an error in words."""
+    name = {"dask": "distributed", "ray": "ray"}[kind]
+    importlib.import_module(name)  # which sets the level of its logger
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)

@@ -35,13 +35,13 @@ def summed(features: StackedFeatures) -> CovarianceBlocks:
     return summed_by(workers, features)
 
 
-def summed_by(workers: Workers, features: StackedFeatures, rows: int = PART_ROWS) -> CovarianceBlocks:
+def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = None) -> CovarianceBlocks:
     """Return the covariance of integer features, by workers.
 
     Args:
         workers: who work on the parts.
         features: of two joined tables.
-        rows: of a part.
+        rows: of a part; default: PART_ROWS.
 
     Raises:
         MachineError: a worker makes other features of the same embeddings, or none can finish a part.
@@ -51,7 +51,7 @@ def summed_by(workers: Workers, features: StackedFeatures, rows: int = PART_ROWS
 
     def parts() -> Iterator[tuple[Any, ...]]:
         tables = (features.target, features.reference)
-        for cut in zip(*(table.chunks(rows) for table in tables), strict=True):
+        for cut in zip(*(table.chunks(rows or PART_ROWS) for table in tables), strict=True):
             handles = tuple(_put(exchange, part) for _, part in cut)
             yield exchange, handles, notes, str(features.device)
 
