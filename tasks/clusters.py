@@ -97,6 +97,11 @@ class Cluster:
         return RunnerNote(self._config.kind, self._size or None)
 
     @property
+    def shares_home(self) -> bool:
+        """Whether the workers see KODA_HOME under the path that the run has it at."""
+        return self._config.storage is None
+
+    @property
     def size(self) -> int:
         """How many parts are worked on at once; the cluster is started to be asked."""
         self._started()

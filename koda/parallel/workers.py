@@ -26,7 +26,11 @@ class Workers(Protocol):
         note: what the record says of them.
         size: how many parts they work on at once.
         exchange: where parts are exchanged.
+        shares_home: whether the workers see KODA_HOME under the path that the run has it at.
     """
+
+    @property
+    def shares_home(self) -> bool: ...  # noqa: D102
 
     @property
     def note(self) -> RunnerNote: ...  # noqa: D102

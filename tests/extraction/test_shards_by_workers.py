@@ -1,4 +1,4 @@
-"""Extraction by workers: the shards are byte for byte those of one process, whatever is rejected, repeated or resumed."""
+"""Extraction by workers: the shards of one process, byte for byte, whatever is rejected, repeated or resumed."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_what_listens_and_is_no_ray_is_told_apart(tmp_path: Path, monkeypatch: p
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = RunnerConfig(kind="ray", address=f"127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(MachineError, match="what listens there is no Ray"), workers_of(config, tmp_path):
-            Cluster(config, tmp_path).size
+            assert Cluster(config, tmp_path).size > 0
 
 
 @pytest.mark.parametrize("kind", ["dask", "ray"])
@@ -82,7 +82,10 @@ def test_what_ends_a_part_on_a_cluster_is_put_in_words() -> None:
     for error, words in (
         (RuntimeError("Failed to reach API at http://127.0.0.1:1/api/"), "do not reach Prefect's server"),
         (ModuleNotFoundError("No module named 'tasks'"), "lacks what a part needs: No module named 'tasks'"),
-        (distributed.KilledWorker("part-1", None, 3), "could not finish a part: KilledWorker"),
+        (
+            distributed.client.FutureCancelledError("part-1", "connection lost"),
+            "could not finish a part: FutureCancelledError",
+        ),
     ):
         explained = _explained(config, error)
         assert explained is not None and words in str(explained) and "tcp://10.0.0.5:8786" in str(explained)

@@ -14,6 +14,7 @@ class Here:
 
     note = RunnerNote("dask", 2)
     size = 2
+    shares_home = True
 
     def __init__(self, folder: Path) -> None:
         self.exchange = Exchange.below(str(folder))
