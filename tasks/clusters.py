@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import os
 import queue
 import socket
 import threading
@@ -38,6 +39,8 @@ _SECONDS_TO_CONNECT = 5
 _SECONDS_TO_ANSWER = 8
 _MOST_TRIES = 3  # of a part whose worker died, after the first
 _LOCK = "exchange"
+#: it is to call nobody, and to print nothing of a worker that died on the stdout of the command
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 _INTEGRATIONS = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
@@ -271,9 +274,6 @@ def _dask(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
 
 @contextmanager
 def _ray(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
-    import os
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it is never to phone home
     from prefect_ray import RayTaskRunner
 
     if config.address is not None:
@@ -356,6 +356,8 @@ def _explained(config: RunnerConfig, error: BaseException) -> MachineError | Non
 def _quiet(kind: str) -> Iterator[None]:
     """Leave out what the cluster's own software tells as it goes on; what fails is an error in words."""
     name = {"dask": "distributed", "ray": "ray"}[kind]
+    for variable, value in _RAY.items():
+        os.environ.setdefault(variable, value)
     importlib.import_module(name)  # which sets the level of its logger
     logger = logging.getLogger(name)
     level = logger.level
