@@ -217,10 +217,13 @@ def _check_reachable(kind: str, address: str) -> None:
 
 
 def _unreachable(kind: str, address: str, reason: str) -> MachineError:
-    server = {"dask": "dask scheduler", "ray": "ray start --head"}[kind]
+    server, token = {
+        "dask": ("dask scheduler", ""),
+        "ray": ("ray start --head", " A cluster of Ray that wants a token is told it with RAY_AUTH_MODE=token."),
+    }[kind]
     return MachineError(
         f"runner.address is {address}, and no {kind.capitalize()} cluster answers there: {reason}.",
-        f"Start the cluster ({server}), correct runner.address, or leave it out: the run then starts its own.",
+        f"Start the cluster ({server}), correct runner.address, or leave it out: the run then starts its own.{token}",
     )
 
 
@@ -267,9 +270,21 @@ def _dask(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
             }
         )
     with dask.config.set(settings), runner:
-        if not runner.client.scheduler_info(n_workers=-1)["workers"]:
-            runner.client.wait_for_workers(1, timeout=_SECONDS_TO_ANSWER)
+        _wait_for_worker(config, runner.client)
         yield runner
+
+
+def _wait_for_worker(config: RunnerConfig, client: Any) -> None:
+    """See that the scheduler has a worker, since it would keep parts for one that never comes."""
+    if client.scheduler_info(n_workers=-1)["workers"]:
+        return
+    try:
+        client.wait_for_workers(1, timeout=_SECONDS_TO_ANSWER)
+    except TimeoutError as error:
+        raise MachineError(
+            f"The Dask cluster {config.address or 'of the run'} has no worker.",
+            "Start some (dask worker ADDRESS), each with the koda of this run.",
+        ) from error
 
 
 @contextmanager
