@@ -39,8 +39,13 @@ _SECONDS_TO_CONNECT = 5
 _SECONDS_TO_ANSWER = 8
 _MOST_TRIES = 3  # of a part whose worker died, after the first
 _LOCK = "exchange"
-#: it is to call nobody, and to print nothing of a worker that died on the stdout of the command
-_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+#: what the software of a cluster and its workers read when they are imported: Ray is to call nobody, and to print
+#: nothing of a worker that died on the stdout of the command; Dask's workers are to log what is critical alone
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+}
 _INTEGRATIONS = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
@@ -371,7 +376,7 @@ def _explained(config: RunnerConfig, error: BaseException) -> MachineError | Non
 def _quiet(kind: str) -> Iterator[None]:
     """Leave out what the cluster's own software tells as it goes on; what fails is an error in words."""
     name = {"dask": "distributed", "ray": "ray"}[kind]
-    for variable, value in _RAY.items():
+    for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     importlib.import_module(name)  # which sets the level of its logger
     logger = logging.getLogger(name)
