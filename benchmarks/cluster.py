@@ -25,6 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
+os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # the workers of Ray find this module there
 
 from flows.engine import koda_flow  # noqa: E402
 

@@ -351,7 +351,8 @@ def _told_of_server() -> contextlib.AbstractContextManager[Any]:
 def _explained(config: RunnerConfig, error: BaseException) -> MachineError | None:
     """Return in words that a cluster cannot finish a part; None for what the part itself raised."""
     where = config.address or "of the run"
-    words = (str(error).splitlines() or [""])[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    words = lines[0]
     if isinstance(error, RuntimeError) and "Failed to reach API" in words:
         return MachineError(
             f"The workers of the cluster {where} do not reach Prefect's server: {words}.",
@@ -365,7 +366,7 @@ def _explained(config: RunnerConfig, error: BaseException) -> MachineError | Non
     module = type(error).__module__
     if module.partition(".")[0] in ("distributed", "ray") or type(error).__name__ == "CancelledError":
         return MachineError(
-            f"The cluster {where} could not finish a part: {type(error).__name__}: {words}.",
+            f"The cluster {where} could not finish a part: {type(error).__name__}: {lines[-1]}.",
             "Its workers died again and again, or it is gone: look at its logs, and at the memory that they have. "
             "Run the same command again: it takes up what is unfinished.",
         )
