@@ -269,7 +269,8 @@ def _dask(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
                 "n_workers": config.local_workers,
                 "threads_per_worker": 1,
                 "host": "127.0.0.1",
-                "dashboard_address": None,
+                "dashboard_address": "127.0.0.1:0",  # of health and metrics; None would be port 8787 for everybody
+                "scheduler_kwargs": {"dashboard": False},
                 "silence_logs": logging.CRITICAL,
                 "memory_limit": 0,  # koda's own limits hold; a worker that Dask ends for memory would be tried again
             }
