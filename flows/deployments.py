@@ -20,6 +20,7 @@ from prefect.states import Completed, Failed
 from flows.environment import koda_home, make_prefect_home
 from flows.failures import in_words, unexpected
 from flows.limits import TimeLimitError, time_limit
+from flows.runners import working
 from flows.service import load
 from flows.telling import tell_error, tell_of
 from koda.errors import ConfigError, KodaError
@@ -91,7 +92,7 @@ def audit(
         def run() -> dict[str, Any]:
             from flows.audit import run_audit
 
-            with time_limit(checked.limits.minutes), _told():
+            with time_limit(checked.limits.minutes), _told(), working(checked.runner, home):
                 return run_audit(prepare(checked, home), trigger="schedule" if _is_scheduled() else "api")
 
         return _verdict_said(tell_of(checked, home, run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import importlib
 import queue
 import threading
 from collections.abc import Callable
@@ -81,6 +82,16 @@ class KodaFlow(Flow[P, R]):
             return cast(R, ended[-1])
         finally:
             _ended.reset(token)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the flow by its name: a part of it that runs elsewhere is sent with the flow that it belongs to."""
+        return _flow_named, (self.fn.__module__, self.fn.__qualname__)
+
+
+def _flow_named(module: str, name: str) -> KodaFlow[..., Any]:
+    """Return the flow of that name in a module."""
+    flow: KodaFlow[..., Any] = getattr(importlib.import_module(module), name)
+    return flow
 
 
 def koda_flow(name: str) -> Callable[[Callable[P, R]], KodaFlow[P, R]]:

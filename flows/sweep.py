@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,21 @@ from flows.limits import time_limit
 from flows.runs import marked
 from flows.terminal import watch
 from koda.audit.folders import read_record
+from koda.audit.making import measure
 from koda.audit.plan import AuditPlan, prepare
 from koda.audit.runs import Run, needs_also
 from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
+from koda.devices import device_of
+from koda.errors import KodaError
+from koda.extraction import KIND as EMBEDDINGS
+from koda.parallel import current
 from koda.records import SweepCell, SweepRecord
 from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
+from tasks.embed import embed
 from tasks.plans import hand_over
+from tasks.step import run_step
 
 
 @koda_flow("koda-sweep")
@@ -44,8 +53,9 @@ def sweep(
     renewed: set[tuple[str, str]] | None = set() if fresh else None
     with marked(Path(home), sweep_id(audits, [None] * len(audits)), []) as run:
         cells = []
-        for swept in audits:
-            cell, run = _audit(swept, Path(home), run, renewed, strict, minutes)
+        measured, run = _measured_by_workers(audits, Path(home), run, renewed, minutes)
+        for swept, wait in zip(audits, measured, strict=True):
+            cell, run = _audit(swept, Path(home), run, renewed, strict, minutes, wait)
             cells.append(cell)
     record = SweepRecord(
         id=sweep_id(audits, [cell.audit for cell in cells]),
@@ -71,11 +81,18 @@ def _audit(
     renewed: set[tuple[str, str]] | None,
     strict: bool,
     minutes: float | None,
+    measured: Callable[[], object] | None,
 ) -> tuple[SweepCell, Run]:
-    """Run one audit of a sweep; return what came of it, and the sweep as it is marked with what it needs of it."""
+    """Run one audit of a sweep; return what came of it, and the sweep as it is marked with what it needs of it.
+
+    What a worker measures for it is waited for; where the worker failed, the audit does it, and says what is wrong.
+    """
     names: dict[str, Any] = {"data": swept.data, "baseline": swept.baseline, "candidate": swept.candidate}
     try:
         with time_limit(minutes):
+            if measured is not None:
+                with suppress(KodaError):
+                    measured()
             plan = prepare(swept.config, home)
             run = needs_also(home, run, plan.needs())
             if renewed is not None:
@@ -97,6 +114,43 @@ def _audit(
         **cell_figures(record),
     )
     return cell, run
+
+
+def _measured_by_workers(
+    audits: Sequence[SweptAudit],
+    home: Path,
+    run: Run,
+    renewed: set[tuple[str, str]] | None,
+    minutes: float | None,
+) -> tuple[list[Callable[[], object] | None], Run]:
+    """Embed what the audits need, and have the workers of the run search and evaluate them, each audit a part.
+
+    Returns:
+        For each audit what waits for that, None where it is left to the audit itself: without workers, with a GPU that
+        several parts would fight for, or where something is wrong with it, which the audit will say. And the sweep as
+        it is marked.
+    """
+    workers = current()
+    if workers is None or not workers.shares_home:
+        return [None] * len(audits), run
+    waiting: list[Callable[[], object] | None] = []
+    for swept in audits:
+        wait: Callable[[], object] | None = None
+        try:
+            with time_limit(minutes):
+                plan = prepare(swept.config, home)
+                if device_of(plan.config.discrepancy.device).type == "cpu":
+                    run = needs_also(home, run, plan.needs())
+                    if renewed is not None:
+                        _discard(plan, renewed)
+                    for step in plan.steps():
+                        if step.kind == EMBEDDINGS:
+                            run_step(embed, step, plan, fresh=False)
+                    wait = workers.submit(measure, plan.settings, str(home))
+        except Exception:  # the audit meets it again, and notes it in its cell
+            wait = None
+        waiting.append(wait)
+    return waiting, run
 
 
 def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:

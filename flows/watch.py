@@ -20,6 +20,7 @@ from flows import logs
 from flows.environment import make_prefect_home
 from flows.failures import in_words, unexpected
 from flows.limits import time_limit
+from flows.runners import working
 from flows.signals import first_signal
 from flows.telling import tell_error, tell_verdict
 from flows.terminal import watch as progress
@@ -173,7 +174,7 @@ def _audit(
     """Audit a checkpoint whose claim is held, or take over what an earlier try published; return its entry."""
     record = entries.published(home, entry.audit_id, entry.weights)
     try:
-        with time_limit(config.limits.minutes):
+        with time_limit(config.limits.minutes), working(config.runner, home):
             if record is None:
                 spec = spec_of(config, found, place_of(home, found))
                 plan = prepare(config.model_copy(update={"candidate": spec}), home)

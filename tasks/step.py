@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
@@ -21,6 +21,7 @@ from prefect.results import get_result_store
 from prefect.tasks import exponential_backoff
 
 from koda.audit.costs import Peaks, measured
+from koda.audit.making import Made, make_once
 from koda.audit.plan import COVARIANCES, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Step
 from koda.audit.runs import StepCost
 from koda.typing import SIDES
@@ -32,14 +33,9 @@ from tasks.slots import GPU, place
 if TYPE_CHECKING:
     from koda.alignment import AlignmentPlan
 
+__all__ = ["STEP", "Made", "StepResult", "gpu_slot", "make_once", "run_step"]
+
 _SERIALIZER = "json"
-
-
-class Made(TypedDict):
-    """What a step's task returns: the digest of its artifact, and whether this run made it."""
-
-    digest: str
-    executed: bool
 
 
 def _key(context: Any, parameters: dict[str, Any]) -> str:
@@ -185,17 +181,3 @@ def _is_ours(task: Task[..., Made], key: str) -> bool:
         return bool(record["metadata"]["serializer"]["type"] == _SERIALIZER)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def make_once(plan: AuditPlan, kind: str, key: str, make: Callable[[], str]) -> Made:
-    """Make an artifact unless it is there; two processes never make one at the same time."""
-    store = plan.artifacts
-    with store.lock(kind, key):
-        if store.has(kind, key):
-            return {"digest": store.digest(kind, key), "executed": False}
-        store.discard(kind, key)
-        try:
-            return {"digest": make(), "executed": True}
-        except BaseException:
-            store.discard(kind, key)
-            raise

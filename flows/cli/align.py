@@ -25,6 +25,7 @@ from flows.cli.show_alignment import show_alignment
 from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
 from flows.limits import time_limit
+from flows.runners import working
 from flows.server import the_own_server
 from flows.terminal import watch
 
@@ -96,7 +97,7 @@ def _run(config: AuditConfig, seeds: int, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    with time_limit(config.limits.minutes):
+    with time_limit(config.limits.minutes), working(config.runner, home()):
         plan = hand_over(prepare(config, home()))
         check_student(plan.models[plan.config.alignment.student])
         make_prefect_home()

@@ -27,6 +27,7 @@ from flows.cli.show_audit import comparing, show_comparison, show_result
 from flows.environment import make_prefect_home
 from flows.failures import code_of_verdict
 from flows.limits import time_limit
+from flows.runners import working
 from flows.server import the_own_server
 from flows.telling import tell_of
 from flows.terminal import watch
@@ -116,7 +117,7 @@ def _run(config: AuditConfig, fresh: bool) -> dict[str, Any]:
     from koda.audit.plan import prepare
     from tasks.plans import hand_over
 
-    with time_limit(config.limits.minutes):
+    with time_limit(config.limits.minutes), working(config.runner, home()):
         plan = hand_over(prepare(config, home()))
         make_prefect_home()
         with watch(plan):

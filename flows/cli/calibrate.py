@@ -12,6 +12,7 @@ from flows.cli.options import ConfigArgument, JsonOption, SetOption, answer, hom
 from flows.cli.show_calibration import show_calibration
 from flows.environment import make_prefect_home
 from flows.limits import time_limit
+from flows.runners import working
 from flows.server import the_own_server
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def calibrate(
         from flows.calibrate import calibrate as calibrate_flow
 
         models = [spec.model_dump(mode="json") for spec in specs]
-        with time_limit(checked.limits.minutes):
+        with time_limit(checked.limits.minutes), working(checked.runner, home()):
             result = calibrate_flow(checked.settings(), str(home()), models, subsamples, size)
         if out is None:
             return result

@@ -20,6 +20,7 @@ from flows.cli.options import (
 )
 from flows.cli.show_changes import show_sweep
 from flows.environment import make_prefect_home
+from flows.runners import working
 from flows.server import the_own_server
 
 
@@ -44,9 +45,9 @@ def sweep(
         make_prefect_home()
         from flows.sweep import sweep as sweep_flow
 
-        result = sweep_flow(
-            checked.model_dump(mode="json", exclude={"limits"}), str(home()), fresh, strict, checked.limits.minutes
-        )
+        settings = checked.model_dump(mode="json", exclude={"limits", "runner"})
+        with working(checked.runner, home()):
+            result = sweep_flow(settings, str(home()), fresh, strict, checked.limits.minutes)
         cells = result["cells"]
         failed = {
             f"{cell['candidate']} against {cell['baseline']} on {cell['data']}": cell["error"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koda._version import __version__
+from koda.parallel import note_of_current
 from koda.storage import digest_file, digest_json
 from koda.wording import counted
 
@@ -46,6 +47,12 @@ def describe_software() -> dict[str, Any]:
         "packages": packages,
         **_commit(),
     }
+
+
+def describe_runner() -> dict[str, Any]:
+    """Return what computes the parts of the run that goes on, and by how many workers."""
+    note = note_of_current()
+    return {"runner": note.kind, "workers": note.workers if note.kind != "threads" else None}
 
 
 def describe_hardware(device: str) -> dict[str, Any]:

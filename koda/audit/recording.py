@@ -12,7 +12,7 @@ from koda.audit.controls import load_controls
 from koda.audit.evaluation import Evaluation, load_evaluation
 from koda.audit.line import with_line
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, SOLUTIONS, AuditPlan
-from koda.audit.provenance import describe_hardware, describe_software
+from koda.audit.provenance import describe_hardware, describe_runner, describe_software
 from koda.audit.samples import all_rejections, load_samples
 from koda.audit.thumbnails import make_thumbnails, sizes_of
 from koda.datasets import count_kinds
@@ -75,6 +75,7 @@ def build_record(plan: AuditPlan, evaluation: Evaluation, started: datetime) -> 
     provenance = Provenance(
         **describe_software(),
         **describe_hardware(device),
+        **describe_runner(),
         config_digest=digest_json(settings),
         artifacts={step.name: plan.artifacts.digest(step.kind, step.key) for step in steps},
     )

@@ -17,6 +17,7 @@ from koda.config.audit import (
 from koda.config.data import DataConfig
 from koda.config.models import ModelKind, ModelSpec, model_name
 from koda.config.operation import LimitsConfig, NotifyConfig, PromoteConfig, ScheduleConfig, WatchConfig
+from koda.config.runner import RunnerConfig
 from koda.config.strict import override, parse_override
 from koda.config.sweep import SweepConfig, data_label, load_sweep
 
@@ -31,6 +32,7 @@ __all__ = [
     "NotifyConfig",
     "PolicyRule",
     "PromoteConfig",
+    "RunnerConfig",
     "ScheduleConfig",
     "SignificanceConfig",
     "SweepConfig",

@@ -22,6 +22,7 @@ from koda.config.operation import (
 )
 from koda.config.paths import absolute_data, absolute_model, absolute_report
 from koda.config.report import IntendedUseConfig, ReportConfig
+from koda.config.runner import RunnerConfig, absolute_runner
 from koda.config.strict import Strict, check_settings, read_settings
 from koda.typing import MODALITIES
 
@@ -259,6 +260,7 @@ class AuditConfig(Strict):
     notify: tuple[NotifyConfig, ...] = ()
     promote: PromoteConfig | None = None
     limits: LimitsConfig = LimitsConfig()
+    runner: RunnerConfig = RunnerConfig()
 
     def settings(self, *, alignment: bool = True) -> dict[str, Any]:
         """Return what makes the audit what it is, as JSON: without when it runs and what follows from it.
@@ -274,7 +276,7 @@ class AuditConfig(Strict):
         return AuditConfig.model_construct(**kept)
 
 
-_OPERATION = {"schedule", "watch", "notify", "promote", "limits"}
+_OPERATION = {"schedule", "watch", "notify", "promote", "limits", "runner"}
 
 
 def load_config(
@@ -334,5 +336,6 @@ def check_config(raw: dict[str, Any], where: str, folder: Path, file: Path | Non
             "report": absolute_report(config.report, folder),
             "watch": config.watch and absolute_watch(config.watch, folder),
             "promote": config.promote and absolute_promote(config.promote, folder),
+            "runner": absolute_runner(config.runner, folder),
         }
     )

@@ -59,6 +59,15 @@ def absolute_report(report: ReportConfig, folder: Path) -> ReportConfig:
     )
 
 
+def absolute_place(text: str, folder: Path) -> str:
+    """Make a path that is relative to `folder` absolute; an address of fsspec's stays as it is.
+
+    Raises:
+        ConfigError: what is no path.
+    """
+    return _absolute(text, folder)
+
+
 def local_path(text: str) -> str:
     """Return the path that a file:// URL stands for; any other text as it is.
 

@@ -56,8 +56,8 @@ def markdown() -> str:
         "## An audit",
         _table(audit_settings()),
         "## A sweep",
-        "Beside these keys a sweep has `discrepancy`, `significance`, `zero_shot`, `policy`, `waivers`, `report` and "
-        "`limits` as an audit has them.",
+        "Beside these keys a sweep has `discrepancy`, `significance`, `zero_shot`, `policy`, `waivers`, `report`, "
+        "`limits` and `runner` as an audit has them.",
         _table(sweep_settings()),
     ]
     return "\n\n".join(parts) + "\n"

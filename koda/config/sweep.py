@@ -19,6 +19,7 @@ from koda.config.models import ModelSpec
 from koda.config.operation import LimitsConfig
 from koda.config.paths import absolute_data, absolute_model, absolute_report
 from koda.config.report import ReportConfig
+from koda.config.runner import RunnerConfig, absolute_runner
 from koda.config.strict import Strict, check_settings, read_settings
 
 
@@ -38,6 +39,7 @@ class SweepConfig(Strict):
     waivers: tuple[Waiver, ...] = ()
     report: ReportConfig = Field(default=ReportConfig(), description="its title is that of the summary")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="hold for each audit")
+    runner: RunnerConfig = Field(default=RunnerConfig(), description="one cluster works for all audits")
 
     @field_validator("data", mode="before")
     @classmethod
@@ -82,6 +84,7 @@ def load_sweep(path: str | Path, overrides: dict[str, Any] | None = None) -> Swe
             "baseline": None if config.baseline is None else absolute_model(config.baseline, folder),
             "data": tuple(absolute_data(data, folder) for data in config.data),
             "report": absolute_report(config.report, folder),
+            "runner": absolute_runner(config.runner, folder),
         }
     )
 

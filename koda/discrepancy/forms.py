@@ -19,7 +19,8 @@ from koda.discrepancy.solver.space import Space
 from koda.embeddings import TableInMemory, TableLike
 from koda.errors import ConfigError, DataError
 from koda.kernels import KernelPair
-from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulate
+from koda.kernels.covariance import CovarianceBlocks, StackedFeatures
+from koda.kernels.covariance_parts import summed
 from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
 
 _READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
@@ -263,7 +264,7 @@ def feature_forms(
         return SampleForms(a, b, _largest_difference(a, b) * n <= 1e-12, stats)
     features = StackedFeatures(target, reference, maps, device)
     if covariance is None:
-        covariance = accumulate(features)
+        covariance = summed(features)
     elif covariance.n != n or [m.digest() for m in covariance.maps] != [m.digest() for m in maps]:
         raise DataError(
             f"The covariance given is over {covariance.n} samples or of other feature maps than these {n} samples'.",

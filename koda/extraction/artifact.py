@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from koda.extraction.captions import CaptionMemory
 from koda.extraction.embedding_folder import copy_stored
 from koda.extraction.images import ImageStream
 from koda.extraction.precision import cosine_to_fp32
-from koda.extraction.shards import embed_shard
-from koda.models import ResolvedModel, load_encoder
+from koda.extraction.shards import Shard, embed_shard
+from koda.extraction.shards_by_workers import ShardsByWorkers
+from koda.models import Encoder, ResolvedModel, load_encoder
+from koda.parallel import current
 from koda.storage import ArtifactStore, digest_json, digest_once, write_atomically
 
 KIND = "embeddings"
@@ -58,6 +61,8 @@ def extract(
     batch, since the matrix products of another size add up in another order: between the batch sizes 1, 7 and 64 the
     values of one sample differ by less than 1e-6 in fp32, and its cosine is at least 0.9999 in bf16.
 
+    Where the run has workers the shards are theirs, see :mod:`koda.extraction.shards_by_workers`: the same bytes.
+
     Args:
         store: where the artifact lies.
         dataset: pairs, in the order of their keys.
@@ -86,17 +91,16 @@ def extract(
         missing = [n for n, pairs in enumerate(shards) if not _is_whole(folder / shard_name(n), pairs, finished)]
         cosine = cosine_to_fp32(model, dataset.pairs, device)
         encoder = load_encoder(model, device)
-        batches = Batches(encoder, batch_size)
         captions = CaptionMemory([[pair.caption for pair in pairs] for pairs in shards])
         rejected: dict[str, str] = {}
         altered: dict[str, int] = {}
         n_embedded = n_long = done = 0
-        with ImageStream(encoder, [shards[n] for n in missing], batches.size) as images:
+        with _maker(folder, encoder, shards, missing, captions, batch_size) as make:
             for number, pairs in enumerate(shards):
                 path = folder / shard_name(number)
                 if number in missing:
                     shown = None if progress is None else _shifted(progress, done, len(dataset.pairs))
-                    made = embed_shard(encoder, pairs, images, batches, captions, shown)
+                    made = make(number, shown)
                     notes = {
                         "n_long": made.n_long,
                         "altered": made.altered,
@@ -128,6 +132,29 @@ def extract(
         }
         (folder / _FINISHED).unlink(missing_ok=True)
         return store.complete(KIND, key, _usable(info, dataset, model))
+
+
+@contextmanager
+def _maker(
+    folder: Path,
+    encoder: Encoder,
+    shards: Sequence[Sequence[Pair]],
+    missing: Sequence[int],
+    captions: CaptionMemory,
+    batch_size: int | None,
+) -> Iterator[Callable[[int, Progress | None], Shard]]:
+    """Yield what makes the missing shards, asked for in their order: the workers of the run, or this process."""
+    if (workers := current()) is not None:
+
+        def finished(number: int) -> list[str]:
+            keys = set(read_shard_header(folder / shard_name(number)).keys)
+            return [pair.caption for pair in shards[number] if pair.key in keys]
+
+        yield ShardsByWorkers(workers, encoder, shards, missing, captions, finished, batch_size).make
+        return
+    batches = Batches(encoder, batch_size)
+    with ImageStream(encoder, [shards[n] for n in missing], batches.size) as images:
+        yield lambda number, progress: embed_shard(encoder, shards[number], images, batches, captions, progress)
 
 
 def _usable(info: dict[str, Any], dataset: PairDataset, model: ResolvedModel) -> dict[str, Any]:

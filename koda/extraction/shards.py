@@ -36,6 +36,23 @@ class Shard:
     altered: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What is known of a shard once its pictures went through the model, and before its captions do.
+
+    Args:
+        rows: the pairs whose pictures can be used; all of them where the model takes none.
+        arrays: "image" -> (n, d); nothing where the model takes none.
+        rejected: key -> reason.
+        altered: kind -> pictures that were altered on the way into the model.
+    """
+
+    rows: list[Pair]
+    arrays: dict[str, FloatArray]
+    rejected: dict[str, str]
+    altered: dict[str, int]
+
+
 def embed_shard(
     encoder: Encoder,
     pairs: Sequence[Pair],
@@ -54,35 +71,63 @@ def embed_shard(
         captions: those that earlier shards had.
         progress: called with (pairs whose pictures are done, pairs of the shard).
     """
-    rejected: dict[str, str] = {}
-    rows = list(pairs)
-    arrays: dict[str, FloatArray] = {}
-    altered: Counter[str] = Counter()
-    if "image" in encoder.modalities:
-        rows, parts, seen = [], [], 0
-        for _ in range(images.n_batches(pairs)):
-            batch = images.next()
-            for pair, written in zip(batch.pairs, batch.written, strict=True):
-                altered.update(written.altered)
-                if written.fault is not None:
-                    rejected[pair.key] = written.fault
-            good, pixels = batch.good()
-            parts += batches.run(encoder.encode_images, pixels)
-            rows += good
-            seen += len(batch.pairs)
-            if progress is not None:
-                progress(seen, len(pairs))
-        rows, arrays = _usable(rows, {"image": joined(parts, encoder.dims["image"])}, rejected)
+    pictures = embed_pictures(encoder, pairs, images, batches, progress)
+    text = None
     if "text" in encoder.modalities:
         width = encoder.dims["text"]
         text = joined([], width)
-        if rows:
+        if pictures.rows:
             text = captions.encode(
-                [pair.caption for pair in rows], lambda new: joined(batches.run(encoder.encode_texts, new), width)
+                [pair.caption for pair in pictures.rows],
+                lambda new: joined(batches.run(encoder.encode_texts, new), width),
             )
+    return shard_of(encoder, pictures, text)
+
+
+def embed_pictures(
+    encoder: Encoder,
+    pairs: Sequence[Pair],
+    images: ImageStream,
+    batches: Batches,
+    progress: Callable[[int, int], None] | None,
+) -> Pictures:
+    """Embed the pictures of one shard; see :func:`embed_shard`."""
+    if "image" not in encoder.modalities:
+        return Pictures(list(pairs), {}, {}, {})
+    rejected: dict[str, str] = {}
+    rows: list[Pair] = []
+    parts: list[FloatArray] = []
+    altered: Counter[str] = Counter()
+    seen = 0
+    for _ in range(images.n_batches(pairs)):
+        batch = images.next()
+        for pair, written in zip(batch.pairs, batch.written, strict=True):
+            altered.update(written.altered)
+            if written.fault is not None:
+                rejected[pair.key] = written.fault
+        good, pixels = batch.good()
+        parts += batches.run(encoder.encode_images, pixels)
+        rows += good
+        seen += len(batch.pairs)
+        if progress is not None:
+            progress(seen, len(pairs))
+    rows, arrays = _usable(rows, {"image": joined(parts, encoder.dims["image"])}, rejected)
+    return Pictures(rows, arrays, rejected, dict(altered))
+
+
+def shard_of(encoder: Encoder, pictures: Pictures, text: FloatArray | None) -> Shard:
+    """Put a shard together.
+
+    Args:
+        encoder: the model.
+        pictures: of the shard.
+        text: the captions of the rows of the pictures (n, d); None where the model takes none.
+    """
+    rows, arrays, rejected = pictures.rows, pictures.arrays, dict(pictures.rejected)
+    if text is not None:
         rows, arrays = _usable(rows, {**arrays, "text": text}, rejected)
     n_long = encoder.count_long([pair.caption for pair in rows])
-    return Shard([pair.key for pair in rows], arrays, rejected, n_long, dict(altered))
+    return Shard([pair.key for pair in rows], arrays, rejected, n_long, pictures.altered)
 
 
 def _usable(

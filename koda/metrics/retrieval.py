@@ -16,6 +16,7 @@ from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
 from koda.errors import ConfigError, DataError
 from koda.metrics.intervals import paired_difference, wilson
+from koda.metrics.retrieval_parts import ranked
 from koda.records import ALL, Estimate, RecallDifference, Subset
 from koda.typing import RETRIEVAL_DIRECTIONS, BoolArray, IntArray
 
@@ -294,10 +295,10 @@ def recall(
     where = device_of(device)
     images = _unit(table.image[first_rows], where)  # (n_images, d)
     texts = _unit(table.text, where)  # (n, d)
-    i2t = _ranks(images[asking_images], texts, belongs[asking_images], rows_of_text)
+    i2t = _ranked(images[asking_images], texts, belongs[asking_images], rows_of_text)
     asking_texts = text_of[asked]
     every_image = csr_array((np.ones(n_images, dtype=np.int32), (np.arange(n_images),) * 2))
-    t2i = _ranks(texts[asked], images, belongs.T.tocsr()[asking_texts], every_image)
+    t2i = _ranked(texts[asked], images, belongs.T.tocsr()[asking_texts], every_image)
     return Recall(
         image_to_text=Ranks(tuple(asking.values()), i2t, table.n, asking_images),
         text_to_image=Ranks(tuple(table.keys[row] for row in asked.tolist()), t2i, n_images, image_of[asked]),
@@ -345,6 +346,15 @@ def _unit(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
     return unit
 
 
+def _ranked(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: Any) -> IntArray:
+    """Return the ranks of :func:`_ranks`, of which workers make those of many queries."""
+    return ranked(_ranks, queries, gallery, answers, items, _queries_at_a_time(gallery))
+
+
+def _queries_at_a_time(gallery: torch.Tensor) -> int:
+    return max(1, _CHUNK_ELEMENTS // len(gallery))
+
+
 def _ranks(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: Any) -> IntArray:
     """Return the rank of the best right item of each query, (q,).
 
@@ -353,7 +363,7 @@ def _ranks(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: An
         answers: (q, t) sparse, what is right for each query; items: (t, n) sparse, where it stands in the gallery.
     """
     ranks = np.empty(len(queries), dtype=np.int64)
-    step = max(1, _CHUNK_ELEMENTS // len(gallery))
+    step = _queries_at_a_time(gallery)
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))
         scores = queries[rows] @ gallery.T  # (b, n)

@@ -367,6 +367,8 @@ class Provenance(Part):
     config_digest: str
     artifacts: dict[str, str] = Field(description="step -> digest of what it made")
     determinism: dict[str, Any] = Field(default={})
+    runner: str = Field(default="threads", description="what computed the parts: threads, dask or ray")
+    workers: int | None = Field(default=None, description="of the cluster, as far as the run had it work")
 
 
 class AuditRecord(Record):

@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 
 from flows.audit import audit
 from flows.cli.app import app
+from flows.sweep import sweep
 from koda.audit.sweep import audits_of, cell_figures
 from koda.config import load_sweep
 from koda.errors import ConfigError
+from koda.parallel import using
 from koda.records import SweepCell, SweepRecord
+from koda.storage import ArtifactStore
 from tests.flows.workplace import Workplace, make_workplace
+from tests.parallel.here import Here
 from tests.policy.junit import check_suites
 from tests.report.factory import record
 
@@ -170,3 +174,26 @@ def test_a_policy_that_no_audit_can_meet_stops_a_sweep_at_once(tmp_path: Path) -
     code, result, _ = run(Workplace(tmp_path), path)
     assert code == 2
     assert "Did you mean 'lost.max_share'" in result["error"]
+
+
+def test_workers_measure_each_audit_of_a_sweep_to_the_same_record(tmp_path: Path) -> None:
+    make_workplace(tmp_path)
+    broken = {"name": "local-dir:gone"}
+    path = write(tmp_path, models=[{"name": "local-dir:new"}, broken], baseline={"name": "local-dir:old"})
+    settings = load_sweep(path).model_dump(mode="json", exclude={"limits", "runner"})
+    alone = sweep(settings, str(tmp_path / "alone"))
+    with using(here := Here(tmp_path / "exchange")):
+        swept = sweep(settings, str(tmp_path / "home"), fresh=True)
+    assert here.parts.count("measure") == 1
+    assert swept["exit_code"] == alone["exit_code"] == 2
+    for one, other in zip(swept["cells"], alone["cells"], strict=True):
+        assert one == other
+    made, wanted = (
+        {
+            f"{kind}/{folder.name}": store.digest(kind, folder.name)
+            for kind in ("embeddings", "evaluations")
+            for folder in (store.root / kind).iterdir()
+        }
+        for store in (ArtifactStore(tmp_path / name / "artifacts") for name in ("alone", "home"))
+    )
+    assert made == wanted and len(made) == 3

@@ -1,0 +1,92 @@
+"""A cluster that is not there, or an extra that is not installed, is said in words before anything runs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from koda.config import RunnerConfig
+from koda.errors import MachineError, PrerequisiteError
+from koda.storage import ArtifactStore
+from tasks.clusters import Cluster, _explained, workers_of
+from tests.flows.workplace import Workplace, make_workplace
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return make_workplace(tmp_path_factory.mktemp("runner"))
+
+
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """Yield a port at which nobody listens, and nobody will."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("dask", "tcp://"), ("dask", ""), ("ray", "ray://"), ("ray", "")])
+def test_a_cluster_that_is_not_there_ends_the_run_before_it_begins(
+    place: Workplace, closed: int, kind: str, scheme: str
+) -> None:
+    address = f"{scheme}127.0.0.1:{closed}"
+    settings = ["--set", f"runner.kind={kind}", "--set", f"runner.address={address}"]
+    result = CliRunner().invoke(app, ["audit", str(place.config), "--json", *settings])
+    told = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert f"runner.address is {address}, and no {kind.capitalize()} cluster answers there" in told["error"]
+    assert not (place.home / "audits").exists()
+
+
+def test_what_listens_and_is_no_ray_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.clusters._SECONDS_TO_ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config = RunnerConfig(kind="ray", address=f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(MachineError, match="what listens there is no Ray"), workers_of(config, tmp_path):
+            assert Cluster(config, tmp_path).size > 0
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_an_extra_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setitem(sys.modules, f"prefect_{kind}", None)
+    with (
+        pytest.raises(PrerequisiteError, match=rf"(?s)prefect-{kind}.*pip install 'koda-audit\[{kind}\]'"),
+        workers_of(RunnerConfig(kind=kind), tmp_path),
+    ):
+        pass
+
+
+def test_the_exchange_of_a_run_that_was_killed_is_removed_and_that_of_one_that_goes_on_is_not(tmp_path: Path) -> None:
+    gone, there = (tmp_path / "exchange" / name for name in ("run-gone", "run-there"))
+    for folder in (gone, there):
+        folder.mkdir(parents=True)
+        (folder / "sums").write_bytes(b"x")
+    cluster = Cluster(RunnerConfig(kind="dask"), tmp_path)
+    with ArtifactStore(tmp_path / "artifacts").lock("exchange", there.name):
+        cluster._take_exchange()
+        cluster.exchange.put(b"y")
+        cluster.close()
+    assert [folder.name for folder in (tmp_path / "exchange").iterdir()] == ["run-there"]
+
+
+def test_what_ends_a_part_on_a_cluster_is_put_in_words() -> None:
+    distributed = pytest.importorskip("distributed")
+    config = RunnerConfig(kind="dask", address="tcp://10.0.0.5:8786")
+    for error, words in (
+        (RuntimeError("Failed to reach API at http://127.0.0.1:1/api/"), "do not reach Prefect's server"),
+        (ModuleNotFoundError("No module named 'tasks'"), "lacks what a part needs: No module named 'tasks'"),
+        (
+            distributed.client.FutureCancelledError("part-1", "connection lost"),
+            "could not finish a part: FutureCancelledError",
+        ),
+    ):
+        explained = _explained(config, error)
+        assert explained is not None and words in str(explained) and "tcp://10.0.0.5:8786" in str(explained)
+    assert _explained(config, ValueError("a fault of koda's own")) is None
