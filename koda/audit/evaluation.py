@@ -19,11 +19,12 @@ from koda.audit.samples import load_samples
 from koda.datasets import Pair
 from koda.discrepancy import Direction, Solution
 from koda.discrepancy.blocks import Kernels
-from koda.discrepancy.extension import extended
+from koda.discrepancy.extension import Extension
 from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
 from koda.discrepancy.significance import MIN_CONFIRMATION, HeldOut, held_out_shares, tested_keys
+from koda.metrics.sampling import drawn_for_many
 from koda.records import Estimate, Finding, Looks, Metrics, SharesAtTie, Stability, Subset, Theme
 from koda.slicing.slices import Lobe, Slice, slices
 from koda.slicing.stability import stability
@@ -57,7 +58,8 @@ def evaluate(plan: AuditPlan) -> str:
     kernels = kernels_by_side(samples, solutions)
     significance = plan.config.significance
     keys = {side: tested_keys(solutions[side], samples.confirmation, significance) for side in SIDES}
-    values = {side: extended(solutions[side], kernels[side], keys[side]).T for side in SIDES}  # (m, k)
+    extensions = {side: Extension(solutions[side], kernels[side]) for side in SIDES}
+    values = {side: extensions[side].values(keys[side]).T for side in SIDES}  # (m, k)
     tested = {
         side: held_out_shares(values[side], keys[side], kernels[side], significance.materiality) for side in SIDES
     }
@@ -66,9 +68,11 @@ def evaluate(plan: AuditPlan) -> str:
         [[held.p_value for held in tested[side]] for side in SIDES], search.n_directions, search.max_directions
     )
     p_values = dict(zip(SIDES, adjusted, strict=True))
-    pieces = {side: slices(solutions[side], *tables[side], kernels=kernels[side]) for side in SIDES}
+    drawn = drawn_for_many(samples.confirmation, len(samples.baseline.keys), search.seed)
+    ranked = None if drawn is None else (*samples.discovery, *drawn)
+    pieces = {side: slices(solutions[side], *tables[side], keys=ranked, extension=extensions[side]) for side in SIDES}
     runs = significance.stability
-    stable = {side: stability(solutions[side], *tables[side], runs, kernels[side]) for side in SIDES}
+    stable = {side: stability(solutions[side], *tables[side], runs, extensions[side]) for side in SIDES}
     at_ties: dict[Side, list[list[SharesAtTie]]] = {
         side: [[] for _ in tested[side]]
         if plan.is_brief
@@ -100,11 +104,12 @@ def evaluate(plan: AuditPlan) -> str:
     ]
     findings = with_duplicates(plan, samples, pieces, findings, row_of)
     metrics, class_ranks = measure(plan, samples, solutions, pieces, findings)
+    metrics = metrics.model_copy(update={"ranked": None if drawn is None else len(drawn)})
     looks = Looks()
     if not plan.is_brief:
-        drawn = map_of(plan, samples, pieces, findings)
-        metrics = metrics.model_copy(update={"map": drawn, "spectra": spectra_of(plan, samples, solutions)})
-        looks = looks_of(plan, samples, solutions, pieces, findings, class_ranks, drawn)
+        mapped = map_of(plan, samples, pieces, findings)
+        metrics = metrics.model_copy(update={"map": mapped, "spectra": spectra_of(plan, samples, solutions)})
+        looks = looks_of(plan, samples, solutions, pieces, findings, class_ranks, mapped)
     members = members_by_finding(pieces)
     around = {Subset(side, piece.direction): piece.neighbourhood for side in SIDES for piece in pieces[side]}
     key = plan.evaluation_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from koda.metrics.by_value import by_value, groups_of
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.identity import image_ids, with_captions_and_images
 from koda.metrics.retrieval import Recall, SubsetRecalls, retrieval_by_subset
+from koda.metrics.sampling import drawn_for_many
 from koda.metrics.similarity import global_similarity
 from koda.metrics.zero_shot import ClassRanks
 from koda.records import (
@@ -37,6 +38,7 @@ from koda.slicing.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.slicing.slices import Lobe, Slice
 from koda.typing import ROLES, Role, Side, roles_of
 
+_MOST_OF_SUBSET = 4096  # queries of one set where those of all are too many and are drawn
 _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile
 _CURVE_DIRECTIONS = 5
 _CURVE_TOLERANCE = 0.01  # proved; the energies are far nearer, and it is a curve to look at
@@ -64,16 +66,18 @@ def measure(
     subsets = _by_split(confirmed, samples.confirmation)
     tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
-    retrieval = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed})
+    drawn = drawn_for_many(samples.queries, samples.baseline.n, plan.config.discrepancy.seed)
+    retrieval = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed}, drawn)
     accuracies, class_ranks = zero_shot(plan, samples, subsets)
     whole = _whole(plan, samples)
     looked_at = {} if plan.is_brief else tied  # of what no rule may limit: cluster scores and curves
     metrics = Metrics(
         queries="held out" if samples.is_aligned else "all",
+        asked=len(drawn) if drawn is not None and retrieval else None,
         retrieval=_recalls(plan, retrieval),
         retrieval_differences=[part.difference for part in retrieval if part.difference is not None],
         zero_shot=accuracies,
-        **_by_value(plan, samples, retrieval[0].recalls if retrieval else {}, class_ranks),
+        **_by_value(plan, samples, retrieval[0].recalls if retrieval else {}, class_ranks, drawn),
         clusters=[score for side, labels in looked_at.items() for score in _clusters(plan, samples, side, labels)],
         quotients=[curve for side in looked_at if (curve := _quotients(plan, samples, side, solutions[side]))],
         whole=whole,
@@ -144,8 +148,12 @@ def _retrieval(
     samples: Samples,
     subsets: Mapping[Subset, tuple[str, ...]],
     rests: Mapping[Subset, tuple[str, ...]],
+    drawn: Sequence[str] | None,
 ) -> list[SubsetRecalls[Role]]:
-    """Retrieval of both models against everything: all queries, those of each subset, and all but these."""
+    """Retrieval of both models against everything: all queries, those of each subset, and all but these.
+
+    Where all queries are too many, those that were drawn stand for them.
+    """
     if not samples.queries:
         return []
     pairs = plan.dataset.by_key
@@ -155,9 +163,10 @@ def _retrieval(
     search = plan.config.discrepancy
     return retrieval_by_subset(
         tables,
-        _asked(subsets, samples),
+        _asked(subsets, samples, None if drawn is None else _MOST_OF_SUBSET, search.seed),
         ("candidate", "baseline"),
         queries=samples.queries,
+        drawn=drawn,
         rests=_asked(rests, samples),
         seed=search.seed,
         device=search.device,
@@ -180,11 +189,18 @@ def _recalls(plan: AuditPlan, measured: Sequence[SubsetRecalls[Role]]) -> list[R
 
 
 def _by_value(
-    plan: AuditPlan, samples: Samples, recalls: Mapping[Role, Recall], ranks: Mapping[Role, ClassRanks]
+    plan: AuditPlan,
+    samples: Samples,
+    recalls: Mapping[Role, Recall],
+    ranks: Mapping[Role, ClassRanks],
+    drawn: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Both models on the held-out samples of each metadata value, from ranks that are there already."""
     table = samples.baseline
-    groups = groups_of(table.metadata, table.keys, image_ids(table.keys, plan.dataset.by_key), samples.confirmation)
+    held_out: Collection[str] = samples.confirmation
+    if drawn is not None and recalls:  # of the others there are no ranks
+        held_out = set(held_out).intersection(drawn)
+    groups = groups_of(table.metadata, table.keys, image_ids(table.keys, plan.dataset.by_key), held_out)
     return {
         "by_value": by_value(groups.kept, recalls, ranks, seed=plan.config.discrepancy.seed),
         "by_value_left_out": groups.left_out,
@@ -192,10 +208,15 @@ def _by_value(
     }
 
 
-def _asked(subsets: Mapping[Subset, tuple[str, ...]], samples: Samples) -> dict[Subset, tuple[str, ...]]:
-    """Return the members of each set that are asked."""
+def _asked(
+    subsets: Mapping[Subset, tuple[str, ...]], samples: Samples, most: int | None = None, seed: int = 0
+) -> dict[Subset, tuple[str, ...]]:
+    """Return the members of each set that are asked; of more than the most that may ask, so many that are drawn."""
     asked = set(samples.queries)
-    return {subset: tuple(key for key in members if key in asked) for subset, members in subsets.items()}
+    parts = {subset: tuple(key for key in members if key in asked) for subset, members in subsets.items()}
+    if most is None:
+        return parts
+    return {subset: tuple(drawn_keys(members, most, seed)) for subset, members in parts.items()}
 
 
 def _whole(plan: AuditPlan, samples: Samples) -> dict[str, WholeSimilarity]:

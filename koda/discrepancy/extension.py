@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,39 +79,73 @@ def extended(solution: Solution, kernels: Kernels, wanted: Sequence[str]) -> Flo
         kernels: of the target and of the reference, over tables that hold the samples searched and those wanted.
         wanted: keys.
     """
-    row_of = {key: row for row, key in enumerate(solution.keys)}
-    if not solution.directions:
-        return np.zeros((0, len(wanted)))
-    x = np.stack([direction.x for direction in solution.directions], axis=1)  # (n, k)
-    values = np.empty((len(wanted), x.shape[1]))  # (m, k)
-    rows = np.array([row_of.get(key, -1) for key in wanted], dtype=np.int64)  # (m,)
-    values[rows >= 0] = x[rows[rows >= 0]]
-    fresh = np.flatnonzero(rows < 0)
-    if len(fresh):
-        values[fresh] = _fresh(solution, kernels, [wanted[int(i)] for i in fresh], x)
-    if not np.isfinite(values).all():
-        bad = sorted({int(k) + 1 for k in np.nonzero(~np.isfinite(values))[1]})
-        raise SolverError(
-            f"Directions {bad} have no finite extension to new samples.",
-            "The solution is damaged or was made from other tables; search again.",
-        )
-    return np.ascontiguousarray(values.T)
+    return Extension(solution, kernels).values(wanted)
 
 
-def _fresh(solution: Solution, kernels: Kernels, keys: Sequence[str], x: FloatArray) -> FloatArray:
-    """Return f on samples that the search did not see, (len(keys), k)."""
-    n, k = x.shape
-    multipliers = [direction.multiplier for direction in solution.directions]
-    inner_a, inner_b = _inner_products(solution, kernels, x)  # (k, k) each
-    at_a, at_b = (_applied(solution, kernel, keys, x) for kernel in kernels)  # (m, k) each
-    f = np.zeros((len(keys), k))
-    for i, multiplier in enumerate(multipliers):  # what is not finite is refused by the caller
-        coupling = inner_a[:, i] - multiplier * inner_b[:, i]  # (k,): x_j' M x_i
-        nu = coupling[i] - (1 - multiplier) / n
-        if abs(nu) <= _ROUNDING * (inner_a[i, i] + multiplier * inner_b[i, i]):
-            continue  # f stays 0
-        f[:, i] = (at_a[:, i] - multiplier * at_b[:, i] - f[:, :i] @ coupling[:i]) / nu
-    return f
+@dataclass(frozen=True)
+class Extension:
+    """The directions of a solution as functions of any sample: for several sets of samples, one after the other.
+
+    The inner products of the directions, which no sample asked for enters, are made once.
+
+    Args:
+        solution: of the search.
+        kernels: of the target and of the reference, over tables that hold the samples searched and those asked for.
+    """
+
+    solution: Solution
+    kernels: Kernels
+
+    def values(self, wanted: Sequence[str]) -> FloatArray:
+        """Return the values of all directions on samples, (n_directions, len(wanted)), as :func:`extend` does.
+
+        Raises:
+            DataError: a key that a table lacks, or an embedding that is not finite or zero.
+            SolverError: values that are not finite.
+        """
+        row_of = {key: row for row, key in enumerate(self.solution.keys)}
+        if not self.solution.directions:
+            return np.zeros((0, len(wanted)))
+        x = self._x
+        values = np.empty((len(wanted), x.shape[1]))  # (m, k)
+        rows = np.array([row_of.get(key, -1) for key in wanted], dtype=np.int64)  # (m,)
+        values[rows >= 0] = x[rows[rows >= 0]]
+        fresh = np.flatnonzero(rows < 0)
+        if len(fresh):
+            values[fresh] = self._fresh([wanted[int(i)] for i in fresh])
+        if not np.isfinite(values).all():
+            bad = sorted({int(k) + 1 for k in np.nonzero(~np.isfinite(values))[1]})
+            raise SolverError(
+                f"Directions {bad} have no finite extension to new samples.",
+                "The solution is damaged or was made from other tables; search again.",
+            )
+        return np.ascontiguousarray(values.T)
+
+    @cached_property
+    def _x(self) -> FloatArray:
+        """The directions, (n, k)."""
+        return np.stack([direction.x for direction in self.solution.directions], axis=1)
+
+    @cached_property
+    def _inner(self) -> tuple[FloatArray, FloatArray]:
+        """X'AX and X'BX, (k, k) each."""
+        return _inner_products(self.solution, self.kernels, self._x)
+
+    def _fresh(self, keys: Sequence[str]) -> FloatArray:
+        """Return f on samples that the search did not see, (len(keys), k)."""
+        x = self._x
+        n, k = x.shape
+        multipliers = [direction.multiplier for direction in self.solution.directions]
+        inner_a, inner_b = self._inner
+        at_a, at_b = (_applied(self.solution, kernel, keys, x) for kernel in self.kernels)  # (m, k) each
+        f = np.zeros((len(keys), k))
+        for i, multiplier in enumerate(multipliers):  # what is not finite is refused by the caller
+            coupling = inner_a[:, i] - multiplier * inner_b[:, i]  # (k,): x_j' M x_i
+            nu = coupling[i] - (1 - multiplier) / n
+            if abs(nu) <= _ROUNDING * (inner_a[i, i] + multiplier * inner_b[i, i]):
+                continue  # f stays 0
+            f[:, i] = (at_a[:, i] - multiplier * at_b[:, i] - f[:, :i] @ coupling[:i]) / nu
+        return f
 
 
 def _inner_products(solution: Solution, kernels: Kernels, x: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from koda.devices import device_of
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import row_slices
 from koda.errors import ConfigError, DataError
 from koda.metrics.intervals import paired_difference, wilson
 from koda.metrics.retrieval_parts import ranked
@@ -24,6 +25,7 @@ Key = TypeVar("Key", bound=str)  # a role, or a state of a student
 
 TIE = 1e-6  # cosines closer than this are equal: what float32 products leave of identical vectors
 _CHUNK_ELEMENTS = 8_388_608  # scores at a time
+_UNIT_ROWS = 16_384  # embeddings that are brought to length 1 at a time
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def retrieval_by_subset(
     compared: tuple[Key, Key],
     *,
     queries: Sequence[str] | None = None,
+    drawn: Sequence[str] | None = None,
     rests: Mapping[Subset, Sequence[str]] | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -181,6 +184,8 @@ def retrieval_by_subset(
         subsets: the samples of each part; one without samples is left out.
         compared: the two models that are compared, the newer first.
         queries: the samples that ask, of which the parts are parts; default all.
+        drawn: the queries that stand for all of them, where not all are asked; those of the parts are asked beside
+            them, and "all others" are others of these.
         rests: of some parts, the samples of which all others follow the part, where there are any.
         seed: of the bootstrap.
         device: where the scores are computed.
@@ -191,18 +196,21 @@ def retrieval_by_subset(
     Raises:
         DataError: as :func:`recall`, or a part that holds a sample twice or one that the tables lack.
     """
+    if drawn is not None:
+        queries = sorted({*drawn, *(key for members in subsets.values() for key in members)})
     ranked = {key: recall(table, queries=queries, groups="image", device=device) for key, table in tables.items()}
-    whole = {key: result for key, result in ranked.items() if result is not None}
-    if not whole:
+    asked = {key: result for key, result in ranked.items() if result is not None}
+    if not asked:
         return []
-    n = len(next(iter(whole.values())).text_to_image.keys)
+    whole = asked if drawn is None else {key: result.among(drawn) for key, result in asked.items()}
+    known = set(next(iter(whole.values())).text_to_image.keys)
     measured = [_compared(ALL, whole, compared, seed)]
     for subset, members in subsets.items():
         if members:
-            among = {key: result.among(members) for key, result in whole.items()}
+            among = {key: result.among(members) for key, result in asked.items()}
             measured.append(_compared(subset, among, compared, seed))
-        left_out = (rests or {}).get(subset, ())
-        if members and left_out and len(left_out) < n:
+        left_out = [key for key in (rests or {}).get(subset, ()) if key in known]
+        if members and left_out and len(left_out) < len(known):
             others = {key: result.without(left_out) for key, result in whole.items()}
             measured.append(_compared(subset.others, others, compared, seed))
     return measured
@@ -340,9 +348,11 @@ def _labels(column: Sequence[Any] | None, n: int) -> IntArray:
 
 def _unit(values: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
     """Return the rows at norm 1 in float32; scaled first, so that no square overflows or vanishes."""
-    rows = torch.as_tensor(np.ascontiguousarray(values)).to(device=device, dtype=torch.float64)  # (n, d)
-    rows = rows / rows.abs().amax(dim=1, keepdim=True)
-    unit: torch.Tensor = (rows / rows.norm(dim=1, keepdim=True)).float()
+    unit = torch.empty(values.shape, dtype=torch.float32, device=device)  # (n, d)
+    for part in row_slices(len(values), _UNIT_ROWS):  # float64 takes four times the memory of what is stored
+        rows = torch.as_tensor(np.ascontiguousarray(values[part])).to(device=device, dtype=torch.float64)  # (b, d)
+        rows = rows / rows.abs().amax(dim=1, keepdim=True)
+        unit[part] = (rows / rows.norm(dim=1, keepdim=True)).float()
     return unit
 
 

@@ -167,6 +167,17 @@ class Metrics(Part):
         description="the samples that ask in retrieval and zero-shot and that `whole` is of: where a model was "
         "aligned those held out, which then is what 'all' means",
     )
+    asked: int | None = Field(
+        default=None,
+        description="samples that were drawn to ask in retrieval on the whole set, on what lies outside a subset and "
+        "by metadata value, where all are too many (then of a subset or lobe at most 4096 ask, drawn too); None where "
+        "all asked",
+    )
+    ranked: int | None = Field(
+        default=None,
+        description="held-out samples that were drawn to be ranked by the directions, where all are too many; None "
+        "where all were ranked",
+    )
     retrieval: list[RecallRecord] = Field(default=[])
     retrieval_differences: list[RecallDifference] = Field(default=[])
     zero_shot: ZeroShotRecord | None = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from koda.discrepancy.blocks import Kernels, SampledKernel, kernels_of
-from koda.discrepancy.extension import common_keys, extend, extended
+from koda.discrepancy.blocks import SampledKernel, kernels_of
+from koda.discrepancy.extension import Extension, common_keys, extend
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import check_table
 from koda.errors import ConfigError, DataError
@@ -100,7 +100,7 @@ def slices(
     reference: EmbeddingTable,
     *,
     keys: Sequence[str] | None = None,
-    kernels: Kernels | None = None,
+    extension: Extension | None = None,
     floor: int = FLOOR,
     cap: float = CAP,
     listed: int = LISTED,
@@ -117,7 +117,7 @@ def slices(
         target, reference: the tables; the metadata comes from the target's, then from the reference's.
         keys: samples to rank; default all that both tables hold. Those of the search keep their x,
             the others are extended (see :func:`extend`).
-        kernels: those of the solution over the tables, where they are at hand.
+        extension: of the solution over the tables, where it is at hand.
         floor, cap: a lobe has at least ``floor`` samples, where so many have its sign, and at most the share
             ``cap`` of the samples ranked.
         listed: samples in the ranking at least, where so many have the sign.
@@ -145,12 +145,12 @@ def slices(
     ranked = sorted(common_keys(solution, target, reference) if keys is None else set(keys))
     if not ranked:
         raise DataError("There are no samples to rank: the tables share no key.", "Join the tables by key.")
-    target_kernel, reference_kernel = kernels or kernels_of(solution, target, reference)
-    values = extended(solution, (target_kernel, reference_kernel), ranked)  # (k, m)
+    extension = extension or Extension(solution, kernels_of(solution, target, reference))
+    values = extension.values(ranked)  # (k, m)
     known = set(solution.keys)
     in_sample = np.array([key in known for key in ranked])  # (m,)
     background = _Background(ranked, target, reference, seed)
-    compared = [(kernel, kernel.rows(ranked)) for kernel in (target_kernel, reference_kernel)]
+    compared = [(kernel, kernel.rows(ranked)) for kernel in extension.kernels]
     pieces = []
     for number, f in enumerate(values, start=1):
         orders = _rankings(f)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koda.discrepancy.blocks import Kernels, kernels_of
-from koda.discrepancy.extension import common_keys, extended
+from koda.discrepancy.blocks import kernels_of
+from koda.discrepancy.extension import Extension, common_keys, extended
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.join import MIN_SAMPLES
 from koda.embeddings.rows import drawn_keys
@@ -30,7 +30,7 @@ def stability(
     target: EmbeddingTable,
     reference: EmbeddingTable,
     runs: int,
-    kernels: Kernels | None = None,
+    extension: Extension | None = None,
 ) -> tuple[Stability, ...]:
     """Search again on other samples, and say how much of each slice comes back.
 
@@ -53,7 +53,7 @@ def stability(
         solution: of :func:`koda.find_discrepancies`.
         target, reference: tables that hold the samples of the solution, and others.
         runs: how many searches.
-        kernels: those of the solution over the tables, where they are at hand.
+        extension: of the solution over the tables, where it is at hand.
 
     Returns:
         One for each direction; () without directions or runs.
@@ -66,8 +66,8 @@ def stability(
     n, seed = len(solution.keys), solution.config.seed
     everything, searched = common_keys(solution, target, reference), solution.keys
     common = drawn_keys(everything, COMMON, [seed, 0])
-    kernels = kernels or kernels_of(solution, target, reference)
-    values = extended(solution, kernels, common)  # (k, m)
+    extension = extension or Extension(solution, kernels_of(solution, target, reference))
+    kernels, values = extension.kernels, extension.values(common)  # (k, m)
     slices = [_slice(f) for f in values]
     draws = []
     for run in range(1, runs + 1):

@@ -126,3 +126,15 @@ def test_a_depth_of_all_classes_is_left_out_and_without_vectors_nothing_is_measu
     assert (list(whole.tops), list(whole.tops["old"]), whole.difference) == (["old"], ["top-1"], None)
     assert zero_shot_by_subset(tables, {}, labels, {}, _pairs(KEYS), BOTH) == []
     assert zero_shot_by_subset(tables, {"old": np.eye(3, 6)}, {}, {}, _pairs(KEYS), BOTH) == []
+
+
+def test_drawn_queries_stand_for_all_and_the_parts_are_asked_beside_them() -> None:
+    tables = {"old": _table(1), "new": _table(2)}
+    drawn, outside = KEYS[4:16], KEYS[14:20]  # the part is drawn in part
+    whole = _by(retrieval_by_subset(tables, {PART: outside}, BOTH, rests={PART: outside}))
+    parts = _by(retrieval_by_subset(tables, {PART: outside}, BOTH, drawn=drawn, rests={PART: outside}))
+    assert parts[ALL].recalls["old"].estimates() == whole[ALL].recalls["old"].among(drawn).estimates()
+    assert parts[PART].recalls["new"].estimates() == whole[PART].recalls["new"].estimates()
+    assert parts[PART.others].recalls["new"].text_to_image.keys == tuple(KEYS[4:14])
+    assert parts[ALL].difference is not None and parts[ALL].difference.n == 12
+    assert parts[ALL].recalls["old"].text_to_image.n_gallery == whole[ALL].recalls["old"].text_to_image.n_gallery
