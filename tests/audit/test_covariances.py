@@ -73,7 +73,7 @@ def test_another_count_or_limit_neither_chooses_bandwidths_nor_sums_again(planne
     tables = _world()
     first = _searched(planned(sigma=sigma), tables)
     monkeypatch.setattr(koda.discrepancy.problem, "choose_kernels", None)
-    monkeypatch.setattr(koda.discrepancy.forms, "accumulate", None)
+    monkeypatch.setattr(koda.discrepancy.forms, "summed", None)
     again = _searched(planned(sigma=sigma, n_directions=6), tables)
     assert again.kernels == first.kernels
     for one, other in zip(first.directions, again.directions, strict=False):

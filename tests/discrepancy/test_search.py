@@ -300,7 +300,7 @@ def test_a_covariance_made_before_is_used_and_that_of_others_refused(monkeypatch
     problem = Problem.of(target, reference, settings)
     assert problem.covariance is not None
     plain = problem.solve(settings)
-    monkeypatch.setattr(forms, "accumulate", None)  # summing again would fail
+    monkeypatch.setattr(forms, "summed", None)  # summing again would fail
     again = find_discrepancies(target, reference, settings, kernels=problem.kernels, covariance=problem.covariance)
     for d, e in zip(plain.directions, again.directions, strict=True):
         assert np.array_equal(d.x, e.x)

@@ -193,7 +193,7 @@ def test_the_covariance_of_features_is_summed_once(
     _, result, _ = place.run(*features)
     kept = sorted((place.home / "artifacts" / "covariances").iterdir())
     assert len(kept) == 2  # one a question
-    monkeypatch.setattr(forms, "accumulate", None)  # summing again would fail
+    monkeypatch.setattr(forms, "summed", None)  # summing again would fail
     _, again, _ = place.run(*features, "--set", "discrepancy.max_reference_share=0.01")
     assert again["id"] != result["id"]
     assert sorted((place.home / "artifacts" / "covariances").iterdir()) == kept
