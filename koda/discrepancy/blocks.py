@@ -21,7 +21,7 @@ from koda.typing import FloatArray, IntArray
 if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
-_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 8192  # the part of a kernel matrix that is made at a time
+_BLOCK_ROWS, _BLOCK_COLUMNS = 4096, 8192  # the part of a kernel matrix that is made at a time
 _LEAST = 1e-37  # of a kernel value whose logarithm is taken, in float32
 KEPT_SAMPLES = 8192  # whose kernel matrix is kept in float32, 256 MiB
 

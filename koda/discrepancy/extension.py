@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 _ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
-_EXACT_ROWS = 8192  # up to so many samples x'Ax is exact, beyond it is estimated on as many
+_EXACT_ROWS = 8192  # up to so many samples x'Ax is exact
+_DRAWN_ROWS = 4096  # on which it is estimated beyond
 
 
 def common_keys(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ def extend(
 
     Returns:
         (n_directions, len(keys)) float64; memory beside it is flat in the number of keys. Beyond 8192
-        samples in the solution the inner products ``x_j' M_k x_k`` are estimated on as many rows, drawn in
+        samples in the solution the inner products ``x_j' M_k x_k`` are estimated on 4096 rows, drawn in
         proportion to their weight in the directions, seeded.
 
     Raises:
@@ -86,7 +87,8 @@ def extended(solution: Solution, kernels: Kernels, wanted: Sequence[str]) -> Flo
 class Extension:
     """The directions of a solution as functions of any sample: for several sets of samples, one after the other.
 
-    The inner products of the directions, which no sample asked for enters, are made once.
+    The inner products of the directions, which no sample asked for enters, are made once, and so are the values on a
+    sample that is asked for again.
 
     Args:
         solution: of the search.
@@ -95,6 +97,7 @@ class Extension:
 
     solution: Solution
     kernels: Kernels
+    _made: dict[str, FloatArray] = field(default_factory=dict, repr=False, compare=False)  # key -> (k,)
 
     def values(self, wanted: Sequence[str]) -> FloatArray:
         """Return the values of all directions on samples, (n_directions, len(wanted)), as :func:`extend` does.
@@ -111,8 +114,11 @@ class Extension:
         rows = np.array([row_of.get(key, -1) for key in wanted], dtype=np.int64)  # (m,)
         values[rows >= 0] = x[rows[rows >= 0]]
         fresh = np.flatnonzero(rows < 0)
-        if len(fresh):
-            values[fresh] = self._fresh([wanted[int(i)] for i in fresh])
+        asked = [wanted[int(row)] for row in fresh]
+        if missing := [key for key in asked if key not in self._made]:
+            self._made.update(zip(missing, self._fresh(missing), strict=True))
+        for row, key in zip(fresh, asked, strict=True):
+            values[row] = self._made[key]
         if not np.isfinite(values).all():
             bad = sorted({int(k) + 1 for k in np.nonzero(~np.isfinite(values))[1]})
             raise SolverError(
@@ -156,8 +162,9 @@ def _inner_products(solution: Solution, kernels: Kernels, x: FloatArray) -> tupl
         by_key = rows_by_key(solution.keys)  # (n,): what is drawn does not depend on the order of the rows
         chance = np.square(x[by_key]).sum(axis=1) / np.square(x).sum()  # (n,)
         rng = np.random.default_rng(solution.config.seed)
-        places, times = np.unique(rng.choice(n, size=_EXACT_ROWS, p=chance), return_counts=True)
-        rows, weights = by_key[places], times / (_EXACT_ROWS * chance[places])
+        drawn = min(_DRAWN_ROWS, _EXACT_ROWS)
+        places, times = np.unique(rng.choice(n, size=drawn, p=chance), return_counts=True)
+        rows, weights = by_key[places], times / (drawn * chance[places])
     left = (x[rows] * weights[:, None]).T  # (k, rows)
     keys = [solution.keys[int(row)] for row in rows]
     at_a, at_b = (_applied(solution, kernel, keys, x) for kernel in kernels)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from koda.config import SignificanceConfig
-from koda.discrepancy.blocks import Kernels, kernels_of
+from koda.discrepancy.blocks import KEPT_SAMPLES, Kernels, kernels_of
 from koda.discrepancy.extension import extended
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
@@ -115,7 +115,8 @@ def confirm(
     Source: Hoeffding (1948) for the projection; van der Vaart, Asymptotic Statistics, chapter 12.
     """
     keys = tested_keys(solution, confirmation_keys, config)
-    kernels = kernels or kernels_of(solution, target, reference)
+    if kernels is None:  # of many samples no matrix is kept, and float32 takes half of the time
+        kernels = kernels_of(solution, target, reference, keep=min(target.n, reference.n) > KEPT_SAMPLES)
     f = extended(solution, kernels, keys).T  # (m, k)
     return held_out_shares(f, keys, kernels, config.materiality)
 
