@@ -16,10 +16,11 @@ import psutil
 import pytest
 import yaml
 
+from tests.e2e.scale import SHORT
 from tests.flows.workplace import Workplace, make_workplace
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("dask", "ray")
+KINDS = ("dask",) if SHORT else ("dask", "ray")
 #: a model whose first batch at a worker ends the worker, as a lack of memory would
 _DEADLY = """
 import os, pathlib, signal
@@ -95,13 +96,14 @@ def test_an_audit_on_a_cluster_leaves_the_record_of_one_process(
     assert not any(storage.iterdir())
 
 
+@pytest.mark.skipif(SHORT, reason="the suite has any cut of the sums give the same bytes, and the record is compared")
 def test_a_cluster_sums_the_covariance_to_the_same_bytes(tmp_path: Path) -> None:
     environment = {**os.environ, "KODA_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-c", "from tests.e2e.cluster_sums import main; main()", "threads", *KINDS]
     run = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240, check=True)
     digests = run.stdout.split()
-    assert len(digests) == 3 and len(set(digests)) == 1, (digests, run.stderr)
+    assert len(digests) == 1 + len(KINDS) and len(set(digests)) == 1, (digests, run.stderr)
 
 
 @pytest.mark.parametrize("kind", KINDS)
