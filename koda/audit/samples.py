@@ -62,10 +62,11 @@ def load_samples(plan: AuditPlan) -> Samples:
             "Add samples: some hundreds are needed for a finding to be confirmed.",
         )
     n_confirmation = min(round(share * len(common)), len(common) - MIN_SAMPLES)
+    tables = {role: table.select(common) for role, table in tables.items()}
     copies = copies_of(plan, tables, common)
     confirmation = confirmation_keys(copies, plan.seen, n_confirmation, plan.config.discrepancy.seed)
     discovery = sorted(set(common) - set(confirmation))
-    baseline, candidate = (tables[role].select(common) for role in ROLES)
+    baseline, candidate = (tables[role] for role in ROLES)
     return Samples(baseline, candidate, tuple(discovery), tuple(confirmation), bool(plan.aligned))
 
 

@@ -44,13 +44,15 @@ def copies_of(plan: AuditPlan, tables: Mapping[Role, EmbeddingTable], keys: Sequ
     """
     modality = "image" if "image" in modalities_of(plan.config.discrepancy) else "text"
     pairs = plan.dataset.by_key
-    rows = {role: {key: row for row, key in enumerate(table.keys)} for role, table in tables.items()}
+    vectors = [np.ascontiguousarray(getattr(table.select(keys), modality)) for table in tables.values()]  # (n, d) each
     shared = {}
-    for key in keys:
+    for row, key in enumerate(keys):
         pair = pairs[key]
         written = pair.image_digest if modality == "image" else pair.caption or None
         if written is None:
-            vectors = (np.asarray(getattr(table, modality)[rows[role][key]]) for role, table in tables.items())
-            written = hashlib.blake2b(b"".join(vector.tobytes() for vector in vectors), digest_size=16).hexdigest()
+            digest = hashlib.blake2b(digest_size=16)
+            for of_model in vectors:
+                digest.update(of_model[row])
+            written = digest.hexdigest()
         shared[key] = written
     return shared

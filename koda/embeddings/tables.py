@@ -165,11 +165,13 @@ class EmbeddingTable:
         )
 
     def select(self, keys: Sequence[str]) -> EmbeddingTable:
-        """Return the rows of the given keys, in their order.
+        """Return the rows of the given keys, in their order; the table itself where these are its own.
 
         Raises:
             DataError: a key that is not in the table.
         """
+        if tuple(keys) == self.keys:  # nothing is copied
+            return self
         return self.take(rows_of(self.keys, keys))
 
     def only(self, modalities: Sequence[str]) -> EmbeddingTable:

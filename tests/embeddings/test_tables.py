@@ -70,6 +70,13 @@ def test_selection_is_by_key_in_the_order_asked_for() -> None:
         table().select(["zz"])
 
 
+def test_a_selection_of_all_rows_in_their_order_copies_nothing() -> None:
+    own = table()
+    for keys in (own.keys, list(own.keys)):
+        assert own.select(keys).image is own.image
+    assert not np.shares_memory(own.select(own.keys[::-1]).image, own.image)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("n", [1, 5])
 def test_a_saved_table_reads_back_equal(tmp_path: Path, n: int) -> None:
     table(n).save(tmp_path / "t")
