@@ -204,7 +204,7 @@ def run(command: str, n: int, arguments: list[str], home: Path) -> tuple[Run, di
     print("".join(said), file=sys.stderr, flush=True)
     whole = Cost(round(end - began, 1), round(total, 1), max(most, peak))
     printed = json.loads(answer[0]) if answer[0].startswith("{") else {}
-    if process.returncode >= 64 or not printed:
+    if "error" in printed or not printed:
         raise SystemExit(f"koda {command} ended with {process.returncode}: {answer[0][-400:]}{''.join(said)[-800:]}")
     return Run(command, n, whole, steps, code=process.returncode), printed
 

@@ -315,6 +315,21 @@ def test_a_covariance_made_before_is_used_and_that_of_others_refused(monkeypatch
     assert Problem.of(target, reference, config()).covariance is None
 
 
+@pytest.mark.parametrize("counts", [(3, 6), (6, 3)])
+@pytest.mark.parametrize("n", [70, 300])
+def test_a_search_goes_on_to_more_directions_from_where_it_was(n, counts):
+    """The space of 300 samples' features has as many dimensions outside their range as directions are asked for."""
+    target, reference = tables(n)
+    settings = [config(features="orf", n_features=20, n_directions=count) for count in counts]
+    problem = Problem.of(target, reference, settings[0])
+    problem.solve(settings[0])
+    on, anew = problem.solve(settings[1], warm=True), find_discrepancies(target, reference, settings[1])
+    assert len(on.directions) == counts[1]
+    for d, e in zip(on.directions, anew.directions, strict=True):
+        assert d.target_energy == pytest.approx(e.target_energy, rel=1e-6)
+        assert d.reference_energy == pytest.approx(e.reference_energy, rel=1e-6)
+
+
 def test_the_same_seed_gives_the_same_bytes():
     target, reference = tables(260)
     for settings in (config(), config(features="orf", n_features=30)):

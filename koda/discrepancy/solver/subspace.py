@@ -10,7 +10,7 @@ solves them again in the whole subspace, proves their gaps, and goes on until th
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -51,7 +51,8 @@ def solve_subspace(
         request: what is asked.
         seed: of the first random block.
         effort: limits; the defaults suit a few thousand dimensions.
-        warm: the basis of an earlier solution in this space, to start from.
+        warm: the basis of an earlier solution of the same forms, to start from; of one that asked for more directions
+            it is left alone.
     """
     effort = effort or Effort()
     generator = torch.Generator().manual_seed(seed)
@@ -67,9 +68,10 @@ def _started(
     none = space.empty()
     empty = torch.empty(0, 0, dtype=torch.float64)
     state = State(none, empty, empty, none)
-    if warm is not None and warm.size:
-        state.basis = warm
-        state.a, state.b = ((m + m.T) / 2 for m in space.project(warm, warm))
+    if warm is not None and warm.size and (missing := space.dim - len(warm.w)) >= 0:
+        # where more directions are asked for, a space of features holds more outside its range: its last coordinates
+        state.basis = replace(warm, w=torch.cat([warm.w, warm.w.new_zeros(missing, warm.size)]))
+        state.a, state.b = ((m + m.T) / 2 for m in space.project(state.basis, state.basis))
         return state
     raw = space.apply_target(space.random(effort.start, generator))
     if isinstance(request.limit, EnergyLimit):
