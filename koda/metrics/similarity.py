@@ -15,6 +15,7 @@ from koda.errors import DataError
 NEIGHBOURS = 10
 MAX_SAMPLES = 8192  # for the neighbours, whose cost is quadratic
 _CHUNK = 1024
+_MEAN_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def linear_cka(x: torch.Tensor, y: torch.Tensor) -> float:
 
     It is 0 where one of them is constant. The memory is that of the (d, d') products, whatever n.
     """
-    means = [part.double().mean(0) for part in (x, y)]
+    # in float64 all rows at once would take four times the memory of what is stored
+    means = [sum(rows.double().sum(0) for rows in torch.split(part, _MEAN_ROWS)) / len(part) for part in (x, y)]
     products: dict[str, torch.Tensor | float] = {"xx": 0.0, "yy": 0.0, "xy": 0.0}
     for a, b in zip(torch.split(x, _CHUNK), torch.split(y, _CHUNK), strict=True):
         u, v = a.double() - means[0], b.double() - means[1]

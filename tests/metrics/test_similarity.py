@@ -94,6 +94,15 @@ def test_one_dimension_is_enough() -> None:
     assert found.cka == pytest.approx(1)
 
 
+def test_the_cka_of_more_rows_than_are_read_at_a_time_is_that_of_all() -> None:
+    rng = np.random.default_rng(5)
+    x = (rng.normal(size=(70_000, 3)) + np.arange(70_000)[:, None] / 30_000).astype(np.float16)
+    y = np.concatenate([x[:, :1], rng.normal(size=(70_000, 1)).astype(np.float16)], axis=1)
+    u, v = (part.astype(np.float64) - part.astype(np.float64).mean(axis=0) for part in (x, y))
+    expected = np.linalg.norm(u.T @ v) ** 2 / (np.linalg.norm(u.T @ u) * np.linalg.norm(v.T @ v))
+    assert linear_cka(torch.tensor(x), torch.tensor(y)) == pytest.approx(expected, rel=1e-9)
+
+
 def test_models_without_a_common_modality_have_no_figures() -> None:
     x = np.eye(4)
     keys = [f"{i:05d}" for i in range(4)]
