@@ -9,6 +9,7 @@ from flows import logs
 from flows.engine import koda_flow
 from flows.observation import observed
 from flows.runs import marked
+from koda.audit.making import Made
 from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan
 from koda.audit.publishing import publish, report_is_stale
 from koda.extraction import KIND as EMBEDDINGS
@@ -19,7 +20,7 @@ from tasks.evaluate import evaluate
 from tasks.plans import take_over
 from tasks.record import record
 from tasks.render import render
-from tasks.step import Made, StepResult, run_step
+from tasks.step import StepResult, run_step
 
 if TYPE_CHECKING:
     from prefect import Task

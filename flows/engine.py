@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import importlib
-import queue
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
@@ -30,6 +26,7 @@ from flows.limits import told_as_error
 from flows.terminal import escape, notes, say
 from koda.errors import MachineError
 from koda.secrets import conceal_all, redact
+from tasks.asking import fault_within
 from tasks.prefect_settings import ASK_ONCE, changed_settings, own_server_at, url_that_is_set
 
 P = ParamSpec("P")
@@ -90,7 +87,7 @@ class KodaFlow(Flow[P, R]):
 
 def _flow_named(module: str, name: str) -> KodaFlow[..., Any]:
     """Return the flow of that name in a module."""
-    flow: KodaFlow[..., Any] = getattr(importlib.import_module(module), name)
+    flow: KodaFlow[..., Any] = getattr(import_module(module), name)
     return flow
 
 
@@ -158,27 +155,16 @@ def ask_server() -> None:
 
 
 def _no_answer() -> Exception | None:
-    """Return why the server that is set does not answer; None where it does.
+    """Return why the server that is set does not answer; None where it does."""
 
-    It is asked in another thread, since a resolver of names may take longer than any limit that a client knows.
-    """
-    answers: queue.Queue[Exception | None] = queue.Queue()
+    def ask() -> Exception | None:
+        with (
+            changed_settings(ASK_ONCE),
+            get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
+        ):
+            return client.api_healthcheck()
 
-    def ask() -> None:
-        try:
-            with (
-                changed_settings(ASK_ONCE),
-                get_client(httpx_settings={"timeout": _SECONDS_TO_ANSWER}, sync_client=True) as client,
-            ):
-                answers.put(client.api_healthcheck())
-        except Exception as error:
-            answers.put(error)
-
-    threading.Thread(target=contextvars.copy_context().run, args=(ask,), daemon=True, name="koda-ask-server").start()
-    try:
-        return answers.get(timeout=_SECONDS_TO_RESOLVE + _SECONDS_TO_ANSWER)
-    except queue.Empty:
-        return TimeoutError("it does not answer, or its name is not resolved")
+    return fault_within(_SECONDS_TO_RESOLVE + _SECONDS_TO_ANSWER, ask)
 
 
 def _without_proxy(client: type[Any]) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from prefect import task
 
+from koda.audit.making import Made
 from tasks.plans import planned_alignment
 from tasks.progress import report
-from tasks.step import STEP, Made, gpu_slot
+from tasks.step import STEP, gpu_slot
 
 
 @task(name="align", **STEP)

@@ -11,9 +11,7 @@ import importlib
 import importlib.util
 import logging
 import os
-import queue
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,8 +25,9 @@ from koda.config import RunnerConfig
 from koda.config.runner import place_of
 from koda.errors import KodaError, MachineError, PrerequisiteError, reason_of
 from koda.parallel import Exchange, RunnerNote, Worksite, look_around, packed, using, work_on
+from koda.silence import silent
 from koda.storage import ArtifactStore
-from tasks.prefect_settings import changed_settings
+from tasks.asking import fault_within
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
@@ -116,15 +115,7 @@ class Cluster:
         return self._size
 
     def submit(self, function: Callable[..., R], *arguments: Any) -> Callable[[], R]:
-        """Hand a part to a worker; return what waits for its result.
-
-        Args:
-            function: of a module that workers can import.
-            arguments: handles, settings and names.
-
-        Raises:
-            KodaError: by what is returned: as the function raises it, or no worker can finish the part.
-        """
+        """Hand a part to a worker; see :meth:`koda.parallel.Workers.submit`."""
         return self._submit(self._started(), function, arguments)
 
     def close(self) -> None:
@@ -140,7 +131,7 @@ class Cluster:
         assert self._worksite is not None
         named = part.with_options(task_run_name=function.__name__.replace("_", " "))
         parameters = {"worksite": self._worksite, "work": packed(function, *arguments)}
-        with _told_of_server(), self._tried_again():
+        with self._tried_again():
             future: Any = runner.submit(named, parameters)
         return partial(self._result, future)
 
@@ -200,24 +191,14 @@ def _check_installed(kind: str) -> None:
 
 
 def _check_reachable(kind: str, address: str) -> None:
-    """Ask whether somebody listens at the address, in a thread of its own, since a name may be resolved for minutes."""
+    """Ask whether somebody listens at the address."""
     place = place_of(address)
     assert place is not None
-    answers: queue.Queue[Exception | None] = queue.Queue()
 
     def ask() -> None:
-        try:
-            with socket.create_connection(place, timeout=_SECONDS_TO_CONNECT):
-                answers.put(None)
-        except Exception as error:
-            answers.put(error)
+        socket.create_connection(place, timeout=_SECONDS_TO_CONNECT).close()
 
-    threading.Thread(target=ask, daemon=True, name="koda-ask-cluster").start()
-    try:
-        error = answers.get(timeout=_SECONDS_TO_ANSWER)
-    except queue.Empty:
-        error = TimeoutError("it does not answer, or its name is not resolved")
-    if error is not None:
+    if (error := fault_within(_SECONDS_TO_ANSWER, ask)) is not None:
         raise _unreachable(kind, address, reason_of(error)) from error
 
 
@@ -338,17 +319,6 @@ def _size_of(config: RunnerConfig, runner: Any) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _told_of_server() -> contextlib.AbstractContextManager[Any]:
-    """Have the parts that are handed out know the server of the run, also where that is the run's own."""
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL
-
-    own = SubprocessASGIServer._instances.get(None)
-    if PREFECT_API_URL.value() or own is None or not own.running:
-        return contextlib.nullcontext()
-    return changed_settings({"api.url": own.api_url})
-
-
 def _explained(config: RunnerConfig, error: BaseException) -> MachineError | None:
     """Return in words that a cluster cannot finish a part; None for what the part itself raised."""
     where = config.address or "of the run"
@@ -381,10 +351,5 @@ def _quiet(kind: str) -> Iterator[None]:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     importlib.import_module(name)  # which sets the level of its logger
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
+    with silent(name):
         yield
-    finally:
-        logger.setLevel(level)

@@ -6,9 +6,10 @@ from typing import Any
 
 from prefect import task
 
+from koda.audit.making import Made, make_once
 from koda.audit.plan import CONTROLS
 from tasks.plans import planned
-from tasks.step import STEP, Made, gpu_slot, make_once
+from tasks.step import STEP, gpu_slot
 
 
 @task(name="control", **STEP)

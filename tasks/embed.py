@@ -6,11 +6,12 @@ from typing import Any
 
 from prefect import task
 
+from koda.audit.making import Made
 from koda.extraction import extract
 from koda.typing import Role
 from tasks.plans import planned
 from tasks.progress import report
-from tasks.step import STEP, Made, gpu_slot
+from tasks.step import STEP, gpu_slot
 
 
 @task(name="embed", **STEP)

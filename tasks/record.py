@@ -7,9 +7,10 @@ from typing import Any
 
 from prefect import task
 
+from koda.audit.making import Made, make_once
 from koda.audit.plan import RECORDS
 from tasks.plans import planned
-from tasks.step import STEP, Made, make_once
+from tasks.step import STEP
 
 
 @task(name="record", **STEP)

@@ -6,9 +6,10 @@ from typing import Any
 
 from prefect import task
 
+from koda.audit.making import Made, make_once
 from koda.audit.plan import REPORTS
 from tasks.plans import planned
-from tasks.step import STEP, Made, make_once
+from tasks.step import STEP
 
 
 @task(name="render", **STEP)

@@ -21,7 +21,7 @@ from prefect.results import get_result_store
 from prefect.tasks import exponential_backoff
 
 from koda.audit.costs import Peaks, measured
-from koda.audit.making import Made, make_once
+from koda.audit.making import Made
 from koda.audit.plan import COVARIANCES, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Step
 from koda.audit.runs import StepCost
 from koda.typing import SIDES
@@ -32,8 +32,6 @@ from tasks.slots import GPU, place
 
 if TYPE_CHECKING:
     from koda.alignment import AlignmentPlan
-
-__all__ = ["STEP", "Made", "StepResult", "gpu_slot", "make_once", "run_step"]
 
 _SERIALIZER = "json"
 

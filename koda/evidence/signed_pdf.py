@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from koda.audit.folders import PDF, SIGNED
 from koda.errors import ConfigError, reason_of
 from koda.evidence.keys import NO_KEY, lacking
 from koda.evidence.result import Evidence
+from koda.silence import silent
 from koda.storage.reading import UnreadableError, read_small
 from koda.wording import counted
 
@@ -106,7 +105,7 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     if (why := NO_KEY if key is None else lacking("pyhanko")) is not None:
         return Evidence(SIGNED_PDF, what, "not verified", why)
     try:
-        with _silent("pyhanko"):  # it logs a traceback of each signature that does not hold
+        with silent("pyhanko"):  # it logs a traceback of each signature that does not hold
             problem = _problem(data, key)
     except Exception:  # a damaged PDF or signature raises whatever its parser meets
         problem = "its signature cannot be read: it is no PDF, or one that is damaged"
@@ -115,18 +114,6 @@ def check_signed_pdf(folder: Path, key: Any | None) -> Evidence:
     if report is None:
         return Evidence(SIGNED_PDF, what, "not verified", f"there is no {PDF} to compare it with; its signature holds")
     return Evidence(SIGNED_PDF, what, "verified", "with this key; whether to trust its certificate is yours to say")
-
-
-@contextlib.contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Keep a library from logging, for now."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _problem(data: bytes, key: Any) -> str | None:

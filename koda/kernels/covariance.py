@@ -23,7 +23,7 @@ from koda.storage import digest_json
 _EXACT_FP32 = float(2**24)  # every integer up to here is a float32
 _CHUNK_ROWS = {"cpu": 7168, "cuda": 16_384}  # rows of a chunk, by device
 _FP32_ROWS = 1792  # squares of 127^2 / 2 on average: the sum of so many stays under 2^24, with room for chance
-_MOST_INT32_ROWS = 133_000  # the sum of more squares of 127 would leave int32
+MOST_INT32_ROWS = 133_000  # the sum of more squares of 127 would leave int32
 CACHE_BYTES = 512 * 2**20  # of integer features kept for a second pass
 
 
@@ -161,7 +161,7 @@ def accumulate(features: StackedFeatures, *, blocks: int = 8) -> CovarianceBlock
 
 def _add_int8(sums: torch.Tensor, x: torch.Tensor, edges: Sequence[int]) -> None:
     """Add x'x for int8 x (rows, D) by integer products."""
-    for part in torch.split(x, _MOST_INT32_ROWS // 32 * 32):
+    for part in torch.split(x, MOST_INT32_ROWS // 32 * 32):
         k, width = part.shape
         if not x.is_cuda:
             for i, j in pairwise(edges):

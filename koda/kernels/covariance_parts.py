@@ -15,13 +15,12 @@ import torch
 
 from koda.embeddings import EmbeddingTable
 from koda.errors import MachineError
-from koda.kernels.covariance import CovarianceBlocks, StackedFeatures, accumulate
+from koda.kernels.covariance import MOST_INT32_ROWS, CovarianceBlocks, StackedFeatures, accumulate
 from koda.kernels.features import FeatureMap, draw_features
 from koda.kernels.kernel import Kernel
 from koda.parallel import Exchange, Handle, Workers, current, in_order
 
 PART_ROWS = 14_336  # two chunks of rows on a CPU; the square of a feature is up to 127^2, so that int32 holds their sum
-_MOST_INT32_ROWS = 133_000
 
 
 def summed(features: StackedFeatures) -> CovarianceBlocks:
@@ -80,7 +79,7 @@ def partial_sums(
     target, reference = (_table(exchange, handle) for handle in tables)
     drawn = _drawn(maps[0], target), _drawn(maps[1], reference)
     blocks = accumulate(StackedFeatures(target, reference, drawn, torch.device(device), cache_bytes=0))
-    small = torch.int32 if target.n <= _MOST_INT32_ROWS else torch.int64
+    small = torch.int32 if target.n <= MOST_INT32_ROWS else torch.int64
     return exchange.put_arrays({"sums": blocks.sums.to(small).cpu().numpy()})
 
 

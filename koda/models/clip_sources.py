@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from koda.config import ModelSpec
 from koda.errors import ModelError, did_you_mean, nearest, reason_of
@@ -16,9 +16,6 @@ from koda.models.messages import fetching, quiet
 from koda.models.tokenizers import find_tokenizer, holds_tokenizer, refuse_trust
 from koda.models.weight_files import check_regular, find_weights, folders_of, weights_at
 from koda.models.weights import look_at_weights
-
-if TYPE_CHECKING:
-    pass
 
 CONFIG = "open_clip_config.json"
 OPENAI_NOTE = (
