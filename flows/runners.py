@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.environment import make_prefect_home
 from koda.parallel import using
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def working(config: RunnerConfig, home: Path) -> AbstractContextManager[None]:
     """
     if config.kind == "threads":
         return using(None)
+    make_prefect_home()  # where it is not there when Prefect is imported, Prefect warns
     from tasks.clusters import workers_of
 
     return workers_of(config, home)

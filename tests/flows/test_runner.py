@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,16 @@ def test_a_cluster_that_is_not_there_ends_the_run_before_it_begins(
     assert result.exit_code == 3
     assert f"runner.address is {address}, and no {kind.capitalize()} cluster answers there" in told["error"]
     assert not (place.home / "audits").exists()
+
+
+def test_a_command_that_finds_no_cluster_says_nothing_else(place: Workplace, closed: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "audit", str(place.config)]
+    settings = ["--set", "runner.kind=dask", "--set", f"runner.address=127.0.0.1:{closed}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"KODA_HOME": str(tmp_path / "new"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.run([*command, *settings], env=environment, text=True, capture_output=True, timeout=60)
+    assert run.returncode == 3
+    assert run.stderr.startswith("koda: runner.address is") and "Warning" not in run.stderr
 
 
 def test_what_listens_and_is_no_ray_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
