@@ -7,6 +7,7 @@ with --strict); 2 usage, configuration, data or models; 3 the run failed, or its
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -69,3 +70,5 @@ def main() -> None:
             if prefect_is_lost():
                 leave(ended.code if isinstance(ended.code, int) else 0)
             raise
+        finally:
+            gc.freeze()  # or the interpreter looks for garbage, half a second long, among what ends with it
