@@ -6,6 +6,7 @@ What an audit has stored is whole whenever it is stopped, so that ending is not 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -145,3 +146,23 @@ def leave(exit_code: int) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(exit_code)
+
+
+def leave_as_the_last(codes: Sequence[int]) -> None:
+    """End with the exit code, if there is one, after all else that is called at the exit.
+
+    What is left then is the interpreter's search for garbage among all that was imported: half a second of a command
+    that had nothing to compute.
+
+    Args:
+        codes: the exit code, once it is known.
+    """
+    if not codes:
+        return
+    try:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # the interpreter says what is lost, and ends with a code of its own
+    os._exit(codes[0])

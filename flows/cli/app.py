@@ -7,6 +7,7 @@ with --strict); 2 usage, configuration, data or models; 3 the run failed, or its
 
 from __future__ import annotations
 
+import atexit
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ from flows.cli.verify import verify
 from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
 from flows.logs import all_lines_only
-from flows.signals import leave, stoppable
+from flows.signals import leave, leave_as_the_last, stoppable
 
 app = typer.Typer(
     cls=Group,
@@ -62,10 +63,14 @@ for _command in (
 
 def main() -> None:
     """Entry point of the `koda` command."""
+    codes: list[int] = []
+    atexit.register(leave_as_the_last, codes)  # registered before what the command imports, it is called after that
     with all_lines_only(), stoppable():
         try:
             app()
         except SystemExit as ended:
             if prefect_is_lost():
                 leave(ended.code if isinstance(ended.code, int) else 0)
+            if ended.code is None or isinstance(ended.code, int):
+                codes.append(ended.code or 0)
             raise

@@ -14,6 +14,7 @@ from koda.audit.plan import CONTROLS, SOLUTIONS, AuditPlan
 from koda.audit.samples import Samples, load_samples
 from koda.audit.spike_in import DIRECTIONS, MAX_SAMPLES, shares_to_try, spike_ins
 from koda.discrepancy import Problem, Solution
+from koda.discrepancy.extension import extensions as extensions_of
 from koda.discrepancy.limits import again_on
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.significance import MIN_CONFIRMATION, confirm
@@ -65,8 +66,10 @@ def _spike_ins(plan: AuditPlan, samples: Samples, solutions: Mapping[Side, Solut
     kernels = kernels_by_side(samples, solutions)
     # they only say how many tests the trials are beside, so fewer samples will do
     quick = config.significance.on_at_most(MAX_SAMPLES)
+    extensions = extensions_of(solutions, kernels)
     tested = {
-        side: confirm(solutions[side], *samples.of(side), samples.confirmation, quick, kernels[side]) for side in SIDES
+        side: confirm(solutions[side], *samples.of(side), samples.confirmation, quick, extensions[side])
+        for side in SIDES
     }
     others = tested["lost"][DIRECTIONS:], tested["gained"]
     ready = spike_ins(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koda.audit.galleries import lobe_record
-from koda.audit.kernels import kernels_by_side
+from koda.audit.kernels import kept_on, kernels_by_side
 from koda.audit.looks import looks_of, map_of, members_by_finding, spectra_of
 from koda.audit.metrics import measure, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
@@ -19,7 +19,7 @@ from koda.audit.samples import load_samples
 from koda.datasets import Pair
 from koda.discrepancy import Direction, Solution
 from koda.discrepancy.blocks import Kernels
-from koda.discrepancy.extension import Extension
+from koda.discrepancy.extension import extensions as extensions_of
 from koda.discrepancy.multiplicity import adjusted_p_values
 from koda.discrepancy.saving import load_solution
 from koda.discrepancy.sensitivity import bandwidth_sensitivity
@@ -58,11 +58,10 @@ def evaluate(plan: AuditPlan) -> str:
     kernels = kernels_by_side(samples, solutions)
     significance = plan.config.significance
     keys = {side: tested_keys(solutions[side], samples.confirmation, significance) for side in SIDES}
-    extensions = {side: Extension(solutions[side], kernels[side]) for side in SIDES}
+    extensions = extensions_of(solutions, kernels)
     values = {side: extensions[side].values(keys[side]).T for side in SIDES}  # (m, k)
-    tested = {
-        side: held_out_shares(values[side], keys[side], kernels[side], significance.materiality) for side in SIDES
-    }
+    kept = kept_on(kernels, keys)
+    tested = {side: held_out_shares(values[side], keys[side], kept[side], significance.materiality) for side in SIDES}
     search = plan.config.discrepancy
     adjusted = adjusted_p_values(
         [[held.p_value for held in tested[side]] for side in SIDES], search.n_directions, search.max_directions
@@ -76,9 +75,10 @@ def evaluate(plan: AuditPlan) -> str:
     at_ties: dict[Side, list[list[SharesAtTie]]] = {
         side: [[] for _ in tested[side]]
         if plan.is_brief
-        else _at_ties(values[side], keys[side], solutions[side], kernels[side], significance.materiality)
+        else _at_ties(values[side], keys[side], solutions[side], kernels[side], kept[side], significance.materiality)
         for side in SIDES
     }
+    del kept  # half a gigabyte
     pairs = plan.dataset.by_key
     findings = [
         _finding(plan, pairs, side, direction, piece, held, p, again, bandwidths)
@@ -145,12 +145,13 @@ def load_evaluation(folder: Path) -> Evaluation:
 
 
 def _at_ties(
-    f: FloatArray, keys: Sequence[str], solution: Solution, kernels: Kernels, materiality: float
+    f: FloatArray, keys: Sequence[str], solution: Solution, kernels: Kernels, kept: Kernels, materiality: float
 ) -> list[list[SharesAtTie]]:
     """Return the held-out shares of each direction under kernels of other typical ties."""
     if not f.shape[1] or len(keys) < MIN_CONFIRMATION:
         return [[] for _ in solution.directions]
-    measured = bandwidth_sensitivity(f, keys, solution.keys, kernels, materiality, seed=solution.config.seed)
+    searched, seed = solution.keys, solution.config.seed
+    measured = bandwidth_sensitivity(f, keys, searched, kernels, materiality, tested=kept, seed=seed)
     return [
         [SharesAtTie(tie=at.tie, **_shares(at.shares[k])) for at in measured] for k in range(len(solution.directions))
     ]

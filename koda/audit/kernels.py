@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from koda.audit.samples import Samples
 from koda.discrepancy import Solution
@@ -33,3 +33,20 @@ def kernels_by_side(samples: Samples, solutions: Mapping[Side, Solution]) -> dic
         target, reference = roles_of(side)
         by_side[side] = (kernel_of(target, solution, "target"), kernel_of(reference, solution, "reference"))
     return by_side
+
+
+def kept_on(kernels: Mapping[Side, Kernels], keys: Mapping[Side, Sequence[str]]) -> dict[Side, Kernels]:
+    """Return the kernels on the samples that are tested, whose matrices are kept where those of all are too large.
+
+    Args:
+        kernels: of each question, as :func:`kernels_by_side` returns them.
+        keys: that are tested for each question; where they are the same for both, so are the matrices.
+    """
+    made: dict[tuple[int, tuple[str, ...]], SampledKernel] = {}
+
+    def on(kernel: SampledKernel, tested: tuple[str, ...]) -> SampledKernel:
+        if (id(kernel), tested) not in made:
+            made[id(kernel), tested] = kernel.kept_on(tested)
+        return made[id(kernel), tested]
+
+    return {side: (on(a, tuple(keys[side])), on(b, tuple(keys[side]))) for side, (a, b) in kernels.items()}

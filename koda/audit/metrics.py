@@ -20,7 +20,7 @@ from koda.metrics.by_value import by_value, groups_of
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.identity import image_ids, with_captions_and_images
 from koda.metrics.retrieval import Recall, SubsetRecalls, retrieval_by_subset
-from koda.metrics.sampling import drawn_for_many
+from koda.metrics.sampling import drawn_for_many, drawn_of_parts
 from koda.metrics.similarity import global_similarity
 from koda.metrics.zero_shot import ClassRanks
 from koda.records import (
@@ -38,7 +38,6 @@ from koda.slicing.duplicates import MAX_MEMBERS, near_duplicate_share
 from koda.slicing.slices import Lobe, Slice
 from koda.typing import ROLES, Role, Side, roles_of
 
-_MOST_OF_SUBSET = 4096  # queries of one set where those of all are too many and are drawn
 _CURVE_SAMPLES = 1000  # of the discovery samples, in the search at each quantile
 _CURVE_DIRECTIONS = 5
 _CURVE_TOLERANCE = 0.01  # proved; the energies are far nearer, and it is a curve to look at
@@ -160,10 +159,10 @@ def _retrieval(
     tables: dict[Role, EmbeddingTable] = {
         role: with_captions_and_images(getattr(samples, role), pairs) for role in ROLES
     }
-    search = plan.config.discrepancy
+    search, asked = plan.config.discrepancy, _asked(subsets, samples)
     return retrieval_by_subset(
         tables,
-        _asked(subsets, samples, None if drawn is None else _MOST_OF_SUBSET, search.seed),
+        asked if drawn is None else drawn_of_parts(asked, drawn, search.seed),
         ("candidate", "baseline"),
         queries=samples.queries,
         drawn=drawn,
@@ -208,15 +207,10 @@ def _by_value(
     }
 
 
-def _asked(
-    subsets: Mapping[Subset, tuple[str, ...]], samples: Samples, most: int | None = None, seed: int = 0
-) -> dict[Subset, tuple[str, ...]]:
-    """Return the members of each set that are asked; of more than the most that may ask, so many that are drawn."""
+def _asked(subsets: Mapping[Subset, tuple[str, ...]], samples: Samples) -> dict[Subset, tuple[str, ...]]:
+    """Return the members of each set that are asked."""
     asked = set(samples.queries)
-    parts = {subset: tuple(key for key in members if key in asked) for subset, members in subsets.items()}
-    if most is None:
-        return parts
-    return {subset: tuple(drawn_keys(members, most, seed)) for subset, members in parts.items()}
+    return {subset: tuple(key for key in members if key in asked) for subset, members in subsets.items()}
 
 
 def _whole(plan: AuditPlan, samples: Samples) -> dict[str, WholeSimilarity]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from koda.typing import FloatArray
 if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
+Key = TypeVar("Key", bound=str)  # of several solutions
 
 _ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
 _EXACT_ROWS = 8192  # up to so many samples x'Ax is exact
@@ -93,10 +94,12 @@ class Extension:
     Args:
         solution: of the search.
         kernels: of the target and of the reference, over tables that hold the samples searched and those asked for.
+        products: of the kernels with the directions, where several extensions share them; see :func:`extensions`.
     """
 
     solution: Solution
     kernels: Kernels
+    products: Products | None = field(default=None, repr=False, compare=False)
     _made: dict[str, FloatArray] = field(default_factory=dict, repr=False, compare=False)  # key -> (k,)
 
     def values(self, wanted: Sequence[str]) -> FloatArray:
@@ -129,13 +132,16 @@ class Extension:
 
     @cached_property
     def _x(self) -> FloatArray:
-        """The directions, (n, k)."""
-        return np.stack([direction.x for direction in self.solution.directions], axis=1)
+        return _stacked(self.solution)
 
     @cached_property
     def _inner(self) -> tuple[FloatArray, FloatArray]:
         """X'AX and X'BX, (k, k) each."""
-        return _inner_products(self.solution, self.kernels, self._x)
+        return self._products.inner(self.solution, self.kernels)
+
+    @cached_property
+    def _products(self) -> Products:
+        return self.products or Products(((self.solution, self.kernels),))
 
     def _fresh(self, keys: Sequence[str]) -> FloatArray:
         """Return f on samples that the search did not see, (len(keys), k)."""
@@ -143,7 +149,7 @@ class Extension:
         n, k = x.shape
         multipliers = [direction.multiplier for direction in self.solution.directions]
         inner_a, inner_b = self._inner
-        at_a, at_b = (_applied(self.solution, kernel, keys, x) for kernel in self.kernels)  # (m, k) each
+        at_a, at_b = (self._products.at(self.solution, kernel, keys) for kernel in self.kernels)  # (m, k) each
         f = np.zeros((len(keys), k))
         for i, multiplier in enumerate(multipliers):  # what is not finite is refused by the caller
             coupling = inner_a[:, i] - multiplier * inner_b[:, i]  # (k,): x_j' M x_i
@@ -154,23 +160,69 @@ class Extension:
         return f
 
 
-def _inner_products(solution: Solution, kernels: Kernels, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return X'AX and X'BX, (k, k), exactly or by importance sampling of the rows."""
-    n = len(x)
-    rows, weights = np.arange(n), np.ones(n)
-    if n > _EXACT_ROWS:
-        by_key = rows_by_key(solution.keys)  # (n,): what is drawn does not depend on the order of the rows
-        chance = np.square(x[by_key]).sum(axis=1) / np.square(x).sum()  # (n,)
-        rng = np.random.default_rng(solution.config.seed)
-        drawn = min(_DRAWN_ROWS, _EXACT_ROWS)
-        places, times = np.unique(rng.choice(n, size=drawn, p=chance), return_counts=True)
-        rows, weights = by_key[places], times / (drawn * chance[places])
-    left = (x[rows] * weights[:, None]).T  # (k, rows)
-    keys = [solution.keys[int(row)] for row in rows]
-    at_a, at_b = (_applied(solution, kernel, keys, x) for kernel in kernels)
-    return left @ at_a, left @ at_b
+def extensions(solutions: Mapping[Key, Solution], kernels: Mapping[Key, Kernels]) -> dict[Key, Extension]:
+    """Return the extensions of several solutions, which make each block of a kernel that they share once for all.
+
+    Args:
+        solutions: each under its key.
+        kernels: of the target and of the reference of each. They share what is one object, between solutions of the
+            same samples.
+    """
+    products = Products(tuple((solution, kernels[key]) for key, solution in solutions.items()))
+    return {key: Extension(solution, kernels[key], products) for key, solution in solutions.items()}
 
 
-def _applied(solution: Solution, kernel: SampledKernel, keys: Sequence[str], x: FloatArray) -> FloatArray:
-    """Return sum over i of k(z, i) x_i / n at the samples z, (len(keys), k)."""
-    return kernel.times(kernel.rows(keys), kernel.rows(solution.keys), x / len(x))
+@dataclass(frozen=True)
+class Products:
+    """Kernels times directions: what one solution asks for is made for all that may ask for the same.
+
+    Args:
+        solutions: and the kernels of the target and of the reference of each.
+    """
+
+    solutions: tuple[tuple[Solution, Kernels], ...]
+    _kept: dict[tuple[int, int, tuple[str, ...]], FloatArray] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, solution: Solution, kernel: SampledKernel, keys: Sequence[str]) -> FloatArray:
+        """Return sum over i of k(z, i) x_i / n at the samples z, (len(keys), k)."""
+        wanted = tuple(keys)
+        if (kept := self._kept.pop((id(solution), id(kernel), wanted), None)) is not None:
+            return kept
+        users = [other for other in self._beside(solution) if any(one is kernel for one in self._kernels(other))]
+        xs = [_stacked(user) for user in users]
+        n = len(solution.keys)
+        together = kernel.times(kernel.rows(wanted), kernel.rows(solution.keys), np.concatenate(xs, axis=1) / n)
+        ends = np.cumsum([x.shape[1] for x in xs])[:-1]
+        for user, values in zip(users, np.split(together, ends, axis=1), strict=True):
+            self._kept[id(user), id(kernel), wanted] = values
+        return self._kept.pop((id(solution), id(kernel), wanted))
+
+    def inner(self, solution: Solution, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
+        """Return X'AX and X'BX, (k, k), exactly or by importance sampling of the rows."""
+        x = _stacked(solution)
+        n = len(x)
+        rows, weights = np.arange(n), np.ones(n)
+        if n > _EXACT_ROWS:
+            by_key = rows_by_key(solution.keys)  # (n,): what is drawn does not depend on the order of the rows
+            squares = [np.square(_stacked(other)[by_key]).sum(axis=1) for other in self._beside(solution)]
+            chance = np.mean([square / square.sum() for square in squares], axis=0)  # (n,): the same rows serve all
+            rng = np.random.default_rng(solution.config.seed)
+            drawn = min(_DRAWN_ROWS, _EXACT_ROWS)
+            places, times = np.unique(rng.choice(n, size=drawn, p=chance / chance.sum()), return_counts=True)
+            rows, weights = by_key[places], times / (drawn * chance[places])
+        left = (x[rows] * weights[:, None]).T  # (k, rows)
+        keys = [solution.keys[int(row)] for row in rows]
+        at_a, at_b = (self.at(solution, kernel, keys) for kernel in kernels)
+        return left @ at_a, left @ at_b
+
+    def _beside(self, solution: Solution) -> list[Solution]:
+        """Return the solutions with directions on the same samples in the same order, itself among them."""
+        return [other for other, _ in self.solutions if other.directions and other.keys == solution.keys]
+
+    def _kernels(self, solution: Solution) -> Kernels:
+        return next(kernels for other, kernels in self.solutions if other is solution)
+
+
+def _stacked(solution: Solution) -> FloatArray:
+    """Return the directions, (n, k)."""
+    return np.stack([direction.x for direction in solution.directions], axis=1)

@@ -35,6 +35,7 @@ def bandwidth_sensitivity(
     kernels: Kernels,
     materiality: float,
     *,
+    tested: Kernels | None = None,
     ties: Sequence[float] = TIES,
     seed: int = 0,
 ) -> tuple[AtTie, ...]:
@@ -49,6 +50,7 @@ def bandwidth_sensitivity(
         searched: the samples of the search; the bandwidths are set on at most 4096 of them.
         kernels: of the target and of the reference, over all of these samples.
         materiality: the difference that is tested against.
+        tested: the kernels over the held-out samples, where these are at hand.
         ties: typical ties, the same for both models.
         seed: of the subsample.
 
@@ -65,7 +67,7 @@ def bandwidth_sensitivity(
     results = []
     for tie in ties:
         at: list[SampledKernel] = []
-        for kernel, distances in zip(kernels, nearest, strict=True):
+        for kernel, distances in zip(tested or kernels, nearest, strict=True):
             at.append(kernel.rescaled(multiplier_for(distances, tie), distances))
         results.append(AtTie(tie, held_out_shares(f, keys, (at[0], at[1]), materiality)))
     return tuple(results)

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from koda.config import SignificanceConfig
 from koda.discrepancy.blocks import KEPT_SAMPLES, Kernels, kernels_of
-from koda.discrepancy.extension import extended
+from koda.discrepancy.extension import Extension
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
@@ -76,7 +76,7 @@ def confirm(
     reference: EmbeddingTable,
     confirmation_keys: Sequence[str],
     config: SignificanceConfig,
-    kernels: Kernels | None = None,
+    extension: Extension | None = None,
 ) -> tuple[HeldOut, ...]:
     """Estimate the shares of each direction on new samples, and test their difference.
 
@@ -102,7 +102,7 @@ def confirm(
         confirmation_keys: distinct, none of them in ``solution.keys``; beyond ``config.max_samples`` a subsample
             is drawn with the seed of the solution.
         config: materiality and number of samples.
-        kernels: those of the solution over the tables, where they are at hand.
+        extension: of the solution over the tables, where it is at hand.
 
     Returns:
         One for each direction, () without directions. Under 30 samples there is no interval and no test (p_value
@@ -115,10 +115,11 @@ def confirm(
     Source: Hoeffding (1948) for the projection; van der Vaart, Asymptotic Statistics, chapter 12.
     """
     keys = tested_keys(solution, confirmation_keys, config)
-    if kernels is None:  # of many samples no matrix is kept, and float32 takes half of the time
-        kernels = kernels_of(solution, target, reference, keep=min(target.n, reference.n) > KEPT_SAMPLES)
-    f = extended(solution, kernels, keys).T  # (m, k)
-    return held_out_shares(f, keys, kernels, config.materiality)
+    if extension is None:
+        # of many samples no matrix is kept, and float32 takes half of the time
+        many = min(target.n, reference.n) > KEPT_SAMPLES
+        extension = Extension(solution, kernels_of(solution, target, reference, keep=many))
+    return held_out_shares(extension.values(keys).T, keys, extension.kernels, config.materiality)
 
 
 def held_out_shares(f: FloatArray, keys: Sequence[str], kernels: Kernels, materiality: float) -> tuple[HeldOut, ...]:

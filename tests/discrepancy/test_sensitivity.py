@@ -51,3 +51,17 @@ def test_kernels_without_a_bandwidth_have_none(planted):
     )
     f = np.ones((300, 1))
     assert bandwidth_sensitivity(f, keys[300:], solution.keys, kernels_of(solution, *tables), 0.003) == ()
+
+
+def test_kernels_that_are_kept_on_the_tested_samples_give_the_same(planted):
+    keys, tables, solution = planted
+    kernels = kernels_of(solution, *tables)
+    f = extend(solution, *tables, keys[300:]).T
+    kept = tuple(kernel.kept_on(keys[300:]) for kernel in kernels)
+    assert all(kernel.matrix.shape == (300, 300) for kernel in kept)
+    slow = bandwidth_sensitivity(f, keys[300:], solution.keys, kernels, 0.003)
+    quick = bandwidth_sensitivity(f, keys[300:], solution.keys, kernels, 0.003, tested=kept)
+    for one, other in zip(slow, quick, strict=True):
+        for a, b in zip(one.shares, other.shares, strict=True):
+            assert b.difference.value == pytest.approx(a.difference.value, rel=1e-4)
+            assert b.difference.se == pytest.approx(a.difference.se, rel=1e-4)

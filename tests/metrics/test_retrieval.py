@@ -42,9 +42,11 @@ def _brute(table, captions, images):
     return i2t, t2i
 
 
-@pytest.mark.parametrize("chunk", [1, 100, 10_000_000])
-def test_every_rank_equals_brute_force(monkeypatch, chunk):
-    monkeypatch.setattr(koda.metrics.retrieval, "_CHUNK_ELEMENTS", chunk)
+@pytest.mark.parametrize(("queries", "items", "pairs"), [(1, 1, 99), (7, 25, 0), (60, 7, 99), (512, 8192, 99)])
+def test_every_rank_equals_brute_force(monkeypatch, queries, items, pairs):
+    monkeypatch.setattr(koda.metrics.retrieval, "_QUERIES", queries)
+    monkeypatch.setattr(koda.metrics.retrieval, "_ITEMS", items)
+    monkeypatch.setattr(koda.metrics.retrieval, "_PAIRS", pairs)
     table = _table()
     found = recall(table)
     i2t, t2i = _brute(table, list(range(60)), list(range(60)))
@@ -59,7 +61,10 @@ def test_every_rank_equals_brute_force(monkeypatch, chunk):
     assert found.image_to_text.hits(5).tolist() == [r <= 5 for r in i2t]
 
 
-def test_several_captions_an_image_and_shared_captions_equal_brute_force():
+@pytest.mark.parametrize("pairs", [0, 65_536])
+def test_several_captions_an_image_and_shared_captions_equal_brute_force(monkeypatch, pairs):
+    monkeypatch.setattr(koda.metrics.retrieval, "_PAIRS", pairs)
+    monkeypatch.setattr(koda.metrics.retrieval, "_ITEMS", 13)
     rng = np.random.default_rng(3)
     images = [f"img{i // 3}" for i in range(60)]
     captions = [f"text {c}" for c in rng.integers(0, 40, size=60)]

@@ -21,7 +21,7 @@ def test_the_ranks_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.
     text[10:20] = text[:10]  # ties
     images = text + 0.5 * rng.normal(size=(n, 5)).astype(np.float32)
     table = EmbeddingTable([f"{i:02}" for i in range(n)], images, text)
-    monkeypatch.setattr(retrieval, "_CHUNK_ELEMENTS", 2 * n)
+    monkeypatch.setattr(retrieval, "_QUERIES", 2)
     alone = recall(table)
     with using(here := Here(tmp_path)):
         found = recall(table)
