@@ -38,11 +38,14 @@ _SECONDS_TO_CONNECT = 5
 _SECONDS_TO_ANSWER = 8
 _MOST_TRIES = 3  # of a part whose worker died, after the first
 _LOCK = "exchange"
-#: what the software of a cluster and its workers read when they are imported: Ray is to call nobody, and to print
-#: nothing of a worker that died on the stdout of the command; Dask's workers are to log what is critical alone
+#: what the software of a cluster and its workers read when they are imported: Ray is to call nobody, to print nothing
+#: of a worker that died on the stdout of the command, and to try three times in 11 seconds, not in 40, where it is
+#: refused; Dask's workers are to log what is critical alone
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "3",
+    "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "4",
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
 _INTEGRATIONS = {"dask": "prefect_dask", "ray": "prefect_ray"}
