@@ -7,6 +7,7 @@ since a sum of fractions depends on where it is cut.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from koda.kernels.kernel import Kernel
 from koda.parallel import Exchange, Handle, Workers, current, in_order
 
 PART_ROWS = 14_336  # two chunks of rows on a CPU; the square of a feature is up to 127^2, so that int32 holds their sum
+MOST_PARTS = 256
 
 
 def summed(features: StackedFeatures) -> CovarianceBlocks:
@@ -34,13 +36,22 @@ def summed(features: StackedFeatures) -> CovarianceBlocks:
     return summed_by(workers, features)
 
 
+def part_rows(n: int) -> int:
+    """Return the rows of a part of so many: sums of 64 to 128 MB are read for each part, so that these stay few.
+
+    >>> part_rows(1_000_000), part_rows(100_000_000)
+    (14336, 401408)
+    """
+    return PART_ROWS * math.ceil(n / (PART_ROWS * MOST_PARTS))
+
+
 def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = None) -> CovarianceBlocks:
     """Return the covariance of integer features, by workers.
 
     Args:
         workers: who work on the parts.
         features: of two joined tables.
-        rows: of a part; default: PART_ROWS.
+        rows: of a part; default: as :func:`part_rows` says.
 
     Raises:
         MachineError: a worker makes other features of the same embeddings, or none can finish a part.
@@ -50,7 +61,7 @@ def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = No
 
     def parts() -> Iterator[tuple[Any, ...]]:
         tables = (features.target, features.reference)
-        for cut in zip(*(table.chunks(rows or PART_ROWS) for table in tables), strict=True):
+        for cut in zip(*(table.chunks(rows or part_rows(features.n)) for table in tables), strict=True):
             handles = tuple(_put(exchange, part) for _, part in cut)
             yield exchange, handles, notes, str(features.device)
 
