@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,17 +11,20 @@ import numpy as np
 import torch
 
 from koda.devices import device_of
+from koda.discrepancy.kernel_parts import BlockMaker, multiplied, raised, slices, times_by
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import rows_of
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel
 from koda.kernels.ties import nearest_count, tie_at
+from koda.parallel import current
 from koda.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
 _BLOCK_ROWS, _BLOCK_COLUMNS = 4096, 8192  # the part of a kernel matrix that is made at a time
+_BLOCKS_HERE = 2  # so many blocks are quicker made in this process than handed to workers
 _LEAST = 1e-37  # of a kernel value whose logarithm is taken, in float32
 KEPT_SAMPLES = 8192  # whose kernel matrix is kept in float32, 256 MiB
 
@@ -100,11 +103,21 @@ class SampledKernel:
         return frozenset() if self.matrix is not None else frozenset(self.table.invalid_rows())
 
     def times(self, rows: IntArray, columns: IntArray, weights: FloatArray) -> FloatArray:
-        """Return ``sum over j of k(i, j) w_j``, (len(rows), k) float64, for weights (len(columns), k)."""
+        """Return ``sum over j of k(i, j) w_j``, (len(rows), k) float64, for weights (len(columns), k).
+
+        The workers of the run, where it has some, make the blocks of a large product; the result is the same.
+
+        Raises:
+            KodaError: an embedding that the kernel cannot use, or no worker can finish a part.
+        """
+        workers, cut = current(), (_BLOCK_ROWS, _BLOCK_COLUMNS)
+        many = len(rows) * len(columns) > _BLOCKS_HERE * _BLOCK_ROWS * _BLOCK_COLUMNS
+        if workers is not None and self.matrix is None and many:
+            return times_by(workers, self._maker, self.table, rows, columns, weights, cut)
         result = np.zeros((len(rows), weights.shape[1]))
         w = torch.from_numpy(np.ascontiguousarray(weights))
         for here, there, block in self._blocks(rows, columns):
-            result[here] += (block @ w[there].to(block)).double().cpu().numpy()
+            result[here] += multiplied(block, w[there])
         return result
 
     def projections(self, rows: IntArray, f: FloatArray) -> FloatArray:
@@ -144,23 +157,26 @@ class SampledKernel:
         """
         return replace(self, power=self.power / multiplier**2, tie=tie_at(nearest, multiplier))
 
+    @cached_property
+    def _maker(self) -> BlockMaker:
+        return BlockMaker(self.kernel, self.power, str(device_of(self.device)), self.dtype)
+
     def _blocks(
-        self, rows: IntArray, columns: IntArray, columns_at_a_time: int = _BLOCK_COLUMNS
+        self, rows: IntArray, columns: IntArray, columns_at_a_time: int | None = None
     ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """Yield (part of the rows, part of the columns, the kernel between them)."""
-        kept = self.matrix
-        where = device_of(self.device)
-        for j in range(0, len(columns), columns_at_a_time):
-            there = slice(j, min(j + columns_at_a_time, len(columns)))
-            right = None if kept is not None else self.table.take(columns[there])
-            for i in range(0, len(rows), _BLOCK_ROWS):
-                here = slice(i, min(i + _BLOCK_ROWS, len(rows)))
-                if kept is not None:
-                    block = _cut(kept, rows[here], columns[there])
-                else:
-                    left = self.table.take(rows[here])
-                    block = self.kernel.matrix(left, right, device=where, dtype=self.dtype)
-                yield here, there, block if self.power == 1 else block.pow(self.power)
+        for there in slices(len(columns), columns_at_a_time or _BLOCK_COLUMNS):
+            block_of = self._against(columns[there])
+            for here in slices(len(rows), _BLOCK_ROWS):
+                yield here, there, block_of(rows[here])
+
+    def _against(self, columns: IntArray) -> Callable[[IntArray], torch.Tensor]:
+        """Return what gives the kernel between some rows and these columns."""
+        kept, maker = self.matrix, self._maker
+        if kept is not None:
+            return lambda rows: raised(_cut(kept, rows, columns), self.power)
+        right = self.table.take(columns)
+        return lambda rows: maker.block(self.table.take(rows), right)
 
 
 Kernels = tuple[SampledKernel, SampledKernel]  # of the target and of the reference

@@ -62,7 +62,7 @@ def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = No
     def parts() -> Iterator[tuple[Any, ...]]:
         tables = (features.target, features.reference)
         for cut in zip(*(table.chunks(rows or part_rows(features.n)) for table in tables), strict=True):
-            handles = tuple(_put(exchange, part) for _, part in cut)
+            handles = tuple(put_table(exchange, part) for _, part in cut)
             yield exchange, handles, notes, str(features.device)
 
     for handle in in_order(workers, partial_sums, parts()):
@@ -87,18 +87,28 @@ def partial_sums(
     Raises:
         MachineError: the features drawn here are not those of the run, or a handle names nothing.
     """
-    target, reference = (_table(exchange, handle) for handle in tables)
+    target, reference = (table_at(exchange, handle) for handle in tables)
     drawn = _drawn(maps[0], target), _drawn(maps[1], reference)
     blocks = accumulate(StackedFeatures(target, reference, drawn, torch.device(device), cache_bytes=0))
     small = torch.int32 if target.n <= MOST_INT32_ROWS else torch.int64
     return exchange.put_arrays({"sums": blocks.sums.to(small).cpu().numpy()})
 
 
-def _put(exchange: Exchange, table: EmbeddingTable) -> Handle:
+def put_table(exchange: Exchange, table: EmbeddingTable) -> Handle:
+    """Write the embeddings of a table, without its keys.
+
+    Raises:
+        MachineError: nothing can be written to the exchange.
+    """
     return exchange.put_arrays({name: np.asarray(getattr(table, name)) for name in table.modalities})
 
 
-def _table(exchange: Exchange, handle: Handle) -> EmbeddingTable:
+def table_at(exchange: Exchange, handle: Handle) -> EmbeddingTable:
+    """Read what :func:`put_table` wrote; the keys are numbers of rows.
+
+    Raises:
+        MachineError: the handle names nothing.
+    """
     arrays = exchange.get_arrays(handle)
     n = len(next(iter(arrays.values())))
     return EmbeddingTable([str(row) for row in range(n)], arrays.get("image"), arrays.get("text"))

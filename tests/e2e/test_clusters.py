@@ -97,7 +97,7 @@ def test_an_audit_on_a_cluster_leaves_the_record_of_one_process(
 
 
 @pytest.mark.skipif(SHORT, reason="the suite has any cut of the sums give the same bytes, and the record is compared")
-def test_a_cluster_sums_the_covariance_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_cluster_sums_the_covariance_and_multiplies_with_kernels_to_the_same_bytes(tmp_path: Path) -> None:
     environment = {**os.environ, "KODA_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-c", "from tests.e2e.cluster_sums import main; main()", "threads", *KINDS]
