@@ -13,7 +13,7 @@ from typing import Any
 from koda.audit.galleries import lobe_record
 from koda.audit.kernels import kept_on, kernels_by_side
 from koda.audit.looks import looks_of, map_of, members_by_finding, spectra_of
-from koda.audit.metrics import measure, with_duplicates
+from koda.audit.metrics import measure, queries_drawn, with_duplicates
 from koda.audit.plan import EVALUATIONS, SOLUTIONS, AuditPlan
 from koda.audit.samples import load_samples
 from koda.datasets import Pair
@@ -68,7 +68,10 @@ def evaluate(plan: AuditPlan) -> str:
     )
     p_values = dict(zip(SIDES, adjusted, strict=True))
     drawn = drawn_for_many(samples.confirmation, len(samples.baseline.keys), search.seed)
-    ranked = None if drawn is None else (*samples.discovery, *drawn)
+    asked = queries_drawn(plan, samples)
+    # who asks has to be ranked too, or some outside a slice would be members of it that nobody has looked at
+    new = None if drawn is None else sorted({*drawn, *set(asked or ()).intersection(samples.confirmation)})
+    ranked = None if new is None else (*samples.discovery, *new)
     pieces = {side: slices(solutions[side], *tables[side], keys=ranked, extension=extensions[side]) for side in SIDES}
     runs = significance.stability
     stable = {side: stability(solutions[side], *tables[side], runs, extensions[side]) for side in SIDES}
@@ -103,8 +106,8 @@ def evaluate(plan: AuditPlan) -> str:
         for row in _rows(side, piece.direction, lobe, tables[side][0].metadata, row_of, confirmation)
     ]
     findings = with_duplicates(plan, samples, pieces, findings, row_of)
-    metrics, class_ranks = measure(plan, samples, solutions, pieces, findings)
-    metrics = metrics.model_copy(update={"ranked": None if drawn is None else len(drawn)})
+    metrics, class_ranks = measure(plan, samples, solutions, pieces, findings, asked)
+    metrics = metrics.model_copy(update={"ranked": None if new is None else len(new)})
     looks = Looks()
     if not plan.is_brief:
         mapped = map_of(plan, samples, pieces, findings)

@@ -20,7 +20,7 @@ from koda.metrics.by_value import by_value, groups_of
 from koda.metrics.clustering import cluster_scores, tops
 from koda.metrics.identity import image_ids, with_captions_and_images
 from koda.metrics.retrieval import Recall, SubsetRecalls, retrieval_by_subset
-from koda.metrics.sampling import drawn_for_many, drawn_of_parts
+from koda.metrics.sampling import queries_for_many, queries_of_parts
 from koda.metrics.similarity import global_similarity
 from koda.metrics.zero_shot import ClassRanks
 from koda.records import (
@@ -51,6 +51,7 @@ def measure(
     solutions: Mapping[Side, Solution],
     pieces: SlicesBySide,
     findings: Sequence[Finding],
+    drawn: Sequence[str] | None = None,
 ) -> tuple[Metrics, Mapping[Role, ClassRanks]]:
     """Return the figures beside the findings, and the zero-shot ranks of all labelled samples that some are made of.
 
@@ -60,12 +61,12 @@ def measure(
         solutions: the directions of each side.
         pieces: their slices.
         findings: what the held-out test said of them.
+        drawn: the samples that ask in retrieval for all, see :func:`queries_drawn`.
     """
     confirmed = _confirmed(pieces, findings)
     subsets = _by_split(confirmed, samples.confirmation)
     tied = {side: tops([piece.positive.keys for piece in of_side]) for side, of_side in pieces.items()}
     chosen = {Subset(side): tuple(labels) for side, labels in tied.items() if labels}
-    drawn = drawn_for_many(samples.queries, samples.baseline.n, plan.config.discrepancy.seed)
     retrieval = _retrieval(plan, samples, {**chosen, **subsets}, {**chosen, **confirmed}, drawn)
     accuracies, class_ranks = zero_shot(plan, samples, subsets)
     whole = _whole(plan, samples)
@@ -82,6 +83,17 @@ def measure(
         whole=whole,
     )
     return metrics, class_ranks
+
+
+def queries_drawn(plan: AuditPlan, samples: Samples) -> list[str] | None:
+    """Return the samples that ask in retrieval for all where all are too many; None where all ask."""
+    images = _images(plan, samples.queries)
+    return queries_for_many(samples.queries, images, samples.baseline.n, plan.config.discrepancy.seed)
+
+
+def _images(plan: AuditPlan, keys: Sequence[str]) -> dict[str, str]:
+    """Return key -> what tells its image apart."""
+    return dict(zip(keys, image_ids(keys, plan.dataset.by_key), strict=True))
 
 
 def with_duplicates(
@@ -162,7 +174,7 @@ def _retrieval(
     search, asked = plan.config.discrepancy, _asked(subsets, samples)
     return retrieval_by_subset(
         tables,
-        asked if drawn is None else drawn_of_parts(asked, drawn, search.seed),
+        asked if drawn is None else queries_of_parts(asked, _images(plan, samples.queries), drawn, search.seed),
         ("candidate", "baseline"),
         queries=samples.queries,
         drawn=drawn,
@@ -199,7 +211,8 @@ def _by_value(
     held_out: Collection[str] = samples.confirmation
     if drawn is not None and recalls:  # of the others there are no ranks
         held_out = set(held_out).intersection(drawn)
-    groups = groups_of(table.metadata, table.keys, image_ids(table.keys, plan.dataset.by_key), held_out)
+    images = image_ids(table.keys, plan.dataset.by_key)
+    groups = groups_of(table.metadata, table.keys, images, held_out, "held-out" if drawn is None else "drawn held-out")
     return {
         "by_value": by_value(groups.kept, recalls, ranks, seed=plan.config.discrepancy.seed),
         "by_value_left_out": groups.left_out,

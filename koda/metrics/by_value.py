@@ -46,7 +46,11 @@ class Groups:
 
 
 def groups_of(
-    columns: Mapping[str, Sequence[Any]], keys: Sequence[str], images: Sequence[str], held_out: Collection[str]
+    columns: Mapping[str, Sequence[Any]],
+    keys: Sequence[str],
+    images: Sequence[str],
+    held_out: Collection[str],
+    called: str = "held-out",
 ) -> Groups:
     """Return the values of categorical columns that enough held-out images have.
 
@@ -57,6 +61,7 @@ def groups_of(
         keys: (n,) the samples.
         images: (n,) what tells their images apart.
         held_out: the samples that may ask.
+        called: what their images are in words.
     """
     seen = set(held_out)
     found: list[Group] = []
@@ -77,7 +82,7 @@ def groups_of(
         counted = {label: len({images[row] for row in of_value}) for label, of_value in rows.items()}
         large = [label for label, n in counted.items() if n >= MIN_QUERIES]
         if not large:
-            unmeasured[column] = f"no value of it has {MIN_QUERIES} held-out images"
+            unmeasured[column] = f"no value of it has {MIN_QUERIES} {called} images"
         found += [Group(column, label, tuple(keys[row] for row in rows[label]), counted[label]) for label in large]
     found.sort(key=lambda group: (-group.n_images, group.column, group.value))
     kept, rest = found[:MAX_GROUPS], found[MAX_GROUPS:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -25,6 +25,7 @@ Key = TypeVar("Key", bound=str)  # a role, or a state of a student
 
 TIE = 1e-6  # cosines closer than this are equal: what float32 products leave of identical vectors
 _QUERIES, _ITEMS = 512, 8192  # of which the scores are made at a time
+_MOST_PAIRS = 8_388_608  # right answers that are held at a time
 _PAIRS = 65_536  # right answers to so many queries, of which each score is made by itself
 _UNIT_ROWS = 16_384  # embeddings that are brought to length 1 at a time
 
@@ -370,7 +371,7 @@ def _ranks(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: An
         answers: (q, t) sparse, what is right for each query; items: (t, n) sparse, where it stands in the gallery.
     """
     ranks = np.empty(len(queries), dtype=np.int64)
-    for rows in row_slices(len(queries), _QUERIES):
+    for rows in _blocks(answers, items):
         asking = queries[rows]  # (b, d)
         pairs = (answers[rows] @ items).tocsc()  # (b, n) what is right, without a dense mask, by item
         limit = _best(asking, gallery, pairs) - TIE  # (b,)
@@ -382,6 +383,15 @@ def _ranks(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: An
             above.index_add_(0, query, -(right >= limit[query]).long())  # right ones are among them
         ranks[rows] = above.cpu().numpy()
     return ranks
+
+
+def _blocks(answers: Any, items: Any) -> Iterator[slice]:
+    """Cut the queries into blocks, of fewer queries where very much is right for each, as where captions are the same."""
+    right = answers @ np.diff(items.indptr)  # (q,) how many are right for each
+    for block in row_slices(answers.shape[0], _QUERIES):
+        pairs, count = int(right[block].sum()), block.stop - block.start
+        for part in row_slices(count, max(1, min(count, count * _MOST_PAIRS // max(pairs, 1)))):
+            yield slice(block.start + part.start, block.start + part.stop)
 
 
 def _best(asking: torch.Tensor, gallery: torch.Tensor, pairs: Any) -> torch.Tensor:

@@ -170,8 +170,8 @@ class Metrics(Part):
     asked: int | None = Field(
         default=None,
         description="samples that were drawn to ask in retrieval on the whole set, on what lies outside a subset and "
-        "by metadata value, where all are too many (then some 2048 of each larger subset or lobe ask, drawn too, as "
-        "its n says); None where all asked",
+        "by metadata value, where all are too many (then drawn ones of each larger subset or lobe ask too, as many "
+        "as its n says); None where all asked",
     )
     ranked: int | None = Field(
         default=None,

@@ -9,6 +9,7 @@ import pytest
 
 import koda.metrics.sampling
 from koda.audit.evaluation import Evaluation, evaluate, load_evaluation
+from koda.audit.metrics import queries_drawn
 from koda.audit.plan import EVALUATIONS, AuditPlan, prepare
 from koda.audit.samples import load_samples
 from koda.audit.solutions import discover
@@ -79,7 +80,8 @@ def test_of_few_samples_nothing_is_drawn(measured: Mapping[str, Evaluation]) -> 
 
 def test_of_many_samples_the_record_says_how_many_were_drawn(measured: Mapping[str, Evaluation]) -> None:
     drawn = measured["drawn"]
-    assert (drawn.metrics.asked, drawn.metrics.ranked) == (DRAWN, DRAWN)
+    assert drawn.metrics.asked == DRAWN
+    assert DRAWN < drawn.metrics.ranked < 2 * DRAWN  # those that are tested, and the held-out ones that ask
     whole = [record for record in drawn.metrics.retrieval if record.subset == ALL]
     assert [(record.n, record.n_gallery) for record in whole] == [(DRAWN, N), (DRAWN, N)]
     assert all(row.n <= DRAWN for row in drawn.metrics.by_value)
@@ -99,13 +101,18 @@ def test_drawn_samples_leave_the_tests_as_they_are_and_the_figures_within_their_
             assert estimate.low <= full.image_to_text[depth].value <= estimate.high
 
 
-def test_the_held_out_samples_that_are_ranked_are_those_drawn(
+def test_the_held_out_samples_that_are_ranked_are_those_that_are_tested_or_ask(
     plan: AuditPlan, measured: Mapping[str, Evaluation]
 ) -> None:
     confirmation = load_samples(plan).confirmation
     drawn = set(drawn_keys(confirmation, DRAWN, plan.config.discrepancy.seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(koda.metrics.sampling, "MANY", MANY)
+        patch.setattr(koda.metrics.sampling, "DRAWN", DRAWN)
+        asked = set(queries_drawn(plan, load_samples(plan)) or ())
     rows = measured["drawn"].slices
-    assert {row["key"] for row in rows if row["split"] == "confirmation"} <= drawn
+    assert {row["key"] for row in rows if row["split"] == "confirmation"} <= drawn | asked
+    assert measured["drawn"].metrics.ranked == len(drawn | asked.intersection(confirmation))
     members = [row for row in rows if (row["side"], row["direction"]) == ("lost", 1) and row["in_slice"]]
     assert {row["split"] for row in members} == {"discovery", "confirmation"}
     assert any('"kind": "a"' in row["metadata"] for row in members)

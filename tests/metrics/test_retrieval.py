@@ -62,6 +62,23 @@ def test_every_rank_equals_brute_force(monkeypatch, queries, items, pairs):
 
 
 @pytest.mark.parametrize("pairs", [0, 65_536])
+def test_one_caption_of_all_images_leaves_nothing_wrong_and_is_taken_in_small_blocks(monkeypatch, pairs):
+    monkeypatch.setattr(koda.metrics.retrieval, "_PAIRS", pairs)
+    monkeypatch.setattr(koda.metrics.retrieval, "_MOST_PAIRS", 300)  # 5 queries of 60 right answers
+    blocks = []
+    best = koda.metrics.retrieval._best
+
+    def noted(asking, *more):
+        blocks.append(len(asking))
+        return best(asking, *more)
+
+    monkeypatch.setattr(koda.metrics.retrieval, "_best", noted)
+    found = recall(_table(caption=["a photo"] * 60))
+    assert found.image_to_text.ranks.tolist() == found.text_to_image.ranks.tolist() == [1] * 60
+    assert blocks == [5] * 24
+
+
+@pytest.mark.parametrize("pairs", [0, 65_536])
 def test_several_captions_an_image_and_shared_captions_equal_brute_force(monkeypatch, pairs):
     monkeypatch.setattr(koda.metrics.retrieval, "_PAIRS", pairs)
     monkeypatch.setattr(koda.metrics.retrieval, "_ITEMS", 13)
