@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from koda.discrepancy.solution import Solution
 
 _BLOCK_ROWS, _BLOCK_COLUMNS = 4096, 8192  # the part of a kernel matrix that is made at a time
-_BLOCKS_HERE = 2  # so many blocks are quicker made in this process than handed to workers
+_BLOCKS_HERE = 2  # up to so many are made in this process: it keeps a matrix of that size anyway
 _LEAST = 1e-37  # of a kernel value whose logarithm is taken, in float32
 KEPT_SAMPLES = 8192  # whose kernel matrix is kept in float32, 256 MiB
 

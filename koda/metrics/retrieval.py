@@ -386,7 +386,7 @@ def _ranks(queries: torch.Tensor, gallery: torch.Tensor, answers: Any, items: An
 
 
 def _blocks(answers: Any, items: Any) -> Iterator[slice]:
-    """Cut the queries into blocks, of fewer queries where very much is right for each, as where captions are the same."""
+    """Cut the queries into blocks: of fewer queries where very much is right for each, as where captions are alike."""
     right = answers @ np.diff(items.indptr)  # (q,) how many are right for each
     for block in row_slices(answers.shape[0], _QUERIES):
         pairs, count = int(right[block].sum()), block.stop - block.start
