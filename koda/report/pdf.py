@@ -61,15 +61,15 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
                     attachments=[attached],
                     uncompressed_pdf=True,  # the finishing step reads and compresses all of it anyway
                 )
+                return finish(pdf, drawing_software())
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
-        return finish(pdf, drawing_software())
 
 
 def _forget_layout(document: Any, _: Any) -> None:
     """Drop the boxes of all pages before the file is written: they are most of the memory, and in cycles."""
     document.pages.clear()
-    gc.collect()
+    gc.collect(0)  # nothing was collected while they were made, so that all of them are young
 
 
 def _renderer() -> tuple[Any, Any, Any]:

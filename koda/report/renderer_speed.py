@@ -52,8 +52,9 @@ def _lines_kept() -> Iterator[None]:
     one paragraph, which would have it start anew; of a text that is one, that can be said from the beginning.
     """
     lines = module("weasyprint.text.line_break")
-    layout, pango = getattr(lines, "Layout", None), getattr(lines, "pango", None)
-    if pango is None or not all(hasattr(layout, name) for name in ("set_text", "deactivate", "reactivate", "get_first_line")):
+    pango, layout = getattr(lines, "pango", None), getattr(lines, "Layout", None)
+    methods = ("set_text", "deactivate", "reactivate", "get_first_line")
+    if pango is None or layout is None or not all(hasattr(layout, method) for method in methods):
         yield
         return
     set_whole, drop, lay_out_again = layout.set_text, layout.deactivate, layout.reactivate
