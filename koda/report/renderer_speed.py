@@ -22,7 +22,7 @@ _IN_FLOW = ("static", "relative")  # positions
 def shortcuts() -> Iterator[None]:
     """Replace what is slow, and set it back."""
     with ExitStack() as stack:
-        for shortcut in (_patterns_kept, _lines_kept, _flow_told_quickly, _pages_listed_once):
+        for shortcut in (_patterns_kept, _lines_kept, _flow_told_quickly, _lengths_taken, _pages_listed_once):
             stack.enter_context(shortcut())
         yield
 
@@ -97,6 +97,23 @@ def _flow_told_quickly() -> Iterator[None]:
         return (style["float"] == "none" and style["position"] in _IN_FLOW) or asked(of)  # type: ignore[misc]
 
     with replaced(box, "is_in_normal_flow", is_in_normal_flow):
+        yield
+
+
+@contextmanager
+def _lengths_taken() -> Iterator[None]:
+    """Take a length in pixels as it stands, as most are, rather than look whether it has to be worked out."""
+    percent = module("weasyprint.layout.percent")
+    work_out = getattr(percent, "resolve_one_percentage", None)
+
+    def resolve_one_percentage(box: Any, name: str, refer_to: Any) -> None:
+        value = box.style[name]
+        if getattr(value, "unit", None) == "px":
+            setattr(box, name, value.value)
+        else:
+            work_out(box, name, refer_to)  # type: ignore[misc]
+
+    with replaced(percent, "resolve_one_percentage", resolve_one_percentage):
         yield
 
 
