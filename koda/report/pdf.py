@@ -40,7 +40,6 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
     with _LOCK, _only_fonts_of(fonts, more_fonts, moment):
         weasyprint, fetcher, font_configuration = _renderer()
         data_only = fetcher(allowed_protocols={"data"}, allow_redirects=False, fail_on_errors=True)
-        document = weasyprint.HTML(string=with_directions(html), base_url=None, url_fetcher=data_only)
         attached = weasyprint.Attachment(
             string=attachment,
             name="audit.json",
@@ -52,23 +51,25 @@ def write_pdf(html: str, fonts: Path, attachment: bytes, moment: datetime, more_
         )
         try:
             with settings():
+                document = weasyprint.HTML(string=with_directions(html), base_url=None, url_fetcher=data_only)
                 pdf: bytes = document.write_pdf(
                     finisher=_forget_layout,
                     font_config=font_configuration(),
                     pdf_variant=VARIANT,
                     pdf_tags=True,
+                    pdf_identifier=False,  # the finishing step gives the file one
                     attachments=[attached],
                     uncompressed_pdf=True,  # the finishing step reads and compresses all of it anyway
                 )
+                return finish(pdf, drawing_software())
         except weasyprint.urls.FatalURLFetchingError as error:  # not an Exception, so nothing above would catch it
             raise KodaError(f"The PDF was not made, since its source refers outside itself: {error}.") from error
-        return finish(pdf, drawing_software())
 
 
 def _forget_layout(document: Any, _: Any) -> None:
     """Drop the boxes of all pages before the file is written: they are most of the memory, and in cycles."""
     document.pages.clear()
-    gc.collect()
+    gc.collect(0)  # nothing was collected while they were made, so that all of them are young
 
 
 def _renderer() -> tuple[Any, Any, Any]:

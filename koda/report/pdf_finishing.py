@@ -34,6 +34,7 @@ _PRODUCER = re.compile(rb'pdf:Producer="[^"]*"')
 _TEXT_PLACE = re.compile(rb"^1 0 0 -1 \S+ (\S+) Tm$", re.MULTILINE)
 _POINTS = 0.75  # of a pixel; WeasyPrint counts pixels from the top of the page
 _MOST_TRIES = 8
+_LEVEL = 6  # of compression; the highest takes three times as long for a fiftieth less
 
 
 def finish(pdf: bytes, producer: str = "") -> bytes:
@@ -287,5 +288,5 @@ def _written(document: Any) -> bytes:
 
 
 def _compressed(content: bytes) -> bytes:
-    data = zlib.compress(content, 9)
+    data = zlib.compress(content, _LEVEL)
     return data + b"\n" if data.endswith(b"\r") else data

@@ -10,11 +10,12 @@ import gc
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from typing import Any
 
 from fontTools.ttLib import TTFont
 
+from koda.report.renderer_speed import shortcuts
+from koda.report.replacing import module, replaced
 from koda.report.text import direction
 
 _ISOLATED = re.compile(r"<bdi>(?=([^<]*))")
@@ -34,7 +35,7 @@ def with_directions(html: str) -> str:
 def settings() -> Iterator[None]:
     """Set WeasyPrint, which has to be importable, and set it back; the caller lets one thread at a time draw."""
     with ExitStack() as stack:
-        for setting in (_one_subsetter, _texts_in_one_run, _no_collection):
+        for setting in (_one_subsetter, _texts_in_one_run, _no_collection, shortcuts):
             stack.enter_context(setting())
         yield
 
@@ -55,8 +56,8 @@ def _one_subsetter() -> Iterator[None]:
             del font[table]
         return font
 
-    fonts = _module("weasyprint.pdf.fonts")
-    with _replaced(fonts, "harfbuzz_subset", None), _replaced(fonts, "TTFont", without_shaping):
+    fonts = module("weasyprint.pdf.fonts")
+    with replaced(fonts, "harfbuzz_subset", None), replaced(fonts, "TTFont", without_shaping):
         yield
 
 
@@ -76,7 +77,7 @@ def _texts_in_one_run() -> Iterator[None]:
     WeasyPrint places the letters of an SVG text one by one, in the order in which they are stored: Arabic and Hebrew
     come out backwards, and what joins or stacks its letters falls apart. No figure of koda places single letters.
     """
-    node_type = getattr(_module("weasyprint.svg"), "Node", None)
+    node_type = getattr(module("weasyprint.svg"), "Node", None)
     before = getattr(node_type, "text", None)
     if not isinstance(before, property) or before.fget is None:
         yield
@@ -87,7 +88,7 @@ def _texts_in_one_run() -> Iterator[None]:
         stored = stored_in(node)
         return _Run(stored) if isinstance(stored, str) else stored
 
-    with _replaced(node_type, "text", property(text)):
+    with replaced(node_type, "text", property(text)):
         yield
 
 
@@ -105,25 +106,3 @@ def _no_collection() -> Iterator[None]:
     finally:
         if collected:
             gc.enable()
-
-
-def _module(name: str) -> Any:
-    """Return a module, or None where there is none of the name."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        return None
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Put a value in the place of one that a module or a class has, and set it back; where it has none, do nothing."""
-    if not hasattr(owner, name):
-        yield
-        return
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
