@@ -60,17 +60,17 @@ def test_the_values_are_those_of_each_alone_and_the_kernels_are_made_once(both, 
     assert sum(made.values()) == separate / 2
 
 
-def test_beyond_the_exact_inner_products_the_same_rows_serve_both(both, made, monkeypatch):
+def test_beyond_the_exact_inner_products_the_same_few_rows_serve_both(both, made, monkeypatch):
     solutions, kernels, keys = both
     exact = {side: Extension(solutions[side], kernels[side]).values(keys) for side in solutions}
     monkeypatch.setattr(module, "_EXACT_ROWS", 100)
-    monkeypatch.setattr(module, "_DRAWN_ROWS", 4000)
+    monkeypatch.setattr(module, "_DRAWN_ROWS", 60)
     made.clear()
     shared = extensions(solutions, kernels)
     for side, values in exact.items():
-        found = shared[side].values(keys)
-        assert np.abs(found - values).max() < 0.1 * np.abs(values).max()
-    assert max(made.values()) <= SEARCHED + (N - SEARCHED)  # once the drawn rows, once the new samples
+        # directions of the exact kernels span what these make of them, so that few rows tell it without error
+        np.testing.assert_allclose(shared[side].values(keys), values, rtol=0, atol=1e-4 * np.abs(values).max())
+    assert max(made.values()) <= 60 + (N - SEARCHED)  # once the drawn rows, once the new samples
 
 
 def test_a_side_that_found_nothing_or_searched_others_leaves_the_other_alone(both):
