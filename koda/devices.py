@@ -166,8 +166,10 @@ def exact_samples(device: torch.device | str) -> int:
     return _EXACT_SAMPLES if _is_cpu(device) else _EXACT_SAMPLES_GPU
 
 
-def usual_features(device: torch.device | str) -> int:
-    """Return the number r of features that a search uses where the configuration leaves it open."""
+def n_features_of(configured: int | None, device: torch.device | str) -> int:
+    """Return the number r of features that a search uses: as configured, else 1000 on the CPU and 3000 on a GPU."""
+    if configured is not None:
+        return configured
     return _FEATURES if _is_cpu(device) else _FEATURES_GPU
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koda.audit.plan import COVARIANCES, AuditPlan
-from koda.devices import device_of
+from koda.devices import device_of, n_features_of
 from koda.embeddings import TableLike
 from koda.kernels import KernelPair
 from koda.kernels.bandwidths import kernels_from_note, kernels_to_note
 from koda.kernels.covariance import CovarianceBlocks
-from koda.kernels.features import draw_pair, n_features_of
+from koda.kernels.features import draw_pair
 from koda.storage import write_atomically
 from koda.typing import Side
 
@@ -46,7 +46,7 @@ def load_covariance(plan: AuditPlan, side: Side, target: TableLike, reference: T
     kernels = kernels_from_note(note["kernels"])
     device = device_of(search.device)
     kind = None if search.features == "auto" else search.features
-    maps = draw_pair(kernels, target, reference, n_features_of(search, device), kind=kind, seed=search.seed)
+    maps = draw_pair(kernels, target, reference, n_features_of(search.n_features, device), kind=kind, seed=search.seed)
     return {"kernels": kernels, "covariance": CovarianceBlocks(sums.to(device), note["n"], maps, note["exact"])}
 
 

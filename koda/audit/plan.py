@@ -15,7 +15,7 @@ from koda.audit.aligned import AlignedModel, aligned_models
 from koda.audit.identity import without_places
 from koda.config import AuditConfig, modalities_of
 from koda.datasets import ImageDigests, PairDataset, read_dataset
-from koda.devices import exact_samples, kind_of, usual_features
+from koda.devices import exact_samples, kind_of, n_features_of
 from koda.embeddings.layout import SHARD_SIZE
 from koda.errors import DataError, ModelError, StoreError
 from koda.extraction import KIND as EMBEDDINGS
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 COVARIANCES = "covariances"
 SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 3, SOLUTIONS: 7, CONTROLS: 4, EVALUATIONS: 13, RECORDS: 11, REPORTS: 6}
+_STEP_VERSIONS = {COVARIANCES: 3, SOLUTIONS: 7, CONTROLS: 4, EVALUATIONS: 13, RECORDS: 12, REPORTS: 6}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously
@@ -136,7 +136,7 @@ class AuditPlan:
         if config.features not in ("exact", "auto") or (
             config.features == "auto" and len(self.dataset.pairs) > exact_samples(device)
         ):
-            search["n_features"] = usual_features(device) if config.n_features is None else config.n_features
+            search["n_features"] = n_features_of(config.n_features, device)
         return search
 
     def _search_key(self, kind: str, side: Side, search: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from koda.config import DiscrepancyConfig
-from koda.devices import exact_samples, free_memory
+from koda.devices import exact_samples, free_memory, n_features_of
 from koda.discrepancy.solver.feature_space import FeatureSpace
 from koda.discrepancy.solver.numerics import UNIT
 from koda.discrepancy.solver.sample_space import SampleSpace
@@ -21,7 +21,7 @@ from koda.errors import ConfigError, DataError
 from koda.kernels import KernelPair
 from koda.kernels.covariance import CovarianceBlocks, StackedFeatures
 from koda.kernels.covariance_parts import summed
-from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, n_features_of, shares_randomness
+from koda.kernels.features import FeatureMap, draw_pair, error_bound, kernel_error, shares_randomness
 
 _READ_ROWS = {"cpu": 256}  # rows of features that are read at a time, by device
 _MATRICES = 6  # (n, n) float64 of a search with exact kernels: two forms, a factor, copies of them
@@ -242,7 +242,7 @@ def feature_forms(
     Raises:
         DataError: a covariance of other samples or maps.
     """
-    r, seed = n_features_of(config, device), config.seed
+    r, seed = n_features_of(config.n_features, device), config.seed
     kind = None if config.features == "auto" else config.features  # None is the kernel's default
     maps = draw_pair(kernels, target, reference, r, kind=kind, seed=seed)
     errors = {

@@ -40,13 +40,9 @@ class CaptionMemory:
 
     def encode(self, captions: Sequence[str], encode: Callable[[list[str]], FloatArray]) -> FloatArray:
         """Return the vectors (n, d) of captions, encoding only those that are not known."""
-        new = self.unknown(captions)
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._known]
         vectors = dict(zip(new, encode(new), strict=True))
         return np.stack([self._known[caption] if caption in self._known else vectors[caption] for caption in captions])
-
-    def unknown(self, captions: Sequence[str]) -> list[str]:
-        """Return the distinct captions that are to be encoded, in their order."""
-        return [caption for caption in dict.fromkeys(captions) if caption not in self._known]
 
     def learn(self, number: int, captions: Sequence[str], text: FloatArray) -> None:
         """Keep what later shards need of a finished shard's rows, and forget what none needs any more."""

@@ -34,6 +34,7 @@ _VARYING_LENGTH = 0.02  # standard deviation of lengths over their mean, where t
 _APART = 10.0  # ties of the two models that differ more often than this are warned about
 Distances = Mapping[str, torch.Tensor]  # modality -> d^2 / 2 median^2, (m, m)
 _BLOCK_ROWS = {"cpu": 128}  # of squared distances that are made at a time, by device
+_NOTHING_TIED = 1e15  # median distances over a bandwidth; at more of them nothing is tied either, but squares overflow
 _DECOMPOSED_SIZE = 256  # samples up to which all eigenvalues are quicker than Lanczos steps
 
 
@@ -238,7 +239,9 @@ def _bandwidths(
 
 def _gaussian(distances: Distances, medians: Mapping[str, float], sigmas: Mapping[str, float]) -> _Measured:
     """Return the Gaussian kernel of one model with these bandwidths."""
-    parts = {name: squared * (medians[name] / sigmas[name]) ** 2 for name, squared in distances.items()}
+    parts = {
+        name: squared * min(medians[name] / sigmas[name], _NOTHING_TIED) ** 2 for name, squared in distances.items()
+    }
     total = _total(parts)
     return _Measured(
         Kernel(sigmas),
@@ -297,6 +300,9 @@ def _median_scaled(
     for name in names:
         values = torch.as_tensor(values_of(table, name)).to(device=device, dtype=torch.float64)  # (m, d)
         values = values - values.mean(0)
+        low, high = values.aminmax()
+        unit = _power_of_two(max(float(high), -float(low)))  # in which the squared distances are numbers of float32
+        values /= unit
         norms = values.square().sum(1)  # (m,)
         squared, pairs = _squared_distances(values, norms)
         median = float(pairs.median()) ** 0.5 if pairs.numel() else 0.0
@@ -306,9 +312,14 @@ def _median_scaled(
                 f"The {name} embeddings of the {role} model are constant: their median distance is 0 over {m} samples.",
                 f"Check how they were made, or leave the {name}s out with discrepancy.modality.",
             )
-        medians[name] = median
+        medians[name] = median * unit
         scaled[name] = squared.div_(2 * median**2)
     return medians, scaled
+
+
+def _power_of_two(value: float) -> float:
+    """Return the largest power of two up to a positive number: to divide by it rounds nothing."""
+    return math.ldexp(1.0, math.frexp(value)[1] - 1)
 
 
 def _squared_distances(values: torch.Tensor, norms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

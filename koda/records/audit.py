@@ -25,7 +25,7 @@ from koda.records.subsets import Sign, Subset
 from koda.records.trend import Trend
 from koda.typing import SIDES, Side
 
-RECORD_VERSION = 4
+RECORD_VERSION = 5
 
 ShareUnit = Literal["ties", "raw"]
 Pick = Literal["top", "member", "near miss"]
@@ -367,7 +367,9 @@ class Provenance(Part):
     config_digest: str
     artifacts: dict[str, str] = Field(description="step -> digest of what it made")
     determinism: dict[str, Any] = Field(default={})
-    runner: str = Field(default="threads", description="what computed the parts: threads, dask or ray")
+    runner: str = Field(
+        default="threads", description="what computed the parts: threads, dask or ray; not told before version 5"
+    )
     workers: int | None = Field(default=None, description="of the cluster, as far as the run had it work")
 
 
@@ -412,7 +414,8 @@ class AuditRecord(Record):
 def _upgrade(raw: dict[str, Any]) -> None:
     """Label the shares of a record of version 1 as raw, and leave out what bandwidths were tried in it.
 
-    What versions 2, 3 and 4 added is empty where it is missing. Version 4 added the places of a confusion.
+    What later versions added is empty where it is missing. Version 4 added the places of a confusion; version 5 how
+    many samples asked and were ranked where all are too many, and what computed the parts.
     """
     if raw["version"] < 2:
         raw["method"]["share_unit"] = "raw"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from koda.audit.redrawing import annotate, redraw
 from koda.audit.verification import verify_audit
 from koda.errors import ConfigError, StoreError
 from koda.evidence.verify import verify
+from koda.records import AuditRecord
 from koda.report.former import pictures_in
 from tests.audit.published import leave_artifacts, put, small_record
-from tests.records.versions import of_version_3
+from tests.records.versions import of_version_3, of_version_4
 from tests.report import factory_looks
 from tests.report.page import Page
 
@@ -198,9 +200,12 @@ def test_pages_of_pictures_are_listed_checked_copied_and_taken_away_with_their_r
     assert "no picture" not in page(tmp_path / "again").text
 
 
-def test_a_record_of_version_3_is_drawn_again_by_what_it_has_become_and_stays_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [of_version_3, of_version_4])
+def test_a_record_of_an_older_version_is_drawn_again_by_what_it_has_become_and_stays_as_it_is(
+    tmp_path: Path, written: Callable[[AuditRecord], str]
+) -> None:
     made = factory_looks.record(1, gallery=2, map_points=0)
-    home, old = tmp_path / "home", of_version_3(made)
+    home, old = tmp_path / "home", written(made)
     folder = put(home, made)
     (tmp_path / "audit.json").write_text(old, encoding="utf-8")
     replace_files(folder, {"audit.json": tmp_path / "audit.json"})

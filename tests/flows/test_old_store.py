@@ -95,7 +95,7 @@ def test_a_new_audit_lies_beside_the_old_ones(folder: Path) -> None:
     assert {audit["id"] for audit in run("history")} == {FIRST, SECOND, result["id"]}
     record = AuditRecord.from_json(Path(result["paths"]["record"]).read_bytes())
     old = AuditRecord.from_json((folder / "koda-runs" / "audits" / FIRST / "audit.json").read_bytes())
-    assert (record.version, record.method.share_unit) == (4, "ties")
+    assert (record.version, record.method.share_unit) == (5, "ties")
     now, then = record.provenance.artifacts, old.provenance.artifacts
     assert not set(now.items()) & set(then.items())
     assert record.changes is not None and record.changes.before == SECOND  # the last of the same line

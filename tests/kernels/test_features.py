@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from koda import DiscrepancyConfig, EmbeddingTable
+from koda import EmbeddingTable
+from koda.devices import n_features_of
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel, KernelPair
 from koda.kernels.features import (
@@ -21,7 +22,6 @@ from koda.kernels.features import (
     draw_pair,
     error_bound,
     kernel_error,
-    n_features_of,
     shares_randomness,
 )
 
@@ -155,9 +155,9 @@ def test_the_kind_goes_with_the_kernel():
 
 
 def test_how_many_features_by_device():
-    assert n_features_of(DiscrepancyConfig(), "cpu") == 1000
-    assert n_features_of(DiscrepancyConfig(), torch.device("cuda:1")) == 3000
-    assert n_features_of(DiscrepancyConfig(n_features=7), "cuda") == 7
+    assert n_features_of(None, "cpu") == 1000
+    assert n_features_of(None, torch.device("cuda:1")) == 3000
+    assert n_features_of(7, "cuda") == 7
 
 
 def test_two_models_share_the_draw_where_their_dimensions_match():

@@ -288,6 +288,27 @@ def test_a_given_bandwidth_is_used_as_it_is():
         assert pair.median_distances[role] == pytest.approx(medians, rel=0.02)
 
 
+@pytest.mark.parametrize("sigma", ["auto", "matched"])
+def test_the_scale_of_the_embeddings_is_that_of_the_bandwidths_and_changes_nothing_else(sigma):
+    target, reference, config = table(60), table(60, 1), DiscrepancyConfig(sigma=sigma, device="cpu")
+    pair = choose_kernels(target, reference, config)
+    for scale in (2.0**64, 2.0**-70, 2.0**-400):  # whose squares float32 has not, or not in full
+        scaled = (EmbeddingTable(t.keys, image=scale * t.image, text=t.text) for t in (target, reference))
+        other = choose_kernels(*scaled, config)
+        assert (other.ties, other.leading_eigenvalues) == (pair.ties, pair.leading_eigenvalues)
+        for role in ("target", "reference"):
+            sigmas = getattr(pair, role).sigmas
+            assert getattr(other, role).sigmas == {"image": scale * sigmas["image"], "text": sigmas["text"]}
+            assert other.median_distances[role]["image"] == scale * pair.median_distances[role]["image"]
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e200])
+def test_a_bandwidth_far_under_every_distance_is_refused_in_words(scale):
+    far = EmbeddingTable(table(60).keys, image=scale * table(60).image)
+    with pytest.raises(DataError, match=r"ties nothing together: .* is 0 "):
+        choose_kernels(far, far, DiscrepancyConfig(modality="image", sigma=1.0, device="cpu"))
+
+
 def test_constant_rows_are_refused():
     flat = EmbeddingTable([str(i) for i in range(5)], image=np.ones((5, 3)), text=np.eye(5))
     with pytest.raises(DataError, match="image embeddings of the target model are constant"):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any, get_args
 
 import pytest
 
 from koda.errors import DataError
 from koda.records import AuditRecord, IntendedUse, Looks
-from tests.records.versions import of_version_1, of_version_2, of_version_3
+from koda.records.audit import RECORD_VERSION
+from koda.records.base import Part
+from koda.storage import digest_json
+from tests.records.versions import of_version_1, of_version_2, of_version_3, of_version_4
 from tests.report import factory, factory_looks
 
 
@@ -17,9 +21,9 @@ def record() -> AuditRecord:
     return factory.record(n_findings=2, map_points=0)
 
 
-def test_a_record_is_of_version_4_and_says_that_its_shares_are_in_ties(record: AuditRecord) -> None:
+def test_a_record_is_of_version_5_and_says_that_its_shares_are_in_ties(record: AuditRecord) -> None:
     raw = json.loads(record.to_json())
-    assert raw["version"] == 4
+    assert raw["version"] == 5
     assert raw["method"]["share_unit"] == "ties"
     assert AuditRecord.from_json(json.dumps(raw)) == record
 
@@ -77,7 +81,31 @@ def test_a_record_of_version_3_has_confusions_that_name_no_samples() -> None:
     assert (old.version, old.findings, AuditRecord.from_json(old.to_json())) == (3, record.findings, old)
 
 
+def test_a_record_of_version_4_says_neither_who_asked_nor_what_computed(record: AuditRecord) -> None:
+    metrics = record.metrics.model_copy(update={"asked": 2048, "ranked": 50_000})
+    provenance = record.provenance.model_copy(update={"runner": "dask", "workers": 2})
+    record = record.model_copy(update={"metrics": metrics, "provenance": provenance})
+    old = AuditRecord.from_json(of_version_4(record))
+    assert (old.metrics.asked, old.metrics.ranked) == (None, None)
+    assert (old.provenance.runner, old.provenance.workers) == ("threads", None)
+    assert (old.version, old.findings, AuditRecord.from_json(old.to_json())) == (4, record.findings, old)
+
+
+def test_a_field_that_comes_or_goes_needs_a_new_version() -> None:
+    """Where this fails, RECORD_VERSION goes up, versions.py writes the record as it was, and the digest follows."""
+    fields: dict[str, list[str]] = {}
+    rest: list[Any] = [AuditRecord]
+    while rest:
+        each = rest.pop()
+        rest += get_args(each)
+        if isinstance(each, type) and issubclass(each, Part) and each.__name__ not in fields:
+            fields[each.__name__] = sorted(each.model_fields)
+            rest += [field.annotation for field in each.model_fields.values()]
+    assert {"AuditRecord", "Estimate", "Provenance", "SampleNeighbours"} <= fields.keys()
+    assert (RECORD_VERSION, digest_json(fields)[:16]) == (5, "3d45f95fce707abb")
+
+
 def test_a_record_of_a_newer_koda_is_refused_in_words(record: AuditRecord) -> None:
-    raw = json.loads(record.to_json()) | {"version": 5}
-    with pytest.raises(DataError, match=r"record version 5; this koda reads versions up to 4"):
+    raw = json.loads(record.to_json()) | {"version": 6}
+    with pytest.raises(DataError, match=r"record version 6; this koda reads versions up to 5"):
         AuditRecord.from_json(json.dumps(raw))

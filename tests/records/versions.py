@@ -39,3 +39,11 @@ def of_version_3(record: AuditRecord) -> str:
     for confusion in raw["looks"]["confusions"]:
         del confusion["places"]
     return json.dumps(raw, indent=2) + "\n"
+
+
+def of_version_4(record: AuditRecord) -> str:
+    """The same record as version 4 wrote it, which says neither who asked and was ranked nor what computed."""
+    raw = json.loads(record.to_json())
+    raw["version"] = 4
+    del raw["metrics"]["asked"], raw["metrics"]["ranked"], raw["provenance"]["runner"], raw["provenance"]["workers"]
+    return json.dumps(raw, indent=2) + "\n"

@@ -8,7 +8,6 @@ from koda.kernels.features.draw import (
     draw_pair,
     error_bound,
     kernel_error,
-    n_features_of,
     shares_randomness,
 )
 from koda.kernels.features.fourier import FourierMap, draw_frequencies
@@ -23,6 +22,5 @@ __all__ = [
     "draw_pair",
     "error_bound",
     "kernel_error",
-    "n_features_of",
     "shares_randomness",
 ]

@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from koda.config import DiscrepancyConfig
-from koda.devices import usual_features
 from koda.embeddings import TableLike
 from koda.embeddings.rows import rows_by_key
 from koda.errors import ConfigError
@@ -17,11 +15,6 @@ from koda.kernels import Kernel, KernelPair, dimensions
 from koda.kernels.features.base import FeatureMap, check_kind
 from koda.kernels.features.fourier import FourierMap, draw_frequencies
 from koda.kernels.features.sketch import SketchMap
-
-
-def n_features_of(config: DiscrepancyConfig, device: torch.device | str) -> int:
-    """Return r: as configured, else 1000 on the CPU and 3000 on a GPU."""
-    return usual_features(device) if config.n_features is None else config.n_features
 
 
 def draw_features(kernel: Kernel, table: TableLike, r: int, *, kind: str | None = None, seed: int = 0) -> FeatureMap:
