@@ -15,7 +15,7 @@ import torch
 
 from koda.embeddings import EmbeddingTable
 from koda.kernels import Kernel
-from koda.kernels.covariance_parts import put_table, table_at
+from koda.kernels.covariance_parts import share_table, table_at
 from koda.parallel import Exchange, Handle, Workers, in_order
 from koda.typing import FloatArray, IntArray
 
@@ -90,12 +90,12 @@ def times_by(
         left: dict[int, Handle] = {}
         for i, j in places:
             here, there = cuts[0][i], cuts[1][j]
-            if i == 0:  # the exchange does not write again what it holds: columns of several products lie there once
-                right = put_table(exchange, table.take(columns[there]))
-                of_right = exchange.put_arrays({"weights": weights[there]})
+            if i == 0:  # what is shared is not written again: columns of several products lie there once
+                right = share_table(exchange, table.take(columns[there]))
+                of_right = exchange.share_arrays({"weights": weights[there]})
             if j == 0:
-                left[i] = put_table(exchange, table.take(rows[here]))
-            yield exchange, maker, left[i], right, of_right, (i, j)
+                left[i] = share_table(exchange, table.take(rows[here]))
+            yield exchange, maker, left[i], right, of_right
 
     result = np.zeros((len(rows), weights.shape[1]))
     for (i, _), handle in zip(places, in_order(workers, product_of_block, parts()), strict=True):
@@ -103,9 +103,7 @@ def times_by(
     return result
 
 
-def product_of_block(
-    exchange: Exchange, maker: BlockMaker, left: Handle, right: Handle, weights: Handle, place: tuple[int, int]
-) -> Handle:
+def product_of_block(exchange: Exchange, maker: BlockMaker, left: Handle, right: Handle, weights: Handle) -> Handle:
     """Make a block of the kernel and multiply it; the work of one part.
 
     Args:
@@ -114,7 +112,6 @@ def product_of_block(
         left: the embeddings of the rows.
         right: those of the columns.
         weights: of the columns.
-        place: of the block; products that are equal are still two, since each is removed when it is read.
 
     Returns:
         The handle of the product, float64.
@@ -124,7 +121,7 @@ def product_of_block(
     """
     block = maker.block(_kept_table(exchange, left), _kept_table(exchange, right))
     product = multiplied(block, torch.from_numpy(exchange.get_arrays(weights)["weights"]))
-    return exchange.put_arrays({"product": product, "place": np.array(place)})
+    return exchange.put_arrays({"product": product})
 
 
 _tables: dict[str, EmbeddingTable] = {}  # those of the last parts, the latest last: neighbours share rows or columns

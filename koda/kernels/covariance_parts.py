@@ -62,7 +62,7 @@ def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = No
     def parts() -> Iterator[tuple[Any, ...]]:
         tables = (features.target, features.reference)
         for cut in zip(*(table.chunks(rows or part_rows(features.n)) for table in tables), strict=True):
-            handles = tuple(put_table(exchange, part) for _, part in cut)
+            handles = tuple(share_table(exchange, part) for _, part in cut)
             yield exchange, handles, notes, str(features.device)
 
     for handle in in_order(workers, partial_sums, parts()):
@@ -94,17 +94,17 @@ def partial_sums(
     return exchange.put_arrays({"sums": blocks.sums.to(small).cpu().numpy()})
 
 
-def put_table(exchange: Exchange, table: EmbeddingTable) -> Handle:
+def share_table(exchange: Exchange, table: EmbeddingTable) -> Handle:
     """Write the embeddings of a table, without its keys.
 
     Raises:
         MachineError: nothing can be written to the exchange.
     """
-    return exchange.put_arrays({name: np.asarray(getattr(table, name)) for name in table.modalities})
+    return exchange.share_arrays({name: np.asarray(getattr(table, name)) for name in table.modalities})
 
 
 def table_at(exchange: Exchange, handle: Handle) -> EmbeddingTable:
-    """Read what :func:`put_table` wrote; the keys are numbers of rows.
+    """Read what :func:`share_table` wrote; the keys are numbers of rows.
 
     Raises:
         MachineError: the handle names nothing.

@@ -37,13 +37,13 @@ def ranked(
     if workers is None or len(queries) <= rows:
         return ranks(queries, gallery, answers, items)
     exchange, answers = workers.exchange, csr_array(answers)
-    whole = exchange.put_arrays({"rows": gallery.cpu().numpy(), **_sparse(csr_array(items))})
+    whole = exchange.share_arrays({"rows": gallery.cpu().numpy(), **_sparse(csr_array(items))})
 
     def parts() -> Iterator[tuple[Any, ...]]:
         for first in range(0, len(queries), rows):
             cut = slice(first, first + rows)
             some = {"rows": queries[cut].cpu().numpy(), **_sparse(answers[cut])}
-            yield exchange, ranks, exchange.put_arrays(some), whole, str(queries.device)
+            yield exchange, ranks, exchange.share_arrays(some), whole, str(queries.device)
 
     found = [exchange.take_arrays(handle)["ranks"] for handle in in_order(workers, ranks_of_part, parts())]
     result: IntArray = np.concatenate(found)
