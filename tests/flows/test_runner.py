@@ -82,11 +82,10 @@ def test_the_exchange_of_a_run_that_was_killed_is_removed_and_that_of_one_that_g
         folder.mkdir(parents=True)
         (folder / "sums").write_bytes(b"x")
     cluster = Cluster(RunnerConfig(kind="dask"), tmp_path)
-    with ArtifactStore(tmp_path / "artifacts").lock("exchange", there.name):
-        with contextlib.ExitStack() as held:
-            cluster._take_exchange(held)
-            cluster.exchange.put(b"y")
-            cluster.close()
+    with ArtifactStore(tmp_path / "artifacts").lock("exchange", there.name), contextlib.ExitStack() as held:
+        cluster._take_exchange(held)
+        cluster.exchange.put(b"y")
+        cluster.close()
     assert [folder.name for folder in (tmp_path / "exchange").iterdir()] == ["run-there"]
 
 
