@@ -16,10 +16,8 @@ import torch
 from koda.embeddings import EmbeddingTable
 from koda.kernels import Kernel
 from koda.kernels.covariance_parts import share_table, table_at
-from koda.parallel import Exchange, Handle, Workers, in_order
+from koda.parallel import Exchange, Handle, Kept, Workers, in_order
 from koda.typing import FloatArray, IntArray
-
-_KEPT = 8  # tables at a worker: at 4096 and 8192 rows of 1024 numbers 128 to 256 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -124,18 +122,12 @@ def product_of_block(exchange: Exchange, maker: BlockMaker, left: Handle, right:
     return exchange.put_arrays({"product": product})
 
 
-_tables: dict[str, EmbeddingTable] = {}  # those of the last parts, the latest last: neighbours share rows or columns
+_tables: Kept[EmbeddingTable] = Kept(8)  # at 4096 and 8192 rows of 1024 numbers 128 to 256 MiB in float32
 
 
 def _kept_table(exchange: Exchange, handle: Handle) -> EmbeddingTable:
-    """Read a table, or take it from the last parts."""
-    table = _tables.pop(handle.digest, None)
-    if table is None:
-        table = table_at(exchange, handle)
-    _tables[handle.digest] = table
-    while len(_tables) > _KEPT:
-        _tables.pop(next(iter(_tables)))
-    return table
+    """Read a table, or take it from the last parts: neighbours share rows or columns."""
+    return _tables.get(handle.digest, lambda: table_at(exchange, handle))
 
 
 def slices(n: int, size: int) -> list[slice]:

@@ -19,7 +19,7 @@ from koda.errors import MachineError
 from koda.kernels.covariance import MOST_INT32_ROWS, CovarianceBlocks, StackedFeatures, accumulate
 from koda.kernels.features import FeatureMap, draw_features
 from koda.kernels.kernel import Kernel
-from koda.parallel import Exchange, Handle, Workers, current, in_order
+from koda.parallel import Exchange, Handle, Kept, Workers, current, in_order
 
 PART_ROWS = 14_336  # two chunks of rows on a CPU; the square of a feature is up to 127^2, so that int32 holds their sum
 MOST_PARTS = 256
@@ -125,20 +125,19 @@ def _note(feature_map: FeatureMap) -> dict[str, Any]:
     }
 
 
-_kept: dict[str, FeatureMap] = {}  # the maps of the last part, which are those of the next
+_maps: Kept[FeatureMap] = Kept(4)  # two questions of two maps
 
 
 def _drawn(note: dict[str, Any], table: EmbeddingTable) -> FeatureMap:
-    """Draw a feature map again, or take that of the last part."""
-    if (known := _kept.get(note["digest"])) is not None:
-        return known
+    """Draw a feature map again, or take that of the last parts."""
+    return _maps.get(note["digest"], lambda: _drawn_again(note, table))
+
+
+def _drawn_again(note: dict[str, Any], table: EmbeddingTable) -> FeatureMap:
     drawn = draw_features(Kernel(**note["kernel"]), table, note["r"], kind=note["kind"], seed=note["seed"])
     if drawn.digest() != note["digest"]:
         raise MachineError(
             "A worker draws other random features than the run from the same seed.",
             "Install the same versions of numpy and torch on all machines of the cluster.",
         )
-    if len(_kept) >= 4:  # two questions of two maps
-        _kept.clear()
-    _kept[note["digest"]] = drawn
     return drawn

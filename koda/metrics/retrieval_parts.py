@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from koda.parallel import Exchange, Handle, current, in_order
+from koda.parallel import Exchange, Handle, Kept, current, in_order
 from koda.typing import IntArray
 
 CHUNKS = 8  # products of a part
@@ -64,15 +64,12 @@ def ranks_of_part(exchange: Exchange, ranks: Ranks, queries: Handle, gallery: Ha
         MachineError: a handle names nothing.
     """
     asked = exchange.get_arrays(queries)
-    if gallery.digest not in _kept:
-        _kept.clear()
-        _kept[gallery.digest] = exchange.get_arrays(gallery)
-    whole = _kept[gallery.digest]
+    whole = _galleries.get(gallery.digest, lambda: exchange.get_arrays(gallery))
     tensors = [torch.from_numpy(arrays["rows"]).to(device) for arrays in (asked, whole)]
     return exchange.put_arrays({"ranks": ranks(tensors[0], tensors[1], _unsparse(asked), _unsparse(whole))})
 
 
-_kept: dict[str, dict[str, np.ndarray]] = {}  # the gallery of the last part, which is that of the next
+_galleries: Kept[dict[str, np.ndarray]] = Kept(1)
 
 
 def _sparse(matrix: Any) -> dict[str, np.ndarray]:
