@@ -15,7 +15,7 @@ import torch
 
 from koda.embeddings import EmbeddingTable
 from koda.kernels import Kernel
-from koda.kernels.covariance_parts import share_table, table_at
+from koda.kernels.covariance_parts import arrays_of, table_at
 from koda.parallel import Exchange, Handle, Kept, Workers, in_order
 from koda.typing import FloatArray, IntArray
 
@@ -89,10 +89,10 @@ def times_by(
         for i, j in places:
             here, there = cuts[0][i], cuts[1][j]
             if i == 0:  # what is shared is not written again: columns of several products lie there once
-                right = share_table(exchange, table.take(columns[there]))
+                right = exchange.share_arrays(arrays_of(table.take(columns[there])))
                 of_right = exchange.share_arrays({"weights": weights[there]})
             if j == 0:
-                left[i] = share_table(exchange, table.take(rows[here]))
+                left[i] = exchange.share_arrays(arrays_of(table.take(rows[here])))
             yield exchange, maker, left[i], right, of_right
 
     result = np.zeros((len(rows), weights.shape[1]))

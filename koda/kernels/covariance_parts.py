@@ -8,6 +8,7 @@ since a sum of fractions depends on where it is cut.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,15 +59,18 @@ def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = No
     """
     exchange, notes = workers.exchange, tuple(map(_note, features.maps))
     sums = torch.zeros(features.width, features.width, dtype=torch.float64)
+    handed_out: deque[tuple[Handle, ...]] = deque()
 
     def parts() -> Iterator[tuple[Any, ...]]:
         tables = (features.target, features.reference)
         for cut in zip(*(table.chunks(rows or part_rows(features.n)) for table in tables), strict=True):
-            handles = tuple(share_table(exchange, part) for _, part in cut)
-            yield exchange, handles, notes, str(features.device)
+            handed_out.append(tuple(exchange.put_arrays(arrays_of(part)) for _, part in cut))
+            yield exchange, handed_out[-1], notes, str(features.device)
 
     for handle in in_order(workers, partial_sums, parts()):
         sums += torch.from_numpy(exchange.take_arrays(handle)["sums"])
+        for rows_of_part in handed_out.popleft():
+            exchange.drop(rows_of_part)
     return CovarianceBlocks(sums.to(features.device), features.n, features.maps, True)
 
 
@@ -94,17 +98,13 @@ def partial_sums(
     return exchange.put_arrays({"sums": blocks.sums.to(small).cpu().numpy()})
 
 
-def share_table(exchange: Exchange, table: EmbeddingTable) -> Handle:
-    """Write the embeddings of a table, without its keys.
-
-    Raises:
-        MachineError: nothing can be written to the exchange.
-    """
-    return exchange.share_arrays({name: np.asarray(getattr(table, name)) for name in table.modalities})
+def arrays_of(table: EmbeddingTable) -> dict[str, np.ndarray]:
+    """Return the embeddings of a table, without its keys, as they are exchanged."""
+    return {name: np.asarray(getattr(table, name)) for name in table.modalities}
 
 
 def table_at(exchange: Exchange, handle: Handle) -> EmbeddingTable:
-    """Read what :func:`share_table` wrote; the keys are numbers of rows.
+    """Read a table that was written as :func:`arrays_of` has it; the keys are numbers of rows.
 
     Raises:
         MachineError: the handle names nothing.

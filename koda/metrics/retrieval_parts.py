@@ -5,6 +5,7 @@ A part is cut where one process cuts its products, so that the scores, and with 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,15 +38,21 @@ def ranked(
     if workers is None or len(queries) <= rows:
         return ranks(queries, gallery, answers, items)
     exchange, answers = workers.exchange, csr_array(answers)
-    whole = exchange.share_arrays({"rows": gallery.cpu().numpy(), **_sparse(csr_array(items))})
+    whole = exchange.put_arrays({"rows": gallery.cpu().numpy(), **_sparse(csr_array(items))})
+    handed_out: deque[Handle] = deque()
 
     def parts() -> Iterator[tuple[Any, ...]]:
         for first in range(0, len(queries), rows):
             cut = slice(first, first + rows)
             some = {"rows": queries[cut].cpu().numpy(), **_sparse(answers[cut])}
-            yield exchange, ranks, exchange.share_arrays(some), whole, str(queries.device)
+            handed_out.append(exchange.put_arrays(some))
+            yield exchange, ranks, handed_out[-1], whole, str(queries.device)
 
-    found = [exchange.take_arrays(handle)["ranks"] for handle in in_order(workers, ranks_of_part, parts())]
+    found = []
+    for handle in in_order(workers, ranks_of_part, parts()):
+        found.append(exchange.take_arrays(handle)["ranks"])
+        exchange.drop(handed_out.popleft())
+    exchange.drop(whole)
     result: IntArray = np.concatenate(found)
     return result
 
