@@ -27,6 +27,7 @@ from koda.errors import KodaError, MachineError, PrerequisiteError, reason_of
 from koda.parallel import Exchange, RunnerNote, Worksite, look_around, packed, using, work_on
 from koda.silence import silent
 from koda.storage import ArtifactStore
+from koda.storage.exchanges import EXCHANGE, abandoned_exchanges
 from tasks.asking import fault_within
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ R = TypeVar("R")
 _SECONDS_TO_CONNECT = 5
 _SECONDS_TO_ANSWER = 8
 _MOST_TRIES = 3  # of a part whose worker died, after the first
-_LOCK = "exchange"
 #: what the software of a cluster and its workers read when they are imported: Ray is to call nobody, to print nothing
 #: of a worker that died on the stdout of the command, and to try three times in 11 seconds, not in 40, where it is
 #: refused; Dask's workers are to log what is critical alone
@@ -95,7 +95,7 @@ class Cluster:
     def __init__(self, config: RunnerConfig, home: Path) -> None:
         self._config, self._home = config, home
         self._store = ArtifactStore(home / "artifacts")
-        self.exchange = Exchange.below(config.storage or str(home / _LOCK))
+        self.exchange = Exchange.below(config.storage or str(home / EXCHANGE))
         self._held = contextlib.ExitStack()
         self._runner: TaskRunner[Any] | None = None
         self._failure: Exception | None = None
@@ -182,13 +182,12 @@ class Cluster:
         """Hold the exchange as long as the run goes on, and remove those of runs that ended without a word."""
         if self._config.storage is not None:
             return
-        for folder in (self._home / _LOCK).glob("run-*"):
-            if not self._store.is_held(_LOCK, folder.name):
-                Exchange(str(folder)).remove()
-                self._store.forget_lock(_LOCK, folder.name)
+        for folder in abandoned_exchanges(self._home):
+            Exchange(str(folder)).remove()
+            self._store.forget_lock(EXCHANGE, folder.name)
         name = Path(self.exchange.url).name
-        held.callback(self._store.forget_lock, _LOCK, name)
-        held.enter_context(self._store.lock(_LOCK, name))
+        held.callback(self._store.forget_lock, EXCHANGE, name)
+        held.enter_context(self._store.lock(EXCHANGE, name))
 
     def _tried_again(self) -> contextlib.AbstractContextManager[Any]:
         """Have Ray try a part again whose worker died, as Dask does by itself."""

@@ -138,7 +138,7 @@ class Exchange:
         try:
             if files.exists(path):
                 files.rm(path, recursive=True)
-        except Exception:  # the run is over; koda prune finds what is left below KODA_HOME
+        except Exception:  # the run is over; koda prune removes what is left in KODA_HOME
             return
 
 
