@@ -21,6 +21,7 @@ from koda.errors import ConfigError
 from koda.parallel import using
 from koda.records import SweepCell, SweepRecord
 from koda.storage import ArtifactStore
+from koda.storage.database import AuditStore
 from tests.flows.workplace import Workplace, make_workplace
 from tests.parallel.here import Here
 from tests.policy.junit import check_suites
@@ -197,3 +198,10 @@ def test_workers_measure_each_audit_of_a_sweep_to_the_same_record(tmp_path: Path
         for store in (ArtifactStore(tmp_path / name / "artifacts") for name in ("alone", "home"))
     )
     assert made == wanted and len(made) == 3
+    for one, other in zip(*(steps_of(tmp_path / name) for name in ("alone", "home")), strict=True):
+        assert (one["step"], one["executed"], one["device"]) == (other["step"], other["executed"], other["device"])
+        assert other["executed"] and other["seconds"] > 0 and other["peak_bytes"] > 0
+
+
+def steps_of(home: Path) -> list[dict[str, Any]]:
+    return AuditStore(home).query("SELECT step, executed, seconds, peak_bytes, device FROM steps ORDER BY place")
