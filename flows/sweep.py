@@ -12,7 +12,7 @@ from typing import Any
 from flows.audit import audit
 from flows.engine import koda_flow
 from flows.failures import code_of_verdict, in_words, unexpected
-from flows.limits import time_limit
+from flows.limits import TimeLimitError, time_limit
 from flows.runs import marked
 from flows.terminal import watch
 from koda.audit.folders import read_record
@@ -84,13 +84,21 @@ class _Ahead:
         costs: what its embeddings took that were made.
         wait: waits until a worker has searched and evaluated it, and returns what that took; None where it is left to
             the audit itself.
+        late: that its time limit was reached, with which it ends.
     """
 
     costs: Mapping[Key, StepCost] = field(default_factory=dict)
     wait: Callable[[], Mapping[Key, StepCost]] | None = None
+    late: TimeLimitError | None = None
 
     def all_costs(self) -> dict[Key, StepCost]:
-        """Wait for the worker, and return what took what; what the worker could not do is left to the audit."""
+        """Wait for the worker, and return what took what; what the worker could not do is left to the audit.
+
+        Raises:
+            TimeLimitError: the time limit was reached before.
+        """
+        if self.late is not None:
+            raise self.late
         costs = dict(self.costs)
         if self.wait is not None:
             with suppress(KodaError):
@@ -171,6 +179,8 @@ def _measured_by_workers(
                     }
                     ahead = _Ahead(costs)
                     ahead = _Ahead(costs, workers.submit(measure, plan.settings, str(home)))
+        except TimeLimitError as error:
+            ahead = _Ahead(late=error)
         except Exception:  # the audit meets it again, and notes it in its cell
             pass
         done.append(ahead)
