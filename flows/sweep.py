@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 from flows.audit import audit
 from flows.engine import koda_flow
 from flows.failures import code_of_verdict, in_words, unexpected
-from flows.limits import time_limit
+from flows.limits import TimeLimitError, time_limit
 from flows.runs import marked
 from flows.terminal import watch
 from koda.audit.folders import read_record
 from koda.audit.making import measure
 from koda.audit.plan import AuditPlan, prepare
-from koda.audit.runs import Run, needs_also
+from koda.audit.references import Key
+from koda.audit.runs import Run, StepCost, needs_also
 from koda.audit.sweep import SweptAudit, audits_of, cell_figures, sweep_id
 from koda.config import SweepConfig
 from koda.devices import device_of
@@ -29,7 +31,7 @@ from koda.report.sweep import render_sweep
 from koda.storage import write_atomically
 from tasks.embed import embed
 from tasks.plans import hand_over
-from tasks.step import run_step
+from tasks.step import made_ahead, run_step
 
 
 @koda_flow("koda-sweep")
@@ -54,8 +56,8 @@ def sweep(
     with marked(Path(home), sweep_id(audits, [None] * len(audits)), []) as run:
         cells = []
         measured, run = _measured_by_workers(audits, Path(home), run, renewed, minutes)
-        for swept, wait in zip(audits, measured, strict=True):
-            cell, run = _audit(swept, Path(home), run, renewed, strict, minutes, wait)
+        for swept, ahead in zip(audits, measured, strict=True):
+            cell, run = _audit(swept, Path(home), run, renewed, strict, minutes, ahead)
             cells.append(cell)
     record = SweepRecord(
         id=sweep_id(audits, [cell.audit for cell in cells]),
@@ -74,6 +76,36 @@ def sweep(
     return {**record.model_dump(mode="json"), "exit_code": record.exit_code, "paths": paths}
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """What is done for an audit before its turn.
+
+    Args:
+        costs: what its embeddings took that were made.
+        wait: waits until a worker has searched and evaluated it, and returns what that took; None where it is left to
+            the audit itself.
+        late: that its time limit was reached, with which it ends.
+    """
+
+    costs: Mapping[Key, StepCost] = field(default_factory=dict)
+    wait: Callable[[], Mapping[Key, StepCost]] | None = None
+    late: TimeLimitError | None = None
+
+    def all_costs(self) -> dict[Key, StepCost]:
+        """Wait for the worker, and return what took what; what the worker could not do is left to the audit.
+
+        Raises:
+            TimeLimitError: the time limit was reached before.
+        """
+        if self.late is not None:
+            raise self.late
+        costs = dict(self.costs)
+        if self.wait is not None:
+            with suppress(KodaError):
+                costs |= self.wait()
+        return costs
+
+
 def _audit(
     swept: SweptAudit,
     home: Path,
@@ -81,7 +113,7 @@ def _audit(
     renewed: set[tuple[str, str]] | None,
     strict: bool,
     minutes: float | None,
-    measured: Callable[[], object] | None,
+    ahead: _Ahead,
 ) -> tuple[SweepCell, Run]:
     """Run one audit of a sweep; return what came of it, and the sweep as it is marked with what it needs of it.
 
@@ -90,14 +122,12 @@ def _audit(
     names: dict[str, Any] = {"data": swept.data, "baseline": swept.baseline, "candidate": swept.candidate}
     try:
         with time_limit(minutes):
-            if measured is not None:
-                with suppress(KodaError):
-                    measured()
+            costs = ahead.all_costs()
             plan = prepare(swept.config, home)
             run = needs_also(home, run, plan.needs())
             if renewed is not None:
                 _discard(plan, renewed)
-            with watch(plan):
+            with watch(plan), made_ahead(costs):
                 result = audit(hand_over(plan).settings, str(home), trigger="sweep")
     except Exception as error:
         foreseen = in_words(error)
@@ -122,20 +152,19 @@ def _measured_by_workers(
     run: Run,
     renewed: set[tuple[str, str]] | None,
     minutes: float | None,
-) -> tuple[list[Callable[[], object] | None], Run]:
+) -> tuple[list[_Ahead], Run]:
     """Embed what the audits need, and have the workers of the run search and evaluate them, each audit a part.
 
     Returns:
-        For each audit what waits for that, None where it is left to the audit itself: without workers, with a GPU that
-        several parts would fight for, or where something is wrong with it, which the audit will say. And the sweep as
-        it is marked.
+        For each audit what is done of it, which is nothing without workers, with a GPU that several parts would fight
+        for, or where something is wrong with it, which the audit will say. And the sweep as it is marked.
     """
     workers = current()
     if workers is None or not workers.shares_home:
-        return [None] * len(audits), run
-    waiting: list[Callable[[], object] | None] = []
+        return [_Ahead()] * len(audits), run
+    done: list[_Ahead] = []
     for swept in audits:
-        wait: Callable[[], object] | None = None
+        ahead = _Ahead()
         try:
             with time_limit(minutes):
                 plan = prepare(swept.config, home)
@@ -143,14 +172,19 @@ def _measured_by_workers(
                     run = needs_also(home, run, plan.needs())
                     if renewed is not None:
                         _discard(plan, renewed)
-                    for step in plan.steps():
-                        if step.kind == EMBEDDINGS:
-                            run_step(embed, step, plan, fresh=False)
-                    wait = workers.submit(measure, plan.settings, str(home))
+                    costs = {
+                        (step.kind, step.key): result.cost
+                        for step in plan.steps()
+                        if step.kind == EMBEDDINGS and (result := run_step(embed, step, plan, fresh=False)).executed
+                    }
+                    ahead = _Ahead(costs)
+                    ahead = _Ahead(costs, workers.submit(measure, plan.settings, str(home)))
+        except TimeLimitError as error:
+            ahead = _Ahead(late=error)
         except Exception:  # the audit meets it again, and notes it in its cell
-            wait = None
-        waiting.append(wait)
-    return waiting, run
+            pass
+        done.append(ahead)
+    return done, run
 
 
 def _in_order(config: SweepConfig, labels: set[str]) -> list[str]:

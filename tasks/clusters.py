@@ -27,6 +27,7 @@ from koda.errors import KodaError, MachineError, PrerequisiteError, reason_of
 from koda.parallel import Exchange, RunnerNote, Worksite, look_around, packed, using, work_on
 from koda.silence import silent
 from koda.storage import ArtifactStore
+from koda.storage.exchanges import EXCHANGE, abandoned_exchanges
 from tasks.asking import fault_within
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ R = TypeVar("R")
 _SECONDS_TO_CONNECT = 5
 _SECONDS_TO_ANSWER = 8
 _MOST_TRIES = 3  # of a part whose worker died, after the first
-_LOCK = "exchange"
 #: what the software of a cluster and its workers read when they are imported: Ray is to call nobody, to print nothing
 #: of a worker that died on the stdout of the command, and to try three times in 11 seconds, not in 40, where it is
 #: refused; Dask's workers are to log what is critical alone
@@ -95,9 +95,10 @@ class Cluster:
     def __init__(self, config: RunnerConfig, home: Path) -> None:
         self._config, self._home = config, home
         self._store = ArtifactStore(home / "artifacts")
-        self.exchange = Exchange.below(config.storage or str(home / _LOCK))
+        self.exchange = Exchange.below(config.storage or str(home / EXCHANGE))
         self._held = contextlib.ExitStack()
         self._runner: TaskRunner[Any] | None = None
+        self._failure: Exception | None = None
         self._worksite: Worksite | None = None
         self._size = 0
 
@@ -149,31 +150,44 @@ class Cluster:
             raise explained from error
 
     def _started(self) -> TaskRunner[Any]:
-        """Return the task runner; start it and see that its workers are fit, where that is not done."""
-        if self._runner is not None:
-            return self._runner
-        self._take_exchange()
-        self._held.enter_context(_quiet(self._config.kind))
-        self._runner = self._held.enter_context(_connected(self._config))
-        self._size = _size_of(self._config, self._runner)
-        self._worksite = Worksite.of_this_process()
-        token = self.exchange.put(b"koda")
-        looks = [self._submit(self._runner, look_around, (self.exchange, token)) for _ in range(self._size)]
-        for look in looks:
-            self.exchange.get(look())
+        """Return the task runner; start it and see that its workers are fit, where that is not done.
+
+        A cluster that could not be started is not started again: whatever else asks for it is told the same.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._runner is None:
+            try:
+                self._start()
+            except Exception as error:
+                self.exchange.remove()
+                self._failure = error
+                raise
+        assert self._runner is not None
         return self._runner
 
-    def _take_exchange(self) -> None:
+    def _start(self) -> None:
+        with contextlib.ExitStack() as held:
+            self._take_exchange(held)
+            held.enter_context(_quiet(self._config.kind))
+            runner = held.enter_context(_connected(self._config))
+            size, self._worksite = _size_of(self._config, runner), Worksite.of_this_process()
+            token = self.exchange.put(b"koda")
+            looks = [self._submit(runner, look_around, (self.exchange, token)) for _ in range(size)]
+            for look in looks:
+                self.exchange.get(look())
+            self._held, self._runner, self._size = held.pop_all(), runner, size
+
+    def _take_exchange(self, held: contextlib.ExitStack) -> None:
         """Hold the exchange as long as the run goes on, and remove those of runs that ended without a word."""
         if self._config.storage is not None:
             return
-        for folder in (self._home / _LOCK).glob("run-*"):
-            if not self._store.is_held(_LOCK, folder.name):
-                Exchange(str(folder)).remove()
-                self._store.forget_lock(_LOCK, folder.name)
+        for folder in abandoned_exchanges(self._home):
+            Exchange(str(folder)).remove()
+            self._store.forget_lock(EXCHANGE, folder.name)
         name = Path(self.exchange.url).name
-        self._held.callback(self._store.forget_lock, _LOCK, name)
-        self._held.enter_context(self._store.lock(_LOCK, name))
+        held.callback(self._store.forget_lock, EXCHANGE, name)
+        held.enter_context(self._store.lock(EXCHANGE, name))
 
     def _tried_again(self) -> contextlib.AbstractContextManager[Any]:
         """Have Ray try a part again whose worker died, as Dask does by itself."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from prefect import Task
@@ -23,6 +25,7 @@ from prefect.tasks import exponential_backoff
 from koda.audit.costs import Peaks, measured
 from koda.audit.making import Made
 from koda.audit.plan import COVARIANCES, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Step
+from koda.audit.references import Key
 from koda.audit.runs import StepCost
 from koda.typing import SIDES
 from tasks.plans import running
@@ -103,6 +106,23 @@ class StepResult:
         return None if self.damage is None else f"{self.damage}: damaged, made again by the step {self.cost.name}"
 
 
+_made_ahead: ContextVar[Mapping[Key, StepCost]] = ContextVar("_made_ahead", default=MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def made_ahead(costs: Mapping[Key, StepCost]) -> Iterator[None]:
+    """Have steps that were made for this run before it began told with what they took then.
+
+    Args:
+        costs: what each step took that was made, by kind and key of its artifact.
+    """
+    token = _made_ahead.set(costs)
+    try:
+        yield
+    finally:
+        _made_ahead.reset(token)
+
+
 def run_step(
     task: Task[..., Made],
     step: Step,
@@ -137,6 +157,8 @@ def run_step(
         )
     executed = not there and made["executed"]
     cost = _cost(step, plan, executed, time.monotonic() - begun, peaks)
+    if not executed and (ahead := _made_ahead.get().get((step.kind, step.key))) is not None:
+        cost, executed = ahead, True
     result = StepResult(cost, damage)
     how = "cached" if there else "made by another run, which was waited for" if not executed else result.note
     report(f"{step.name} ({how})" if how else step.name, 1, 1, cost)

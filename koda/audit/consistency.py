@@ -11,9 +11,11 @@ from typing import Any
 
 from koda.audit.folders import AUDITS, FORMER_SIGNED, MANIFEST, RECORD, RUNS, read_record
 from koda.audit.pruning import PRUNED
+from koda.audit.retention import size_and_time
 from koda.audit.runs import RUNNING, Run, crashed, running_now
 from koda.audit.verification import verify_audit
 from koda.checks import Check, State
+from koda.config.amounts import size_in_words
 from koda.errors import KodaError, StoreError
 from koda.records import AuditRecord
 from koda.storage import ArtifactStore, digest_json
@@ -21,6 +23,7 @@ from koda.storage.chain import CHAIN_HEAD, ChainHead, first_fault, head_fault
 from koda.storage.checkpoints import CHECKPOINTS
 from koda.storage.connection import DatabaseBusyError
 from koda.storage.database import AuditStore
+from koda.storage.exchanges import EXCHANGE, abandoned_exchanges
 from koda.storage.marks import MARK, Mark
 from koda.storage.rows import audit_tables, digest_of_record
 from koda.storage.staging import ASIDE, STAGING, staged
@@ -32,6 +35,7 @@ _AGAIN = "Run the command that made it again: what is damaged is made anew."
 _PUT_BACK = "The command that ran the audit puts its files back."
 _STORES = "The command that ran the audit stores it again; koda history --rebuild does so for all."
 _LEFTOVER = "A process was killed there; an audit removes it, of another machine after a day, and you may."
+_EXCHANGED = "koda prune removes them, and so does the next run that has workers."
 _SIGNED = (
     "koda sign, koda report or koda annotate of the audit puts these signatures back, or removes what is replaced."
 )
@@ -270,6 +274,10 @@ class _Home:
             left = [path for path in left if staging not in path.parents]
         left = [path for path in left if not self._is_of_a_living(path) and path.exists()]
         yield from (Check("leftovers", "note", str(path), _LEFTOVER) for path in sorted(left))
+        if exchanges := abandoned_exchanges(self.home):
+            n_bytes = sum(size_and_time(folder)[0] for folder in exchanges)
+            words = f"{counted(len(exchanges), 'folder')} in {self.home / EXCHANGE}, {size_in_words(n_bytes)}"
+            yield Check("leftovers", "note", f"{words}, of runs that were killed", _EXCHANGED)
         for folder in _folders(self.home / AUDITS):
             former = [each / FORMER_SIGNED for each in (folder, *_folders(folder / RUNS))]
             if (former := [each for each in former if each.is_dir()]) and not self.store.is_held(AUDITS, folder.name):

@@ -41,6 +41,7 @@ from koda.config.amounts import size_in_words
 from koda.errors import StoreError, reason_of
 from koda.storage import ArtifactStore, write_atomically
 from koda.storage.database import AuditStore
+from koda.storage.exchanges import EXCHANGE, abandoned_exchanges
 from koda.storage.marks import MARK
 from koda.storage.staging import ASIDE, STAGING, staged
 from koda.storage.writing import explain_os_errors, new_folder
@@ -138,7 +139,7 @@ def prune(home: Path, retention: Retention, *, dry_run: bool = False) -> Pruned:
         begun = _begun(home)
         free = lost - {key for each in (*there, *begun) for key in each.artifacts}
         chosen = choose(stored, [*references, *begun], needed, retention, free)
-        return [*chosen, *_leftovers(artifacts, needed), *_fetched(home)]
+        return [*chosen, *_leftovers(artifacts, needed), *_fetched(home), *_exchanged(home)]
 
     if dry_run:
         removals = what_goes()
@@ -295,12 +296,27 @@ def _fetched(home: Path) -> list[Removal]:
     return found
 
 
+def _exchanged(home: Path) -> list[Removal]:
+    """Return what runs that were killed had exchanged with their workers."""
+    found = []
+    for folder in abandoned_exchanges(home):
+        size, last = size_and_time(folder)
+        item = Stored(EXCHANGE, folder.name, folder, size, datetime.fromtimestamp(last, UTC), False)
+        found.append(Removal(item, (), "it was exchanged with the workers of a run that was killed"))
+    return found
+
+
 def _drop_locks(artifacts: ArtifactStore, home: Path) -> None:
     """Remove the files of locks that nobody holds and of which the artifact, run or audit is gone."""
     for path in sorted((artifacts.root / "locks").glob("*-*.lock")):
         kind, _, key = path.stem.partition("-")
-        of = {"run": home / RUNNING / f"{key}.json", AUDITS: home / AUDITS / key}.get(kind, artifacts.folder(kind, key))
-        known = kind in ("run", AUDITS, ALIGNMENTS) or (artifacts.root / kind).is_dir()
+        elsewhere = {
+            "run": home / RUNNING / f"{key}.json",
+            AUDITS: home / AUDITS / key,
+            EXCHANGE: home / EXCHANGE / key,
+        }
+        of = elsewhere.get(kind, artifacts.folder(kind, key))
+        known = kind in (*elsewhere, ALIGNMENTS) or (artifacts.root / kind).is_dir()
         if not known or of.exists() or (artifacts.root / "replaced" / path.stem).exists():
             continue
         with artifacts.lock_if_free(kind, key) as free:  # who opened it meanwhile sees that it went, and opens it anew

@@ -15,11 +15,9 @@ import torch
 
 from koda.embeddings import EmbeddingTable
 from koda.kernels import Kernel
-from koda.kernels.covariance_parts import put_table, table_at
-from koda.parallel import Exchange, Handle, Workers, in_order
+from koda.kernels.covariance_parts import arrays_of, table_at
+from koda.parallel import Exchange, Handle, Kept, Workers, in_order
 from koda.typing import FloatArray, IntArray
-
-_KEPT = 8  # tables at a worker: at 4096 and 8192 rows of 1024 numbers 128 to 256 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,12 @@ def times_by(
         left: dict[int, Handle] = {}
         for i, j in places:
             here, there = cuts[0][i], cuts[1][j]
-            if i == 0:  # the exchange does not write again what it holds: columns of several products lie there once
-                right = put_table(exchange, table.take(columns[there]))
-                of_right = exchange.put_arrays({"weights": weights[there]})
+            if i == 0:  # what is shared is not written again: columns of several products lie there once
+                right = exchange.share_arrays(arrays_of(table.take(columns[there])))
+                of_right = exchange.share_arrays({"weights": weights[there]})
             if j == 0:
-                left[i] = put_table(exchange, table.take(rows[here]))
-            yield exchange, maker, left[i], right, of_right, (i, j)
+                left[i] = exchange.share_arrays(arrays_of(table.take(rows[here])))
+            yield exchange, maker, left[i], right, of_right
 
     result = np.zeros((len(rows), weights.shape[1]))
     for (i, _), handle in zip(places, in_order(workers, product_of_block, parts()), strict=True):
@@ -103,9 +101,7 @@ def times_by(
     return result
 
 
-def product_of_block(
-    exchange: Exchange, maker: BlockMaker, left: Handle, right: Handle, weights: Handle, place: tuple[int, int]
-) -> Handle:
+def product_of_block(exchange: Exchange, maker: BlockMaker, left: Handle, right: Handle, weights: Handle) -> Handle:
     """Make a block of the kernel and multiply it; the work of one part.
 
     Args:
@@ -114,7 +110,6 @@ def product_of_block(
         left: the embeddings of the rows.
         right: those of the columns.
         weights: of the columns.
-        place: of the block; products that are equal are still two, since each is removed when it is read.
 
     Returns:
         The handle of the product, float64.
@@ -124,21 +119,15 @@ def product_of_block(
     """
     block = maker.block(_kept_table(exchange, left), _kept_table(exchange, right))
     product = multiplied(block, torch.from_numpy(exchange.get_arrays(weights)["weights"]))
-    return exchange.put_arrays({"product": product, "place": np.array(place)})
+    return exchange.put_arrays({"product": product})
 
 
-_tables: dict[str, EmbeddingTable] = {}  # those of the last parts, the latest last: neighbours share rows or columns
+_tables: Kept[EmbeddingTable] = Kept(8)  # at 4096 and 8192 rows of 1024 numbers 128 to 256 MiB in float32
 
 
 def _kept_table(exchange: Exchange, handle: Handle) -> EmbeddingTable:
-    """Read a table, or take it from the last parts."""
-    table = _tables.pop(handle.digest, None)
-    if table is None:
-        table = table_at(exchange, handle)
-    _tables[handle.digest] = table
-    while len(_tables) > _KEPT:
-        _tables.pop(next(iter(_tables)))
-    return table
+    """Read a table, or take it from the last parts: neighbours share rows or columns."""
+    return _tables.get(handle.digest, lambda: table_at(exchange, handle))
 
 
 def slices(n: int, size: int) -> list[slice]:

@@ -22,7 +22,7 @@ from koda.extraction.captions import CaptionMemory
 from koda.extraction.images import ImageStream
 from koda.extraction.shards import Pictures, Shard, embed_pictures, shard_of
 from koda.models import Encoder, ResolvedModel, load_encoder, resolve_model
-from koda.parallel import Exchange, Handle, Workers
+from koda.parallel import Exchange, Handle, Kept, Workers
 from koda.typing import FloatArray
 
 _SHARDS_AHEAD = 2  # a worker: whose captions are encoded before their turn, and as many whose pictures are before that
@@ -173,15 +173,16 @@ def captions_of(exchange: Exchange, model: ModelHandle, captions: list[str], bat
     return exchange.put_arrays({"text": np.ascontiguousarray(text)})
 
 
-_loaded: dict[str, Encoder] = {}  # the model of the last part, which is that of the next
+_encoders: Kept[Encoder] = Kept(1)
 
 
 def _encoder(model: ModelHandle) -> Encoder:
     """Load a model, or take that of the last part."""
+    return _encoders.get(f"{model[1]} {model[2]}", lambda: _loaded(model))
+
+
+def _loaded(model: ModelHandle) -> Encoder:
     spec, digest, device = model
-    name = f"{digest} {device}"
-    if (known := _loaded.get(name)) is not None:
-        return known
     try:
         resolved: ResolvedModel = resolve_model(ModelSpec.model_validate(spec), device)
     except KodaError as error:
@@ -194,6 +195,4 @@ def _encoder(model: ModelHandle) -> Encoder:
             f"A worker finds another model at {resolved.label} than the run: their fingerprints differ.",
             "Put the same files there, and install the same versions of torch and open_clip_torch, on all machines.",
         )
-    _loaded.clear()
-    _loaded[name] = load_encoder(resolved, device)
-    return _loaded[name]
+    return load_encoder(resolved, device)

@@ -8,6 +8,7 @@ since a sum of fractions depends on where it is cut.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from koda.errors import MachineError
 from koda.kernels.covariance import MOST_INT32_ROWS, CovarianceBlocks, StackedFeatures, accumulate
 from koda.kernels.features import FeatureMap, draw_features
 from koda.kernels.kernel import Kernel
-from koda.parallel import Exchange, Handle, Workers, current, in_order
+from koda.parallel import Exchange, Handle, Kept, Workers, current, in_order
 
 PART_ROWS = 14_336  # two chunks of rows on a CPU; the square of a feature is up to 127^2, so that int32 holds their sum
 MOST_PARTS = 256
@@ -58,15 +59,18 @@ def summed_by(workers: Workers, features: StackedFeatures, rows: int | None = No
     """
     exchange, notes = workers.exchange, tuple(map(_note, features.maps))
     sums = torch.zeros(features.width, features.width, dtype=torch.float64)
+    handed_out: deque[tuple[Handle, ...]] = deque()
 
     def parts() -> Iterator[tuple[Any, ...]]:
         tables = (features.target, features.reference)
         for cut in zip(*(table.chunks(rows or part_rows(features.n)) for table in tables), strict=True):
-            handles = tuple(put_table(exchange, part) for _, part in cut)
-            yield exchange, handles, notes, str(features.device)
+            handed_out.append(tuple(exchange.put_arrays(arrays_of(part)) for _, part in cut))
+            yield exchange, handed_out[-1], notes, str(features.device)
 
     for handle in in_order(workers, partial_sums, parts()):
         sums += torch.from_numpy(exchange.take_arrays(handle)["sums"])
+        for rows_of_part in handed_out.popleft():
+            exchange.drop(rows_of_part)
     return CovarianceBlocks(sums.to(features.device), features.n, features.maps, True)
 
 
@@ -94,17 +98,13 @@ def partial_sums(
     return exchange.put_arrays({"sums": blocks.sums.to(small).cpu().numpy()})
 
 
-def put_table(exchange: Exchange, table: EmbeddingTable) -> Handle:
-    """Write the embeddings of a table, without its keys.
-
-    Raises:
-        MachineError: nothing can be written to the exchange.
-    """
-    return exchange.put_arrays({name: np.asarray(getattr(table, name)) for name in table.modalities})
+def arrays_of(table: EmbeddingTable) -> dict[str, np.ndarray]:
+    """Return the embeddings of a table, without its keys, as they are exchanged."""
+    return {name: np.asarray(getattr(table, name)) for name in table.modalities}
 
 
 def table_at(exchange: Exchange, handle: Handle) -> EmbeddingTable:
-    """Read what :func:`put_table` wrote; the keys are numbers of rows.
+    """Read a table that was written as :func:`arrays_of` has it; the keys are numbers of rows.
 
     Raises:
         MachineError: the handle names nothing.
@@ -125,20 +125,19 @@ def _note(feature_map: FeatureMap) -> dict[str, Any]:
     }
 
 
-_kept: dict[str, FeatureMap] = {}  # the maps of the last part, which are those of the next
+_maps: Kept[FeatureMap] = Kept(4)  # two questions of two maps
 
 
 def _drawn(note: dict[str, Any], table: EmbeddingTable) -> FeatureMap:
-    """Draw a feature map again, or take that of the last part."""
-    if (known := _kept.get(note["digest"])) is not None:
-        return known
+    """Draw a feature map again, or take that of the last parts."""
+    return _maps.get(note["digest"], lambda: _drawn_again(note, table))
+
+
+def _drawn_again(note: dict[str, Any], table: EmbeddingTable) -> FeatureMap:
     drawn = draw_features(Kernel(**note["kernel"]), table, note["r"], kind=note["kind"], seed=note["seed"])
     if drawn.digest() != note["digest"]:
         raise MachineError(
             "A worker draws other random features than the run from the same seed.",
             "Install the same versions of numpy and torch on all machines of the cluster.",
         )
-    if len(_kept) >= 4:  # two questions of two maps
-        _kept.clear()
-    _kept[note["digest"]] = drawn
     return drawn

@@ -5,6 +5,7 @@ A part is cut where one process cuts its products, so that the scores, and with 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from koda.parallel import Exchange, Handle, current, in_order
+from koda.parallel import Exchange, Handle, Kept, current, in_order
 from koda.typing import IntArray
 
 CHUNKS = 8  # products of a part
@@ -38,14 +39,20 @@ def ranked(
         return ranks(queries, gallery, answers, items)
     exchange, answers = workers.exchange, csr_array(answers)
     whole = exchange.put_arrays({"rows": gallery.cpu().numpy(), **_sparse(csr_array(items))})
+    handed_out: deque[Handle] = deque()
 
     def parts() -> Iterator[tuple[Any, ...]]:
         for first in range(0, len(queries), rows):
             cut = slice(first, first + rows)
             some = {"rows": queries[cut].cpu().numpy(), **_sparse(answers[cut])}
-            yield exchange, ranks, exchange.put_arrays(some), whole, str(queries.device)
+            handed_out.append(exchange.put_arrays(some))
+            yield exchange, ranks, handed_out[-1], whole, str(queries.device)
 
-    found = [exchange.take_arrays(handle)["ranks"] for handle in in_order(workers, ranks_of_part, parts())]
+    found = []
+    for handle in in_order(workers, ranks_of_part, parts()):
+        found.append(exchange.take_arrays(handle)["ranks"])
+        exchange.drop(handed_out.popleft())
+    exchange.drop(whole)
     result: IntArray = np.concatenate(found)
     return result
 
@@ -64,15 +71,12 @@ def ranks_of_part(exchange: Exchange, ranks: Ranks, queries: Handle, gallery: Ha
         MachineError: a handle names nothing.
     """
     asked = exchange.get_arrays(queries)
-    if gallery.digest not in _kept:
-        _kept.clear()
-        _kept[gallery.digest] = exchange.get_arrays(gallery)
-    whole = _kept[gallery.digest]
+    whole = _galleries.get(gallery.digest, lambda: exchange.get_arrays(gallery))
     tensors = [torch.from_numpy(arrays["rows"]).to(device) for arrays in (asked, whole)]
     return exchange.put_arrays({"ranks": ranks(tensors[0], tensors[1], _unsparse(asked), _unsparse(whole))})
 
 
-_kept: dict[str, dict[str, np.ndarray]] = {}  # the gallery of the last part, which is that of the next
+_galleries: Kept[dict[str, np.ndarray]] = Kept(1)
 
 
 def _sparse(matrix: Any) -> dict[str, np.ndarray]:

@@ -1,11 +1,13 @@
-"""The place where parts are exchanged: files that a run and its workers both see, named by what they hold.
+"""The place where parts are exchanged: files that a run and its workers both see.
 
-What travels between processes are handles: an address and a digest. What they name is read once, checked, and is
-removed when it was used, or at the latest with the run.
+What travels between processes are handles: an address and a digest, by which what is read is checked. What several
+parts read is named by its digest and lies there once, until the run ends. All else has a name of its own, since the one
+who takes it removes it: two parts may well have equal results.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -17,6 +19,8 @@ import numpy as np
 
 from koda.errors import MachineError, reason_of
 from koda.secrets import redact
+
+_SHARED = "shared-"
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,34 @@ class Exchange:
         return cls(f"{storage.rstrip('/')}/run-{uuid.uuid4().hex[:16]}")
 
     def put(self, data: bytes) -> Handle:
-        """Write bytes, unless they are there.
+        """Write bytes that one reader takes, or that are dropped.
+
+        Raises:
+            MachineError: nothing can be written there.
+        """
+        handle = Handle(f"{self.url}/{uuid.uuid4().hex}", hashlib.sha256(data).hexdigest())
+        files, path = _opened(handle.url)
+        try:
+            files.makedirs(files._parent(path), exist_ok=True)
+            files.pipe_file(path, data)
+        except Exception as error:
+            raise _unwritable(self.url, error) from error
+        return handle
+
+    def share(self, data: bytes) -> Handle:
+        """Write bytes that several parts read, unless they are there; they stay until the run ends.
 
         Raises:
             MachineError: nothing can be written there.
         """
         digest = hashlib.sha256(data).hexdigest()
-        handle = Handle(f"{self.url}/{digest[:32]}", digest)
+        handle = Handle(f"{self.url}/{_SHARED}{digest[:32]}", digest)
         files, path = _opened(handle.url)
         try:
             if files.exists(path) and files.size(path) == len(data):
                 return handle
             files.makedirs(files._parent(path), exist_ok=True)
-            unfinished = f"{path}.{uuid.uuid4().hex[:8]}"  # another worker may write the same at the same time
+            unfinished = f"{path}.{uuid.uuid4().hex[:8]}"  # another process may write the same at the same time
             files.pipe_file(unfinished, data)
             files.mv(unfinished, path)
         except Exception as error:
@@ -86,20 +105,24 @@ class Exchange:
         return data
 
     def take(self, handle: Handle) -> bytes:
-        """Read what a handle names, and remove it."""
+        """Read what :meth:`put` wrote, and remove it."""
         data = self.get(handle)
-        files, path = _opened(handle.url)
-        try:
-            files.rm_file(path)
-        except Exception:  # what is left goes with the folder
-            return data
+        self.drop(handle)
         return data
+
+    def drop(self, handle: Handle) -> None:
+        """Remove what :meth:`put` wrote."""
+        files, path = _opened(handle.url)
+        with contextlib.suppress(Exception):  # what is left goes with the folder
+            files.rm_file(path)
 
     def put_arrays(self, arrays: Mapping[str, np.ndarray]) -> Handle:
         """Write arrays; see :meth:`put`."""
-        from safetensors.numpy import save
+        return self.put(_bytes(arrays))
 
-        return self.put(save({name: np.ascontiguousarray(values) for name, values in arrays.items()}))
+    def share_arrays(self, arrays: Mapping[str, np.ndarray]) -> Handle:
+        """Write arrays that several parts read; see :meth:`share`."""
+        return self.share(_bytes(arrays))
 
     def get_arrays(self, handle: Handle) -> dict[str, np.ndarray]:
         """Read arrays; see :meth:`get`."""
@@ -115,8 +138,15 @@ class Exchange:
         try:
             if files.exists(path):
                 files.rm(path, recursive=True)
-        except Exception:  # the run is over; koda prune finds what is left below KODA_HOME
+        except Exception:  # the run is over; koda prune removes what is left in KODA_HOME
             return
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    data: bytes = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+    return data
 
 
 def _arrays(data: bytes) -> dict[str, np.ndarray]:

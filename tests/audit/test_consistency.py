@@ -138,6 +138,10 @@ NOTES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda home: (earlier_run(home) / ".signed.old").mkdir(),
         "runs/1/.signed.old: koda was stopped while it signed",
     ),
+    "an exchange": (
+        lambda home: written(home / "exchange" / "run-1" / "sums", b"x" * 2048),
+        "exchange, 2.0 kB, of runs that were killed",
+    ),
     "half a staging": (lambda home: (home / "staging" / ".new-1").mkdir(), ".new-1"),
     "a lock": (lambda home: written(home / "artifacts" / "locks" / "run-1.lock"), "the lock of no run"),
     "a checkpoint": (
@@ -161,6 +165,12 @@ def test_rows_that_a_process_stages_now_are_no_leftovers(home: Path) -> None:
         written(home / "staging" / ".new-1" / UNFINISHED)
         assert wrong(home) == []
     assert [finding.name for finding in wrong(home)] == ["leftovers"] * 2
+
+
+def test_an_exchange_of_a_run_that_goes_on_is_no_leftover(home: Path) -> None:
+    with ArtifactStore(home / "artifacts").lock("exchange", "run-1"):
+        written(home / "exchange" / "run-1" / "sums")
+        assert wrong(home) == []
 
 
 def test_a_ledger_whose_table_cannot_be_read_is_said(home: Path) -> None:

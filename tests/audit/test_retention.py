@@ -220,6 +220,24 @@ def test_leftovers_go_when_they_are_old_and_nobody_is_at_them(home: Home) -> Non
     assert not replaced.exists()
 
 
+def test_what_killed_runs_exchanged_goes_and_what_is_being_exchanged_stays(home: Home) -> None:
+    home.make("embeddings", "kept", NOW)
+    for name in ("run-dead", "run-alive"):
+        write_atomically(home.path / "exchange" / name / "sums", b"x" * 500)
+    with home.artifacts.lock("exchange", "run-gone"), home.artifacts.lock("exchange", "run-dead"):
+        pass
+    with home.artifacts.lock("exchange", "run-alive"):
+        before = all_files(home.path)
+        told = prune(home.path, KEEP, dry_run=True)
+        assert all_files(home.path) == before
+        pruned = prune(home.path, KEEP)
+        assert [path.name for path in (home.artifacts.root / "locks").glob("exchange-*")] == ["exchange-run-alive.lock"]
+    for each in (told, pruned):
+        assert (gone(each), each.freed) == ({"exchange/run-dead"}, 500)
+        assert "workers of a run that was killed" in each.removals[0].why
+    assert [path.name for path in (home.path / "exchange").iterdir()] == ["run-alive"]
+
+
 def test_what_a_killed_prune_left_is_swept_and_nothing_else(home: Home) -> None:
     home.make("embeddings", "kept", NOW)
     for sweep in (sweep_pruned, lambda path: prune(path, KEEP)):

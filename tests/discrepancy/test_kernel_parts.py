@@ -69,18 +69,11 @@ def test_columns_are_written_once_for_several_products_and_no_product_is_left(tm
 
 
 def test_equal_products_of_two_blocks_are_each_read(tmp_path: Path):
-    """Parts that are worked on before the first result is read, as on a cluster."""
-
-    class Eager(Here):
-        def submit(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-            found = super().submit(function, *arguments)()
-            return lambda: found
-
     table = EmbeddingTable([f"{row:02}" for row in range(N)], image=np.ones((N, 4), dtype=np.float32))
     alike = SampledKernel.of(table, Kernel({"image": 1.0}), 0.3)
     ones = np.ones((64, 1))
     alone = alike.times(np.arange(32), np.arange(64), ones)
-    with using(here := Eager(tmp_path)):
+    with using(here := Here(tmp_path)):
         np.testing.assert_array_equal(alike.times(np.arange(32), np.arange(64), ones), alone)
     assert len(here.parts) == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -81,11 +82,32 @@ def test_the_exchange_of_a_run_that_was_killed_is_removed_and_that_of_one_that_g
         folder.mkdir(parents=True)
         (folder / "sums").write_bytes(b"x")
     cluster = Cluster(RunnerConfig(kind="dask"), tmp_path)
-    with ArtifactStore(tmp_path / "artifacts").lock("exchange", there.name):
-        cluster._take_exchange()
+    with ArtifactStore(tmp_path / "artifacts").lock("exchange", there.name), contextlib.ExitStack() as held:
+        cluster._take_exchange(held)
         cluster.exchange.put(b"y")
         cluster.close()
     assert [folder.name for folder in (tmp_path / "exchange").iterdir()] == ["run-there"]
+
+
+@pytest.mark.parametrize(("workers", "words"), [(0, "has no worker"), (1, "cannot write to")])
+def test_a_cluster_that_could_not_be_started_says_so_as_often_as_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, words: str
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("tasks.clusters._SECONDS_TO_ANSWER", 0.5)
+    own = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    storage = None if workers == 0 else str(tmp_path / "file")
+    with distributed.LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, **own) as scheduler:
+        cluster = Cluster(
+            RunnerConfig(kind="dask", address=scheduler.scheduler_address, storage=storage), tmp_path / "home"
+        )
+        for _ in range(2):
+            with pytest.raises(MachineError, match=words):
+                cluster.submit(str, 1)
+        assert cluster.note.workers is None
+        assert not list((tmp_path / "home").glob("*/run-*")) and not list((tmp_path / "home").rglob("*.lock"))
+        cluster.close()
 
 
 def test_what_ends_a_part_on_a_cluster_is_put_in_words() -> None:

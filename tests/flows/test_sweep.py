@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from koda.errors import ConfigError
 from koda.parallel import using
 from koda.records import SweepCell, SweepRecord
 from koda.storage import ArtifactStore
+from koda.storage.database import AuditStore
 from tests.flows.workplace import Workplace, make_workplace
 from tests.parallel.here import Here
 from tests.policy.junit import check_suites
@@ -197,3 +200,34 @@ def test_workers_measure_each_audit_of_a_sweep_to_the_same_record(tmp_path: Path
         for store in (ArtifactStore(tmp_path / name / "artifacts") for name in ("alone", "home"))
     )
     assert made == wanted and len(made) == 3
+    for one, other in zip(*(steps_of(tmp_path / name) for name in ("alone", "home")), strict=True):
+        assert (one["step"], one["executed"], one["device"]) == (other["step"], other["executed"], other["device"])
+        assert other["executed"] and other["seconds"] > 0 and other["peak_bytes"] > 0
+
+
+def test_an_audit_whose_time_is_up_while_workers_embed_for_it_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Here):
+        def submit(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+            time.sleep(60)
+            return super().submit(function, *arguments)
+
+    begun: list[str] = []
+
+    def begins(config: dict[str, Any], home: str, **more: Any) -> dict[str, Any]:
+        begun.append(config["candidate"]["name"])
+        return audit(config, home, **more)
+
+    make_workplace(tmp_path)
+    path = write(tmp_path, baseline={"name": "local-dir:old"})
+    settings = load_sweep(path).model_dump(mode="json", exclude={"limits", "runner"})
+    monkeypatch.setattr("flows.sweep.audit", begins)
+    with using(Endless(tmp_path / "exchange")):
+        swept = sweep(settings, str(tmp_path / "home"), minutes=1 / 60)
+    (cell,) = swept["cells"]
+    assert (cell["exit_code"], begun) == (3, []) and "limits.minutes" in cell["error"]
+
+
+def steps_of(home: Path) -> list[dict[str, Any]]:
+    return AuditStore(home).query("SELECT step, executed, seconds, peak_bytes, device FROM steps ORDER BY place")

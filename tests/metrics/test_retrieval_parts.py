@@ -14,6 +14,15 @@ from koda.parallel import using
 from tests.parallel.here import Here
 
 
+def test_parts_with_equal_ranks_are_each_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
+    monkeypatch.setattr(retrieval, "_QUERIES", 2)
+    with using(here := Here(tmp_path)):
+        found = recall(EmbeddingTable([f"{i:02}" for i in range(32)], values, values))  # every rank is 1
+    assert len(here.parts) == 4 and found.image_to_text.ranks.tolist() == [1] * 32
+    assert not any(Path(here.exchange.url).iterdir())
+
+
 def test_the_ranks_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
     n = 60

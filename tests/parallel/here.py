@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from koda.parallel import Exchange, RunnerNote, Worksite, packed, work_on
 
 
 class Here:
-    """See :class:`koda.parallel.Workers`; parts are worked on when their result is asked for."""
+    """See :class:`koda.parallel.Workers`; parts are worked on when they are handed out, as on a cluster."""
 
     note = RunnerNote("dask", 2)
     size = 2
@@ -23,4 +24,9 @@ class Here:
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
         self.parts.append(function.__name__)
         part, worksite = packed(function, *arguments), Worksite.of_this_process()
-        return lambda: work_on(worksite, part)
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work_on(worksite, part))
+        except Exception as error:
+            future.set_exception(error)
+        return future.result

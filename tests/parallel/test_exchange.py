@@ -1,4 +1,4 @@
-"""The exchange: what is put there is found by its digest, and what is wrong with it is said in words."""
+"""The exchange: what is put there is found until it is taken, and what is wrong with it is said in words."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from koda.parallel import Exchange
 
 
 @pytest.mark.parametrize("storage", ["{folder}", "file://{folder}", "memory://koda-test"])
-def test_what_is_put_is_got_again_once_for_the_same_bytes(tmp_path: Path, storage: str):
+def test_what_is_put_is_taken_once_and_what_is_shared_lies_there_once(tmp_path: Path, storage: str):
     exchange = Exchange.below(storage.format(folder=tmp_path))
-    first = exchange.put_arrays({"x": np.arange(6).reshape(2, 3)[:, ::2]})
-    assert exchange.put_arrays({"x": np.array([[0, 2], [3, 5]])}) == first
+    arrays, same = {"x": np.arange(6).reshape(2, 3)[:, ::2]}, {"x": np.array([[0, 2], [3, 5]])}
+    shared, first, second = exchange.share_arrays(arrays), exchange.put_arrays(arrays), exchange.put_arrays(same)
+    assert exchange.share_arrays(same) == shared
     assert exchange.get_arrays(first)["x"].tolist() == [[0, 2], [3, 5]]
     assert exchange.take_arrays(first)["x"].shape == (2, 2)
     with pytest.raises(MachineError, match="does not see"):
         exchange.get(first)
+    assert exchange.get_arrays(second)["x"].tolist() == exchange.get_arrays(shared)["x"].tolist() == [[0, 2], [3, 5]]
+    exchange.drop(second)
+    exchange.drop(second)
+    with pytest.raises(MachineError, match="does not see"):
+        exchange.take(second)
     exchange.put(b"more")
     exchange.remove()
     exchange.remove()
