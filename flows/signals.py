@@ -161,8 +161,9 @@ def leave_as_the_last(codes: Sequence[int]) -> None:
         return
     try:
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as it is where the command was given none
+                stream.flush()
     except (OSError, ValueError):
         return  # the interpreter says what is lost, and ends with a code of its own
     os._exit(codes[0])

@@ -8,6 +8,7 @@ with --strict); 2 usage, configuration, data or models; 3 the run failed, or its
 from __future__ import annotations
 
 import atexit
+import sys
 from typing import Annotated
 
 import typer
@@ -30,8 +31,10 @@ from flows.cli.sweep import sweep
 from flows.cli.verify import verify
 from flows.cli.watch import watch
 from flows.failures import prefect_is_lost
-from flows.logs import all_lines_only
+from flows.logs import all_lines_only, complain
 from flows.signals import leave, leave_as_the_last, stoppable
+from flows.terminal import stop_printing
+from koda.errors import reason_of
 
 app = typer.Typer(
     cls=Group,
@@ -67,10 +70,31 @@ def main() -> None:
     atexit.register(leave_as_the_last, codes)  # registered before what the command imports, it is called after that
     with all_lines_only(), stoppable():
         try:
-            app()
+            _run()
         except SystemExit as ended:
             if prefect_is_lost():
                 leave(ended.code if isinstance(ended.code, int) else 0)
             if ended.code is None or isinstance(ended.code, int):
                 codes.append(ended.code or 0)
             raise
+
+
+def _run() -> None:
+    """Run the command and write out what it has printed; where that cannot be written, say so and exit with 3."""
+    try:
+        try:
+            app()
+        finally:
+            _write_out()
+    except OSError as error:  # of all other files it is told where they are used
+        complain(f"What the command prints on stdout could not be written: {reason_of(error)}.")
+        stop_printing()
+        raise SystemExit(3) from None
+
+
+def _write_out() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads it to its end
+        stop_printing()

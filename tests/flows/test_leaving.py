@@ -49,3 +49,27 @@ def test_output_that_cannot_be_written_is_no_success():
         )
     assert ended.returncode == 120  # the interpreter's own code for it
     assert "No space left" in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_answer_cannot_be_written_says_so_in_a_line_and_exits_with_3(unbuffered):
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "figures", "--json"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )
+    assert ended.returncode == 3
+    assert ended.stderr.startswith("koda: What the command prints on stdout could not be written: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_command_without_stdout_ends_without_a_traceback():
+    command = f'"{sys.executable}" -c "from flows.cli import main; main()" figures --json >&-'
+    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Traceback" not in ended.stderr
