@@ -199,7 +199,8 @@ def _feature_warning(directions: tuple[Direction, ...], stats: dict[str, Any]) -
         return ""
     return (
         f"the measured error of the features, {error:.2g}, exceeds the target share of {weak} of {len(directions)} "
-        "directions, so these rest on the held-out test with exact kernels; a larger n_features lowers the error"
+        "directions: only a held-out test with exact kernels, such as an audit makes, says whether these are real; a "
+        "larger n_features lowers the error"
     )
 
 

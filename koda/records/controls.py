@@ -60,9 +60,10 @@ class Controls(Part):
             why = self.note or "significance.spike_ins: 0 turned the trials off"
             return f"What loss this audit could have seen is not known: {why}."
         first = max(self.spike_ins, key=lambda row: row.share)
+        all_of = counted(self.n_discovery + self.n_confirmation, "sample")
         opening = (
-            f"A lost group of {100 * first.share:g} % of the data ({counted(first.size, 'sample')}) would have been "
-            f"found and confirmed in {first.confirmed} of {counted(first.trials, 'trial')}"
+            f"A lost group of {100 * first.share:g} % of the data ({first.size} of the {all_of} of a trial) would have "
+            f"been found and confirmed in {first.confirmed} of {counted(first.trials, 'trial')}"
         )
         return ", ".join([opening, *parts[1:]]) + "."
 
