@@ -173,9 +173,13 @@ class Cluster:
             runner = held.enter_context(_connected(self._config))
             size, self._worksite = _size_of(self._config, runner), Worksite.of_this_process()
             token = self.exchange.put(b"koda")
-            looks = [self._submit(runner, look_around, (self.exchange, token)) for _ in range(size)]
+            looks = []
+            for place in _places(self._config.kind, runner):
+                with _at(self._config.kind, place):
+                    looks.append(self._submit(runner, look_around, (self.exchange, token)))
             for look in looks:
-                self.exchange.get(look())
+                self.exchange.take(look())
+            self.exchange.drop(token)
             self._held, self._runner, self._size = held.pop_all(), runner, size
 
     def _take_exchange(self, held: contextlib.ExitStack) -> None:
@@ -334,6 +338,31 @@ def _size_of(config: RunnerConfig, runner: Any) -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _places(kind: str, runner: Any) -> list[str]:
+    """Return what is asked before the first part: the workers of Dask, and the machines of Ray, which has no others."""
+    if kind == "dask":
+        return list(runner.client.scheduler_info(n_workers=-1)["workers"])
+    import ray
+
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+
+
+def _at(kind: str, place: str) -> contextlib.AbstractContextManager[Any]:
+    """Have a part that is handed out within worked on at one place; elsewhere if that is gone meanwhile."""
+    if kind == "dask":
+        import dask
+
+        at: contextlib.AbstractContextManager[Any] = dask.annotate(workers=[place], allow_other_workers=True)
+        return at
+    from prefect_ray.context import remote_options
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    options: contextlib.AbstractContextManager[Any] = remote_options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=place, soft=True)
+    )
+    return options
 
 
 def _explained(config: RunnerConfig, error: BaseException) -> MachineError | None:

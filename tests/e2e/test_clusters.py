@@ -1,4 +1,4 @@
-"""An audit on a local cluster of Dask and of Ray: the same record as in one process, also when a worker is killed."""
+"""Audits and a sweep on a cluster of Dask and of Ray: the records of one process, also when a worker is killed."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def make():
 """
 
 
-def koda(home: Path, *arguments: str) -> subprocess.Popen[str]:
+def koda(home: Path, *arguments: str, entry: str = "flows.cli") -> subprocess.Popen[str]:
     environment = {**os.environ, "KODA_HOME": str(home), "PYTHONPATH": str(ROOT)}
     environment.pop("PREFECT_API_URL", None)
-    command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", f"from {entry} import main; main()", *arguments]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -55,6 +55,11 @@ def record_of(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in [name for name in record["method"][side]["stats"] if name.startswith("seconds")]:
             del record["method"][side]["stats"][name]
     return {name: value for name, value in record.items() if name not in ("started", "ended")}, runner
+
+
+def finished_parts(home: Path) -> set[str]:
+    """Return the functions of the parts that workers finished, as the command of `small_parts` notes them."""
+    return set((home / "parts").read_text(encoding="utf-8").split())
 
 
 def finished(run: subprocess.Popen[str]) -> dict[str, Any]:
@@ -88,8 +93,10 @@ def test_an_audit_on_a_cluster_leaves_the_record_of_one_process(
         koda(
             tmp_path / "home", "audit", str(place.config), "--json",
             "--set", f"runner.kind={kind}", "--set", "runner.workers=2", "--set", f"runner.storage={storage}",
+            entry="tests.e2e.small_parts",
         )
     )  # fmt: skip
+    assert {"pictures_of", "captions_of", "ranks_of_part"} <= finished_parts(tmp_path / "home")
     record, runner = record_of(tmp_path / "home")
     assert runner == {"runner": kind, "workers": 2}
     assert record == alone
@@ -125,8 +132,8 @@ def test_a_worker_that_is_killed_in_mid_run_is_done_without(place: Workplace, tm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_is_told_to_end_leaves_no_process_and_no_exchange(
-    place: Workplace, tmp_path: Path, kind: str
+def test_a_run_that_is_told_to_end_leaves_no_process_and_no_exchange_and_a_sweep_goes_on_to_the_same_record(
+    place: Workplace, alone: dict[str, Any], tmp_path: Path, kind: str
 ) -> None:
     home = tmp_path / "home"
     run = koda(home, "audit", str(place.config), "--json", "--set", f"runner.kind={kind}")
@@ -141,5 +148,12 @@ def test_a_run_that_is_told_to_end_leaves_no_process_and_no_exchange(
     _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive, [process.cmdline() for process in alive]
     run.communicate()
-    finished(koda(home, "audit", str(place.config), "--json", "--set", f"runner.kind={kind}"))
+    settings = yaml.safe_load(place.config.read_text(encoding="utf-8"))
+    settings["models"] = [settings.pop("candidate")]
+    path = place.folder / f"sweep-{kind}.yaml"
+    path.write_text(yaml.safe_dump(settings | {"runner": {"kind": kind}}), encoding="utf-8")
+    finished(koda(home, "sweep", str(path), "--json", entry="tests.e2e.small_parts"))
+    assert "measure" in finished_parts(home)
+    record, _ = record_of(home)
+    assert record == alone
     assert not any((home / "exchange").iterdir())

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ from flows.cli.app import app
 from koda.config import RunnerConfig
 from koda.errors import MachineError, PrerequisiteError
 from koda.storage import ArtifactStore
-from tasks.clusters import Cluster, _explained, workers_of
+from tasks.clusters import Cluster, _at, _explained, _places, workers_of
 from tests.flows.workplace import Workplace, make_workplace
 
 
@@ -108,6 +109,22 @@ def test_a_cluster_that_could_not_be_started_says_so_as_often_as_it_is_asked(
         assert cluster.note.workers is None
         assert not list((tmp_path / "home").glob("*/run-*")) and not list((tmp_path / "home").rglob("*.lock"))
         cluster.close()
+
+
+def test_each_worker_is_asked_before_the_first_part() -> None:
+    distributed = pytest.importorskip("distributed")
+    own = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with (
+        distributed.LocalCluster(n_workers=4, threads_per_worker=2, processes=False, **own) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        places = _places("dask", SimpleNamespace(client=client))
+        assert len(set(places)) == 4
+        futures = []
+        for place in reversed(places):  # not the order in which Dask takes them by itself
+            with _at("dask", place):
+                futures.append(client.submit(lambda: distributed.get_worker().address, pure=False))
+        assert [future.result() for future in reversed(futures)] == places
 
 
 def test_what_ends_a_part_on_a_cluster_is_put_in_words() -> None:
