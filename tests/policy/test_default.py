@@ -188,8 +188,8 @@ def test_what_is_detectable_is_the_smallest_share_down_to_which_all_were_found(
 def test_controls_in_words() -> None:
     words = controls(3, 3, 1).in_words()
     assert words == (
-        "A lost group of 4 % of the data (80 of the 2000 samples of a trial) would have been found and confirmed in 3 of 3 trials, "
-        "one of 2 % (40) in 3 of 3, one of 1 % (20) in 1 of 3."
+        "A lost group of 4 % of the data (80 of the 2000 samples of a trial) would have been found and confirmed in "
+        "3 of 3 trials, one of 2 % (40) in 3 of 3, one of 1 % (20) in 1 of 3."
     )
     unknown = "What loss this audit could have seen is not known: "
     assert controls().in_words() == unknown + "significance.spike_ins: 0 turned the trials off."
