@@ -183,7 +183,8 @@ class Audit:
             ]
             kernel = Kernel({"image": None}, kind="cosine")
             kernels = KernelPair(kernel, kernel, solution.kernels.ties, {}, {}, "features of the search")
-            held += confirm(replace(solution, kernels=kernels), own[0], own[1], self.confirmation, JUDGED)
+            stats = {**solution.stats, "features": "exact"}  # it is extended by this kernel too
+            held += confirm(replace(solution, kernels=kernels, stats=stats), own[0], own[1], self.confirmation, JUDGED)
         return held
 
     def truth(self, m: int) -> list[HeldOut]:

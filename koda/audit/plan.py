@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 COVARIANCES = "covariances"
 SOLUTIONS, CONTROLS, EVALUATIONS, RECORDS, REPORTS = "solutions", "controls", "evaluations", "records", "reports"
-_STEP_VERSIONS = {COVARIANCES: 3, SOLUTIONS: 7, CONTROLS: 4, EVALUATIONS: 13, RECORDS: 12, REPORTS: 6}
+_STEP_VERSIONS = {COVARIANCES: 3, SOLUTIONS: 7, CONTROLS: 5, EVALUATIONS: 14, RECORDS: 12, REPORTS: 6}
 _FEATURE_SETTINGS = {"modality", "kernel", "sigma", "features", "n_features", "seed"}
 _USUAL_WIDTH = 1024  # of an embedding, where it is not known before the model is loaded
 _SPARE_BYTES = 48 * 2**20  # database, report and thumbnails of an audit, generously

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from koda.discrepancy.blocks import Kernels, SampledKernel, kernels_of, parts_used
+from koda.discrepancy.blocks import Kernels, kernels_of, parts_used
+from koda.discrepancy.products import Products, stacked
 from koda.embeddings import EmbeddingTable
-from koda.embeddings.rows import rows_by_key
 from koda.errors import SolverError
 from koda.typing import FloatArray
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=str)  # of several solutions
 
 _ROUNDING = 1e-9  # a nu under this share of its terms is rounding: float64 after sums over n
-_EXACT_ROWS = 8192  # up to so many samples x'Ax is exact
-_DRAWN_ROWS = 2048  # on which it is estimated beyond
 
 
 def common_keys(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> tuple[str, ...]:
@@ -42,8 +40,10 @@ def extend(
 ) -> FloatArray:
     """Return the values of all directions on any samples, by their own eigen-equation.
 
-    The optimum x_k solves ``M_k x_k = nu_k x_k + sum_{j<k} x_j (x_j' M_k x_k)`` with ``M_k = A - lambda_k B``,
-    A and B the exact kernel matrices over n. A sample z of the search has the value x_k(z). Any other has ::
+    The optimum x_k solves ``M_k x_k = nu_k x_k + sum_{j<k} x_j (x_j' M_k x_k)`` with ``M_k = A - lambda_k B``, A and B
+    the kernel matrices over n that were searched: exact ones, or those of the random features. By other kernels x_k
+    would solve no such equation, and where its energies are within the error of the features the values would have
+    little to do with it. A sample z of the search has the value x_k(z). Any other has ::
 
         f_k(z) = [ (k_A(z, .) - lambda_k k_B(z, .))'x_k / n - sum_{j<k} f_j(z) x_j' M_k x_k ] / nu'_k
         nu'_k  = x_k' M_k x_k - (1 - lambda_k) / n
@@ -59,10 +59,8 @@ def extend(
         keys: samples wanted; default :func:`common_keys`.
 
     Returns:
-        (n_directions, len(keys)) float64; memory beside it is flat in the number of keys. Beyond 8192
-        samples in the solution the inner products ``x_j' M_k x_k`` are estimated on 2048 rows, drawn in
-        proportion to their weight in the directions, seeded: as the coefficients of a weighted regression of M_k x_k
-        on the directions, which has no error where these are the eigenvectors of the exact kernels too.
+        (n_directions, len(keys)) float64; memory beside it is flat in the number of keys. After a search with features
+        a sample costs no more than its own features, however many were searched.
 
     Raises:
         DataError: a key that a table lacks, or an embedding that is not finite or zero.
@@ -133,7 +131,7 @@ class Extension:
 
     @cached_property
     def _x(self) -> FloatArray:
-        return _stacked(self.solution)
+        return stacked(self.solution)
 
     @cached_property
     def _inner(self) -> tuple[FloatArray, FloatArray]:
@@ -171,62 +169,3 @@ def extensions(solutions: Mapping[Key, Solution], kernels: Mapping[Key, Kernels]
     """
     products = Products(tuple((solution, kernels[key]) for key, solution in solutions.items()))
     return {key: Extension(solution, kernels[key], products) for key, solution in solutions.items()}
-
-
-@dataclass(frozen=True)
-class Products:
-    """Kernels times directions: what one solution asks for is made for all that may ask for the same.
-
-    Args:
-        solutions: and the kernels of the target and of the reference of each.
-    """
-
-    solutions: tuple[tuple[Solution, Kernels], ...]
-    _kept: dict[tuple[int, int, tuple[str, ...]], FloatArray] = field(default_factory=dict, repr=False, compare=False)
-
-    def at(self, solution: Solution, kernel: SampledKernel, keys: Sequence[str]) -> FloatArray:
-        """Return sum over i of k(z, i) x_i / n at the samples z, (len(keys), k)."""
-        wanted = tuple(keys)
-        if (kept := self._kept.pop((id(solution), id(kernel), wanted), None)) is not None:
-            return kept
-        users = [other for other in self._beside(solution) if any(one is kernel for one in self._kernels(other))]
-        xs = [_stacked(user) for user in users]
-        n = len(solution.keys)
-        together = kernel.times(kernel.rows(wanted), kernel.rows(solution.keys), np.concatenate(xs, axis=1) / n)
-        ends = np.cumsum([x.shape[1] for x in xs])[:-1]
-        for user, values in zip(users, np.split(together, ends, axis=1), strict=True):
-            self._kept[id(user), id(kernel), wanted] = values
-        return self._kept.pop((id(solution), id(kernel), wanted))
-
-    def inner(self, solution: Solution, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
-        """Return X'AX and X'BX, (k, k), exactly or by a regression on rows that are drawn by importance."""
-        x = _stacked(solution)
-        n = len(x)
-        rows, weights = np.arange(n), np.ones(n)
-        if n > _EXACT_ROWS:
-            by_key = rows_by_key(solution.keys)  # (n,): what is drawn does not depend on the order of the rows
-            squares = [np.square(_stacked(other)[by_key]).sum(axis=1) for other in self._beside(solution)]
-            chance = np.mean([square / square.sum() for square in squares], axis=0)  # (n,): the same rows serve all
-            rng = np.random.default_rng(solution.config.seed)
-            places, times = np.unique(rng.choice(n, size=_DRAWN_ROWS, p=chance / chance.sum()), return_counts=True)
-            rows, weights = by_key[places], times / (_DRAWN_ROWS * chance[places])
-        left = (x[rows] * weights[:, None]).T  # (k, rows)
-        keys = [solution.keys[int(row)] for row in rows]
-        at_a, at_b = (self.at(solution, kernel, keys) for kernel in kernels)
-        if n <= _EXACT_ROWS:
-            return left @ at_a, left @ at_b
-        # (M x_k) is nearly a sum of the directions: its coefficients are regressed on them, as X'X = 1 is known
-        by_a, by_b = (np.linalg.lstsq(left @ x[rows], left @ at, rcond=None)[0] for at in (at_a, at_b))
-        return by_a, by_b
-
-    def _beside(self, solution: Solution) -> list[Solution]:
-        """Return the solutions with directions on the same samples in the same order, itself among them."""
-        return [other for other, _ in self.solutions if other.directions and other.keys == solution.keys]
-
-    def _kernels(self, solution: Solution) -> Kernels:
-        return next(kernels for other, kernels in self.solutions if other is solution)
-
-
-def _stacked(solution: Solution) -> FloatArray:
-    """Return the directions, (n, k)."""
-    return np.stack([direction.x for direction in solution.directions], axis=1)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import koda.discrepancy.extension as module
 from koda.config import DiscrepancyConfig
 from koda.discrepancy import find_discrepancies
 from koda.discrepancy.blocks import SampledKernel, kernels_of
@@ -60,17 +59,35 @@ def test_the_values_are_those_of_each_alone_and_the_kernels_are_made_once(both, 
     assert sum(made.values()) == separate / 2
 
 
-def test_beyond_the_exact_inner_products_the_same_few_rows_serve_both(both, made, monkeypatch):
-    solutions, kernels, keys = both
-    exact = {side: Extension(solutions[side], kernels[side]).values(keys) for side in solutions}
-    monkeypatch.setattr(module, "_EXACT_ROWS", 100)
-    monkeypatch.setattr(module, "_DRAWN_ROWS", 60)
-    made.clear()
-    shared = extensions(solutions, kernels)
-    for side, values in exact.items():
-        # directions of the exact kernels span what these make of them, so that few rows tell it without error
-        np.testing.assert_allclose(shared[side].values(keys), values, rtol=0, atol=1e-4 * np.abs(values).max())
-    assert max(made.values()) <= 60 + (N - SEARCHED)  # once the drawn rows, once the new samples
+@pytest.mark.parametrize("kernel", ["gaussian", "cosine"])
+def test_after_a_search_with_features_a_direction_is_the_same_function_of_all_samples(both, kernel):
+    _, kernels, _ = both
+    a, b = (one.table for one in kernels["lost"])
+    rng = np.random.default_rng(1)
+    n = 1200
+    rows = rng.integers(0, N, size=n)  # every sample stands several times in both halves, by a little noise apart
+    tables = [
+        EmbeddingTable([f"{row:04}" for row in range(n)], image=table.image[rows] + 1e-4 * rng.normal(size=(n, 6)))
+        for table in (a, b)
+    ]
+    names = tables[0].keys
+    features = {"features": "orf" if kernel == "gaussian" else "sketch", "n_features": 20, "kernel": kernel}
+    if kernel == "gaussian":
+        features["sigma"] = 2.0  # copies would have it choose one of their own distance
+    config = CONFIG.model_copy(update=features)
+    searched = [table.select(names[:800]) for table in tables]
+    solutions = {"lost": find_discrepancies(*searched, config), "gained": find_discrepancies(*searched[::-1], config)}
+    of_a, of_b = kernels_of(solutions["lost"], *tables)
+    shared = extensions(solutions, {"lost": (of_a, of_b), "gained": (of_b, of_a)})
+    for side, solution in solutions.items():
+        assert solution.directions
+        values = shared[side].values(names)  # (k, n)
+        first = {row: values[0, place] for place, row in reversed(list(enumerate(rows[:800])))}
+        new = [place for place in range(800, n) if rows[place] in first]
+        # a copy of a sample has one term more than the sample itself, which scales all of them alike
+        assert np.corrcoef(values[0, new], [first[rows[place]] for place in new])[0, 1] > 0.999
+        alone = Extension(solution, (of_a, of_b) if side == "lost" else (of_b, of_a)).values(names)
+        np.testing.assert_allclose(values, alone, rtol=1e-9, atol=1e-12)
 
 
 def test_a_side_that_found_nothing_or_searched_others_leaves_the_other_alone(both):

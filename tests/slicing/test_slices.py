@@ -125,15 +125,6 @@ def test_blocks_and_order_do_not_matter(planted, monkeypatch):
     assert got == pytest.approx(want, abs=1e-12)
 
 
-def test_estimated_inner_products_are_right_where_the_directions_are_those_of_the_exact_kernels(planted, monkeypatch):
-    solution, target, reference, _ = planted
-    want = extend(solution, target, reference)[:, DISCOVERY:]
-    monkeypatch.setattr(koda.discrepancy.extension, "_EXACT_ROWS", 240)
-    monkeypatch.setattr(koda.discrepancy.extension, "_DRAWN_ROWS", 100)
-    got = extend(solution, target, reference)[:, DISCOVERY:]
-    assert got == pytest.approx(want, abs=1e-3 * np.abs(want).max())
-
-
 def test_joint_kernels_extend_too():
     target, reference, _inside = _planted(seed=5)
     keys = target.keys[:DISCOVERY]

@@ -68,7 +68,7 @@ def test_the_sign_and_the_order_of_rows_do_not_matter():
 
 
 def test_random_features_are_replaced_by_exact_kernels():
-    config = CONFIG.model_copy(update={"features": "orf", "n_features": 400})
+    config = CONFIG.model_copy(update={"features": "orf", "n_features": 1000})
     (one,) = stability(*_searched(0.1, config), runs=1)
     assert one.jaccard > 0.5
 
