@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import numpy as np
-from scipy.sparse import eye_array
-
-from koda.metrics.retrieval import _ranks
-from koda.metrics.retrieval_parts import _sparse, ranks_of_part
-from koda.parallel import Exchange, Handle, Kept
+from koda.parallel import Kept
 
 
 def test_the_latest_are_kept_and_room_is_made_before_another_is_made() -> None:
@@ -38,34 +29,10 @@ def test_who_asks_while_another_makes_has_his_own() -> None:
     assert kept.get("outer", lambda: "made again") == "outer, not inner"
 
 
-def test_a_part_has_its_gallery_though_another_thread_works_on_another_run_between_any_two_of_its_lines(
-    tmp_path: Path,
-) -> None:
-    exchange, same = Exchange.below(str(tmp_path)), _sparse(eye_array(3, format="csr"))
-    queries = exchange.share_arrays({"rows": np.eye(3, dtype=np.float32), **same})
-    turned = np.eye(3, dtype=np.float32)[::-1]
-    others = [exchange.share_arrays({"rows": turned * scale, **same}) for scale in (1, 2)]
-
-    def rank(gallery: Handle) -> list[int]:
-        ranks: list[int] = exchange.take_arrays(ranks_of_part(exchange, _ranks, queries, gallery, "cpu"))[
-            "ranks"
-        ].tolist()
-        return ranks
-
-    between = []
-    with ThreadPoolExecutor(1) as thread:
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            if frame.f_code is not ranks_of_part.__code__:
-                return None
-            if event == "line":
-                between.append(thread.submit(rank, others[len(between) % 2]).result())
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            found = rank(queries)
-        finally:
-            sys.settrace(before)
-    assert found == [1, 1, 1] and between == [[3, 1, 3]] * len(between) and between
+def test_threads_that_ask_for_different_values_at_once_have_each_its_own() -> None:
+    kept = Kept[str](1)
+    with ThreadPoolExecutor(4) as threads:
+        names = [str(number % 3) for number in range(2000)]
+        assert list(threads.map(lambda name: kept.get(name, lambda: f"value {name}"), names)) == [
+            f"value {name}" for name in names
+        ]
