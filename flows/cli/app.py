@@ -86,7 +86,9 @@ def _run() -> None:
             app()
         finally:
             _write_out()
-    except OSError as error:  # of all other files it is told where they are used
+    except OSError as error:
+        if error.filename is not None:  # another file's, which was to be told of where it is used
+            raise
         complain(f"What the command prints on stdout could not be written: {reason_of(error)}.")
         stop_printing()
         raise SystemExit(3) from None
