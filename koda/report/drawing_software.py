@@ -30,7 +30,6 @@ def load_weasyprint() -> Any:
         return importlib.import_module("weasyprint")
 
 
-@lru_cache(maxsize=1)
 def drawing_software() -> str:
     """Return WeasyPrint and what works beneath it with their versions, as the PDF names them; "" where it is missing.
 
@@ -38,11 +37,16 @@ def drawing_software() -> str:
     """
     try:
         weasyprint = load_weasyprint()
-    except (ImportError, OSError):  # as where Pango is missing
+    except (ImportError, OSError):  # as where Pango is missing; it may be there when it is asked for again
         return ""
+    return _with_versions(weasyprint.__version__)
+
+
+@lru_cache(maxsize=1)
+def _with_versions(weasyprint: str) -> str:
     import pikepdf
 
-    named = {"WeasyPrint": weasyprint.__version__}
+    named = {"WeasyPrint": weasyprint}
     named |= {name: found for name in _SHARED if (found := _shared_version(name))}
     named |= {"fontTools": version("fonttools"), "pikepdf": pikepdf.__version__}
     named |= {"qpdf": pikepdf.__libqpdf_version__, "zlib": zlib.ZLIB_RUNTIME_VERSION}

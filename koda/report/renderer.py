@@ -15,7 +15,7 @@ from typing import Any
 from fontTools.ttLib import TTFont
 
 from koda.report.renderer_speed import shortcuts
-from koda.report.replacing import module, replaced
+from koda.report.replacing import Getter, module, property_replaced, replaced
 from koda.report.text import direction
 
 _ISOLATED = re.compile(r"<bdi>(?=([^<]*))")
@@ -77,18 +77,15 @@ def _texts_in_one_run() -> Iterator[None]:
     WeasyPrint places the letters of an SVG text one by one, in the order in which they are stored: Arabic and Hebrew
     come out backwards, and what joins or stacks its letters falls apart. No figure of koda places single letters.
     """
-    node_type = getattr(module("weasyprint.svg"), "Node", None)
-    before = getattr(node_type, "text", None)
-    if not isinstance(before, property) or before.fget is None:
-        yield
-        return
-    stored_in = before.fget
 
-    def text(node: Any) -> Any:
-        stored = stored_in(node)
-        return _Run(stored) if isinstance(stored, str) else stored
+    def whole(stored_in: Getter) -> Getter:
+        def text(node: Any) -> Any:
+            stored = stored_in(node)
+            return _Run(stored) if isinstance(stored, str) else stored
 
-    with replaced(node_type, "text", property(text)):
+        return text
+
+    with property_replaced(getattr(module("weasyprint.svg"), "Node", None), "text", whole):
         yield
 
 

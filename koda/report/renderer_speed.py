@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from koda.report.replacing import module, replaced
+from koda.report.replacing import Getter, module, property_replaced, replaced
 
 
 @contextmanager
@@ -43,18 +43,15 @@ def _patterns_kept() -> Iterator[None]:
 @contextmanager
 def _pages_listed_once() -> Iterator[None]:
     """Write the list of all pages once, not for each element of the tree of structure."""
-    pdf = getattr(module("pydyf"), "PDF", None)
-    before = getattr(pdf, "page_references", None)
-    if not isinstance(before, property) or before.fget is None:
-        yield
-        return
-    listed = before.fget
 
-    def page_references(of: Any) -> Any:
-        count, known = getattr(of, "listed_pages", (None, None))
-        if count != of.pages["Count"]:
-            count, known = of.listed_pages = (of.pages["Count"], listed(of))
-        return known
+    def once(listed: Getter) -> Getter:
+        def page_references(of: Any) -> Any:
+            count, known = getattr(of, "listed_pages", (None, None))
+            if count != of.pages["Count"]:
+                count, known = of.listed_pages = (of.pages["Count"], listed(of))
+            return known
 
-    with replaced(pdf, "page_references", property(page_references)):
+        return page_references
+
+    with property_replaced(getattr(module("pydyf"), "PDF", None), "page_references", once):
         yield

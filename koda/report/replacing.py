@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+
+Getter = Callable[[Any], Any]  # gives the value of a property
 
 
 def module(name: str) -> Any:
@@ -28,3 +30,20 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+@contextmanager
+def property_replaced(owner: Any, name: str, make: Callable[[Getter], Getter]) -> Iterator[None]:
+    """Put a property in the place of one that a class has, and set it back; where it has none, do nothing.
+
+    Args:
+        owner: the class.
+        name: of the property.
+        make: makes what gives its value of what gave it before.
+    """
+    before = getattr(owner, name, None)
+    if not isinstance(before, property) or before.fget is None:
+        yield
+        return
+    with replaced(owner, name, property(make(before.fget))):
+        yield
