@@ -22,9 +22,9 @@ from prefect.cache_policies import CachePolicy
 from prefect.results import get_result_store
 from prefect.tasks import exponential_backoff
 
-from koda.audit.costs import Peaks, measured
-from koda.audit.making import Made
-from koda.audit.plan import COVARIANCES, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Step
+from koda.audit.costs import measured
+from koda.audit.making import Made, cost_of
+from koda.audit.plan import COVARIANCES, SOLUTIONS, AuditPlan, Step
 from koda.audit.references import Key
 from koda.audit.runs import StepCost
 from koda.typing import SIDES
@@ -156,32 +156,13 @@ def run_step(
             key=step.key, config=plan.settings, home=str(plan.home), **step.arguments, **arguments
         )
     executed = not there and made["executed"]
-    cost = _cost(step, plan, executed, time.monotonic() - begun, peaks)
+    cost = cost_of(step, plan, executed, time.monotonic() - begun, peaks)
     if not executed and (ahead := _made_ahead.get().get((step.kind, step.key))) is not None:
         cost, executed = ahead, True
     result = StepResult(cost, damage)
     how = "cached" if there else "made by another run, which was waited for" if not executed else result.note
     report(f"{step.name} ({how})" if how else step.name, 1, 1, cost)
     return result
-
-
-def _cost(step: Step, plan: AuditPlan, executed: bool, seconds: float, peaks: Peaks) -> StepCost:
-    """Put together what a step took; one that was not executed ran on no device."""
-    device = None
-    if executed:
-        from koda.devices import device_of
-
-        on_cpu = step.kind in (RECORDS, REPORTS) or _is_read(step, plan)
-        device = "cpu" if on_cpu else str(device_of(plan.config.discrepancy.device))
-    on_gpu = device not in (None, "cpu")
-    return StepCost(
-        step.name, executed, round(seconds, 3), peaks.memory, peaks.device_memory if on_gpu else None, device
-    )
-
-
-def _is_read(step: Step, plan: AuditPlan) -> bool:
-    """Tell whether a step takes embeddings from a folder, without a model."""
-    return any(model.stored and step == plan.embed_step(role) for role, model in plan.models.items())
 
 
 def _damage(step: Step, plan: AuditPlan) -> str | None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from koda.audit.costs import measured
-from koda.audit.plan import CONTROLS, EVALUATIONS, SOLUTIONS, AuditPlan, Step, prepare
+from koda.audit.costs import Peaks, measured
+from koda.audit.plan import CONTROLS, EVALUATIONS, RECORDS, REPORTS, SOLUTIONS, AuditPlan, Step, prepare
 from koda.audit.references import Key
 from koda.audit.runs import StepCost
 from koda.config import AuditConfig
@@ -51,7 +51,6 @@ def measure(config: dict[str, Any], home: str) -> dict[Key, StepCost]:
         KodaError: as the steps raise it.
     """
     plan, costs = prepare(AuditConfig.model_validate(config), Path(home)), {}
-    device = str(device_of(plan.config.discrepancy.device))
     for step in plan.steps():
         if (make := _maker(plan, step)) is None:
             continue
@@ -59,8 +58,7 @@ def measure(config: dict[str, Any], home: str) -> dict[Key, StepCost]:
         with measured() as peaks:
             made = make_once(plan, step.kind, step.key, make)
         if made["executed"]:
-            seconds, on_device = round(time.monotonic() - begun, 3), None if device == "cpu" else peaks.device_memory
-            costs[step.kind, step.key] = StepCost(step.name, True, seconds, peaks.memory, on_device, device)
+            costs[step.kind, step.key] = cost_of(step, plan, True, time.monotonic() - begun, peaks)
     return costs
 
 
@@ -73,3 +71,20 @@ def _maker(plan: AuditPlan, step: Step) -> Callable[[], str] | None:
     if step.kind == SOLUTIONS:
         return lambda: discover(plan, cast(Side, step.arguments["side"]))
     return {CONTROLS: lambda: control(plan), EVALUATIONS: lambda: evaluate(plan)}.get(step.kind)
+
+
+def cost_of(step: Step, plan: AuditPlan, executed: bool, seconds: float, peaks: Peaks) -> StepCost:
+    """Put together what a step took; one that was not executed ran on no device."""
+    device = None
+    if executed:
+        on_cpu = step.kind in (RECORDS, REPORTS) or _is_read(step, plan)
+        device = "cpu" if on_cpu else str(device_of(plan.config.discrepancy.device))
+    on_gpu = device not in (None, "cpu")
+    return StepCost(
+        step.name, executed, round(seconds, 3), peaks.memory, peaks.device_memory if on_gpu else None, device
+    )
+
+
+def _is_read(step: Step, plan: AuditPlan) -> bool:
+    """Tell whether a step takes embeddings from a folder, without a model."""
+    return any(model.stored and step == plan.embed_step(role) for role, model in plan.models.items())
