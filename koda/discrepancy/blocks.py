@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from koda.devices import device_of
-from koda.discrepancy.kernel_parts import BlockMaker, multiplied, raised, slices, times_by
+from koda.discrepancy.kernel_parts import BlockMaker, multiplied, raised, times_by
 from koda.embeddings import EmbeddingTable
-from koda.embeddings.rows import rows_of
+from koda.embeddings.rows import row_slices, rows_of
 from koda.errors import ConfigError, DataError
 from koda.kernels import Kernel
 from koda.kernels.ties import nearest_count, tie_at
@@ -165,9 +165,9 @@ class SampledKernel:
         self, rows: IntArray, columns: IntArray, columns_at_a_time: int | None = None
     ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """Yield (part of the rows, part of the columns, the kernel between them)."""
-        for there in slices(len(columns), columns_at_a_time or _BLOCK_COLUMNS):
+        for there in row_slices(len(columns), columns_at_a_time or _BLOCK_COLUMNS):
             block_of = self._against(columns[there])
-            for here in slices(len(rows), _BLOCK_ROWS):
+            for here in row_slices(len(rows), _BLOCK_ROWS):
                 yield here, there, block_of(rows[here])
 
     def _against(self, columns: IntArray) -> Callable[[IntArray], torch.Tensor]:

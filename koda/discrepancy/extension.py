@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from koda.discrepancy.blocks import Kernels, kernels_of, parts_used
+from koda.discrepancy.blocks import KEPT_SAMPLES, Kernels, kernels_of, parts_used
 from koda.discrepancy.products import Products, stacked
 from koda.embeddings import EmbeddingTable
 from koda.errors import SolverError
@@ -157,6 +157,17 @@ class Extension:
                 continue  # f stays 0
             f[:, i] = (at_a[:, i] - multiplier * at_b[:, i] - f[:, :i] @ coupling[:i]) / nu
         return f
+
+
+def extension_of(solution: Solution, target: EmbeddingTable, reference: EmbeddingTable) -> Extension:
+    """Return the extension of a solution over two tables, in float32 where they are too large for kernels to be kept.
+
+    Raises:
+        ConfigError: a modality that a table lacks.
+        DataError: an embedding that a kernel cannot use.
+    """
+    many = min(target.n, reference.n) > KEPT_SAMPLES  # no matrix is kept then, and float32 takes half of the time
+    return Extension(solution, kernels_of(solution, target, reference, keep=many))
 
 
 def extensions(solutions: Mapping[Key, Solution], kernels: Mapping[Key, Kernels]) -> dict[Key, Extension]:

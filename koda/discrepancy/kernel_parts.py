@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from koda.embeddings import EmbeddingTable
+from koda.embeddings.rows import row_slices
 from koda.kernels import Kernel
 from koda.kernels.covariance_parts import arrays_of, table_at
 from koda.parallel import Exchange, Handle, Kept, Workers, in_order
@@ -81,7 +82,7 @@ def times_by(
         KodaError: no worker can finish a part.
     """
     exchange = workers.exchange
-    cuts = [slices(len(rows), cut[0]), slices(len(columns), cut[1])]
+    cuts = [list(row_slices(len(rows), cut[0])), list(row_slices(len(columns), cut[1]))]
     places = [(i, j) for j in range(len(cuts[1])) for i in range(len(cuts[0]))]
 
     def parts() -> Iterator[tuple[Any, ...]]:
@@ -128,8 +129,3 @@ _tables: Kept[EmbeddingTable] = Kept(8)  # at 4096 and 8192 rows of 1024 numbers
 def _kept_table(exchange: Exchange, handle: Handle) -> EmbeddingTable:
     """Read a table, or take it from the last parts: neighbours share rows or columns."""
     return _tables.get(handle.digest, lambda: table_at(exchange, handle))
-
-
-def slices(n: int, size: int) -> list[slice]:
-    """Return what n rows are cut into, ``size`` at a time."""
-    return [slice(first, min(first + size, n)) for first in range(0, n, size)]

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import norm
 
 from koda.config import SignificanceConfig
-from koda.discrepancy.blocks import KEPT_SAMPLES, Kernels, kernels_of
-from koda.discrepancy.extension import Extension
+from koda.discrepancy.blocks import Kernels
+from koda.discrepancy.extension import Extension, extension_of
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import drawn_keys
 from koda.errors import DataError
@@ -115,10 +115,7 @@ def confirm(
     Source: Hoeffding (1948) for the projection; van der Vaart, Asymptotic Statistics, chapter 12.
     """
     keys = tested_keys(solution, confirmation_keys, config)
-    if extension is None:
-        # of many samples no matrix is kept, and float32 takes half of the time
-        many = min(target.n, reference.n) > KEPT_SAMPLES
-        extension = Extension(solution, kernels_of(solution, target, reference, keep=many))
+    extension = extension or extension_of(solution, target, reference)
     return held_out_shares(extension.values(keys).T, keys, extension.kernels, config.materiality)
 
 

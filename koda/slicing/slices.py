@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from koda.discrepancy.blocks import KEPT_SAMPLES, SampledKernel, kernels_of
-from koda.discrepancy.extension import Extension, common_keys, extend
+from koda.discrepancy.blocks import SampledKernel
+from koda.discrepancy.extension import Extension, common_keys, extend, extension_of
 from koda.embeddings import EmbeddingTable
 from koda.embeddings.rows import check_table
 from koda.errors import ConfigError, DataError
@@ -145,9 +145,7 @@ def slices(
     ranked = sorted(common_keys(solution, target, reference) if keys is None else set(keys))
     if not ranked:
         raise DataError("There are no samples to rank: the tables share no key.", "Join the tables by key.")
-    if extension is None:
-        many = min(target.n, reference.n) > KEPT_SAMPLES
-        extension = Extension(solution, kernels_of(solution, target, reference, keep=many))
+    extension = extension or extension_of(solution, target, reference)
     values = extension.values(ranked)  # (k, m)
     known = set(solution.keys)
     in_sample = np.array([key in known for key in ranked])  # (m,)
